@@ -1,0 +1,1 @@
+"""From judge labels to a scorer: what runs once, with torch."""

@@ -1,0 +1,1 @@
+"""From training sets to experts and their mixture."""

@@ -1,0 +1,213 @@
+"""The `empathy` command: the group that every package's commands join, and the commands that score."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import EntryPoint, entry_points, version
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from scorer.errors import EmpathyError
+
+COMMANDS = "empathy.commands"
+"""Entry points of this group are the commands; the part of the name before the dot of the module is its extra."""
+
+EXIT_NOTHING_SCORED = 1
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+class CommandGroup(click.Group):
+    """Finds its commands among the installed packages' entry points, and turns errors into one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all installed commands."""
+        return sorted({point.name for point in entry_points(group=COMMANDS)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load one command; a command whose extra is missing says how to install it when it is run."""
+        point = next((point for point in entry_points(group=COMMANDS) if point.name == cmd_name), None)
+        if point is None:
+            return None
+        try:
+            command: click.Command = point.load()
+        except ModuleNotFoundError as error:
+            return _unavailable(point, error)
+        return command
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run; every error a user can cause is one line and an exit code, never a traceback."""
+        try:
+            return super().main(*args, **kwargs)
+        except EmpathyError as error:
+            fail(str(error))
+        except KeyboardInterrupt:
+            click.echo("empathy: interrupted; what was finished is kept, go on with --resume", err=True)
+            sys.exit(EXIT_INTERRUPTED)
+
+
+def fail(message: str) -> NoReturn:
+    """Print one line and exit with code 2."""
+    click.echo(f"empathy: error: {' '.join(message.split())}", err=True)
+    sys.exit(EXIT_ERROR)
+
+
+def _unavailable(point: EntryPoint, error: ModuleNotFoundError) -> click.Command:
+    extra = " ".join(point.extras) or point.module.split(".")[0]
+    line = f"needs {error.name}, which is not installed: pip install 'empathy-scorer[{extra}]'"
+
+    @click.command(
+        point.name, help=f"({line})", context_settings={"ignore_unknown_options": True, "allow_extra_args": True}
+    )
+    def unavailable() -> None:
+        fail(f"{point.name} {line}")
+
+    return unavailable
+
+
+@click.command(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("empathy-scorer"), "--version", prog_name="empathy-scorer")
+def main() -> None:
+    """Score dialogues for sensibility and rationality, offline: the local scorer that replaces an LLM judge."""
+
+
+_scorer_option = click.option(
+    "--scorer", "bundle", metavar="BUNDLE", type=click.Path(path_type=Path),
+    help="The scorer's folder (made by `empathy export`). Left out: the starter that comes with the package.",
+)  # fmt: skip
+
+
+@click.command()
+@click.argument("inputs", metavar="IN...", nargs=-1, required=True)
+@click.option(
+    "-o", "--output", metavar="OUT", type=click.Path(path_type=Path),
+    help="A .parquet, .jsonl or .csv file, else a folder of Parquet shards. Left out: JSON lines to standard output.",
+)  # fmt: skip
+@_scorer_option
+@click.option("--engine", default="auto", show_default=True, metavar="auto|onnxruntime", help="What runs the network.")
+@click.option("--threads", type=click.IntRange(min=1), help="Processor threads.  [default: one a core]")
+@click.option("--batch-tokens", type=click.IntRange(min=1), help="Padded tokens a batch.  [default: 4096]")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Dialogues a batch, at most.  [default: 256]")
+@click.option("--window", type=click.IntRange(min=1), help="Records sorted by length, and a shard.  [default: 8192]")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run (or begin, if there is none).")
+@click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+@click.option("--strict", is_flag=True, help="Stop at the first bad record, with exit code 2.")
+@click.option("--rejects", "rejects_path", type=click.Path(path_type=Path), help="Rejects, when there is no OUT.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar and no closing lines; warnings and errors only.")
+def score(
+    inputs: tuple[str, ...],
+    output: Path | None,
+    bundle: Path | None,
+    engine: str,
+    threads: int | None,
+    batch_tokens: int | None,
+    batch_size: int | None,
+    window: int | None,
+    resume: bool,
+    overwrite: bool,
+    strict: bool,
+    rejects_path: Path | None,
+    quiet: bool,
+) -> None:
+    """Score the last assistant turn of every dialogue in IN.
+
+    IN is files, folders, globs, URLs or - for standard input: JSON lines, JSON arrays, ShareGPT, the
+    Efficient-Empathy release, EmpatheticDialogues CSV, Parquet, Hugging Face datasets folders, each also .gz and
+    .zst, recognised by content. Records that are no dialogue go to OUT.rejects.jsonl with source, line and reason.
+
+    Exit codes: 0 done, 1 nothing could be scored, 2 usage or file error.
+    """
+    from scorer.batch import ScoreSettings, score_files  # noqa: PLC0415 - keeps `empathy --help` fast
+    from scorer.closing import closing_lines, warnings  # noqa: PLC0415
+    from scorer.corpus import Corpus  # noqa: PLC0415
+    from scorer.model import Scorer  # noqa: PLC0415
+    from scorer.progress import ProgressBar  # noqa: PLC0415
+
+    if resume and overwrite:
+        fail("--resume goes on with an output and --overwrite replaces it; give one of them")
+    if output is None and (resume or overwrite):
+        fail("--resume and --overwrite are about an output; name one with -o")
+    if output is not None and rejects_path is not None:
+        fail(f"rejects go to {output}.rejects.jsonl; --rejects is for runs without -o")
+    if output is not None and "://" in str(output):
+        fail(f"{output} is a URL; scores are written to local files, name one and copy it there")
+    given = {"batch_tokens": batch_tokens, "batch_size": batch_size, "window": window}
+    settings = ScoreSettings(
+        existing="resume" if resume else "overwrite" if overwrite else "error",
+        strict=strict,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    corpus = Corpus(inputs)
+    scorer = Scorer.load(bundle, engine=engine, threads=threads)
+    if output is None:
+        _score_to_stdout(scorer, corpus, settings, rejects_path, quiet=quiet)
+        return
+    with ProgressBar(corpus, sys.stderr, show=sys.stderr.isatty() and not quiet) as progress:
+        summary = score_files(scorer, corpus, output, settings, progress)
+    for line in [] if quiet else closing_lines(summary, scorer, output):
+        click.echo(line, err=True)
+    for line in warnings(summary.tally, scorer, corpus):
+        click.echo(f"empathy: warning: {line}", err=True)
+    if not summary.tally.scored:
+        sys.exit(EXIT_NOTHING_SCORED)
+
+
+def _score_to_stdout(scorer: Any, corpus: Any, settings: Any, rejects_path: Path | None, *, quiet: bool) -> None:
+    from scorer.closing import warnings  # noqa: PLC0415
+    from scorer.files import writing  # noqa: PLC0415
+    from scorer.pipe import score_stream  # noqa: PLC0415
+
+    try:
+        if rejects_path is None:
+            tally = score_stream(scorer, corpus, sys.stdout, sys.stderr, settings)
+        else:
+            with writing(rejects_path), open(rejects_path, "w", encoding="utf-8") as file:
+                tally = score_stream(scorer, corpus, sys.stdout, file, settings)
+    except BrokenPipeError:
+        # Whoever read has enough. Python would flush to the closed pipe once more on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    if not quiet:
+        click.echo(f"scored {tally.scored}, rejected {tally.rejected.total()}", err=True)
+    for line in warnings(tally, scorer, corpus):
+        click.echo(f"empathy: warning: {line}", err=True)
+    if not tally.scored:
+        sys.exit(EXIT_NOTHING_SCORED)
+
+
+@click.command()
+@click.argument("bundle", metavar="[BUNDLE]", required=False, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print all of scorer.json, and the bundle's hash.")
+def inspect(bundle: Path | None, as_json: bool) -> None:
+    """Verify a scorer and say what it is, where it comes from and how it was measured.
+
+    Left out, BUNDLE is the starter that comes with the package.
+    """
+    import json  # noqa: PLC0415
+
+    from scorer.bundle import load_bundle  # noqa: PLC0415
+    from scorer.closing import describe  # noqa: PLC0415
+
+    loaded = load_bundle(bundle)
+    if as_json:
+        click.echo(json.dumps({**loaded.info, "sha256": loaded.sha256}, indent=1))
+    else:
+        for line in describe(loaded):
+            click.echo(line)
+
+
+@click.command()
+@click.argument("inputs", metavar="[IN]...", nargs=-1)
+@_scorer_option
+def demo(inputs: tuple[str, ...], bundle: Path | None) -> None:
+    """Score IN (the examples that come with the package, if left out) and draw the scores in the terminal."""
+    from scorer.corpus import Corpus  # noqa: PLC0415
+    from scorer.demo import demo_lines, examples_path  # noqa: PLC0415
+    from scorer.model import Scorer  # noqa: PLC0415
+
+    corpus = Corpus(inputs or (str(examples_path()),))
+    for line in demo_lines(Scorer.load(bundle), corpus):
+        click.echo(line)

@@ -1,0 +1,66 @@
+"""Every input -> one stream of dialogues, with a reject for every record that is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+
+from scorer.dialogue import Dialogue, content_hash
+from scorer.formats import looks_like_data, read_source
+from scorer.records import LabelUse, Reject
+from scorer.sources import Source, expand
+
+
+class Corpus:
+    """The dialogues of several files, folders, globs, URLs or standard input, in order, one pass at a time.
+
+    Iterating yields a ``Dialogue`` or a ``Reject`` for every record. Ids are unique: a second record with the
+    same explicit id is rejected; where records have no id and the same content, the second one's id is the
+    content's hash and "-2". Memory grows by the ids' 8-byte hashes only.
+    """
+
+    def __init__(self, inputs: Sequence[str], *, labels: LabelUse = "ignore") -> None:
+        """Find the files that ``inputs`` stand for; InputError if there is none."""
+        self.sources: list[Source]
+        self.skipped: list[str]
+        """Files in folders that hold no records, passed over."""
+        self.sources, self.skipped = expand(inputs, looks_like_data)
+        self._labels = labels
+
+    @property
+    def total_bytes(self) -> int | None:
+        """Bytes to be read in all, or None if a source cannot tell (standard input)."""
+        sizes = [source.size for source in self.sources]
+        return None if any(size is None for size in sizes) else sum(size or 0 for size in sizes)
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read so far, compressed ones where a source is compressed."""
+        return sum(source.bytes_read for source in self.sources)
+
+    def __iter__(self) -> Iterator[Dialogue | Reject]:
+        """Yield every record of every source, in order."""
+        seen: set[int] = set()
+        repeats: dict[int, int] = {}
+        for source in self.sources:
+            source.bytes_read = 0
+            for record in read_source(source, self._labels):
+                yield _unique(record, seen, repeats) if isinstance(record, Dialogue) else record
+
+
+def _unique(dialogue: Dialogue, seen: set[int], repeats: dict[int, int]) -> Dialogue | Reject:
+    """Return the dialogue with an id that did not occur before, or its reject."""
+    key = _hash(dialogue.id)
+    if key not in seen:
+        seen.add(key)
+        return dialogue
+    if dialogue.id != content_hash(dialogue.turns):
+        detail = f"id {dialogue.id!a} occurred before, expected unique ids (or none: the content's hash is taken)"
+        return Reject(dialogue.source, dialogue.line, "duplicate_id", detail, dialogue.id)
+    repeats[key] = repeats.get(key, 1) + 1
+    return _unique(replace(dialogue, id=f"{dialogue.id}-{repeats[key]}"), seen, repeats)
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())

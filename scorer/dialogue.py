@@ -1,0 +1,90 @@
+"""The record that everything else passes around, and the only way from a dialogue to text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from scorer.text import digest, fingerprint, normalise
+
+HEADS = ("sensibility", "rationality")
+"""The two scores, in the order of every array, column and model output of this project."""
+
+SCORE_RANGE = (0.0, 10.0)
+"""Lowest and highest score, of the judge and of the scorer."""
+
+TEMPLATE_VERSION = 1
+"""Number of the dialogue -> text rule below. A bundle trained with another one must not be scored with this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn: who speaks (``system``, ``user``, ``assistant`` or ``tool``) and what is said."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """A judge's scores, each from 0 to 10, and what the input says of the judge."""
+
+    sensibility: float
+    rationality: float
+    judge: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialogue:
+    """A response and its context. The last turn is the assistant's response that is scored.
+
+    ``conversation`` is the key of the conversation that this dialogue is a prefix of; prefixes of one
+    conversation share it. ``source`` and ``line`` say where the record came from and take no part in equality.
+    """
+
+    id: str
+    turns: tuple[Turn, ...]
+    conversation: str
+    category: str | None = None
+    labels: Labels | None = None
+    source: str = field(default="", compare=False)
+    line: int = field(default=0, compare=False)
+
+    @property
+    def context(self) -> tuple[Turn, ...]:
+        """The turns before the response, oldest first."""
+        return self.turns[:-1]
+
+    @property
+    def response(self) -> str:
+        """The text that is scored."""
+        return self.turns[-1].content
+
+
+def content_hash(turns: tuple[Turn, ...]) -> str:
+    """Return the hash of roles and contents, 24 hex digits: the id of a dialogue that has none."""
+    return digest(part for turn in turns for part in (turn.role, turn.content))
+
+
+def conversation_key(turns: tuple[Turn, ...]) -> str:
+    """Return the key that all prefixes of a conversation share: the fingerprint of its first turn."""
+    return fingerprint((turns[0].content,))
+
+
+def training_hash(dialogue: Dialogue) -> str:
+    """Return the hash by which a bundle remembers a training dialogue, whatever its spelling or spacing."""
+    return fingerprint(turn.content for turn in dialogue.turns)
+
+
+def render_context(turns: tuple[Turn, ...]) -> str:
+    """Return context turns as text, one ``role: content`` a line, oldest first."""
+    return "\n".join(f"{turn.role}: {normalise(turn.content)}" for turn in turns)
+
+
+def render(dialogue: Dialogue) -> tuple[str, str]:
+    """Return the text pair that is tokenised: the context with its roles, and the response.
+
+    This is template version ``TEMPLATE_VERSION``; whoever changes what it returns raises that number.
+    """
+    return render_context(dialogue.context), normalise(dialogue.response)

@@ -1,0 +1,118 @@
+"""Run the network on a batch of token ids: one small protocol, one class an engine.
+
+To add an engine, write a class with the four members of ``Engine`` and name it in ``ENGINES``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from scorer.bundle import Bundle
+from scorer.dialogue import HEADS
+from scorer.encode import Encoded
+from scorer.errors import BundleError, EngineError
+
+Inputs = dict[str, npt.NDArray[np.int64]]
+Scores = npt.NDArray[np.float32]
+
+_KNOWN_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
+_PAD_MULTIPLE = 8
+
+
+class Engine(Protocol):
+    """Runs a bundle's model. ``name`` and ``precision`` are written beside the scores."""
+
+    name: str
+    precision: str
+    threads: int
+
+    def run(self, inputs: Inputs) -> Scores:
+        """Return the raw outputs (B, 2) for input arrays (B, T); EngineError if the model fails."""
+        ...
+
+
+class OnnxRuntimeEngine:
+    """ONNX Runtime, fp32: on an NVIDIA GPU where its CUDA provider is installed and starts, else on the CPU."""
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        """Load the model of a bundle; ``threads`` None is one a core."""
+        import onnxruntime as ort  # noqa: PLC0415 - not needed to read corpora or cards
+
+        self.threads = threads or available_cores()
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # errors come as exceptions, and are reported once
+        # Lengths vary from batch to batch: planning memory for each shape makes it grow (onnxruntime issue 11118).
+        options.enable_mem_pattern = False
+        # Weights stored as int8 are made float once at load; activations are never quantised.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        wanted = [p for p in ("CUDAExecutionProvider",) if p in ort.get_available_providers()]
+        try:
+            self._session = ort.InferenceSession(bundle.model, options, providers=[*wanted, "CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions share no base but Exception
+            raise BundleError(f"{bundle.path / 'model.onnx'}: ONNX Runtime cannot load it: {_line(error)}") from error
+        on_gpu = self._session.get_providers()[0] == "CUDAExecutionProvider"
+        self.name = "onnxruntime-cuda" if on_gpu else "onnxruntime"
+        self.precision = "fp32"
+        self._inputs = [node.name for node in self._session.get_inputs()]
+        outputs = self._session.get_outputs()
+        unknown = sorted(set(self._inputs) - _KNOWN_INPUTS)
+        if unknown or "input_ids" not in self._inputs:
+            raise BundleError(f"{bundle.path / 'model.onnx'}: has inputs {self._inputs}, expected {_KNOWN_INPUTS}")
+        if len(outputs) != 1 or list(outputs[0].shape[1:]) != [len(HEADS)]:
+            shapes = [node.shape for node in outputs]
+            expected = f"expected one of (batch, {len(HEADS)})"
+            raise BundleError(f"{bundle.path / 'model.onnx'}: has outputs {shapes}, {expected}")
+        self._output = outputs[0].name
+
+    def run(self, inputs: Inputs) -> Scores:
+        """Return the raw outputs (B, 2) for input arrays (B, T); EngineError if the model fails."""
+        try:
+            (scores,) = self._session.run([self._output], {name: inputs[name] for name in self._inputs})
+        except Exception as error:  # onnxruntime's exceptions share no base but Exception
+            rows, length = inputs["input_ids"].shape
+            raise EngineError(f"ONNX Runtime failed on a batch of {rows} x {length} tokens: {_line(error)}") from error
+        return np.asarray(scores, dtype=np.float32)
+
+
+ENGINES: dict[str, Callable[[Bundle, int | None], Engine]] = {"onnxruntime": OnnxRuntimeEngine}
+"""Every engine by its name on the command line."""
+
+
+def make_engine(name: str, bundle: Bundle, threads: int | None = None) -> Engine:
+    """Return the engine of that name; ``auto`` takes the fastest faithful one that is installed."""
+    chosen = "onnxruntime" if name == "auto" else name
+    if chosen not in ENGINES:
+        raise EngineError(f"engine {name!r} is not known, expected auto or one of {', '.join(ENGINES)}")
+    return ENGINES[chosen](bundle, threads)
+
+
+def collate(batch: Sequence[Encoded], pad_id: int) -> Inputs:
+    """Return the padded inputs of a batch, each (B, T) with T a multiple of 8."""
+    length = -(-max(map(len, batch)) // _PAD_MULTIPLE) * _PAD_MULTIPLE
+    ids = np.full((len(batch), length), pad_id, dtype=np.int64)
+    lengths = np.array([len(item) for item in batch])[:, None]  # (B, 1)
+    first = np.array([item.first_segment for item in batch])[:, None]
+    for row, item in enumerate(batch):
+        ids[row, : len(item)] = item.ids
+    place = np.arange(length)[None, :]  # (1, T)
+    return {
+        "input_ids": ids,
+        "attention_mask": (place < lengths).astype(np.int64),
+        "token_type_ids": ((place >= first) & (place < lengths)).astype(np.int64),
+    }
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,39 @@
+"""The exceptions that a user can cause: one tree, one line each, turned into exit codes by the CLI only."""
+
+from __future__ import annotations
+
+
+class EmpathyError(Exception):
+    """Base of every error a user can cause. Its text is one line: the value, what was expected, the fix."""
+
+
+class InputError(EmpathyError):
+    """An input cannot be found, opened or listed."""
+
+
+class OutputError(EmpathyError):
+    """An output cannot be written, exists already, or belongs to another run."""
+
+
+class BundleError(EmpathyError):
+    """A scorer bundle is missing, changed, foreign, or holds what a bundle must not hold."""
+
+
+class EngineError(EmpathyError):
+    """The model cannot run here, or gave something that is not a score."""
+
+
+class RejectedError(EmpathyError):
+    """A record was rejected where the caller asked for none (``--strict``, ``Scorer.score`` on mappings)."""
+
+
+class MissingExtraError(EmpathyError):
+    """A command needs packages that the base install leaves out."""
+
+    def __init__(self, extra: str, module: str) -> None:
+        """Name the extra and the module whose import failed."""
+        super().__init__(
+            f"{module} is not installed; it comes with the extra '{extra}': pip install 'empathy-scorer[{extra}]'"
+        )
+        self.extra = extra
+        self.module = module
