@@ -66,12 +66,16 @@ class NoProgress:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run came to. ``resumed`` records were finished by an earlier run; ``seconds`` are this run's."""
+    """What a run came to. ``resumed`` records were finished by an earlier run; ``seconds`` are this run's.
+
+    ``complete_before`` says that the whole output was there already and nothing was read.
+    """
 
     tally: Tally
     resumed: int
     seconds: float
     rejects: Path | None
+    complete_before: bool = False
 
     @property
     def rejected(self) -> int:
@@ -106,7 +110,8 @@ def score_files(
     start = time.monotonic()
     run = Run(output, run_identity(scorer, settings), run_metadata(scorer), settings.existing)
     resumed = sum(window.tally.scored + window.tally.rejected.total() for window in run.done)
-    if not run.complete:
+    complete_before = run.complete
+    if not complete_before:
         earlier = list(run.done)
         windows = _windows(corpus, settings.window)
         for window in earlier:
@@ -120,7 +125,7 @@ def score_files(
     total = Tally()
     for window in run.done:
         total.add(window.tally)
-    return Summary(total, resumed, time.monotonic() - start, run.rejects if total.rejected else None)
+    return Summary(total, resumed, time.monotonic() - start, run.rejects if total.rejected else None, complete_before)
 
 
 def score_window(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -110,6 +109,9 @@ def load_bundle(path: Path | str | None = None) -> Bundle:
     except (KeyError, TypeError, ValueError) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
         raise BundleError(f"{manifest}: {what}; expected a scorer of format version {FORMAT_VERSION}") from None
+    for name in info["files"]:
+        if not _is_plain(name):
+            raise BundleError(f"{manifest}: names the file {name!a}, expected names without folders")
     files = _verified_files(folder, info["files"])
     try:
         check_onnx(files["model.onnx"])
@@ -125,6 +127,9 @@ def write_bundle(folder: Path, info: Mapping[str, Any], files: Mapping[str, byte
     """
     if folder.exists():
         raise BundleError(f"{folder}: exists already; name a new folder or remove it first")
+    for name in files:
+        if not _is_plain(name):
+            raise BundleError(f"{folder}: cannot hold a file {name!a}, expected names without folders")
     whole = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -142,7 +147,7 @@ def write_bundle(folder: Path, info: Mapping[str, Any], files: Mapping[str, byte
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-        load_bundle(unfinished)
+        _ = load_bundle(unfinished).tokenizer
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -162,20 +167,20 @@ def _validate(info: Any) -> Domain:
             raise ValueError(f"{name} is {info[name]!r}, expected text")
     for head in HEADS:
         _validate_cuts(head, info["cuts"][head])
-    if not isinstance(info["measured"], dict):
-        raise TypeError(f"measured is {type(info['measured']).__name__}, expected an object")
-    if not all(isinstance(text, str) for text in info["training"]["content_hashes"]):
-        raise TypeError("training.content_hashes holds something else than text")
+    _validate_provenance(info)
     if not isinstance(info["files"], dict) or not set(_REQUIRED_FILES) <= set(info["files"]):
         raise ValueError(f"files lists {sorted(info['files'])}, expected at least {list(_REQUIRED_FILES)}")
-    return Domain.from_json(info["domain"])
+    domain = Domain.from_json(info["domain"])
+    if info["pad_id"] >= len(domain.seen):
+        raise ValueError(f"pad_id is {info['pad_id']}, expected one of the {len(domain.seen)} tokens")
+    return domain
 
 
 def _validate_format(info: Mapping[str, Any]) -> None:
     if info["format"] != FORMAT or info["format_version"] != FORMAT_VERSION:
         raise ValueError(f"format {info['format']!r} version {info['format_version']!r} is not known")
     if info["heads"] != list(HEADS) or info["score_range"] != list(SCORE_RANGE):
-        raise ValueError(f"heads {info['heads']} on {info['score_range']}, expected {list(HEADS)} on 0 to 10")
+        raise ValueError(f"heads {info['heads']!r} on {info['score_range']!r}, expected {list(HEADS)} on 0 to 10")
     if info["template_version"] != TEMPLATE_VERSION:
         raise ValueError(
             f"it was trained with text template {info['template_version']!r} and this release renders "
@@ -183,23 +188,34 @@ def _validate_format(info: Mapping[str, Any]) -> None:
         )
 
 
+def _validate_provenance(info: Mapping[str, Any]) -> None:
+    if not isinstance(info["measured"], dict):
+        raise TypeError(f"measured is {type(info['measured']).__name__}, expected an object")
+    hashes = info["training"]["content_hashes"]
+    if not isinstance(hashes, list) or not all(isinstance(text, str) for text in hashes):
+        raise TypeError("training.content_hashes is no list of texts")
+
+
 def _validate_cuts(head: str, cuts: Sequence[Any]) -> None:
-    if len(cuts) != len(LEVELS) or not all(type(cut) in (int, float) and math.isfinite(cut) for cut in cuts):
-        raise ValueError(f"cuts of {head} are {cuts}, expected {len(LEVELS)} numbers")
+    if len(cuts) != len(LEVELS) or not all(type(cut) in (int, float) and abs(cut) < 1e300 for cut in cuts):
+        raise ValueError(f"cuts of {head} are {cuts!r}, expected {len(LEVELS)} numbers")
     if list(cuts) != sorted(cuts):
         raise ValueError(f"cuts of {head} are {cuts}, expected them in ascending order")
 
 
+def _is_plain(name: str) -> bool:
+    """Whether a file name is one that may stand in a message and never leads out of its folder."""
+    return name.isprintable() and Path(name).name == name and name not in ("", ".", "..") and "\\" not in name
+
+
 def _verified_files(folder: Path, hashes: Mapping[str, str]) -> dict[str, bytes]:
     """Return the content of every listed file, each with the hash that is listed, and no other file beside them."""
-    for name in hashes:
-        if Path(name).name != name or name in (".", "..") or "\\" in name:
-            raise BundleError(f"{folder / 'scorer.json'}: names the file {name!a}, expected names without folders")
     # Dot files are what desktops and version control leave; nothing here ever reads one.
     present = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
     foreign = present - set(hashes) - {"scorer.json"}
     if foreign:
-        raise BundleError(f"{folder}: holds {', '.join(sorted(foreign))}, which scorer.json does not list; remove it")
+        names = ", ".join(map(repr, sorted(foreign)))
+        raise BundleError(f"{folder}: holds {names}, which scorer.json does not list; remove it")
     files = {}
     for name, expected in hashes.items():
         try:
@@ -210,7 +226,7 @@ def _verified_files(folder: Path, hashes: Mapping[str, str]) -> dict[str, bytes]
         actual = hashlib.sha256(files[name]).hexdigest()
         if actual != expected:
             raise BundleError(
-                f"{folder / name}: was changed (SHA-256 {actual[:12]}..., scorer.json says {str(expected)[:12]}...); "
+                f"{folder / name}: was changed (SHA-256 {actual[:12]}..., scorer.json says {str(expected)[:12]!a}...); "
                 "copy the bundle again"
             )
     return files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
@@ -38,14 +39,14 @@ class CommandGroup(click.Group):
             return _unavailable(point, error)
         return command
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run; every error a user can cause is one line and an exit code, never a traceback."""
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; every error a user can cause is one line and an exit code, never a traceback."""
         try:
-            return super().main(*args, **kwargs)
+            return super().invoke(ctx)
         except EmpathyError as error:
             fail(str(error))
         except KeyboardInterrupt:
-            click.echo("empathy: interrupted; what was finished is kept, go on with --resume", err=True)
+            click.echo("empathy: interrupted; with -o, what was finished is kept: go on with --resume", err=True)
             sys.exit(EXIT_INTERRUPTED)
 
 
@@ -132,7 +133,7 @@ def score(
         fail("--resume and --overwrite are about an output; name one with -o")
     if output is not None and rejects_path is not None:
         fail(f"rejects go to {output}.rejects.jsonl; --rejects is for runs without -o")
-    if output is not None and "://" in str(output):
+    if output is not None and re.match("[a-z0-9+]{2,}:/", str(output)):
         fail(f"{output} is a URL; scores are written to local files, name one and copy it there")
     given = {"batch_tokens": batch_tokens, "batch_size": batch_size, "window": window}
     settings = ScoreSettings(
@@ -147,6 +148,9 @@ def score(
         return
     with ProgressBar(corpus, sys.stderr, show=sys.stderr.isatty() and not quiet) as progress:
         summary = score_files(scorer, corpus, output, settings, progress)
+    if summary.complete_before:
+        click.echo(f"{output} is complete already; nothing was read or scored", err=True)
+        return
     for line in [] if quiet else closing_lines(summary, scorer, output):
         click.echo(line, err=True)
     for line in warnings(summary.tally, scorer, corpus):
@@ -170,6 +174,9 @@ def _score_to_stdout(scorer: Any, corpus: Any, settings: Any, rejects_path: Path
         # Whoever read has enough. Python would flush to the closed pipe once more on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        fail(f"standard output: cannot be written: {error.strerror or error}")
     if not quiet:
         click.echo(f"scored {tally.scored}, rejected {tally.rejected.total()}", err=True)
     for line in warnings(tally, scorer, corpus):

@@ -76,13 +76,16 @@ class Domain:
     def from_json(cls, value: Mapping[str, Any]) -> Domain:
         """Return a domain from JSON; KeyError, TypeError or ValueError if it is none."""
         bits = np.unpackbits(np.frombuffer(base64.b64decode(value["seen_tokens"], validate=True), dtype=np.uint8))
-        vocabulary = int(value["vocabulary"])
-        if not 0 < vocabulary <= len(bits):
-            raise ValueError(f"vocabulary of {vocabulary} tokens and {len(bits)} bits")
-        ranges = {name: (float(low), float(high)) for name, (low, high) in value["ranges"].items()}
-        if set(ranges) != set(FEATURES):
-            raise ValueError(f"ranges of {sorted(ranges)}, expected {sorted(FEATURES)}")
-        return cls(ranges, bits[:vocabulary].astype(bool), float(value["outside_share"]))
+        vocabulary = value["vocabulary"]
+        if type(vocabulary) is not int or not 0 < vocabulary <= len(bits):
+            raise ValueError(f"vocabulary of {vocabulary!r} tokens and {len(bits)} bits")
+        if set(value["ranges"]) != set(FEATURES):
+            raise ValueError(f"ranges of {sorted(value['ranges'])}, expected {sorted(FEATURES)}")
+        ranges = {}
+        for name in FEATURES:
+            low, high = value["ranges"][name]
+            ranges[name] = (_number(low), _number(high))
+        return cls(ranges, bits[:vocabulary].astype(bool), _number(value["outside_share"]))
 
 
 def fit_domain(dialogues: Sequence[Dialogue], encoded: Sequence[Encoded], vocabulary: int) -> Domain:
@@ -103,6 +106,12 @@ def fit_domain(dialogues: Sequence[Dialogue], encoded: Sequence[Encoded], vocabu
     ranges = {name: _limits(values[name]) for name in FEATURES}
     beyond = [(values[name] < low) | (values[name] > high) for name, (low, high) in ranges.items()]
     return Domain(ranges, seen, round(float(np.logical_or.reduce(beyond).mean()), 4))
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not abs(value) < 1e300:  # neither NaN, nor too large for a float
+        raise ValueError(f"{value!r} in its domain, expected a number")
+    return float(value)
 
 
 def _limits(values: npt.NDArray[np.float64]) -> tuple[float, float]:

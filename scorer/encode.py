@@ -42,6 +42,29 @@ class Encoded:
         return self.cut_tokens > 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What a tokenizer's pair template puts around two texts: (before, between, after), ids and token types."""
+
+    ids: tuple[list[int], list[int], list[int]]
+    special_types: int  # special tokens of type 1
+    second_type: int  # type of the second text's tokens
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> _Frame:
+        ids: tuple[list[int], list[int], list[int]] = ([], [], [])
+        place = special_types = second_type = 0
+        pair = tokenizer.encode("a", "a")
+        for token, kind, text in zip(pair.ids, pair.type_ids, pair.sequence_ids, strict=True):
+            if text is None:
+                ids[place].append(token)
+                special_types += kind
+            else:
+                place = text + 1
+                second_type = kind  # the last one is the second text's
+        return cls(ids, special_types, second_type)
+
+
 class Encoder:
     """Turns dialogues into token ids that fit a model: the same one in training, export checks and scoring.
 
@@ -60,7 +83,7 @@ class Encoder:
         tokenizer.encode_special_tokens = True
         self.tokenizer = tokenizer
         self.max_length = max_length
-        self._special = tokenizer.num_special_tokens_to_add(True)
+        self._frame = _Frame.of(tokenizer)
 
     def encode(self, dialogues: Sequence[Dialogue]) -> list[Encoded]:
         """Return one ``Encoded`` a dialogue, in order; tokenising runs on all cores."""
@@ -71,16 +94,22 @@ class Encoder:
         ]
 
     def _shorten(self, dialogue: Dialogue, full_length: int) -> Encoded:
-        room = self.max_length - self._special
-        response = normalise(dialogue.response)
-        response_length = self._length(response)
-        kept = self._newest(dialogue.context, room - response_length)
-        context = render_context(kept)
+        # Not by Encoding.truncate and merge, which keep every combination of what they cut off: gigabytes.
+        before, between, after = self._frame.ids
+        room = self.max_length - len(before) - len(between) - len(after)
+        response = self._tokens(normalise(dialogue.response))
+        kept = self._newest(dialogue.context, room - len(response))
+        context = self._tokens(render_context(kept))
         # Where even the newest turn does not fit beside the response, the response gives way, down to half.
-        first = self._cut_middle(context, room - min(response_length, max(room // 2, room - self._length(context))))
-        second = self._cut_middle(response, room - len(first))
-        pair = self.tokenizer.post_process(first, second, True)
-        return _pack(pair, cut_turns=len(dialogue.context) - len(kept), cut_tokens=max(full_length - len(pair.ids), 0))
+        first = _cut_middle(context, room - min(len(response), max(room // 2, room - len(context))))
+        second = _cut_middle(response, room - len(first))
+        ids = np.array([*before, *first, *between, *second, *after], dtype=np.int32)
+        return Encoded(
+            ids=ids,
+            first_segment=len(ids) - self._frame.special_types - self._frame.second_type * len(second),
+            cut_turns=len(dialogue.context) - len(kept),
+            cut_tokens=full_length - len(ids),
+        )
 
     def _newest(self, turns: tuple[Turn, ...], room: int) -> tuple[Turn, ...]:
         """Return as many of the newest turns as have at most ``room`` tokens together; at least one turn."""
@@ -91,28 +120,26 @@ class Encoder:
             if used > room:
                 break
             first -= 1
-        # Joined lines may tokenise to a few more tokens than the lines one by one.
+        # Joined lines may tokenise to a few tokens more than the lines one by one, or to fewer.
         while first < len(turns) - 1 and self._length(render_context(turns[first:])) > room:
             first += 1
+        while first > 0 and self._length(render_context(turns[first - 1 :])) <= room:
+            first -= 1
         return turns[first:]
-
-    def _cut_middle(self, text: str, length: int) -> Encoding:
-        """Return the tokens of ``text``, at most ``length`` of them: the first half and the last."""
-        head = self._tokens(text)
-        if len(head) <= length:
-            return head
-        tail = self._tokens(text)
-        head.truncate(length - length // 2, direction="right")
-        tail.truncate(length // 2, direction="left")
-        return head.merge([head, tail], growing_offsets=False)
 
     def _length(self, text: str) -> int:
         return len(self._tokens(text))
 
-    def _tokens(self, text: str) -> Encoding:
-        return self.tokenizer.encode(text, add_special_tokens=False)
+    def _tokens(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
 
 
-def _pack(encoding: Encoding, *, cut_turns: int = 0, cut_tokens: int = 0) -> Encoded:
+def _cut_middle(ids: list[int], length: int) -> list[int]:
+    """Return at most ``length`` of the ids: the first half and the last."""
+    return ids if len(ids) <= length else ids[: length - length // 2] + ids[len(ids) - length // 2 :]
+
+
+def _pack(encoding: Encoding) -> Encoded:
     ids = np.asarray(encoding.ids, dtype=np.int32)
-    return Encoded(ids=ids, first_segment=len(ids) - sum(encoding.type_ids), cut_turns=cut_turns, cut_tokens=cut_tokens)
+    return Encoded(ids=ids, first_segment=len(ids) - sum(encoding.type_ids))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +18,17 @@ from scorer.dialogue import HEADS
 from scorer.encode import Encoded
 from scorer.errors import BundleError, EngineError
 
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
 Inputs = dict[str, npt.NDArray[np.int64]]
 Scores = npt.NDArray[np.float32]
 
 _KNOWN_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
-_PAD_MULTIPLE = 8
+_FLOATS = {"tensor(float)", "tensor(float16)", "tensor(double)"}
+
+PAD_MULTIPLE = 8
+"""Batches are padded to a multiple of so many tokens."""
 
 
 class Engine(Protocol):
@@ -52,9 +59,8 @@ class OnnxRuntimeEngine:
         options.enable_mem_pattern = False
         # Weights stored as int8 are made float once at load; activations are never quantised.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-        wanted = [p for p in ("CUDAExecutionProvider",) if p in ort.get_available_providers()]
         try:
-            self._session = ort.InferenceSession(bundle.model, options, providers=[*wanted, "CPUExecutionProvider"])
+            self._session = _session(bundle.model, options)
         except Exception as error:  # onnxruntime's exceptions share no base but Exception
             raise BundleError(f"{bundle.path / 'model.onnx'}: ONNX Runtime cannot load it: {_line(error)}") from error
         on_gpu = self._session.get_providers()[0] == "CUDAExecutionProvider"
@@ -65,20 +71,33 @@ class OnnxRuntimeEngine:
         unknown = sorted(set(self._inputs) - _KNOWN_INPUTS)
         if unknown or "input_ids" not in self._inputs:
             raise BundleError(f"{bundle.path / 'model.onnx'}: has inputs {self._inputs}, expected {_KNOWN_INPUTS}")
-        if len(outputs) != 1 or list(outputs[0].shape[1:]) != [len(HEADS)]:
-            shapes = [node.shape for node in outputs]
-            expected = f"expected one of (batch, {len(HEADS)})"
-            raise BundleError(f"{bundle.path / 'model.onnx'}: has outputs {shapes}, {expected}")
+        if len(outputs) != 1 or outputs[0].type not in _FLOATS or list(outputs[0].shape[1:]) != [len(HEADS)]:
+            found = [f"{node.type} {node.shape}" for node in outputs]
+            expected = f"expected one of floats (batch, {len(HEADS)})"
+            raise BundleError(f"{bundle.path / 'model.onnx'}: has outputs {found}, {expected}")
         self._output = outputs[0].name
 
     def run(self, inputs: Inputs) -> Scores:
         """Return the raw outputs (B, 2) for input arrays (B, T); EngineError if the model fails."""
+        rows, length = inputs["input_ids"].shape
         try:
             (scores,) = self._session.run([self._output], {name: inputs[name] for name in self._inputs})
         except Exception as error:  # onnxruntime's exceptions share no base but Exception
-            rows, length = inputs["input_ids"].shape
             raise EngineError(f"ONNX Runtime failed on a batch of {rows} x {length} tokens: {_line(error)}") from error
+        if scores.shape != (rows, len(HEADS)):
+            raise EngineError(f"the model gave {scores.shape} numbers, expected {(rows, len(HEADS))}")
         return np.asarray(scores, dtype=np.float32)
+
+
+def _session(model: bytes, options: ort.SessionOptions) -> ort.InferenceSession:
+    """Return a session on CUDA where it starts, else on the CPU; ONNX Runtime's own fallback prints to stdout."""
+    import onnxruntime as ort  # noqa: PLC0415 - not needed to read corpora or cards
+
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        with suppress(Exception):  # installed, but without a GPU or its driver
+            providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+            return ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
 ENGINES: dict[str, Callable[[Bundle, int | None], Engine]] = {"onnxruntime": OnnxRuntimeEngine}
@@ -95,7 +114,7 @@ def make_engine(name: str, bundle: Bundle, threads: int | None = None) -> Engine
 
 def collate(batch: Sequence[Encoded], pad_id: int) -> Inputs:
     """Return the padded inputs of a batch, each (B, T) with T a multiple of 8."""
-    length = -(-max(map(len, batch)) // _PAD_MULTIPLE) * _PAD_MULTIPLE
+    length = -(-max(map(len, batch)) // PAD_MULTIPLE) * PAD_MULTIPLE
     ids = np.full((len(batch), length), pad_id, dtype=np.int64)
     lengths = np.array([len(item) for item in batch])[:, None]  # (B, 1)
     first = np.array([item.first_segment for item in batch])[:, None]

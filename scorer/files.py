@@ -13,13 +13,15 @@ from scorer.errors import OutputError
 
 
 @contextmanager
-def writing(output: Path) -> Iterator[None]:
-    """Turn a fault of the file system into one line that says how to go on."""
+def writing(output: Path, *, then: str = "") -> Iterator[None]:
+    """Turn a fault of the file system into one line; ``then`` says how to go on."""
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
         where = error.filename or output
-        raise OutputError(f"{where}: cannot be written: {error.strerror or error}; then go on with --resume") from error
+        raise OutputError(f"{where}: cannot be written: {error.strerror or error}{then}") from error
 
 
 @contextmanager

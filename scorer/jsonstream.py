@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from scorer.records import RecordError, holds_dialogue, json_fault
+from scorer.sources import TruncatedStreamError
 
 _CHUNK = 1 << 18
 _BETWEEN = re.compile(r"[\s,\[]*")
@@ -54,7 +55,7 @@ def _next_value(buffer: _Buffer, max_characters: int) -> tuple[Any, str] | Recor
                 continue
             skipped = _skip_broken(buffer, max_characters)
             return RecordError("broken_json", f"{json_fault(error)}; {skipped} characters skipped")
-        if end == len(buffer.text) and buffer.fill():
+        if isinstance(value, (int, float)) and len(buffer.text) - end < _NEAR_END and buffer.fill():
             continue  # a number may go on
         raw = buffer.drop(end)
         if _SURROGATE.search(raw):
@@ -98,7 +99,7 @@ class _Buffer:
     """Text that was read and not used yet. Bytes that are no UTF-8 become surrogates."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+        self._read = getattr(stream, "read1", stream.read)  # read() loses what came before a fault
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self.text = ""
         self._ended = False
@@ -106,10 +107,20 @@ class _Buffer:
         self.text = self.text.removeprefix("\ufeff")
 
     def fill(self) -> bool:
-        """Read on, at least doubling the text, so that a long element is not parsed too often; False at the end."""
+        """Read on, at least doubling the text, so that a long element is not parsed too often; False at the end.
+
+        A fault of the stream is raised once all that came before it is in the text and was used.
+        """
         if self._ended:
             return False
-        data = self._stream.read(max(_CHUNK, len(self.text)))
+        wanted = max(_CHUNK, len(self.text))
+        data = bytearray()
+        try:
+            while len(data) < wanted and (part := self._read(wanted - len(data))):
+                data += part
+        except TruncatedStreamError:
+            if not data:
+                raise
         self._ended = not data
         self.text += self._decoder.decode(data, final=self._ended)
         return bool(data)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scorer.bundle import Bundle, load_bundle
 from scorer.dialogue import HEADS, SCORE_RANGE, Dialogue
 from scorer.encode import Encoded, Encoder
-from scorer.engine import Engine, Scores, collate, make_engine
+from scorer.engine import PAD_MULTIPLE, Engine, Scores, collate, make_engine
 from scorer.errors import EngineError, RejectedError
 from scorer.records import RecordError, parse_record
 
@@ -80,10 +80,11 @@ def plan_batches(lengths: npt.NDArray[np.int64], batch_tokens: int, batch_size: 
 
     Sorting by length keeps padding near nothing, and the longest batch first shows at once whether memory suffices.
     """
+    padded = -(-lengths // PAD_MULTIPLE) * PAD_MULTIPLE
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
-        rows = max(1, min(batch_size, batch_tokens // int(lengths[order[start]])))
+        rows = max(1, min(batch_size, batch_tokens // int(padded[order[start]])))
         yield order[start : start + rows]
         start += rows
 

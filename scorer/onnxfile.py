@@ -34,6 +34,8 @@ class OnnxFileError(ValueError):
 
 def check_onnx(data: bytes) -> None:
     """Raise OnnxFileError unless ``data`` is a model of standard operators that holds all of its weights."""
+    if data[4:8] == b"ORTM":  # whatever follows, ONNX Runtime takes it for its own format
+        raise OnnxFileError("it is in ONNX Runtime's own format, expected an ONNX model")
     fields = list(_fields(memoryview(data)))
     if not any(number == _MODEL_GRAPH for number, _ in fields):
         raise OnnxFileError("it holds no graph, expected an ONNX model")
@@ -65,6 +67,8 @@ def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
     position = 0
     while position < len(data):
         key, position = _varint(data, position)
+        if key >= 1 << 32:  # protobuf drops the upper bits, and so reads another field than this here would
+            raise OnnxFileError("it is damaged, expected an ONNX model")
         number, kind = key >> 3, key & 7
         if kind == _VARINT:
             value, position = _varint(data, position)

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from scorer.corpus import Corpus
 
-_FORMAT = "{desc} {percentage:3.0f}%|{bar:24}| {elapsed} gone, {remaining} to go, {postfix}"
-_FORMAT_ENDLESS = "{desc} {elapsed} gone, {postfix}"
+_FORMAT = "{desc} {percentage:3.0f}%|{bar:24}| {elapsed} gone, {remaining} to go{postfix}"
+_FORMAT_ENDLESS = "{desc} {elapsed} gone{postfix}"
 
 
 class ProgressBar:
@@ -57,6 +57,15 @@ class ProgressBar:
         elapsed = self._bar.format_dict["elapsed"] if not self._bar.disable else 0
         self._bar.set_postfix_str(f"{self._rows} dialogues, {self._rows / max(elapsed, 1e-3):.0f}/s", refresh=False)
         self._bar.update(tokens)
+
+    @property
+    def total_tokens(self) -> int:
+        """The tokens of the whole input, as estimated now."""
+        return int(self._bar.total)
+
+    def refresh(self) -> None:
+        """Draw now."""
+        self._bar.refresh()
 
     def __enter__(self) -> ProgressBar:
         """Return the bar."""

@@ -6,7 +6,6 @@ Pure: takes what a JSON, Parquet or Arrow reader gives, touches no file.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ _ROLES = {
     "model": "assistant", "listener": "assistant",
     "system": "system", "developer": "system", "tool": "tool", "function": "tool",
 }  # fmt: skip
-_LABEL = r"\b{}\b\W*(-?\d+(?:\.\d+)?)"
+_LABEL = r"\b{}\b\W*?(-?\d+(?:\.\d+)?)"
 _LABEL_PATTERNS = {head: re.compile(_LABEL.format(head), re.IGNORECASE) for head in HEADS}
 
 
@@ -213,7 +212,7 @@ def _labels(record: Mapping[str, Any], *, required: bool) -> Labels | None:
 def _label(head: str, value: Any) -> float:
     low, high = SCORE_RANGE
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not (math.isfinite(value) and low <= value <= high):
+    if not is_number or not low <= value <= high:  # NaN is in no range
         raise RecordError("bad_label", f"{head} is {_shown(value)}, expected a number from {low:g} to {high:g}")
     return float(value)
 

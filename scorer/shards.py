@@ -28,8 +28,12 @@ from scorer.writers import JOIN, METADATA_KEY, meta_path, read_metadata
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MANIFEST = "manifest.jsonl"
+MANIFEST = "_manifest.jsonl"
+"""Readers of a folder of Parquet files pass over names that begin with an underscore."""
+
 REJECTS = "rejects.jsonl"
+_THEN = "; mend that and go on with --resume"
+
 Existing = Literal["error", "resume", "overwrite"]
 
 
@@ -100,7 +104,7 @@ class Run:
 
     def add(self, window: Window, ids: Sequence[str], scores: Scores, rejects: Sequence[Reject]) -> None:
         """Write a finished window: after this it survives anything."""
-        with writing(self.output):
+        with writing(self.output, then=_THEN):
             if ids:
                 self._write_shard(window.number, ids, scores)
             if rejects:
@@ -119,7 +123,7 @@ class Run:
 
     def finish(self) -> None:
         """Make the output from the shards: whole at its own name, or not there."""
-        with writing(self.output):
+        with writing(self.output, then=_THEN):
             parts = [path for window in self.done if (path := self._rejects_of(window.number)).exists()]
             if parts:
                 with replacing(self.rejects) as file:
@@ -142,6 +146,9 @@ class Run:
         if not self.output.parent.is_dir():
             raise OutputError(f"{self.output}: the folder {self.output.parent} does not exist; create it first")
         self._check_kind()
+        foreign = not self.is_file and self.folder.is_dir() and not (self.folder / MANIFEST).exists()
+        if foreign and any(self.folder.iterdir()):
+            raise OutputError(f"{self.output}: holds other files and no {MANIFEST}; name a new or empty folder")
         if existing == "overwrite":
             self._clear()
         elif existing == "error":
@@ -154,8 +161,6 @@ class Run:
         if (self.folder / MANIFEST).exists():
             self._read_manifest()
         else:
-            if self.folder == self.output and any(self.folder.iterdir()):
-                raise OutputError(f"{self.output}: holds other files and no {MANIFEST}; name a new or empty folder")
             self._append({"identity": self._identity})
 
     def _check_kind(self) -> None:

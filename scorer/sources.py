@@ -22,6 +22,10 @@ from scorer.errors import InputError
 STDIN = "-"
 BUFFER_BYTES = 1 << 16
 _GLOB_CHARACTERS = set("*?[")
+_PIECE_BYTES = 1 << 12
+_DATASET_STATE = "state.json"
+# What `datasets` writes beside its Arrow files, in no format of dialogues.
+_DATASET_METADATA = (_DATASET_STATE, "dataset_info.json", "dataset_dict.json")
 
 
 class TruncatedStreamError(Exception):
@@ -60,9 +64,9 @@ class Source:
     def seekable(self, stream: io.BufferedReader[Any]) -> Iterator[BinaryIO]:
         """Give the file that was opened as ``stream``, from its beginning, for reading anywhere in it.
 
-        What cannot be sought (compressed data, standard input) is copied to a temporary file on disk.
+        What cannot be sought (compressed data, standard input, a pipe) is copied to a temporary file on disk.
         """
-        if self.name == STDIN or isinstance(stream.raw, Decompressed):
+        if self.size is None or isinstance(stream.raw, Decompressed):
             with tempfile.TemporaryFile() as copy:
                 shutil.copyfileobj(stream, copy, BUFFER_BYTES)
                 copy.seek(0)
@@ -73,11 +77,15 @@ class Source:
 
 
 class _Counted(io.RawIOBase):
-    """Counts what is read, for the progress bar; gives what there is, so that a pipe is not waited for."""
+    """Counts what is read, for the progress bar; gives what there is, so that a pipe is not waited for.
+
+    Only the first read waits, for a whole line: by that the format is recognised.
+    """
 
     def __init__(self, raw: BinaryIO, source: Source) -> None:
         self._raw = raw
         self._source = source
+        self._begun = False
 
     def readable(self) -> bool:
         return True
@@ -85,13 +93,16 @@ class _Counted(io.RawIOBase):
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         read = getattr(self._raw, "read1", self._raw.read)
         data = read(len(buffer))
+        while not self._begun and b"\n" not in data and (more := read(len(buffer) - len(data))):
+            data += more
+        self._begun = True
         buffer[: len(data)] = data
         self._source.bytes_read += len(data)
         return len(data)
 
 
 class Decompressed(io.RawIOBase):
-    """A decompressed stream whose faults all are TruncatedStreamError."""
+    """A decompressed stream whose faults all are TruncatedStreamError, raised behind all that came before them."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -101,13 +112,19 @@ class Decompressed(io.RawIOBase):
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """Fill a buffer with decompressed bytes."""
+        """Fill a buffer with decompressed bytes, in pieces: a fault costs no more than the piece it is in."""
+        filled = 0
         try:
-            data = self._stream.read(len(buffer))
+            while filled < len(buffer):
+                piece = self._stream.read1(min(_PIECE_BYTES, len(buffer) - filled))
+                if not piece:
+                    break
+                buffer[filled : filled + len(piece)] = piece
+                filled += len(piece)
         except (EOFError, zlib.error, OSError) as error:  # gzip.BadGzipFile and pyarrow's faults are OSError
-            raise TruncatedStreamError(reason_of(error)) from None
-        buffer[: len(data)] = data
-        return len(data)
+            if not filled:
+                raise TruncatedStreamError(reason_of(error)) from None
+        return filled
 
 
 def expand(names: Iterable[str], is_data: Callable[[Source], bool]) -> tuple[list[Source], list[str]]:
@@ -222,7 +239,7 @@ def _dataset_files(folder: Path, state: Path) -> list[Source]:
 
 def is_own_output(name: str) -> bool:
     """Whether a file name is one that scoring writes beside its output, never an input."""
-    return name.endswith((".rejects.jsonl", ".meta.json", ".partial")) or name in ("rejects.jsonl", "manifest.json")
+    return name.endswith((".rejects.jsonl", ".meta.json", ".partial")) or name in ("rejects.jsonl", "_manifest.jsonl")
 
 
 def _open_raw(name: str) -> BinaryIO:

@@ -24,7 +24,7 @@ _CONTRACTIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\b(?:can't|ca n't)", "can not"),
         (r"\b(?:won't|wo n't)", "will not"),
         (r"\b(?:shan't|sha n't)", "shall not"),
-        (r"(?<=\w) ?n't\b", " not"),
+        (r"(?<=\w) ?n't(?=n't|\b)", " not"),
         (r"(?<=\w) ?'m\b", " am"),
         (r"(?<=\w) ?'re\b", " are"),
         (r"(?<=\w) ?'ve\b", " have"),
@@ -49,7 +49,10 @@ def normalise(text: str) -> str:
     "wasn't ready."). Empty if the text holds nothing visible.
     """
     if not text.isascii():
-        text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).translate(_STRAIGHT)
+        # Invisible marks go first: they keep a letter from its accent. "´" is a space and an accent to NFKC, so
+        # quotes are made straight before it, and after it the few that it brings. Lower case may compose anew (J̌).
+        text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text).translate(_STRAIGHT)).translate(_STRAIGHT)
+        text = unicodedata.normalize("NFKC", text.lower())
     elif "`" in text:
         text = text.replace("`", "'")
     text = _SPACE.sub(" ", _CONTROL.sub(" ", text)).strip().lower()

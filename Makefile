@@ -1,0 +1,60 @@
+# On a fresh machine with Python 3.11 to 3.13, pip and make:
+#   make demo    score the examples with the starter scorer (INPUT=path for a file of your own)
+#   make test    run the tests
+#   make check   run the linters and the type checker
+# Each makes .venv with the versions pinned in constraints.txt.
+
+PYTHON ?= python3
+INPUT ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --constraint constraints.txt
+
+.PHONY: demo test test-all check format docs lock clean
+
+demo: $(VENV)/base
+	@$(BIN)/empathy demo $(INPUT)
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The help texts in docs/commands.md are what the commands print.
+docs: $(VENV)/dev
+	$(BIN)/python -m tests.test_docs
+
+# Pin anew after a change of pyproject.toml; needs uv. torch stays where it was measured.
+lock:
+	echo "torch==2.13.0" | uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+		--no-header --no-annotate --constraint - --output-file constraints.txt --upgrade
+
+$(VENV)/pip:
+	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else \
+		'Python %d.%d found, 3.11 to 3.13 needed: make PYTHON=/path/to/python3.12' % v)"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade pip==26.3
+	@touch $@
+
+$(VENV)/base: $(VENV)/pip pyproject.toml constraints.txt
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/base
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,169 @@
+"""What the tests share: a tiny real tokenizer, a tiny real ONNX model, and a bundle of both."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from scorer.bundle import Bundle, write_bundle
+from scorer.dialogue import HEADS, Dialogue, Turn, content_hash, conversation_key
+from scorer.domain import fit_domain
+from scorer.encode import Encoder
+from scorer.model import Scorer
+
+WORDS = (
+    "user assistant i you am sad happy so sorry that is great what happened my dog died today we won the game".split()
+)
+MAX_LENGTH = 64
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def make_tokenizer() -> Tokenizer:
+    """Return a WordPiece tokenizer that knows some words, and every ASCII letter and digit."""
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS, *"abcdefghijklmnopqrstuvwxyz0123456789.,!?:'"]
+    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys([*pieces, *(f"##{c}" for c in letters)]))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+    )
+    return tokenizer
+
+
+def make_model(vocabulary: int, *, seed: int = 0, scale: float = 8.0) -> onnx.ModelProto:
+    """Return a network whose scores are the masked mean over tokens of a random pair of numbers a token and type."""
+    rng = np.random.default_rng(seed)
+    table = (5 + scale * rng.standard_normal((vocabulary, 2))).astype(np.float32)
+    types = rng.standard_normal((2, 2)).astype(np.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["words"]),  # (B, T, 2)
+        helper.make_node("Gather", ["types", "token_type_ids"], ["kinds"]),
+        helper.make_node("Add", ["words", "kinds"], ["both"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["wide"]),  # (B, T, 1)
+        helper.make_node("Mul", ["both", "wide"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "middle"], ["sum"], keepdims=0),
+        helper.make_node("ReduceSum", ["wide", "middle"], ["count"], keepdims=0),
+        helper.make_node("Div", ["sum", "count"], ["logits"]),  # (B, 2)
+    ]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
+        for name in ("input_ids", "attention_mask", "token_type_ids")
+    ]
+    weights = {"table": table, "types": types, "last": np.array([-1]), "middle": np.array([1])}
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        inputs,
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model
+
+
+def make_dialogue(*texts: str, category: str | None = None) -> Dialogue:
+    """Return a dialogue whose turns alternate and end with the assistant's."""
+    last = len(texts) - 1
+    turns = tuple(Turn("assistant" if (last - i) % 2 == 0 else "user", text) for i, text in enumerate(texts))
+    return Dialogue(id=content_hash(turns), turns=turns, conversation=conversation_key(turns), category=category)
+
+
+def record(*texts: str, **more: Any) -> dict[str, Any]:
+    """Return a dialogue as it stands in a file, turns alternating and ending with the assistant's."""
+    turns = make_dialogue(*texts).turns
+    return {"messages": [{"role": turn.role, "content": turn.content} for turn in turns], **more}
+
+
+def write_lines(path: Path, records: Sequence[object]) -> Path:
+    """Write records as JSON lines."""
+    path.write_text("".join(json.dumps(item) + "\n" for item in records))
+    return path
+
+
+def read_scores(output: Path) -> pa.Table:
+    """Return the rows of a Parquet file or of a folder of shards."""
+    files = sorted(output.glob("*.parquet")) if output.is_dir() else [output]
+    return pa.concat_tables([pq.read_table(file) for file in files])
+
+
+def varied(count: int) -> list[Dialogue]:
+    """Return so many different dialogues of different lengths."""
+    rng = np.random.default_rng(1)
+    return [
+        make_dialogue(*(" ".join(rng.choice(WORDS, rng.integers(2, 14))) for _ in range(rng.choice([2, 2, 4]))))
+        for _ in range(count)
+    ]
+
+
+def bundle_info(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return what `write_bundle` wants to know of the tiny scorer."""
+    dialogues = varied(200)
+    encoded = Encoder(tokenizer, MAX_LENGTH).encode(dialogues)
+    return {
+        "name": "tiny",
+        "backbone": "none",
+        "precision": "fp32",
+        "licence": "Apache-2.0",
+        "created": "2026-01-01",
+        "max_length": MAX_LENGTH,
+        "pad_id": 0,
+        "cuts": {head: [level + 0.5 for level in range(10)] for head in HEADS},
+        "measured": {"how": "not at all"},
+        "training": {"data": "random words", "content_hashes": []},
+        "domain": fit_domain(dialogues, encoded, tokenizer.get_vocab_size()).to_json(),
+    }
+
+
+def write_tiny_bundle(folder: Path, *, seed: int = 0) -> Bundle:
+    """Write the tiny scorer into a new folder."""
+    tokenizer = make_tokenizer()
+    model = make_model(tokenizer.get_vocab_size(), seed=seed).SerializeToString()
+    files = {"model.onnx": model, "tokenizer.json": tokenizer.to_str().encode()}
+    return write_bundle(folder, bundle_info(tokenizer), files)
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The tiny scorer on disk; tests that change it make their own."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def scorer(bundle: Bundle) -> Scorer:
+    """The tiny scorer, loaded."""
+    return Scorer.load(bundle.path, threads=1)
+
+
+@pytest.fixture(scope="session")
+def empathy() -> Run:
+    """Run the installed command in a process of its own, as a user does; it fails the test on any traceback."""
+
+    def run(*arguments: str | Path, stdin: str | bytes | None = None, **more: Any) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).with_name("empathy")), *map(str, arguments)]
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        result = subprocess.run(command, input=data, capture_output=True, timeout=120, check=False, **more)
+        out, err = (stream.decode(errors="replace") for stream in (result.stdout, result.stderr))
+        assert "Traceback" not in err, err
+        return subprocess.CompletedProcess(command, result.returncode, out, err)
+
+    return run

@@ -1,0 +1,77 @@
+"""The scorer that ships with the package, on the examples that ship with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scorer.bundle import STARTER, load_bundle
+from scorer.corpus import Corpus
+from scorer.demo import examples_path
+from scorer.dialogue import Dialogue
+from scorer.engine import Scores
+from scorer.model import Scorer
+from tests.conftest import Run, make_dialogue
+
+MEGABYTE = 1_000_000
+# Warm and poor answers to the same context, by their ids in the examples.
+WARM_AND_POOR = [(1, 35), (21, 55), (3, 36), (27, 6), (9, 68), (10, 40), (14, 66), (49, 17)]
+
+
+@pytest.fixture(scope="module")
+def starter() -> Scorer:
+    """The starter, loaded."""
+    return Scorer.load()
+
+
+@pytest.fixture(scope="module")
+def examples() -> list[Dialogue]:
+    """The example dialogues."""
+    return [item for item in Corpus([str(examples_path())]) if isinstance(item, Dialogue)]
+
+
+@pytest.fixture(scope="module")
+def scores(starter: Scorer, examples: list[Dialogue]) -> Scores:
+    """The starter's scores of the examples."""
+    return starter.score(examples)
+
+
+def test_it_is_small_verified_and_says_where_it_comes_from() -> None:
+    assert sum(path.stat().st_size for path in STARTER.iterdir()) <= 30 * MEGABYTE
+    bundle = load_bundle()
+    assert "CC BY-NC" in bundle.info["licence"]
+    assert len(bundle.info["training"]["content_hashes"]) > 5000
+    assert "out-of-fold" in bundle.info["measured"]["how"]
+
+
+def test_scores_do_not_depend_on_the_batch(starter: Scorer, examples: list[Dialogue], scores: Scores) -> None:
+    encoded = starter.encoder.encode(examples)
+    for tokens, size in ((1, 1), (100_000, 256), (700, 5)):
+        again = starter.run(encoded, batch_tokens=tokens, batch_size=size)
+        np.testing.assert_allclose(again, scores, atol=1e-3)
+
+
+def test_a_warm_answer_has_more_sensibility_than_a_poor_one(examples: list[Dialogue], scores: Scores) -> None:
+    row = {dialogue.id: number for number, dialogue in enumerate(examples)}
+    gaps = [scores[row[f"ex-{warm:03}"], 0] - scores[row[f"ex-{poor:03}"], 0] for warm, poor in WARM_AND_POOR]
+    assert np.mean(gaps) > 1
+
+
+def test_spelling_does_not_change_a_score(starter: Scorer) -> None:
+    natural = make_dialogue("I wasn't ready, and I can't sleep!", "I'm so sorry. That's hard… what’s keeping you up?")
+    tokenised = make_dialogue(
+        "i was n't ready , and i can not sleep !", "i am so sorry . that is hard ... what is keeping you up ?"
+    )
+    first, second = starter.score([natural, tokenised])
+    np.testing.assert_allclose(first, second, atol=1e-3)
+
+
+def test_the_examples_are_no_foreign_land_and_code_is(starter: Scorer, empathy: Run, tmp_path: Path) -> None:
+    result = empathy("score", examples_path(), "-o", tmp_path / "out.csv")
+    assert result.returncode == 0
+    foreign = [make_dialogue("SELECT * FROM kubectl WHERE sudo -x", "def __init__(self): raise ValueError(0x7f)")] * 20
+    encoded = starter.encoder.encode(foreign)
+    outside = {name: int(rows.sum()) for name, rows in starter.bundle.domain.outside(foreign, encoded).items()}
+    assert starter.bundle.domain.warning(outside, len(foreign)) is not None
