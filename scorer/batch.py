@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +17,8 @@ from scorer.errors import RejectedError
 from scorer.model import BATCH_SIZE, BATCH_TOKENS, Scorer
 from scorer.records import Reject
 from scorer.shards import Existing, Run, Tally, Window
+
+_WINDOW_CHARACTERS = 1 << 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +194,14 @@ def _tally(
 
 
 def _windows(corpus: Corpus, size: int) -> Iterator[list[Dialogue | Reject]]:
-    records = iter(corpus)
-    while window := list(islice(records, size)):
+    """Yield windows of ``size`` records, fewer where these are so long that their text would fill the memory."""
+    window: list[Dialogue | Reject] = []
+    characters = 0
+    for record in corpus:
+        window.append(record)
+        characters += sum(len(turn.content) for turn in record.turns) if isinstance(record, Dialogue) else 0
+        if len(window) == size or characters >= _WINDOW_CHARACTERS:
+            yield window
+            window, characters = [], 0
+    if window:
         yield window

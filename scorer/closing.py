@@ -43,6 +43,8 @@ def warnings(tally: Tally, scorer: Scorer, corpus: Corpus) -> Iterator[str]:
     if corpus.skipped:
         names = ", ".join(corpus.skipped[:_NAMED]) + (", ..." if len(corpus.skipped) > _NAMED else "")
         yield f"{len(corpus.skipped)} files in folders hold no dialogues and were passed over: {names}"
+    if scorer.engine.notice:
+        yield scorer.engine.notice
     if warning := domain_warning(scorer, tally):
         yield warning
 

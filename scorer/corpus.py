@@ -51,15 +51,17 @@ class Corpus:
 
 def _unique(dialogue: Dialogue, seen: set[int], repeats: dict[int, int]) -> Dialogue | Reject:
     """Return the dialogue with an id that did not occur before, or its reject."""
-    key = _hash(dialogue.id)
-    if key not in seen:
-        seen.add(key)
-        return dialogue
-    if dialogue.id != content_hash(dialogue.turns):
+    first = key = _hash(dialogue.id)
+    if key in seen and dialogue.id != content_hash(dialogue.turns):
         detail = f"id {dialogue.id!a} occurred before, expected unique ids (or none: the content's hash is taken)"
         return Reject(dialogue.source, dialogue.line, "duplicate_id", detail, dialogue.id)
-    repeats[key] = repeats.get(key, 1) + 1
-    return _unique(replace(dialogue, id=f"{dialogue.id}-{repeats[key]}"), seen, repeats)
+    id_ = dialogue.id
+    while key in seen:
+        repeats[first] = repeats.get(first, 1) + 1
+        id_ = f"{dialogue.id}-{repeats[first]}"
+        key = _hash(id_)
+    seen.add(key)
+    return dialogue if id_ == dialogue.id else replace(dialogue, id=id_)
 
 
 def _hash(text: str) -> int:

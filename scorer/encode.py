@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Ids = npt.NDArray[np.int32]
 
+_CHARACTERS_AT_ONCE = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -86,12 +88,28 @@ class Encoder:
         self._frame = _Frame.of(tokenizer)
 
     def encode(self, dialogues: Sequence[Dialogue]) -> list[Encoded]:
-        """Return one ``Encoded`` a dialogue, in order; tokenising runs on all cores."""
-        encodings = self.tokenizer.encode_batch_fast([render(dialogue) for dialogue in dialogues])
-        return [
-            _pack(encoding) if len(encoding) <= self.max_length else self._shorten(dialogue, len(encoding))
-            for dialogue, encoding in zip(dialogues, encodings, strict=True)
-        ]
+        """Return one ``Encoded`` a dialogue, in order; tokenising runs on all cores.
+
+        Before it is shortened a dialogue is tokenised whole, so that what was cut can be counted; so many at a time
+        that their tokens fit into some 100 MB.
+        """
+        encoded: list[Encoded] = []
+        texts: list[tuple[str, str]] = []
+        characters = 0
+        for number, dialogue in enumerate(dialogues, start=1):
+            texts.append(render(dialogue))
+            characters += len(texts[-1][0]) + len(texts[-1][1])
+            if characters >= _CHARACTERS_AT_ONCE or number == len(dialogues):
+                encodings = self.tokenizer.encode_batch_fast(texts)
+                encoded += map(self._fit, dialogues[number - len(texts) : number], encodings)
+                texts, characters = [], 0
+        return encoded
+
+    def _fit(self, dialogue: Dialogue, encoding: Encoding) -> Encoded:
+        if len(encoding) > self.max_length:
+            return self._shorten(dialogue, len(encoding))
+        ids = np.asarray(encoding.ids, dtype=np.int32)
+        return Encoded(ids=ids, first_segment=len(ids) - sum(encoding.type_ids))
 
     def _shorten(self, dialogue: Dialogue, full_length: int) -> Encoded:
         # Not by Encoding.truncate and merge, which keep every combination of what they cut off: gigabytes.
@@ -138,8 +156,3 @@ class Encoder:
 def _cut_middle(ids: list[int], length: int) -> list[int]:
     """Return at most ``length`` of the ids: the first half and the last."""
     return ids if len(ids) <= length else ids[: length - length // 2] + ids[len(ids) - length // 2 :]
-
-
-def _pack(encoding: Encoding) -> Encoded:
-    ids = np.asarray(encoding.ids, dtype=np.int32)
-    return Encoded(ids=ids, first_segment=len(ids) - sum(encoding.type_ids))

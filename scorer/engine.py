@@ -1,13 +1,12 @@
 """Run the network on a batch of token ids: one small protocol, one class an engine.
 
-To add an engine, write a class with the four members of ``Engine`` and name it in ``ENGINES``.
+To add an engine, write a class with the members of ``Engine`` and name it in ``ENGINES``.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -32,11 +31,15 @@ PAD_MULTIPLE = 8
 
 
 class Engine(Protocol):
-    """Runs a bundle's model. ``name`` and ``precision`` are written beside the scores."""
+    """Runs a bundle's model. ``name`` and ``precision`` are written beside the scores.
+
+    ``notice`` is a line that a user should see, such as why a faster way was not taken, or empty.
+    """
 
     name: str
     precision: str
     threads: int
+    notice: str
 
     def run(self, inputs: Inputs) -> Scores:
         """Return the raw outputs (B, 2) for input arrays (B, T); EngineError if the model fails."""
@@ -60,7 +63,7 @@ class OnnxRuntimeEngine:
         # Weights stored as int8 are made float once at load; activations are never quantised.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
-            self._session = _session(bundle.model, options)
+            self._session, self.notice = _session(bundle.model, options)
         except Exception as error:  # onnxruntime's exceptions share no base but Exception
             raise BundleError(f"{bundle.path / 'model.onnx'}: ONNX Runtime cannot load it: {_line(error)}") from error
         on_gpu = self._session.get_providers()[0] == "CUDAExecutionProvider"
@@ -72,7 +75,7 @@ class OnnxRuntimeEngine:
         if unknown or "input_ids" not in self._inputs:
             raise BundleError(f"{bundle.path / 'model.onnx'}: has inputs {self._inputs}, expected {_KNOWN_INPUTS}")
         if len(outputs) != 1 or outputs[0].type not in _FLOATS or list(outputs[0].shape[1:]) != [len(HEADS)]:
-            found = [f"{node.type} {node.shape}" for node in outputs]
+            found = ", ".join(f"{node.type} {node.shape}" for node in outputs)
             expected = f"expected one of floats (batch, {len(HEADS)})"
             raise BundleError(f"{bundle.path / 'model.onnx'}: has outputs {found}, {expected}")
         self._output = outputs[0].name
@@ -89,15 +92,21 @@ class OnnxRuntimeEngine:
         return np.asarray(scores, dtype=np.float32)
 
 
-def _session(model: bytes, options: ort.SessionOptions) -> ort.InferenceSession:
-    """Return a session on CUDA where it starts, else on the CPU; ONNX Runtime's own fallback prints to stdout."""
+def _session(model: bytes, options: ort.SessionOptions) -> tuple[ort.InferenceSession, str]:
+    """Return a session on CUDA where it starts, else on the CPU, and a notice that says why.
+
+    ONNX Runtime's own fallback would print to standard output, where scores may go.
+    """
     import onnxruntime as ort  # noqa: PLC0415 - not needed to read corpora or cards
 
+    notice = ""
     if "CUDAExecutionProvider" in ort.get_available_providers():
-        with suppress(Exception):  # installed, but without a GPU or its driver
-            providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-            return ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        try:
+            return ort.InferenceSession(model, options, providers=providers, enable_fallback=0), notice
+        except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no base but Exception
+            notice = f"the CUDA provider does not start, so the processor scores: {_line(error)}"
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0), notice
 
 
 ENGINES: dict[str, Callable[[Bundle, int | None], Engine]] = {"onnxruntime": OnnxRuntimeEngine}

@@ -32,8 +32,11 @@ class MissingExtraError(EmpathyError):
 
     def __init__(self, extra: str, module: str) -> None:
         """Name the extra and the module whose import failed."""
-        super().__init__(
-            f"{module} is not installed; it comes with the extra '{extra}': pip install 'empathy-scorer[{extra}]'"
-        )
+        super().__init__(extra, module)
         self.extra = extra
         self.module = module
+
+    def __str__(self) -> str:
+        """Return the line that says what to install."""
+        install = f"pip install 'empathy-scorer[{self.extra}]'"
+        return f"{self.module} is not installed; it comes with the extra '{self.extra}': {install}"

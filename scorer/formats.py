@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any, BinaryIO
 
-from scorer.dialogue import Dialogue, Turn, content_hash
+from scorer.dialogue import HEADS, Dialogue, Turn, content_hash
 from scorer.errors import InputError
 from scorer.jsonstream import iter_objects
 from scorer.records import (
@@ -27,6 +27,7 @@ from scorer.records import (
     until_response,
 )
 from scorer.sources import BUFFER_BYTES, Source, TruncatedStreamError, reason_of
+from scorer.text import normalise
 
 Records = Iterator[Dialogue | Reject]
 
@@ -36,6 +37,10 @@ MAX_RECORD_BYTES = 1 << 25
 CSV_COLUMNS = ("conv_id", "utterance_idx", "context", "prompt", "speaker_idx", "utterance")
 _CSV_KEYS = ("conv_id", "utterance_idx", "speaker_idx", "utterance")  # those that are read; context is optional
 _CSV_OPTIONAL = ("selfeval", "tags")
+_COLUMNS = {
+    "id", "messages", "conversations", "context", "response", "evaluation", "conversation", "category", "judge",
+    *HEADS, *CSV_COLUMNS,
+}  # fmt: skip
 _DATA_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".parquet", ".arrow")
 _BOM = b"\xef\xbb\xbf"
 _WIDE_BOMS = {b"\xff\xfe": "UTF-16 or UTF-32", b"\xfe\xff": "UTF-16", b"\x00\x00\xfe\xff": "UTF-32"}
@@ -62,6 +67,7 @@ def read_source(source: Source, labels: LabelUse = "ignore") -> Records:
     else:
         if empty:
             yield where.reject("empty_file", "no record in it, expected dialogues", line=0)
+        source.advance_to(source.size or 0)  # readers that seek leave out what is of no use to them
 
 
 def looks_like_data(source: Source) -> bool:
@@ -76,7 +82,10 @@ def looks_like_data(source: Source) -> bool:
         return False
     reader = _reader_for(head)
     if reader is not _read_lines:
-        return reader is not _read_values or head.lstrip()[:1] == b"["
+        # An array of objects is data, one pretty-printed object is some program's settings, and a README may
+        # begin with a badge: "[![...".
+        text = head.lstrip()
+        return reader is not _read_values or (text[:1] == b"[" and text.lstrip(b"[ \t\r\n")[:1] == b"{")
     try:
         return holds_dialogue(json.loads(head.split(b"\n", 1)[0]))
     except (ValueError, RecursionError):
@@ -259,12 +268,12 @@ class _Conversations:
                 self._key, self._speaker, self._turns = key, speaker, []
             role = "user" if speaker == self._speaker else "assistant"
             self._turns.append(Turn(role, clean_text(_as_text(row.get("utterance")), "utterance")))
-            if role == "user" and self._turns[-1].content:
+            if role == "user" and normalise(self._turns[-1].content):
                 return
-            if self._broken:
-                raise RecordError("broken_conversation", f"an earlier row of conversation {key} was rejected")
             if self._where.labels == "required":
                 raise RecordError("no_label", "EmpatheticDialogues has no scores, expected a labelled record")
+            if self._broken:
+                raise RecordError("broken_conversation", f"an earlier row of conversation {key} was rejected")
             turns = until_response(tuple(self._turns))
             category = _as_text(row.get("context"))
             yield Dialogue(
@@ -322,15 +331,33 @@ def _read_batches(batches: Iterator[Any], names: list[str], stream: BinaryIO, wh
         detail = f"columns {', '.join(names)}, expected messages, conversations or context and response"
         yield where.reject("wrong_columns", detail, line=0)
         return
+    used = [index for index, name in enumerate(names) if name in _COLUMNS]
     for batch in batches:
         for start in range(0, batch.num_rows, _ROWS_A_BATCH):
-            for row in batch.slice(start, _ROWS_A_BATCH).to_pylist():
+            for row in _rows(batch.select(used).slice(start, _ROWS_A_BATCH)):
                 where.line += 1
-                if conversations is None:
+                if isinstance(row, RecordError):
+                    yield where.reject(row.reason, row.detail)
+                    if conversations is not None:
+                        conversations.break_off()
+                elif conversations is None:
                     yield where.parse(row)
                 else:
                     yield from conversations.add(row, ascii(row))
             where.source.advance_to(stream.tell())
+
+
+def _rows(batch: Any) -> Iterator[dict[str, Any] | RecordError]:
+    """Yield the rows as Python values; where one has none, it alone is an error."""
+    try:
+        yield from batch.to_pylist()
+    except (ValueError, OverflowError) as error:
+        if batch.num_rows > 1:
+            for index in range(batch.num_rows):
+                yield from _rows(batch.slice(index, 1))
+        else:
+            reason = "invalid_utf8" if isinstance(error, UnicodeDecodeError) else "wrong_type"
+            yield RecordError(reason, f"the row cannot be read: {reason_of(error)}")
 
 
 _COLUMNAR = (_read_parquet, _read_arrow)

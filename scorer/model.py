@@ -71,7 +71,8 @@ class Scorer:
                 on_batch(len(rows), int(lengths[rows].sum()))
         if not np.isfinite(scores).all():
             row = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
-            raise EngineError(f"{self.bundle.path}: gave {scores[row].tolist()} for dialogue {row}, expected numbers")
+            found = f"gave {scores[row].tolist()} for a dialogue of {lengths[row]} tokens"
+            raise EngineError(f"{self.bundle.path}: {found}, expected numbers")
         return scores.clip(*SCORE_RANGE)
 
 

@@ -219,5 +219,8 @@ def _label(head: str, value: Any) -> float:
 
 def _shown(value: Any) -> str:
     """Return a value as it may stand in a message: its type, and itself where it is short."""
-    text = ascii(value) if not isinstance(value, (Mapping, list)) or len(value) < 10 else "..."
+    try:
+        text = ascii(value) if not isinstance(value, (Mapping, list)) or len(value) < 10 else "..."
+    except RecursionError:  # the JSON reader goes a little deeper than this
+        text = "..."
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from backports import zstd
+
 from scorer.errors import InputError
 
 STDIN = "-"
@@ -53,10 +55,7 @@ class Source:
             if head[:2] == b"\x1f\x8b":
                 yield io.BufferedReader(Decompressed(gzip.GzipFile(fileobj=counted)), BUFFER_BYTES)
             elif head == b"\x28\xb5\x2f\xfd":
-                import pyarrow as pa  # noqa: PLC0415 - only compressed and columnar input needs it
-
-                stream = pa.CompressedInputStream(pa.PythonFile(counted, mode="r"), "zstd")
-                yield io.BufferedReader(Decompressed(stream), BUFFER_BYTES)
+                yield io.BufferedReader(Decompressed(zstd.ZstdFile(counted)), BUFFER_BYTES)
             else:
                 yield counted
 
@@ -106,6 +105,7 @@ class Decompressed(io.RawIOBase):
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
+        self._fault = ""
 
     def readable(self) -> bool:
         """Say yes."""
@@ -115,15 +115,16 @@ class Decompressed(io.RawIOBase):
         """Fill a buffer with decompressed bytes, in pieces: a fault costs no more than the piece it is in."""
         filled = 0
         try:
-            while filled < len(buffer):
+            while not self._fault and filled < len(buffer):
                 piece = self._stream.read1(min(_PIECE_BYTES, len(buffer) - filled))
                 if not piece:
                     break
                 buffer[filled : filled + len(piece)] = piece
                 filled += len(piece)
-        except (EOFError, zlib.error, OSError) as error:  # gzip.BadGzipFile and pyarrow's faults are OSError
-            if not filled:
-                raise TruncatedStreamError(reason_of(error)) from None
+        except (EOFError, zlib.error, zstd.ZstdError, OSError) as error:  # gzip.BadGzipFile is an OSError
+            self._fault = reason_of(error)  # kept, for a stream that is read behind a fault may seem to end well
+        if self._fault and not filled:
+            raise TruncatedStreamError(self._fault)
         return filled
 
 
@@ -140,9 +141,10 @@ def expand(names: Iterable[str], is_data: Callable[[Source], bool]) -> tuple[lis
         expansion.add(name)
     seen: set[str] = set()
     for source in expansion.sources:
-        if source.name in seen:
+        place = source.name if source.name == STDIN or "://" in source.name else os.path.realpath(source.name)
+        if place in seen:
             raise InputError(f"{source.name}: named twice among the inputs; name each file once")
-        seen.add(source.name)
+        seen.add(place)
     return expansion.sources, expansion.skipped
 
 
@@ -157,6 +159,8 @@ class _Expansion:
     def add(self, name: str) -> None:
         """Add what one name stands for."""
         before = len(self.sources)
+        if not name:
+            raise InputError("'': an empty name, expected a file, folder, glob or URL (is a variable not set?)")
         if name == STDIN:
             self.sources.append(Source(STDIN))
         elif "://" in name:
@@ -186,15 +190,16 @@ class _Expansion:
             raise InputError(f"{name!r}: cannot be read: {reason_of(error)}") from None
 
     def _add_folder(self, folder: Path) -> None:
-        state = folder / "state.json"
+        state = folder / _DATASET_STATE
         if state.is_file():  # written by datasets.Dataset.save_to_disk
             self.sources += _dataset_files(folder, state)
             return
         for entry in sorted(folder.iterdir()):
-            if entry.name.startswith(".") or is_own_output(entry.name):
+            if _is_passed_over(entry.name):
                 continue
             if entry.is_dir():
-                self._add_folder(entry)
+                if not folder.resolve().is_relative_to(entry.resolve()):  # a link to a folder above has no end
+                    self._add_folder(entry)
             elif entry.is_file():
                 self._add_if_data(Source(str(entry), entry.stat().st_size))
 
@@ -203,15 +208,14 @@ class _Expansion:
 
         try:
             fs, path = fsspec.core.url_to_fs(url)
-            if fs.isdir(path):
-                for file in sorted(fs.find(path)):
-                    base = file.rsplit("/", 1)[-1]
-                    if not base.startswith(".") and not is_own_output(base):
-                        self._add_if_data(Source(fs.unstrip_protocol(file), fs.info(file).get("size")))
-                return
             is_pattern = bool(_GLOB_CHARACTERS & set(path)) and not fs.exists(path)
-            for file in sorted(fs.glob(path)) if is_pattern else [path]:
-                self.sources.append(Source(fs.unstrip_protocol(file), fs.info(file).get("size")))
+            for match in sorted(fs.glob(path)) if is_pattern else [path]:
+                if fs.isdir(match):
+                    for file in sorted(fs.find(match)):
+                        if not any(map(_is_passed_over, file.removeprefix(match).split("/"))):
+                            self._add_if_data(Source(fs.unstrip_protocol(file), fs.info(file).get("size")))
+                else:
+                    self.sources.append(Source(fs.unstrip_protocol(match), fs.info(match).get("size")))
         except ImportError as error:
             raise InputError(f"{url}: {reason_of(error)}; pip install that package") from None
         except FileNotFoundError:
@@ -235,6 +239,10 @@ def _dataset_files(folder: Path, state: Path) -> list[Source]:
         if file.resolve().parent != folder.resolve() or not file.is_file():
             raise InputError(f"{file}: named in {state} and not in that folder; copy the whole dataset folder")
     return [Source(str(file), file.stat().st_size) for file in files]
+
+
+def _is_passed_over(name: str) -> bool:
+    return name.startswith(".") or name in _DATASET_METADATA or is_own_output(name)
 
 
 def is_own_output(name: str) -> bool:

@@ -25,10 +25,11 @@ from scorer.model import Scorer
 from tests.conftest import MAX_LENGTH, bundle_info, make_model, make_tokenizer
 
 Change = Callable[[dict[str, Any]], object]
+Parts = tuple[dict[str, Any], dict[str, bytes]]
 
 
 @pytest.fixture(scope="module")
-def parts() -> tuple[dict[str, Any], dict[str, bytes]]:
+def parts() -> Parts:
     """What a bundle is written from."""
     tokenizer = make_tokenizer()
     model = make_model(tokenizer.get_vocab_size()).SerializeToString()
@@ -37,7 +38,7 @@ def parts() -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 @pytest.fixture(scope="module")
-def written(parts: tuple[dict[str, Any], dict[str, bytes]], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def written(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return write_bundle(tmp_path_factory.mktemp("written") / "tiny", *parts)
 
 
@@ -69,7 +70,7 @@ def replace(folder: Path, name: str, data: bytes) -> None:
     change(folder, lambda info: info["files"].update({name: hashlib.sha256(data).hexdigest()}))
 
 
-def test_a_bundle_gives_back_what_was_written(parts: tuple[dict[str, Any], dict[str, bytes]], written: Bundle) -> None:
+def test_a_bundle_gives_back_what_was_written(parts: Parts, written: Bundle) -> None:
     info, files = parts
     assert info.items() <= written.info.items()
     assert (written.name, written.max_length, written.pad_id) == ("tiny", MAX_LENGTH, 0)
@@ -116,7 +117,7 @@ def test_dot_files_are_left_alone(folder: Path, written: Bundle) -> None:
     ],
 )
 def test_what_would_be_no_bundle_leaves_nothing_behind(
-    parts: tuple[dict[str, Any], dict[str, bytes]],
+    parts: Parts,
     tmp_path: Path,
     info: dict[str, Any],
     files: dict[str, bytes],
@@ -130,33 +131,27 @@ def test_what_would_be_no_bundle_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
-def test_a_bundle_without_its_model_or_tokenizer_is_not_written(
-    parts: tuple[dict[str, Any], dict[str, bytes]], tmp_path: Path, name: str
-) -> None:
+def test_a_bundle_without_its_model_or_tokenizer_is_not_written(parts: Parts, tmp_path: Path, name: str) -> None:
     files = {key: data for key, data in parts[1].items() if key != name}
     with pytest.raises(BundleError, match="expected at least"):
         write_bundle(tmp_path / "tiny", parts[0], files)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_json_cannot_hold_leaves_nothing_behind(
-    parts: tuple[dict[str, Any], dict[str, bytes]], tmp_path: Path
-) -> None:
+def test_what_json_cannot_hold_leaves_nothing_behind(parts: Parts, tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_bundle(tmp_path / "tiny", {**parts[0], "measured": {"x": object()}}, parts[1])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_existing_folder_is_neither_touched_nor_replaced(
-    parts: tuple[dict[str, Any], dict[str, bytes]], tmp_path: Path
-) -> None:
+def test_an_existing_folder_is_neither_touched_nor_replaced(parts: Parts, tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     with pytest.raises(BundleError, match="exists already"):
         write_bundle(tmp_path / "tiny", *parts)
     assert list(tmp_path.rglob("*")) == [tmp_path / "tiny"]
 
 
-def test_writing_leaves_no_unfinished_folder(parts: tuple[dict[str, Any], dict[str, bytes]], tmp_path: Path) -> None:
+def test_writing_leaves_no_unfinished_folder(parts: Parts, tmp_path: Path) -> None:
     write_bundle(tmp_path / "new" / "tiny", *parts)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["tiny"]
 
@@ -177,7 +172,7 @@ def test_writing_leaves_no_unfinished_folder(parts: tuple[dict[str, Any], dict[s
     ],
 )
 def test_the_hash_changes_with_anything(
-    parts: tuple[dict[str, Any], dict[str, bytes]],
+    parts: Parts,
     written: Bundle,
     tmp_path: Path,
     info: dict[str, Any],
@@ -187,9 +182,7 @@ def test_the_hash_changes_with_anything(
     assert other.sha256 != written.sha256
 
 
-def test_the_same_content_has_the_same_hash(
-    parts: tuple[dict[str, Any], dict[str, bytes]], written: Bundle, tmp_path: Path
-) -> None:
+def test_the_same_content_has_the_same_hash(parts: Parts, written: Bundle, tmp_path: Path) -> None:
     info, files = parts
     again = write_bundle(tmp_path / "again", copy.deepcopy(info), dict(reversed(files.items())))
     assert again.sha256 == written.sha256

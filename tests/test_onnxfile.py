@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,16 @@ from scorer.onnxfile import OnnxFileError, check_onnx
 from tests.conftest import make_model
 
 VARINT, BYTES = 0, 2
+
+
+@cache
+def tiny_bytes() -> bytes:
+    return bytes(make_model(30).SerializeToString())
+
+
+def tiny() -> Any:
+    """Return a model that the test may spoil."""
+    return onnx.load_from_string(tiny_bytes())
 
 
 def paths(message: Any, target: Any, passed: tuple[Any, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -59,11 +70,11 @@ def add_external(tensor: Any) -> None:
 
 
 def test_a_model_of_standard_operators_with_its_own_weights_is_accepted() -> None:
-    check_onnx(make_model(30).SerializeToString())
+    check_onnx(tiny().SerializeToString())
 
 
 def test_the_standard_domain_may_be_named() -> None:
-    model = make_model(30)
+    model = tiny()
     model.opset_import[0].domain = "ai.onnx"
     model.graph.node[0].domain = "ai.onnx"
     check_onnx(model.SerializeToString())
@@ -71,7 +82,7 @@ def test_the_standard_domain_may_be_named() -> None:
 
 @pytest.mark.parametrize("path", places(TensorProto))
 def test_a_tensor_may_not_read_another_file_wherever_it_stands(path: tuple[str, ...]) -> None:
-    model = make_model(30)
+    model = tiny()
     add_external(make_at(model, path))
     with pytest.raises(OnnxFileError, match=r"another file|functions or training"):
         check_onnx(model.SerializeToString())
@@ -79,7 +90,7 @@ def test_a_tensor_may_not_read_another_file_wherever_it_stands(path: tuple[str, 
 
 @pytest.mark.parametrize("path", places(TensorProto))
 def test_a_tensor_may_not_even_claim_to_lie_elsewhere(path: tuple[str, ...]) -> None:
-    model = make_model(30)
+    model = tiny()
     make_at(model, path).data_location = TensorProto.EXTERNAL
     with pytest.raises(OnnxFileError, match=r"another file|functions or training"):
         check_onnx(model.SerializeToString())
@@ -88,7 +99,7 @@ def test_a_tensor_may_not_even_claim_to_lie_elsewhere(path: tuple[str, ...]) -> 
 @pytest.mark.parametrize("path", places(onnx.NodeProto))
 @pytest.mark.parametrize("domain", ["com.microsoft", "my.operators", "ai.onnx.ml", "\n"])
 def test_a_node_may_not_use_operators_of_another_domain(path: tuple[str, ...], domain: str) -> None:
-    model = make_model(30)
+    model = tiny()
     make_at(model, path).domain = domain
     with pytest.raises(OnnxFileError, match=r"the domain|functions or training") as caught:
         check_onnx(model.SerializeToString())
@@ -97,7 +108,7 @@ def test_a_node_may_not_use_operators_of_another_domain(path: tuple[str, ...], d
 
 @pytest.mark.parametrize("path", places(onnx.OperatorSetIdProto))
 def test_a_model_may_not_import_operators_of_another_domain(path: tuple[str, ...]) -> None:
-    model = make_model(30)
+    model = tiny()
     make_at(model, path).domain = "com.microsoft"
     with pytest.raises(OnnxFileError, match=r"domain 'com.microsoft'|functions or training"):
         check_onnx(model.SerializeToString())
@@ -105,7 +116,7 @@ def test_a_model_may_not_import_operators_of_another_domain(path: tuple[str, ...
 
 @pytest.mark.parametrize("name", ["functions", "training_info"])
 def test_a_model_may_not_define_functions_or_training(name: str) -> None:
-    model = make_model(30)
+    model = tiny()
     getattr(model, name).add()
     with pytest.raises(OnnxFileError, match="functions or training steps of its own"):
         check_onnx(model.SerializeToString())
@@ -125,7 +136,7 @@ def test_the_places_hold_the_ones_that_matter() -> None:
 
 def test_a_model_saved_with_external_data_is_refused_though_it_runs(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    onnx.save(make_model(30), path, save_as_external_data=True, location="weights.bin", size_threshold=100)
+    onnx.save(tiny(), path, save_as_external_data=True, location="weights.bin", size_threshold=100)
     assert ort.InferenceSession(path).get_inputs()[0].name == "input_ids"
     with pytest.raises(OnnxFileError, match="reads weights from another file; export it as one file"):
         check_onnx(path.read_bytes())
@@ -138,7 +149,7 @@ def constant(data: Any) -> Any:
 def test_a_constant_and_a_branch_of_plain_weights_are_accepted_and_external_ones_are_not() -> None:
     """The same, with models that the ONNX checker calls valid."""
     for external in (False, True):
-        weights = numpy_helper.from_array(numpy_helper.to_array(make_model(30).graph.initializer[0]), "w")
+        weights = numpy_helper.from_array(numpy_helper.to_array(tiny().graph.initializer[0]), "w")
         if external:
             add_external(weights)
             weights.data_location = TensorProto.EXTERNAL
@@ -149,7 +160,7 @@ def test_a_constant_and_a_branch_of_plain_weights_are_accepted_and_external_ones
             constant(weights),
             helper.make_node("If", ["yes"], ["c"], then_branch=branch, else_branch=branch),
         ):
-            model = make_model(30)
+            model = tiny()
             model.graph.node.append(node)
             if external:
                 with pytest.raises(OnnxFileError, match="another file"):
@@ -162,7 +173,7 @@ def test_a_field_number_that_only_protobuf_cuts_to_32_bits_hides_nothing() -> No
     """ONNX Runtime drops the upper bits of a tag, and so sees external data where a longer integer does not."""
     tag = 13 << 3 | BYTES | 1 << 32
     hidden = varint(tag) + varint(2) + b"\x0a\x00"
-    graph = make_model(30).graph
+    graph = tiny().graph
     tensor = graph.initializer[0].SerializeToString() + hidden
     data = field(7, graph.SerializeToString() + field(5, tensor))
     with pytest.raises(OnnxFileError, match="damaged"):
@@ -171,7 +182,7 @@ def test_a_field_number_that_only_protobuf_cuts_to_32_bits_hides_nothing() -> No
 
 def test_a_model_that_onnx_runtime_takes_for_its_own_format_is_refused() -> None:
     """It looks for four letters at the fifth byte, and then reads no ONNX at all."""
-    data = b"\x12\x84\x80\x00ORTM" + make_model(30).SerializeToString()
+    data = b"\x12\x84\x80\x00ORTM" + tiny().SerializeToString()
     assert onnx.load_from_string(data).producer_name == "ORTM"
     with pytest.raises(OnnxFileError, match="own format"):
         check_onnx(data)
