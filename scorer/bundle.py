@@ -81,9 +81,14 @@ class Bundle:
         from tokenizers import Tokenizer  # noqa: PLC0415 - 50 ms that reading a bundle's card need not cost
 
         try:
-            return Tokenizer.from_buffer(self._files["tokenizer.json"])
-        except ValueError as error:
-            raise BundleError(f"{self.path / 'tokenizer.json'}: no tokenizer ({error}); export it again") from None
+            tokenizer = Tokenizer.from_buffer(self._files["tokenizer.json"])
+            tokenizer.encode("a", "b")
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a panic in the Rust library is no Exception
+            text = " ".join(str(error).split())
+            raise BundleError(f"{self.path / 'tokenizer.json'}: no tokenizer ({text}); export it again") from None
+        return tokenizer
 
     def provenance(self) -> dict[str, Any]:
         """Return what every score file says of its scorer: enough to name it and to select with its cuts."""

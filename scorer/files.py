@@ -44,5 +44,11 @@ def replacing_binary(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        if hasattr(os, "O_DIRECTORY"):  # else the new name may be lost in a power cut, though the data are not
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     finally:
         temporary.unlink(missing_ok=True)

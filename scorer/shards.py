@@ -129,18 +129,25 @@ class Run:
                 with replacing(self.rejects) as file:
                     for part in parts:
                         file.write(part.read_text())
+            else:
+                self.rejects.unlink(missing_ok=True)  # those of an output that is overwritten
             if self.is_file:
-                if any(window.tally.scored for window in self.done):
-                    if self.output.suffix != ".parquet":  # its shards carry the metadata, and so does what they join to
-                        with replacing(meta_path(self.output)) as file:
-                            file.write(self._metadata + "\n")
-                    JOIN[self.output.suffix](self.output, self._shards())
-                shutil.rmtree(self.folder)
+                self._join()
             else:
                 self._append({"complete": len(self.done)})
                 for part in parts:
                     part.unlink()
         self.complete = True
+
+    def _join(self) -> None:
+        if any(window.tally.scored for window in self.done):
+            if self.output.suffix != ".parquet":  # its shards carry the metadata, and so does what they join to
+                with replacing(meta_path(self.output)) as file:
+                    file.write(self._metadata + "\n")
+            JOIN[self.output.suffix](self.output, self._shards())
+        # Without its manifest the folder is no run any more, should this be interrupted.
+        (self.folder / MANIFEST).unlink()
+        shutil.rmtree(self.folder)
 
     def _open(self, existing: Existing) -> None:
         if not self.output.parent.is_dir():
@@ -153,11 +160,13 @@ class Run:
             self._clear()
         elif existing == "error":
             self._refuse()
-        elif self.is_file and self.output.exists() and not self.folder.exists():
+        elif self.is_file and self.output.exists() and not (self.folder / MANIFEST).exists():
             self._check_finished_file()
             self.complete = True
             return
         self.folder.mkdir(exist_ok=True)
+        for unfinished in self.folder.glob(".*.tmp"):
+            unfinished.unlink()
         if (self.folder / MANIFEST).exists():
             self._read_manifest()
         else:
@@ -178,11 +187,10 @@ class Run:
             raise OutputError(f"{self.output}: exists already; name another output or say --overwrite")
 
     def _clear(self) -> None:
-        """Remove what an earlier run wrote, and nothing else."""
+        """Remove an earlier run's shards and nothing else; an earlier file stays until the new one takes its place."""
         if self.is_file:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            for path in (self.output, self.rejects, meta_path(self.output)):
-                path.unlink(missing_ok=True)
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
         elif (self.folder / MANIFEST).exists():
             for path in [*self.folder.glob("part-*"), self.rejects, self.folder / MANIFEST]:
                 path.unlink(missing_ok=True)

@@ -423,3 +423,16 @@ def test_weights_outside_the_bundle_are_refused_before_onnx_runtime_is_there(fol
     )
     ran = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
     assert ran.stdout.endswith("export it as one file False\n")
+
+
+def test_a_tokenizer_whose_template_names_an_unknown_token_is_one_line(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    value = json.loads(tokenizer.to_str())
+    value["post_processor"]["special_tokens"]["[CLS]"]["ids"] = []
+    value["post_processor"]["special_tokens"].pop("[SEP]")
+    files = {
+        "model.onnx": make_model(tokenizer.get_vocab_size()).SerializeToString(),
+        "tokenizer.json": json.dumps(value).encode(),
+    }
+    with pytest.raises(BundleError, match=r"tokenizer.json: no tokenizer"):
+        write_bundle(tmp_path / "broken", bundle_info(tokenizer), files)

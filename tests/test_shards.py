@@ -140,6 +140,28 @@ def test_an_existing_output_is_kept_unless_told(tmp_path: Path, name: str) -> No
     assert open_run(tmp_path / name, "overwrite").done == []
 
 
+def test_overwriting_keeps_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    output = tmp_path / "out.csv"
+    first = open_run(output)
+    add(first, 0, rejects=1)
+    first.finish()
+    before = output.read_bytes()
+    second = open_run(output, "overwrite")
+    add(second, 7)
+    assert output.read_bytes() == before
+    second.finish()
+    assert "7-1" in output.read_text()
+    assert not (tmp_path / "out.csv.rejects.jsonl").exists()
+
+
+def test_what_a_killed_run_was_writing_is_cleared_away(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "out")
+    add(run, 0)
+    (tmp_path / "out" / ".part-000001.parquet.123.tmp").write_bytes(b"half")
+    open_run(tmp_path / "out", "resume").finish()
+    assert not list((tmp_path / "out").glob(".*"))
+
+
 def test_overwrite_removes_only_what_a_run_wrote(tmp_path: Path) -> None:
     run = open_run(tmp_path / "out")
     add(run, 0, rejects=1)
@@ -197,7 +219,6 @@ def test_resuming_a_finished_file_of_another_scorer_is_refused(tmp_path: Path) -
 def test_a_full_disk_is_one_line_and_leaves_a_resumable_run(tmp_path: Path) -> None:
     run = open_run(tmp_path / "out")
     add(run, 0)
-    (tmp_path / "out" / ".part-000001.parquet.tmp").mkdir()
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("needs /dev/full")
