@@ -228,7 +228,8 @@ def _fields(line: str, names: list[str]) -> list[str]:
     """Return the fields of a row, one a column; trailing optional columns may lack.
 
     The published files put "_comma_" for a comma and quote nothing, so that a quotation mark in an utterance is
-    just that: a plain split comes first, quoted fields only where that gives another count of columns.
+    just that: a plain split comes first, quoted fields only where that gives another count of columns. A split
+    that fills every column goes before one that leaves out optional ones.
     """
     required = sum(name not in _CSV_OPTIONAL for name in names)
     plain = line.rstrip("\r\n").split(",")
@@ -237,7 +238,7 @@ def _fields(line: str, names: list[str]) -> list[str]:
         quoted = next(csv.reader([line.rstrip("\r\n")]), [])
         wrapped = any(len(field) > 1 and field[0] == field[-1] == '"' for field in plain)
         candidates = [quoted, plain] if wrapped else [plain, quoted]
-    for fields in candidates:
+    for fields in sorted(candidates, key=lambda fields: len(fields) != len(names)):
         if required <= len(fields) <= len(names):
             return [field.replace("_comma_", ",") for field in fields]
     raise RecordError("wrong_columns", f"the row has {len(plain)} fields, expected {len(names)}")

@@ -87,4 +87,4 @@ def test_heads_and_range_are_those_of_the_contract() -> None:
 
 def test_fields_are_given_by_name() -> None:
     with pytest.raises(TypeError):
-        Dialogue("id", (), "key")  # type: ignore[misc]
+        Dialogue("id", (), "key")  # type: ignore[call-arg]
