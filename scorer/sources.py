@@ -208,14 +208,18 @@ class _Expansion:
 
         try:
             fs, path = fsspec.core.url_to_fs(url)
-            is_pattern = bool(_GLOB_CHARACTERS & set(path)) and not fs.exists(path)
-            for match in sorted(fs.glob(path)) if is_pattern else [path]:
-                if fs.isdir(match):
-                    for file in sorted(fs.find(match)):
-                        if not any(map(_is_passed_over, file.removeprefix(match).split("/"))):
-                            self._add_if_data(Source(fs.unstrip_protocol(file), fs.info(file).get("size")))
-                else:
+            if fs.isfile(path):
+                self.sources.append(Source(url, fs.info(path).get("size")))
+                return
+            for match in sorted(fs.glob(path)) if _GLOB_CHARACTERS & set(path) else [path]:
+                if fs.isfile(match):
                     self.sources.append(Source(fs.unstrip_protocol(match), fs.info(match).get("size")))
+                    continue
+                if not fs.exists(match):
+                    raise FileNotFoundError
+                for file in sorted(fs.find(match)):
+                    if not any(map(_is_passed_over, file.removeprefix(match).split("/"))):
+                        self._add_if_data(Source(fs.unstrip_protocol(file), fs.info(file).get("size")))
         except ImportError as error:
             raise InputError(f"{url}: {reason_of(error)}; pip install that package") from None
         except FileNotFoundError:

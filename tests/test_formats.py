@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scorer import formats
+from scorer import textfiles
 from scorer.bundle import Bundle
 from scorer.corpus import Corpus
 from scorer.dialogue import Dialogue, Labels
-from scorer.formats import CSV_COLUMNS
+from scorer.empathetic import COLUMNS
 from scorer.records import LabelUse, Reject
 from tests.conftest import Run, make_dialogue, record, write_lines
 
@@ -57,7 +57,7 @@ CSV_ROWS = [
 CSV_DIALOGUES = [TEXTS[0], TEXTS[1][:2], TEXTS[1]]
 
 
-def csv_text(rows: Sequence[Sequence[str]] = CSV_ROWS, columns: Sequence[str] = CSV_COLUMNS, end: str = "\n") -> str:
+def csv_text(rows: Sequence[Sequence[str]] = CSV_ROWS, columns: Sequence[str] = COLUMNS, end: str = "\n") -> str:
     """Return rows as the published files have them: a comma in a field is "_comma_" and nothing is quoted."""
     lines = [",".join(field.replace(",", "_comma_") for field in row) for row in [columns, *rows]]
     return end.join(lines) + end
@@ -162,27 +162,27 @@ def test_one_pretty_printed_object_is_one_dialogue(tmp_path: Path) -> None:
 def csv_quoted() -> str:
     """Return the rows as a spreadsheet would write them: a field with a comma in it is quoted."""
     out = io.StringIO()
-    csv.writer(out).writerows([CSV_COLUMNS, *CSV_ROWS])
+    csv.writer(out).writerows([COLUMNS, *CSV_ROWS])
     return out.getvalue()
 
 
 def csv_table(index_type: pa.DataType) -> pa.Table:
-    columns = {name: list(values) for name, values in zip(CSV_COLUMNS, zip(*CSV_ROWS, strict=True), strict=True)}
+    columns = {name: list(values) for name, values in zip(COLUMNS, zip(*CSV_ROWS, strict=True), strict=True)}
     numbers = ("utterance_idx", "speaker_idx")
     return pa.table(
         {n: pa.array([int(v) for v in vs], index_type) if n in numbers else vs for n, vs in columns.items()}
     )
 
 
-ALL_COLUMNS = (*CSV_COLUMNS, "selfeval", "tags")
+ALL_COLUMNS = (*COLUMNS, "selfeval", "tags")
 CSV_FORMATS: dict[str, bytes] = {
     "published": csv_text().encode(),
     "CRLF and byte order mark": b"\xef\xbb\xbf" + csv_text(end="\r\n").encode(),
     "quoted fields": csv_quoted().encode(),
-    "all fields quoted": "\n".join('"' + '","'.join(row) + '"' for row in [CSV_COLUMNS, *CSV_ROWS]).encode(),
+    "all fields quoted": "\n".join('"' + '","'.join(row) + '"' for row in [COLUMNS, *CSV_ROWS]).encode(),
     "optional columns filled": csv_text([[*row, "5|5", ""] for row in CSV_ROWS], ALL_COLUMNS).encode(),
     "optional columns left out of rows": csv_text(CSV_ROWS, ALL_COLUMNS).encode(),
-    "other order of columns": csv_text([r[::-1] for r in CSV_ROWS], CSV_COLUMNS[::-1]).encode(),
+    "other order of columns": csv_text([r[::-1] for r in CSV_ROWS], COLUMNS[::-1]).encode(),
     "Parquet": parquet(csv_table(pa.int64())),
     "Arrow": arrow(csv_table(pa.int32())),
 }  # fmt: skip
@@ -204,7 +204,7 @@ def test_empathetic_dialogues_give_one_dialogue_a_listener_turn(tmp_path: Path, 
 
 
 def test_emotion_is_optional_in_the_csv(tmp_path: Path) -> None:
-    columns = [name for name in CSV_COLUMNS if name not in ("context", "prompt")]
+    columns = [name for name in COLUMNS if name not in ("context", "prompt")]
     rows = [[row[0], row[1], row[4], row[5]] for row in CSV_ROWS]
     found = read_bytes(tmp_path, csv_text(rows, columns).encode())
     assert [item.category for item in found if isinstance(item, Dialogue)] == [None, None, None]
@@ -528,7 +528,7 @@ def test_broken_line_among_csv_rows_has_its_own_number(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "MAX_RECORD_BYTES", 300)
+    monkeypatch.setattr(textfiles, "MAX_RECORD_BYTES", 300)
 
 
 @pytest.mark.usefixtures("small_limit")

@@ -8,7 +8,10 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import fsspec
@@ -472,3 +475,28 @@ def test_position_of_a_source_never_goes_back_nor_beyond_its_size() -> None:
         source.advance_to(position)
         positions.append(source.bytes_read)
     assert positions == [4, 4, 10]
+
+
+@pytest.fixture
+def http_server(tmp_path: Path) -> Iterator[str]:
+    """Serve a folder with one file on loopback."""
+    write_lines(tmp_path / "in.jsonl", [record("i am sad", "so sorry", id="a")])
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_file_behind_http_is_read_and_a_missing_one_is_one_line(http_server: str) -> None:
+    found = list(Corpus([f"{http_server}/in.jsonl"]))
+    assert [item.id for item in found] == ["a"]
+    with pytest.raises(InputError, match=r"none.jsonl: no such file"):
+        Corpus([f"{http_server}/none.jsonl"])
