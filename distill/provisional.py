@@ -213,8 +213,8 @@ def card(name: str, figures: dict[str, float], dialogues: int, conversations: in
 Scores the last assistant turn of a dialogue for sensibility (emotional depth) and rationality (logical thought),
 0 to 10, as ChatGPT scored it for *Efficient-Empathy* (arXiv 2407.01937).
 
-- **Backbone**: all-MiniLM-L6-v2 (22.7 M parameters, Apache-2.0), fine-tuned for {recipe.epochs} epochs; weights stored as int8
-  with a scale a channel, computed with in fp32.
+- **Backbone**: all-MiniLM-L6-v2 (22.7 M parameters, Apache-2.0), fine-tuned for {recipe.epochs} epochs; weights
+  stored as int8 with a scale a channel, computed with in fp32.
 - **Training data**: {dialogues:,} (context, response) pairs of {conversations:,} conversations, the validation split
   that the authors of Efficient-Empathy published with ChatGPT's scores, over EmpatheticDialogues (CC BY-NC 4.0).
 - **Use**: research only, as the data's licence says. English, short everyday conversations. A distilled scorer is only

@@ -90,7 +90,7 @@ _scorer_option = click.option(
 @_scorer_option
 @click.option("--engine", default="auto", show_default=True, metavar="auto|onnxruntime", help="What runs the network.")
 @click.option("--threads", type=click.IntRange(min=1), help="Processor threads.  [default: one a core]")
-@click.option("--batch-tokens", type=click.IntRange(min=1), help="Padded tokens a batch.  [default: 4096]")
+@click.option("--batch-tokens", type=click.IntRange(min=1), help="Padded tokens a batch.  [default: 1024]")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Dialogues a batch, at most.  [default: 256]")
 @click.option("--window", type=click.IntRange(min=1), help="Records sorted by length, and a shard.  [default: 8192]")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run (or begin, if there is none).")

@@ -48,6 +48,11 @@ def demo_lines(scorer: Scorer, corpus: Corpus) -> Iterator[str]:
     for index, head in enumerate(HEADS):
         yield ""
         yield from histogram(scores[:, index], f"{head} (mean {scores[:, index].mean():.2f})")
+    outside = scorer.bundle.domain.outside(dialogues, scorer.encoder.encode(dialogues))
+    counts = {name: int(rows.sum()) for name, rows in outside.items()}
+    if warning := scorer.bundle.domain.warning(counts, len(dialogues)):
+        yield ""
+        yield f"warning: {warning}"
     if rejects:
         yield ""
         yield f"{len(rejects)} records rejected, the first: {rejects[0]}"

@@ -17,7 +17,7 @@ from scorer.engine import PAD_MULTIPLE, Engine, Scores, collate, make_engine
 from scorer.errors import EngineError, RejectedError
 from scorer.records import RecordError, parse_record
 
-BATCH_TOKENS = 4096
+BATCH_TOKENS = 1024
 """Padded tokens a batch: small enough for a processor's caches, large enough to fill its cores."""
 
 BATCH_SIZE = 256

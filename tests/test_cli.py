@@ -12,7 +12,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from scorer.batch import ScoreSettings
 from scorer.bundle import Bundle
+from scorer.model import BATCH_SIZE, BATCH_TOKENS
 from scorer.writers import METADATA_KEY
 from tests.conftest import Run, record, write_lines
 
@@ -156,6 +158,12 @@ def test_version_and_help(empathy: Run) -> None:
     assert empathy("--version").stdout.startswith("empathy-scorer, version 0.")
     assert {"demo", "inspect", "score"} <= set(empathy("--help").stdout.split())
     assert empathy("nonsense").returncode == 2
+
+
+def test_the_help_of_score_gives_the_real_defaults(empathy: Run) -> None:
+    text = " ".join(empathy("score", "--help").stdout.split())
+    for default in (BATCH_TOKENS, BATCH_SIZE, ScoreSettings().window):
+        assert f"[default: {default}]" in text
 
 
 def test_commands_join_by_entry_points_and_name_their_extra(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -13,7 +11,7 @@ from scorer.demo import examples_path
 from scorer.dialogue import Dialogue
 from scorer.engine import Scores
 from scorer.model import Scorer
-from tests.conftest import Run, make_dialogue
+from tests.conftest import make_dialogue
 
 MEGABYTE = 1_000_000
 # Warm and poor answers to the same context, by their ids in the examples.
@@ -68,9 +66,7 @@ def test_spelling_does_not_change_a_score(starter: Scorer) -> None:
     np.testing.assert_allclose(first, second, atol=1e-3)
 
 
-def test_the_examples_are_no_foreign_land_and_code_is(starter: Scorer, empathy: Run, tmp_path: Path) -> None:
-    result = empathy("score", examples_path(), "-o", tmp_path / "out.csv")
-    assert result.returncode == 0
+def test_dialogues_far_from_the_training_data_are_warned_of(starter: Scorer) -> None:
     foreign = [make_dialogue("SELECT * FROM kubectl WHERE sudo -x", "def __init__(self): raise ValueError(0x7f)")] * 20
     encoded = starter.encoder.encode(foreign)
     outside = {name: int(rows.sum()) for name, rows in starter.bundle.domain.outside(foreign, encoded).items()}
