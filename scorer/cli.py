@@ -11,10 +11,10 @@ from typing import Any, NoReturn
 
 import click
 
-from scorer.errors import EmpathyError
+from scorer.errors import EmpathyError, MissingExtraError
 
 COMMANDS = "empathy.commands"
-"""Entry points of this group are the commands; the part of the name before the dot of the module is its extra."""
+"""Entry points of this group are the commands."""
 
 EXIT_NOTHING_SCORED = 1
 EXIT_ERROR = 2
@@ -29,14 +29,14 @@ class CommandGroup(click.Group):
         return sorted({point.name for point in entry_points(group=COMMANDS)})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Load one command; a command whose extra is missing says how to install it when it is run."""
-        point = next((point for point in entry_points(group=COMMANDS) if point.name == cmd_name), None)
+        """Load one command; where its module cannot be imported, a stand-in that says what to install."""
+        point = _entry_point(cmd_name)
         if point is None:
             return None
         try:
             command: click.Command = point.load()
         except ModuleNotFoundError as error:
-            return _unavailable(point, error)
+            return _unavailable(point, _missing(point, error))
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -45,6 +45,11 @@ class CommandGroup(click.Group):
             return super().invoke(ctx)
         except EmpathyError as error:
             fail(str(error))
+        except ModuleNotFoundError as error:  # a command imports what is heavy when it runs
+            point = _entry_point(ctx.invoked_subcommand or "")
+            if point is None:
+                raise
+            fail(str(_missing(point, error)))
         except KeyboardInterrupt:
             click.echo("empathy: interrupted; with -o, what was finished is kept: go on with --resume", err=True)
             sys.exit(EXIT_INTERRUPTED)
@@ -56,15 +61,25 @@ def fail(message: str) -> NoReturn:
     sys.exit(EXIT_ERROR)
 
 
-def _unavailable(point: EntryPoint, error: ModuleNotFoundError) -> click.Command:
-    extra = " ".join(point.extras) or point.module.split(".")[0]
-    line = f"needs {error.name}, which is not installed: pip install 'empathy-scorer[{extra}]'"
+def _entry_point(name: str) -> EntryPoint | None:
+    return next((point for point in entry_points(group=COMMANDS) if point.name == name), None)
 
-    @click.command(
-        point.name, help=f"({line})", context_settings={"ignore_unknown_options": True, "allow_extra_args": True}
-    )
+
+def _missing(point: EntryPoint, error: ModuleNotFoundError) -> EmpathyError:
+    """Return the error that names the command's extra: that of its entry point, else its package."""
+    module = error.name or point.module
+    extra = " ".join(point.extras) or point.module.split(".")[0]
+    if extra == "scorer":
+        return EmpathyError(f"{module} is not installed and `empathy {point.name}` needs it: pip install {module}")
+    return MissingExtraError(extra, module)
+
+
+def _unavailable(point: EntryPoint, missing: EmpathyError) -> click.Command:
+    anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+    @click.command(point.name, help=f"({missing})", context_settings=anything)
     def unavailable() -> None:
-        fail(f"{point.name} {line}")
+        raise missing
 
     return unavailable
 

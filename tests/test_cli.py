@@ -172,11 +172,15 @@ def test_commands_join_by_entry_points_and_name_their_extra(tmp_path: Path) -> N
         "import click\n@click.command()\ndef hello():\n    click.echo('hello')\n"
     )
     (tmp_path / "distill_like.py").write_text("import a_package_that_is_not_installed\n")
+    (tmp_path / "lazy.py").write_text(
+        "import click\n@click.command()\ndef compose():\n    import another_that_is_not_installed\n"
+    )
     info = tmp_path / "more-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: more\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         "[empathy.commands]\nhello = more_commands:hello\ntrain = distill_like:train [distill]\n"
+        "compose = lazy:compose [moe]\n"
     )
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from scorer.cli import main; main(sys.argv[1:])"
 
@@ -184,10 +188,14 @@ def test_commands_join_by_entry_points_and_name_their_extra(tmp_path: Path) -> N
         return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
 
     assert run("hello").stdout == "hello\n"
-    assert {"hello", "train", "score"} <= set(run("--help").stdout.split())
-    assert error_of(run("train", "labels.jsonl", "-o", "x")) == (
-        "train needs a_package_that_is_not_installed, which is not installed: pip install 'empathy-scorer[distill]'"
-    )
+    assert {"compose", "hello", "train", "score"} <= set(run("--help").stdout.split())
+    for arguments, package, extra in (
+        (["train", "labels.jsonl", "-o", "x"], "a_package_that_is_not_installed", "distill"),
+        (["compose"], "another_that_is_not_installed", "moe"),
+    ):
+        assert error_of(run(*arguments)) == (
+            f"{package} is not installed; it comes with the extra '{extra}': pip install 'empathy-scorer[{extra}]'"
+        )
 
 
 def test_an_input_unlike_the_training_data_is_warned_of(empathy: Run, bundle: Bundle, tmp_path: Path) -> None:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import json
-import os.path
 import pickle
-from pathlib import Path
 
 import pytest
 
 from scorer import EmpathyError, errors
 from scorer.errors import MissingExtraError
-from scorer.extras import require
 
 CLASSES = [value for _, value in inspect.getmembers(errors, inspect.isclass) if value.__module__ == errors.__name__]
 
@@ -53,30 +49,3 @@ def test_an_error_may_go_from_process_to_process() -> None:
     error = pickle.loads(pickle.dumps(MissingExtraError("moe", "peft")))
     assert str(error) == str(MissingExtraError("moe", "peft"))
     assert (error.extra, error.module) == ("moe", "peft")
-
-
-def test_what_is_installed_is_imported_in_order() -> None:
-    assert require("distill", "json", "os.path") == [json, os.path]
-
-
-def test_what_is_missing_is_named_with_its_extra() -> None:
-    with pytest.raises(MissingExtraError) as caught:
-        require("moe", "json", "no_such_package.part")
-    assert str(caught.value).startswith("no_such_package is not installed")
-    assert str(caught.value).endswith(": pip install 'empathy-scorer[moe]'")
-
-
-def test_a_package_that_lacks_its_own_needs_is_not_the_one_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "half_installed.py").write_text("import no_such_part\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(MissingExtraError, match=r"^no_such_part is not installed"):
-        require("moe", "half_installed")
-
-
-def test_a_package_that_is_broken_is_not_called_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "broken_package.py").write_text("from json import no_such_name\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ImportError, match="no_such_name"):
-        require("moe", "broken_package")
