@@ -147,7 +147,7 @@ def test_scores_do_not_depend_on_a_longer_neighbour(scorer: Scorer, dialogues: l
 def test_progress_hears_of_every_row_and_token(scorer: Scorer, dialogues: list[Dialogue]) -> None:
     encoded = scorer.encoder.encode(dialogues)
     heard: list[tuple[int, int]] = []
-    scorer.run(encoded, batch_size=64, on_batch=lambda rows, tokens: heard.append((rows, tokens)))
+    scorer.run(encoded, batch_size=64, batch_tokens=100_000, on_batch=lambda rows, tokens: heard.append((rows, tokens)))
     assert max(rows for rows, _ in heard) == 64
     assert np.sum(heard, axis=0).tolist() == [len(encoded), sum(map(len, encoded))]
 
