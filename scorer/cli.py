@@ -55,6 +55,20 @@ class CommandGroup(click.Group):
             sys.exit(EXIT_INTERRUPTED)
 
 
+def run() -> NoReturn:
+    """Parse the command line and run: what `empathy` is. A usage error is one line, as every other error is."""
+    try:
+        result = main.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(EXIT_ERROR)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        name = context.command_path if context else "empathy"
+        fail(f"{error.format_message().rstrip('.')} (see {name} --help)")
+    sys.exit(result if isinstance(result, int) else 0)
+
+
 def fail(message: str) -> NoReturn:
     """Print one line and exit with code 2."""
     click.echo(f"empathy: error: {' '.join(message.split())}", err=True)

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from scorer.records import RecordError, holds_dialogue, json_fault
 from scorer.sources import TruncatedStreamError
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
 _BETWEEN = re.compile(r"[\s,\[]*")
 _OBJECT = re.compile(r"\{")
 _SURROGATE = re.compile("[\ud800-\udfff]")

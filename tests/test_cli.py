@@ -108,6 +108,9 @@ def test_nothing_to_score_is_exit_code_1_and_rejects(empathy: Run, bundle: Bundl
         (["nothing*", "-o", "out.csv"], "matches no file"),
         (["bogus://x/y", "-o", "out.csv"], "bogus://x/y"),
         (["bad.jsonl", "-o", "out.csv", "--strict"], "bad.jsonl:2: broken_json"),
+        (["in.jsonl", "-o", "out.csv", "--batch-size", "0"], "Invalid value for '--batch-size'"),
+        (["in.jsonl", "-o", "out.csv", "--turbo"], "No such option"),
+        (["-o", "out.csv"], "Missing argument 'IN...'"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
@@ -157,7 +160,9 @@ def test_inspect_says_what_the_scorer_is(empathy: Run, bundle: Bundle, tmp_path:
 def test_version_and_help(empathy: Run) -> None:
     assert empathy("--version").stdout.startswith("empathy-scorer, version 0.")
     assert {"demo", "inspect", "score"} <= set(empathy("--help").stdout.split())
-    assert empathy("nonsense").returncode == 2
+    assert "No such command 'nonsense'" in error_of(empathy("nonsense"))
+    assert empathy().returncode == 2
+    assert "Commands:" in empathy().stderr
 
 
 def test_the_help_of_score_gives_the_real_defaults(empathy: Run) -> None:
@@ -182,7 +187,7 @@ def test_commands_join_by_entry_points_and_name_their_extra(tmp_path: Path) -> N
         "[empathy.commands]\nhello = more_commands:hello\ntrain = distill_like:train [distill]\n"
         "compose = lazy:compose [moe]\n"
     )
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from scorer.cli import main; main(sys.argv[1:])"
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from scorer.cli import run; run()"
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
