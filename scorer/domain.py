@@ -20,7 +20,7 @@ from scorer.encode import Encoded
 FEATURES = ("turns", "tokens", "response_characters", "unseen_tokens")
 """Turns, tokens (before any cut), characters of the response, and the share of tokens never seen in training."""
 
-WARN_SHARE = 0.2
+WARN_SHARE = 0.1
 """Warn when more than this share of an input, and three times the training data's own, lies outside."""
 
 WARN_DIALOGUES = 10

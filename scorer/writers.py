@@ -13,6 +13,7 @@ from scorer.errors import OutputError
 from scorer.files import replacing, replacing_binary
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
 METADATA_KEY = b"empathy.scorer"
@@ -69,7 +70,7 @@ JOIN: dict[str, Callable[[Path, Iterator[Any]], None]] = {
 """For each kind of score file, by its suffix, what makes it from shards."""
 
 
-def score_line(id_: str, sensibility: float, rationality: float) -> str:
+def score_line(id_: str, sensibility: np.float32, rationality: np.float32) -> str:
     """Return one JSON line; scores as the shortest decimals that give the same float32."""
     return f'{{"id": {json.dumps(id_)}, "sensibility": {sensibility!s}, "rationality": {rationality!s}}}\n'
 

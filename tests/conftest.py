@@ -29,6 +29,7 @@ WORDS = (
 MAX_LENGTH = 64
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Parts = tuple[dict[str, Any], dict[str, bytes]]
 
 
 def make_tokenizer() -> Tokenizer:
@@ -146,6 +147,21 @@ def write_tiny_bundle(folder: Path, *, seed: int = 0) -> Bundle:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The tiny scorer on disk; tests that change it make their own."""
     return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def parts() -> Parts:
+    """What a bundle with a card is written from: its description and its files."""
+    tokenizer = make_tokenizer()
+    model = make_model(tokenizer.get_vocab_size()).SerializeToString()
+    files = {"model.onnx": model, "tokenizer.json": tokenizer.to_str().encode(), "README.md": b"A card.\n"}
+    return bundle_info(tokenizer), files
+
+
+@pytest.fixture(scope="session")
+def written(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The bundle of these parts on disk; tests that change it make a copy."""
+    return write_bundle(tmp_path_factory.mktemp("written") / "tiny", *parts)
 
 
 @pytest.fixture(scope="session")
