@@ -22,14 +22,8 @@ TEXTS = (
     ("we won", "that is great", "it's été", "tell me, what happened? 😭"),
     ("a , b", "c"),
 )
-
-
 EXPECTED = [make_dialogue(*texts) for texts in TEXTS]
-
-
 RECORDS = [record(*texts) for texts in TEXTS]
-
-
 SHAREGPT = [
     {
         "conversations": [
@@ -38,10 +32,7 @@ SHAREGPT = [
     }
     for r in RECORDS
 ]
-
-
 RELEASE = [{"context": " </s> ".join(texts[:-1]), "response": texts[-1]} for texts in TEXTS]
-
 
 # EmpatheticDialogues gives a dialogue for each listener turn.
 CSV_ROWS = [
@@ -52,8 +43,6 @@ CSV_ROWS = [
     ["c2", "3", "proud", "we won", "8", "it's été"],
     ["c2", "4", "proud", "we won", "3", "tell me, what happened? 😭"],
 ]
-
-
 CSV_DIALOGUES = [TEXTS[0], TEXTS[1][:2], TEXTS[1]]
 
 
@@ -119,8 +108,6 @@ TABLES = {
     "messages as struct of lists": struct_of_lists(RECORDS, "messages"),
     "conversations as struct of lists": struct_of_lists(SHAREGPT, "conversations"),
 }
-
-
 COMPRESSION: dict[str, Callable[[bytes], bytes]] = {"plain": bytes, "gz": gz, "zst": zst}
 
 

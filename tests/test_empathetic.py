@@ -35,8 +35,6 @@ def csv_quoted() -> str:
 
 
 ALL_COLUMNS = (*COLUMNS, "selfeval", "tags")
-
-
 CSV_FORMATS: dict[str, bytes] = {
     "published": csv_text().encode(),
     "CRLF and byte order mark": b"\xef\xbb\xbf" + csv_text(end="\r\n").encode(),

@@ -76,8 +76,6 @@ def test_every_format_gives_the_same_dialogues_whatever_its_name(
 
 
 LABELLED = [{**item, "sensibility": 8, "rationality": 2.5} for item in RECORDS]
-
-
 EVALUATED = [{**item, "evaluation": "Evaluation Form:\n- Rationality: 2.5\n- Sensibility: 8"} for item in RELEASE]
 
 

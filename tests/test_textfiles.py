@@ -19,11 +19,7 @@ def test_one_pretty_printed_object_is_one_dialogue(tmp_path: Path) -> None:
 
 
 GOOD = json.dumps(record("hi", "hello", id="good")).encode()
-
-
 LAST = json.dumps(record("so", "sorry", id="last")).encode()
-
-
 BAD_LINES: dict[str, tuple[bytes, str]] = {
     "broken JSON": (b'{"messages": [', "broken_json"),
     "no JSON": (b"so sorry", "broken_json"),
