@@ -1,126 +1,198 @@
-"""A checkpoint -> model.onnx whose weights are stored as int8 and computed with as float."""
+"""`empathy export`: from a checkpoint to a bundle that scores, with a gate for every precision."""
 
 from __future__ import annotations
 
-import io
+import copy
+import logging
+import tempfile
 import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from optimum.exporters.onnx import onnx_export_from_model
 from transformers import PreTrainedModel
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-OPSET = 17
-_SMALL = 4096  # tensors below this many numbers stay float: they weigh nothing
+from distill.card import checkpoint_card
+from distill.checkpoint import Checkpoint
+from distill.errors import CheckpointError
+from distill.gate import MAX_FLIPS, MIN_CHECKED, Verdict, judge_precision
+from distill.network import Scores, predict
+from distill.quantise import Batch, static_int8, store_int8
+from scorer.bundle import INT8_MODEL, Bundle, write_bundle
+from scorer.dialogue import Dialogue, training_hash
+from scorer.encode import Encoded
+from scorer.engine import Engine, OnnxRuntimeEngine, OpenVinoEngine, collate
+from scorer.errors import BundleError, EngineError
+from scorer.model import Scorer
+
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+"""What a scorer can compute in; fp32 is always allowed."""
+
+_CALIBRATION_BATCHES = 32
+_CALIBRATION_SIZE = 8
+_UNCHECKED = "not checked: export with --check IN, dialogues that were not trained on"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportSettings:
+    """How to export. ``small`` stores weights as int8 if the gate lets them; ``max_flips`` is the gate's limit."""
+
+    name: str = ""
+    licence: str = "not stated"
+    precisions: tuple[str, ...] = PRECISIONS
+    small: bool = True
+    max_flips: float = MAX_FLIPS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Check:
+    """Dialogues for the gate: half fix activation scales, half are judged, with the checkpoint's scores (N, 2)."""
+
+    calibration: list[Encoded]
+    judged: list[Encoded]
+    reference: Scores
+
+
+def export(
+    checkpoint: Checkpoint, output: Path, check: Sequence[Dialogue] = (), settings: ExportSettings | None = None
+) -> Bundle:
+    """Write the bundle of a checkpoint, whole or not at all.
+
+    ``check`` are dialogues to hold every precision against the checkpoint; those that were trained on are passed
+    over. Without them only fp32 is allowed. CheckpointError if the checkpoint was never calibrated or too few
+    dialogues are left, BundleError if ``output`` exists.
+    """
+    settings = settings or ExportSettings()
+    if "cuts" not in checkpoint.info:
+        raise CheckpointError(
+            f"{checkpoint.path}: is one fold of a training and has no cuts; export the whole checkpoint"
+        )
+    if output.exists():
+        raise BundleError(f"{output}: exists already; name a new folder or remove it first")
+    model = checkpoint.load_model()
+    plain = to_onnx(model)
+    held = _check(checkpoint, model, check) if check else None
+    info = _info(checkpoint, settings, model)
+    trial = _Trial(checkpoint, info, settings, held)
+    files = {"model.onnx": plain.SerializeToString()}
+    verdicts = {"fp32": trial.judge(files, "fp32")}
+    weights = "fp32"
+    if settings.small:
+        small = {"model.onnx": store_int8(plain).SerializeToString()}
+        stored = trial.judge(small, "int8 weights")
+        info["weights"] = {"int8": stored.to_json()}
+        if stored.allowed:
+            files, weights = small, "int8"
+    if "bf16" in settings.precisions:
+        verdicts["bf16"] = trial.judge(files, "bf16")
+    if "fp16" in settings.precisions:
+        verdicts["fp16"] = _judge_half(trial, model)
+    if "int8" in settings.precisions and held is not None:
+        fixed = static_int8(plain, _batches(held.calibration, info["pad_id"])).SerializeToString()
+        verdicts["int8"] = trial.judge({**files, INT8_MODEL: fixed}, "int8")
+        if verdicts["int8"].allowed:
+            files[INT8_MODEL] = fixed
+    elif "int8" in settings.precisions:
+        verdicts["int8"] = Verdict(allowed=False, reason=_UNCHECKED)
+    info["precision"] = f"{weights} weights, fp32 compute"
+    info["precisions"] = {name: verdict.to_json() for name, verdict in verdicts.items()}
+    return write_bundle(output, info, files | _texts(checkpoint, info))
 
 
 def to_onnx(model: PreTrainedModel) -> onnx.ModelProto:
     """Return a model as ONNX in fp32: inputs (batch, length) int64, output ``logits`` (batch, 2) float32."""
-    names = [name for name in INPUTS if name != "token_type_ids" or getattr(model.config, "type_vocab_size", 0) > 1]
-    example = {name: torch.ones(2, 16, dtype=torch.long) for name in names}
-    axes = {name: {0: "batch", 1: "length"} for name in names}
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter that needs no further package calls itself outdated
-        torch.onnx.export(
-            _Logits(model, names), tuple(example.values()), buffer, input_names=names, output_names=["logits"],
-            dynamic_axes={**axes, "logits": {0: "batch"}}, opset_version=OPSET, dynamo=False,
-        )  # fmt: skip
-    return onnx.load_from_string(buffer.getvalue())
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's tracer, about shapes that are constant here
+        logging.getLogger("optimum").setLevel(logging.ERROR)
+        onnx_export_from_model(copy.deepcopy(model), folder, task="text-classification", do_validation=False)
+        return onnx.load(Path(folder) / "model.onnx")
 
 
-def store_int8(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with every large matrix as int8 and DequantizeLinear: a quarter of the size, float compute.
+class _Trial:
+    """Makes a bundle of a candidate model in a temporary folder and scores the check's dialogues with it."""
 
-    One scale a column for a matrix that is multiplied, so that each output channel has its own; one a row for an
-    embedding table, gathered before it is made float. Rounding is symmetric: w = scale * q, scale = max|w| / 127.
-    """
-    stored = onnx.ModelProto()
-    stored.CopyFrom(model)
-    graph = stored.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    nodes: list[onnx.NodeProto] = []
-    done: dict[str, str] = {}
-    for node in graph.node:
-        for position, name in enumerate(node.input):
-            tensor = weights.get(name)
-            if tensor is None or len(tensor.dims) != 2 or np.prod(tensor.dims) < _SMALL:
-                continue
-            if tensor.data_type != TensorProto.FLOAT:
-                continue
-            if node.op_type == "Gather" and position == 0:
-                nodes += _gather_int8(graph, node, numpy_helper.to_array(tensor))
-                break
-            if node.op_type in ("MatMul", "Gemm") and position == 1:
-                if name not in done:
-                    done[name] = _dequantised(graph, nodes, name, numpy_helper.to_array(tensor), axis=_channel(node))
-                node.input[position] = done[name]
-        else:
-            nodes.append(node)
-    del graph.node[:]
-    graph.node.extend(nodes)
-    used = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    onnx.checker.check_model(stored)
-    return stored
+    def __init__(
+        self, checkpoint: Checkpoint, info: dict[str, Any], settings: ExportSettings, check: _Check | None
+    ) -> None:
+        self.info, self.settings, self.check = info, settings, check
+        self._checkpoint = checkpoint
+
+    def judge(self, files: dict[str, bytes], what: str) -> Verdict:
+        """Return the verdict on candidate model files, run by the engine that runs them when scoring."""
+        if self.check is None:
+            fp32 = what == "fp32"
+            return Verdict(
+                allowed=fp32, reason="computes as the checkpoint does; " + _UNCHECKED if fp32 else _UNCHECKED
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            whole = files | _texts(self._checkpoint, self.info)
+            bundle = write_bundle(Path(folder) / "trial", {**self.info, "precision": what}, whole)
+            try:
+                scores = Scorer(bundle, _ENGINES[what](bundle)).run(self.check.judged)
+            except EngineError as error:
+                return Verdict(allowed=False, reason=f"not checked: {error}")
+        return self.verdict(scores)
+
+    def verdict(self, scores: Scores) -> Verdict:
+        """Return the verdict on scores of the check's dialogues."""
+        assert self.check is not None
+        return judge_precision(self.check.reference, scores, self.info["cuts"], self.settings.max_flips)
 
 
-def _channel(node: onnx.NodeProto) -> int:
-    """Return the axis of a weight's output channels: 1, or 0 in a Gemm that transposes it."""
-    transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-    return 0 if transposed else 1
+_ENGINES: dict[str, Callable[[Bundle], Engine]] = {
+    "fp32": OnnxRuntimeEngine,
+    "int8 weights": OnnxRuntimeEngine,
+    "int8": lambda bundle: OnnxRuntimeEngine(bundle, precision="int8"),
+    "bf16": lambda bundle: OpenVinoEngine(bundle, precision="bf16"),
+}
+"""What runs each candidate in the gate, and when scoring."""
 
 
-def _quantise(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return int8 values and float32 scales, one scale an index of ``axis``."""
-    scale = np.abs(weight).max(axis=1 - axis, keepdims=True) / 127
-    scale[scale == 0] = 1
-    return np.rint(weight / scale).astype(np.int8), scale.astype(np.float32).ravel()
+def _judge_half(trial: _Trial, model: PreTrainedModel) -> Verdict:
+    """Return the verdict on half precision, computed by torch: on a GPU where there is one."""
+    if trial.check is None:
+        return Verdict(allowed=False, reason=_UNCHECKED)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    scores = predict(copy.deepcopy(model).half().to(device), trial.check.judged).clip(0, 10)
+    return trial.verdict(scores)
 
 
-def _dequantised(
-    graph: onnx.GraphProto, nodes: list[onnx.NodeProto], name: str, weight: np.ndarray, *, axis: int
-) -> str:
-    values, scales = _quantise(weight, axis)
-    graph.initializer.extend(
-        [numpy_helper.from_array(values, f"{name}.int8"), numpy_helper.from_array(scales, f"{name}.scale")]
-    )
-    nodes.append(helper.make_node("DequantizeLinear", [f"{name}.int8", f"{name}.scale"], [f"{name}.float"], axis=axis))
-    return f"{name}.float"
+def _check(checkpoint: Checkpoint, model: PreTrainedModel, dialogues: Sequence[Dialogue]) -> _Check:
+    trained = set(checkpoint.info["training"]["content_hashes"])
+    unseen = list({key: d for d in dialogues if (key := training_hash(d)) not in trained}.values())
+    if len(unseen) < 2 * MIN_CHECKED:
+        raise CheckpointError(
+            f"{len(unseen)} of {len(dialogues)} --check dialogues were not trained on, expected at least "
+            f"{2 * MIN_CHECKED}: half fix activation scales and half tell 1 % of changed decisions"
+        )
+    encoded = checkpoint.encoder.encode(unseen)
+    judged = encoded[1::2]
+    return _Check(encoded[::2], judged, predict(model, judged).clip(0, 10))
 
 
-def _gather_int8(graph: onnx.GraphProto, node: onnx.NodeProto, table: np.ndarray) -> list[onnx.NodeProto]:
-    """Return nodes that gather rows and their scales and multiply: the table itself is never made float."""
-    name, indices, output = node.input[0], node.input[1], node.output[0]
-    values, scales = _quantise(table, 0)
-    graph.initializer.extend(
-        [
-            numpy_helper.from_array(values, f"{name}.int8"),
-            numpy_helper.from_array(scales[:, None], f"{name}.scale"),
-        ]
-    )
-    prefix = f"{output}.int8"
-    return [
-        helper.make_node("Gather", [f"{name}.int8", indices], [f"{prefix}.rows"], axis=0),
-        helper.make_node("Cast", [f"{prefix}.rows"], [f"{prefix}.float"], to=TensorProto.FLOAT),
-        helper.make_node("Gather", [f"{name}.scale", indices], [f"{prefix}.scales"], axis=0),
-        helper.make_node("Mul", [f"{prefix}.float", f"{prefix}.scales"], [output]),
-    ]
+def _batches(encoded: Sequence[Encoded], pad_id: int) -> list[Batch]:
+    """Return evenly chosen batches of the calibration dialogues."""
+    starts = range(0, len(encoded), _CALIBRATION_SIZE)
+    step = max(1, len(starts) // _CALIBRATION_BATCHES)
+    return [dict(collate(encoded[i : i + _CALIBRATION_SIZE], pad_id)) for i in starts[::step]]
 
 
-class _Logits(torch.nn.Module):
-    """Gives the logits alone, from inputs in a fixed order."""
+def _texts(checkpoint: Checkpoint, info: dict[str, Any]) -> dict[str, bytes]:
+    tokenizer = checkpoint.encoder.tokenizer
+    return {"tokenizer.json": tokenizer.to_str().encode(), "README.md": checkpoint_card(info).encode()}
 
-    def __init__(self, model: PreTrainedModel, names: list[str]) -> None:
-        super().__init__()
-        self._model = model
-        self._names = names
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Return the logits (B, 2)."""
-        logits: torch.Tensor = self._model(**dict(zip(self._names, inputs, strict=True))).logits
-        return logits
+def _info(checkpoint: Checkpoint, settings: ExportSettings, model: PreTrainedModel) -> dict[str, Any]:
+    kept = ("backbone", "created", "max_length", "cuts", "uncertainty", "calibration", "measured", "training", "domain")
+    return {
+        "name": settings.name or checkpoint.path.name,
+        "licence": settings.licence,
+        "precision": "fp32",
+        "pad_id": int(model.config.pad_token_id or 0),
+        **{name: checkpoint.info[name] for name in (*kept, "settings")},
+        "checkpoint_sha256": checkpoint.sha256,
+    }

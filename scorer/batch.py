@@ -9,6 +9,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from scorer.corpus import Corpus
 from scorer.dialogue import Dialogue, content_hash
 from scorer.encode import Encoded
@@ -26,7 +28,7 @@ class ScoreSettings:
     """How to score: padded tokens and dialogues a batch, records a window (and shard), what may go wrong.
 
     ``window`` is also the most work that a killed run repeats. ``existing`` says what to do with an output that is
-    there already. ``strict`` makes the first bad record an error.
+    there already. ``strict`` makes the first bad record an error. ``uncertainty`` adds a half-width a score.
     """
 
     batch_tokens: int = BATCH_TOKENS
@@ -34,6 +36,7 @@ class ScoreSettings:
     window: int = 8192
     existing: Existing = "error"
     strict: bool = False
+    uncertainty: bool = False
 
 
 class Progress(Protocol):
@@ -109,6 +112,8 @@ def score_files(
     settings = settings or ScoreSettings()
     progress = progress or NoProgress()
     start = time.monotonic()
+    if settings.uncertainty:
+        scorer.uncertainty(np.zeros((0, 2), dtype=np.float32))  # a scorer without one says so before anything is done
     run = Run(output, run_identity(scorer, settings), run_metadata(scorer), settings.existing)
     resumed = sum(window.tally.scored + window.tally.rejected.total() for window in run.done)
     complete_before = run.complete
@@ -132,7 +137,10 @@ def score_files(
 def score_window(
     scorer: Scorer, records: Sequence[Dialogue | Reject], settings: ScoreSettings, progress: Progress
 ) -> tuple[Tally, list[str], Scores, list[Reject]]:
-    """Return what a window came to: its tally, the ids and scores (N, 2) in input order, and its rejects."""
+    """Return what a window came to: its tally, the ids and score columns in input order, and its rejects.
+
+    The columns are the scores (N, 2), or with ``settings.uncertainty`` scores and half-widths (N, 4).
+    """
     dialogues = [record for record in records if isinstance(record, Dialogue)]
     rejects = [record for record in records if isinstance(record, Reject)]
     if rejects and settings.strict:
@@ -144,14 +152,16 @@ def score_window(
         encoded, batch_tokens=settings.batch_tokens, batch_size=settings.batch_size, on_batch=progress.scored
     )
     tally.sums = scores.sum(axis=0, dtype=float).tolist()
-    return tally, [dialogue.id for dialogue in dialogues], scores, rejects
+    columns = np.hstack([scores, scorer.uncertainty(scores)]) if settings.uncertainty else scores
+    return tally, [dialogue.id for dialogue in dialogues], columns, rejects
 
 
 def run_identity(scorer: Scorer, settings: ScoreSettings) -> dict[str, Any]:
     """Return what must be the same for a run to be resumed."""
     engine = scorer.engine
     return {
-        "scorer": scorer.bundle.sha256, "engine": engine.name, "precision": engine.precision, "window": settings.window
+        "scorer": scorer.bundle.sha256, "engine": engine.name, "precision": engine.precision,
+        "window": settings.window, "uncertainty": settings.uncertainty,
     }  # fmt: skip
 
 

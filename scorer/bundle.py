@@ -24,6 +24,7 @@ from scorer.dialogue import HEADS, SCORE_RANGE, TEMPLATE_VERSION
 from scorer.domain import Domain
 from scorer.errors import BundleError
 from scorer.onnxfile import OnnxFileError, check_onnx
+from scorer.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -35,6 +36,9 @@ LEVELS = tuple(level + 0.5 for level in range(10))
 
 STARTER = Path(__file__).parent / "starter"
 """The scorer that comes with the package."""
+
+INT8_MODEL = "model.int8.onnx"
+"""The model that multiplies in int8, in bundles whose export let it pass."""
 
 _REQUIRED_FILES = ("model.onnx", "tokenizer.json")
 _TEXTS = ("name", "backbone", "precision", "licence", "created")
@@ -71,9 +75,26 @@ class Bundle:
         return {head: [float(cut) for cut in self.info["cuts"][head]] for head in HEADS}
 
     @property
+    def uncertainty(self) -> Uncertainty | None:
+        """How far the judge's scores may lie from this scorer's, None where that was not measured."""
+        return Uncertainty.from_json(self.info["uncertainty"]) if "uncertainty" in self.info else None
+
+    @property
     def model(self) -> bytes:
         """The ONNX model."""
         return self._files["model.onnx"]
+
+    def model_for(self, precision: str) -> bytes:
+        """Return the ONNX model that a precision computes with; BundleError if the bundle has none."""
+        if precision != "int8":
+            return self.model
+        if INT8_MODEL not in self._files:
+            raise BundleError(f"{self.path}: holds no {INT8_MODEL}, so it does not compute in int8")
+        return self._files[INT8_MODEL]
+
+    def allows(self, precision: str) -> bool:
+        """Whether the export's gate let a precision pass; fp32 always does."""
+        return precision == "fp32" or bool(self.info.get("precisions", {}).get(precision, {}).get("allowed", False))
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -118,10 +139,11 @@ def load_bundle(path: Path | str | None = None) -> Bundle:
         if not _is_plain(name):
             raise BundleError(f"{manifest}: names the file {name!a}, expected names without folders")
     files = _verified_files(folder, info["files"])
-    try:
-        check_onnx(files["model.onnx"])
-    except OnnxFileError as error:
-        raise BundleError(f"{folder / 'model.onnx'}: {error}") from None
+    for name in sorted(name for name in files if name.endswith(".onnx")):
+        try:
+            check_onnx(files[name])
+        except OnnxFileError as error:
+            raise BundleError(f"{folder / name}: {error}") from None
     return Bundle(folder, info, hashlib.sha256(raw).hexdigest(), domain, files)
 
 
@@ -173,6 +195,8 @@ def _validate(info: Any) -> Domain:
     for head in HEADS:
         _validate_cuts(head, info["cuts"][head])
     _validate_provenance(info)
+    if "uncertainty" in info:
+        Uncertainty.from_json(info["uncertainty"])
     if not isinstance(info["files"], dict) or not set(_REQUIRED_FILES) <= set(info["files"]):
         raise ValueError(f"files lists {sorted(info['files'])}, expected at least {list(_REQUIRED_FILES)}")
     domain = Domain.from_json(info["domain"])

@@ -122,6 +122,7 @@ _scorer_option = click.option(
 @click.option("--batch-tokens", type=click.IntRange(min=1), help="Padded tokens a batch.  [default: 1024]")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Dialogues a batch, at most.  [default: 256]")
 @click.option("--window", type=click.IntRange(min=1), help="Records sorted by length, and a shard.  [default: 8192]")
+@click.option("--uncertainty", is_flag=True, help="Add two columns: how far the judge's score may lie from each score.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run (or begin, if there is none).")
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 @click.option("--strict", is_flag=True, help="Stop at the first bad record, with exit code 2.")
@@ -136,6 +137,7 @@ def score(
     batch_tokens: int | None,
     batch_size: int | None,
     window: int | None,
+    uncertainty: bool,
     resume: bool,
     overwrite: bool,
     strict: bool,
@@ -168,6 +170,7 @@ def score(
     settings = ScoreSettings(
         existing="resume" if resume else "overwrite" if overwrite else "error",
         strict=strict,
+        uncertainty=uncertainty,
         **{name: value for name, value in given.items() if value is not None},
     )
     corpus = Corpus(inputs)

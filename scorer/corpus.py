@@ -20,13 +20,17 @@ class Corpus:
     content's hash and "-2". Memory grows by the ids' 8-byte hashes only.
     """
 
-    def __init__(self, inputs: Sequence[str], *, labels: LabelUse = "ignore") -> None:
-        """Find the files that ``inputs`` stand for; InputError if there is none."""
+    def __init__(self, inputs: Sequence[str], *, labels: LabelUse = "ignore", unique_ids: bool = True) -> None:
+        """Find the files that ``inputs`` stand for; InputError if there is none.
+
+        ``unique_ids`` False takes ids as they stand: several judgements of one dialogue share its id.
+        """
         self.sources: list[Source]
         self.skipped: list[str]
         """Files in folders that hold no records, passed over."""
         self.sources, self.skipped = expand(inputs, looks_like_data)
         self._labels = labels
+        self._unique_ids = unique_ids
 
     @property
     def total_bytes(self) -> int | None:
@@ -46,7 +50,9 @@ class Corpus:
         for source in self.sources:
             source.bytes_read = 0
             for record in read_source(source, self._labels):
-                yield _unique(record, seen, repeats) if isinstance(record, Dialogue) else record
+                if self._unique_ids and isinstance(record, Dialogue):
+                    record = _unique(record, seen, repeats)
+                yield record
 
 
 def _unique(dialogue: Dialogue, seen: set[int], repeats: dict[int, int]) -> Dialogue | Reject:

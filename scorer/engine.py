@@ -47,10 +47,10 @@ class Engine(Protocol):
 
 
 class OnnxRuntimeEngine:
-    """ONNX Runtime, fp32: on an NVIDIA GPU where its CUDA provider is installed and starts, else on the CPU."""
+    """ONNX Runtime: on an NVIDIA GPU where its CUDA provider is installed and starts, else on the CPU."""
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        """Load the model of a bundle; ``threads`` None is one a core."""
+    def __init__(self, bundle: Bundle, threads: int | None = None, precision: str = "fp32") -> None:
+        """Load the model of a bundle, in ``fp32`` or ``int8``; ``threads`` None is one a core."""
         import onnxruntime as ort  # noqa: PLC0415 - not needed to read corpora or cards
 
         self.threads = threads or available_cores()
@@ -60,15 +60,15 @@ class OnnxRuntimeEngine:
         options.log_severity_level = 4  # errors come as exceptions, and are reported once
         # Lengths vary from batch to batch: planning memory for each shape makes it grow (onnxruntime issue 11118).
         options.enable_mem_pattern = False
-        # Weights stored as int8 are made float once at load; activations are never quantised.
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        if precision == "fp32":  # weights stored as int8 are made float once at load; activations are never quantised
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
-            self._session, self.notice = _session(bundle.model, options)
+            self._session, self.notice = _session(bundle.model_for(precision), options)
         except Exception as error:  # onnxruntime's exceptions share no base but Exception
             raise BundleError(f"{bundle.path / 'model.onnx'}: ONNX Runtime cannot load it: {_line(error)}") from error
         on_gpu = self._session.get_providers()[0] == "CUDAExecutionProvider"
         self.name = "onnxruntime-cuda" if on_gpu else "onnxruntime"
-        self.precision = "fp32"
+        self.precision = precision
         self._inputs = [node.name for node in self._session.get_inputs()]
         outputs = self._session.get_outputs()
         unknown = sorted(set(self._inputs) - _KNOWN_INPUTS)
@@ -92,6 +92,52 @@ class OnnxRuntimeEngine:
         return np.asarray(scores, dtype=np.float32)
 
 
+class OpenVinoEngine:
+    """OpenVINO on the processor: bf16 where it multiplies that in hardware and the bundle allows it, else fp32."""
+
+    name = "openvino"
+    notice = ""
+
+    def __init__(self, bundle: Bundle, threads: int | None = None, precision: str | None = None) -> None:
+        """Compile the model of a bundle; EngineError if OpenVINO is not installed or lacks ``precision`` here."""
+        try:
+            import openvino as ov  # noqa: PLC0415 - an extra
+            from openvino.passes import ConstantFolding, Manager  # noqa: PLC0415
+        except ModuleNotFoundError:
+            raise EngineError("openvino is not installed: pip install 'empathy-scorer[openvino]'") from None
+        self.threads = threads or available_cores()
+        core = ov.Core()
+        has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision == "bf16" and not has_bf16:
+            raise EngineError("this processor does not multiply bf16 in hardware")
+        self.precision = precision or ("bf16" if has_bf16 and bundle.allows("bf16") else "fp32")
+        try:
+            model = core.read_model(bundle.model)
+            passes = Manager()
+            passes.register_pass(ConstantFolding())  # weights stored as int8 are made float once, not in every batch
+            passes.run_passes(model)
+            hint = {"bf16": ov.Type.bf16, "fp32": ov.Type.f32}[self.precision]
+            compiled = core.compile_model(
+                model, "CPU", {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": self.threads}
+            )
+        except RuntimeError as error:
+            raise BundleError(f"{bundle.path / 'model.onnx'}: OpenVINO cannot load it: {_line(error)}") from error
+        self._request = compiled.create_infer_request()
+        self._inputs = [port.get_any_name() for port in compiled.inputs]
+
+    def run(self, inputs: Inputs) -> Scores:
+        """Return the raw outputs (B, 2) for input arrays (B, T); EngineError if the model fails."""
+        rows, length = inputs["input_ids"].shape
+        try:
+            outputs = self._request.infer({name: inputs[name] for name in self._inputs})
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO failed on a batch of {rows} x {length} tokens: {_line(error)}") from error
+        scores = np.array(outputs[0], dtype=np.float32)
+        if scores.shape != (rows, len(HEADS)):
+            raise EngineError(f"the model gave {scores.shape} numbers, expected {(rows, len(HEADS))}")
+        return scores
+
+
 def _session(model: bytes, options: ort.SessionOptions) -> tuple[ort.InferenceSession, str]:
     """Return a session on CUDA where it starts, else on the CPU, and a notice that says why.
 
@@ -109,7 +155,10 @@ def _session(model: bytes, options: ort.SessionOptions) -> tuple[ort.InferenceSe
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0), notice
 
 
-ENGINES: dict[str, Callable[[Bundle, int | None], Engine]] = {"onnxruntime": OnnxRuntimeEngine}
+ENGINES: dict[str, Callable[[Bundle, int | None], Engine]] = {
+    "onnxruntime": OnnxRuntimeEngine,
+    "openvino": OpenVinoEngine,
+}
 """Every engine by its name on the command line."""
 
 

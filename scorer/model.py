@@ -14,7 +14,7 @@ from scorer.bundle import Bundle, load_bundle
 from scorer.dialogue import HEADS, SCORE_RANGE, Dialogue
 from scorer.encode import Encoded, Encoder
 from scorer.engine import PAD_MULTIPLE, Engine, Scores, collate, make_engine
-from scorer.errors import EngineError, RejectedError
+from scorer.errors import BundleError, EngineError, RejectedError
 from scorer.records import RecordError, parse_record
 
 BATCH_TOKENS = 1024
@@ -53,6 +53,16 @@ class Scorer:
         parsed = (_dialogue(item, number) for number, item in enumerate(dialogues))
         parts = [self.run(self.encoder.encode(chunk)) for chunk in _chunks(parsed, _CHUNK)]
         return np.concatenate(parts) if parts else np.zeros((0, len(HEADS)), dtype=np.float32)
+
+    def uncertainty(self, scores: Scores) -> Scores:
+        """Return the half-width of each score, both (N, 2): where the judge's lies for 9 of 10 dialogues of the domain.
+
+        BundleError if the scorer was exported without one.
+        """
+        uncertainty = self.bundle.uncertainty
+        if uncertainty is None:
+            raise BundleError(f"{self.bundle.path}: holds no uncertainty; train and export it again to have one")
+        return uncertainty.of(scores)
 
     def run(
         self,

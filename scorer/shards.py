@@ -23,7 +23,7 @@ from scorer.engine import Scores
 from scorer.errors import OutputError
 from scorer.files import replacing, replacing_binary, writing
 from scorer.records import Reject
-from scorer.writers import JOIN, METADATA_KEY, meta_path, read_metadata
+from scorer.writers import JOIN, METADATA_KEY, meta_path, read_metadata, score_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -242,8 +242,8 @@ class Run:
         import pyarrow as pa  # noqa: PLC0415 - 0.1 s that `import scorer` need not cost
         import pyarrow.parquet as pq  # noqa: PLC0415
 
-        columns = [pa.array(ids, pa.string()), *(pa.array(scores[:, i]) for i in range(len(HEADS)))]
-        table = pa.table(columns, names=["id", *HEADS])
+        columns = [pa.array(ids, pa.string()), *map(pa.array, scores.T)]
+        table = pa.table(columns, names=["id", *score_columns(scores.shape[1])])
         with replacing_binary(self._shard_of(number)) as file:
             pq.write_table(table.replace_schema_metadata({METADATA_KEY: self._metadata}), file)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from scorer.dialogue import HEADS
 from scorer.errors import OutputError
 from scorer.files import replacing, replacing_binary
+from scorer.uncertainty import COLUMNS as UNCERTAINTY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,9 +58,10 @@ def _join_jsonl(output: Path, shards: Iterator[pa.Table]) -> None:
 def _join_csv(output: Path, shards: Iterator[pa.Table]) -> None:
     with replacing(output) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", *HEADS])
-        for shard in shards:
-            writer.writerows((id_, str(first), str(second)) for id_, first, second in _rows(shard))
+        for number, shard in enumerate(shards):
+            if number == 0:
+                writer.writerow(shard.column_names)
+            writer.writerows((id_, *map(str, values)) for id_, *values in _rows(shard))
 
 
 JOIN: dict[str, Callable[[Path, Iterator[Any]], None]] = {
@@ -70,13 +72,20 @@ JOIN: dict[str, Callable[[Path, Iterator[Any]], None]] = {
 """For each kind of score file, by its suffix, what makes it from shards."""
 
 
-def score_line(id_: str, sensibility: np.float32, rationality: np.float32) -> str:
+def score_columns(count: int) -> tuple[str, ...]:
+    """Return the names of ``count`` score columns: the two scores, and after them their uncertainty."""
+    return (*HEADS, *UNCERTAINTY)[:count]
+
+
+def score_line(id_: str, *values: np.float32) -> str:
     """Return one JSON line; scores as the shortest decimals that give the same float32."""
-    return f'{{"id": {json.dumps(id_)}, "sensibility": {sensibility!s}, "rationality": {rationality!s}}}\n'
+    scores = "".join(f', "{name}": {value!s}' for name, value in zip(score_columns(len(values)), values, strict=True))
+    return f'{{"id": {json.dumps(id_)}{scores}}}\n'
 
 
-def _rows(shard: pa.Table) -> Iterator[tuple[str, Any, Any]]:
-    return zip(shard["id"].to_pylist(), *(shard[head].to_numpy() for head in HEADS), strict=True)
+def _rows(shard: pa.Table) -> Iterator[tuple[Any, ...]]:
+    ids, *columns = shard.column_names
+    return zip(shard[ids].to_pylist(), *(shard[name].to_numpy() for name in columns), strict=True)
 
 
 def meta_path(output: Path) -> Path:

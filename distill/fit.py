@@ -1,0 +1,236 @@
+"""Fit an encoder to scores: the pure core of `empathy train`, on transformers' Trainer.
+
+Takes token ids and targets, gives a model whose logits are scores; opens no file but the Trainer's own.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from distill.network import Backbone, Scores, collate, depth_of, fold_affine, has_bf16, keep_freed_memory, load_network
+from distill.settings import TrainSettings
+from scorer.encode import Encoded
+
+OnStep = Callable[[int, float], None]
+"""Hears the number of steps done so far and the last loss."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """What to learn: token ids, target scores (N, 2) from 0 to 10, and what each row counts (N,), mean about 1."""
+
+    encoded: Sequence[Encoded]
+    targets: Scores
+    weights: Scores
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.encoded)
+
+
+def fit(
+    backbone: Backbone,
+    train: Examples,
+    validation: Examples | None,
+    settings: TrainSettings,
+    folder: Path,
+    on_step: OnStep | None = None,
+) -> PreTrainedModel:
+    """Fine-tune a backbone on ``train``; the returned model's logits are scores on the scale of the targets.
+
+    Mean squared error of z-scored targets, whose mean and sd are folded into the last layer. ``validation`` stops it
+    early, after ``settings.patience`` epochs that bring no lower error, and the best epoch's weights are kept.
+    ``folder`` is where the Trainer keeps its checkpoints; one that is there is gone on with.
+    """
+    keep_freed_memory()
+    set_seed(settings.seed)
+    model = load_network(backbone.name)
+    _freeze(model, min(settings.frozen_layers, backbone.layers), backbone)
+    mean, sd = train.targets.mean(axis=0), train.targets.std(axis=0)
+    callbacks: list[TrainerCallback] = [_Steps(on_step)] if on_step else []
+    average = _WeightAverage(settings.weight_average) if settings.weight_average else None
+    if average is not None:
+        callbacks.append(average)
+    if validation is not None and settings.patience is not None:
+        callbacks.append(EarlyStoppingCallback(early_stopping_patience=settings.patience))
+    trainer = _Regressor(
+        model=model,
+        args=_arguments(settings, folder, early_stopping=validation is not None),
+        data_collator=_Collator(backbone),
+        train_dataset=_rows(train, mean, sd),
+        eval_dataset=None if validation is None else _rows(validation, mean, sd),
+        callbacks=callbacks,
+        settings=settings,
+        backbone=backbone,
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*pin_memory.*")  # there is no accelerator, and none is needed
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.is_dir() else None)
+    if average is not None:
+        average.copy_to(model)
+    fold_affine(model, sd, mean)  # score = sd * z + mean
+    return model.eval()
+
+
+def steps_of(rows: int, settings: TrainSettings) -> int:
+    """Return the number of optimiser steps that so many rows take on one device."""
+    return settings.epochs * -(-rows // settings.batch_size)
+
+
+def _arguments(settings: TrainSettings, folder: Path, *, early_stopping: bool) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=64,
+        warmup_ratio=settings.warmup,
+        max_grad_norm=1.0,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        bf16=has_bf16(),
+        use_cpu=not torch.cuda.is_available(),
+        group_by_length=True,
+        remove_unused_columns=False,
+        save_strategy="epoch",
+        eval_strategy="epoch" if early_stopping else "no",
+        load_best_model_at_end=early_stopping,
+        metric_for_best_model="loss" if early_stopping else None,
+        save_total_limit=1,
+        logging_strategy="epoch",
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _freeze(model: PreTrainedModel, layers: int, backbone: Backbone) -> None:
+    """Keep the embeddings and the lowest ``layers`` layers as they are; 0 freezes nothing."""
+    for name, parameter in model.named_parameters():
+        if layers and depth_of(name, backbone.layers, model.base_model_prefix) <= layers:
+            parameter.requires_grad_(False)
+
+
+def _rows(examples: Examples, mean: Scores, sd: Scores) -> list[dict[str, Any]]:
+    targets = (examples.targets - mean) / sd
+    return [
+        {"input_ids": item.ids, "encoded": item, "labels": targets[row], "weight": examples.weights[row]}
+        for row, item in enumerate(examples.encoded)
+    ]
+
+
+class _Collator:
+    """Rows -> padded inputs (B, T), ``labels`` (B, 2) and ``weight`` (B,)."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        inputs = collate([row["encoded"] for row in rows], self._backbone.pad_id, types=self._backbone.has_token_types)
+        inputs["labels"] = torch.from_numpy(np.stack([row["labels"] for row in rows]).astype(np.float32))
+        inputs["weight"] = torch.tensor([float(row["weight"]) for row in rows])
+        return inputs
+
+
+class _Regressor(Trainer):
+    """The Trainer with a weighted squared error and a learning rate a layer."""
+
+    def __init__(self, *, settings: TrainSettings, backbone: Backbone, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._settings = settings
+        self._backbone = backbone
+        # Trainer prints its log lines to standard output when it draws no bar of its own.
+        self.remove_callback(_printer())
+
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any
+    ) -> Any:
+        """Return the mean over rows of weight * squared error of z-scores, and the outputs on demand."""
+        labels, weight = inputs["labels"], inputs["weight"]
+        outputs = model(**{name: value for name, value in inputs.items() if name not in ("labels", "weight")})
+        error = (outputs.logits.float() - labels).square().mean(dim=1)  # (B,)
+        loss = (weight * error).mean()
+        return (loss, outputs) if return_outputs else loss
+
+    def create_optimizer(self) -> torch.optim.Optimizer:
+        """Return AdamW with a learning rate that falls from the head down, and no decay of norms and biases."""
+        self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(self._groups(), fused=True)
+        return self.optimizer
+
+    def _groups(self) -> list[dict[str, Any]]:
+        settings, backbone = self._settings, self._backbone
+        top = backbone.layers + 1
+        groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            depth = depth_of(name, backbone.layers, self.model.base_model_prefix)
+            if parameter.requires_grad:
+                groups.setdefault((depth, parameter.ndim > 1), []).append(parameter)
+        rate = settings.rate_for(backbone.hidden_size)
+        return [
+            {
+                "params": parameters,
+                "lr": rate * settings.layer_decay ** (top - depth),
+                "weight_decay": settings.weight_decay if is_matrix else 0.0,
+            }
+            for (depth, is_matrix), parameters in sorted(groups.items())
+        ]
+
+
+def _printer() -> type[TrainerCallback]:
+    from transformers import PrinterCallback  # noqa: PLC0415
+
+    return PrinterCallback  # type: ignore[no-any-return]
+
+
+class _Steps(TrainerCallback):
+    """Tells how far the training is."""
+
+    def __init__(self, on_step: OnStep) -> None:
+        self._on_step = on_step
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Say how many steps are done."""
+        loss = state.log_history[-1].get("loss", float("nan")) if state.log_history else float("nan")
+        self._on_step(state.global_step, loss)
+
+
+class _WeightAverage(TrainerCallback):
+    """Keeps an exponential moving average of the weights: of its noise, most cancels out."""
+
+    def __init__(self, decay: float) -> None:
+        self._decay = decay
+        self._average: dict[str, torch.Tensor] = {}
+
+    @torch.no_grad()
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **more: Any) -> None:
+        """Move the average towards the weights; faster at first, so that it forgets where it began."""
+        model = more["model"]
+        decay = min(self._decay, (1 + state.global_step) / (10 + state.global_step))
+        for name, parameter in model.named_parameters():
+            if name in self._average:
+                self._average[name].lerp_(parameter, 1 - decay)
+            else:
+                self._average[name] = parameter.detach().clone()
+
+    @torch.no_grad()
+    def copy_to(self, model: PreTrainedModel) -> None:
+        """Give a model the averaged weights."""
+        for name, parameter in model.named_parameters():
+            parameter.copy_(self._average[name])

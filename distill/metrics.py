@@ -1,0 +1,157 @@
+"""Figures of agreement between two raters of the same dialogues, as functions of row weights.
+
+A bootstrap draws conversations; how often a row was drawn is its weight. So one function gives the figure (all
+weights 1) and its replicates, and nothing is sorted or counted row by row a thousand times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scorer.dialogue import HEADS
+from selection.rules import RULES, Rule, to_levels
+
+Array = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.float64]
+
+LEVEL_COUNT = 11
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """Two raters' scores of the same dialogues, each (N, 2), and both as the judge's integers, each (N, 2).
+
+    ``reference`` is the judge (or the first of two judges), ``other`` the scorer.
+    """
+
+    reference: Array
+    other: Array
+    reference_levels: npt.NDArray[np.int64]
+    other_levels: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Return the number of dialogues."""
+        return len(self.reference)
+
+    @classmethod
+    def of(cls, reference: npt.NDArray[Any], other: npt.NDArray[Any], other_levels: npt.NDArray[np.int64]) -> Pair:
+        """Join two raters; the reference is on the judge's scale."""
+        return cls(np.asarray(reference, float), np.asarray(other, float), to_levels(reference), other_levels)
+
+
+def all_figures(pair: Pair, weights: Array | None = None, threshold: int = 5) -> dict[str, float]:
+    """Return every figure by its dotted name: ``sensibility.pearson``, ``paper.kappa``, ``paper.f1.sensibility`` ...
+
+    NaN where a figure is not defined: a correlation of constants, the recall of a score that the judge never gave.
+    """
+    weights = np.ones(len(pair)) if weights is None else weights
+    figures: dict[str, float] = {}
+    for i, head in enumerate(HEADS):
+        for name, value in _head_figures(pair, i, weights).items():
+            figures[f"{head}.{name}"] = value
+    for rule in RULES.values():
+        for name, value in _rule_figures(pair, rule, weights, threshold).items():
+            figures[f"{rule.name}.{name}"] = value
+    return figures
+
+
+def _head_figures(pair: Pair, i: int, weights: Array) -> dict[str, float]:
+    x, y = pair.reference[:, i], pair.other[:, i]
+    total = weights.sum()
+    figures = {
+        "pearson": correlation(x, y, weights),
+        # Of ranks in the whole sample: a replicate keeps them, which ties make no difference to.
+        "spearman": correlation(ranks(x), ranks(y), weights),
+        "mae": float((weights * np.abs(x - y)).sum() / total),
+        "rmse": float(np.sqrt((weights * (x - y) ** 2).sum() / total)),
+    }
+    table = counts(pair.reference_levels[:, i], pair.other_levels[:, i], LEVEL_COUNT, weights)
+    figures["quadratic_kappa"] = kappa(table, quadratic=True)
+    given = table.sum(axis=1)
+    for level in range(LEVEL_COUNT):
+        figures[f"recall.{level}"] = float(table[level, level] / given[level]) if given[level] > 0 else float("nan")
+    return figures
+
+
+def _rule_figures(pair: Pair, rule: Rule, weights: Array, threshold: int) -> dict[str, float]:
+    """Return a rule's figures; both raters' sets are read off integers, so the judge's cuts serve both."""
+    reference, other = (
+        rule.apply(levels, threshold=threshold) for levels in (pair.reference_levels, pair.other_levels)
+    )
+    table = counts(reference, other, len(rule.sets), weights)
+    total = table.sum()
+    figures = {"accuracy": float(np.trace(table) / total), "kappa": kappa(table)}
+    for k, name in enumerate(rule.sets):
+        both, first, second = table[k, k], table[k].sum(), table[:, k].sum()
+        figures[f"f1.{name}"] = _ratio(2 * both, first + second)
+        figures[f"jaccard.{name}"] = _ratio(both, first + second - both)
+        figures[f"share.{name}"] = float(second / total)
+        figures[f"judge_share.{name}"] = float(first / total)
+    return figures
+
+
+def counts(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], size: int, weights: Array) -> Counts:
+    """Return the confusion table (size, size): weight of the rows where the raters gave (row, column)."""
+    table = np.bincount(first * size + second, weights=weights, minlength=size * size)
+    return np.asarray(table, dtype=np.float64).reshape(size, size)
+
+
+def kappa(table: Counts, *, quadratic: bool = False) -> float:
+    """Return Cohen's kappa of a confusion table, NaN where both raters always gave one and the same value.
+
+    1 - (sum of w * observed) / (sum of w * expected), w = 0 on the diagonal and 1 or the squared distance off it
+    (Cohen 1960, 1968).
+    """
+    size = len(table)
+    distance = np.abs(np.arange(size)[:, None] - np.arange(size)[None, :])
+    penalty = distance**2 if quadratic else (distance > 0)
+    expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0, keepdims=True) / table.sum()
+    chance = float((penalty * expected).sum())
+    return 1 - float((penalty * table).sum()) / chance if chance > 0 else float("nan")
+
+
+def correlation(x: Array, y: Array, weights: Array) -> float:
+    """Return the weighted Pearson correlation, NaN where either is constant."""
+    share = weights / weights.sum()
+    dx, dy = x - (share * x).sum(), y - (share * y).sum()
+    spread = float((share * dx**2).sum() * (share * dy**2).sum())
+    return float((share * dx * dy).sum() / np.sqrt(spread)) if spread > 1e-18 else float("nan")
+
+
+def ranks(values: Array) -> Array:
+    """Return the ranks of values (N,), ties sharing the mean of theirs."""
+    _, inverse, count = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(count)
+    return np.asarray((last - (count - 1) / 2)[inverse], dtype=np.float64)
+
+
+def bootstrap(
+    pair: Pair, conversations: Sequence[str], draws: int, seed: int = 0, threshold: int = 5
+) -> dict[str, tuple[float, float]]:
+    """Return a 95 % percentile interval for every figure, drawing whole conversations with replacement."""
+    _, group = np.unique(np.asarray(conversations), return_inverse=True)
+    size = int(group.max()) + 1
+    rng = np.random.default_rng(seed)
+    replicates: dict[str, list[float]] = {}
+    for _ in range(draws):
+        drawn = np.bincount(rng.integers(size, size=size), minlength=size).astype(np.float64)
+        for name, value in all_figures(pair, drawn[group], threshold).items():
+            replicates.setdefault(name, []).append(value)
+    return {name: _interval(values) for name, values in replicates.items()}
+
+
+def _interval(values: list[float]) -> tuple[float, float]:
+    known = np.array([value for value in values if not np.isnan(value)])
+    if not len(known):
+        return float("nan"), float("nan")
+    low, high = np.percentile(known, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return float(part / whole) if whole > 0 else float("nan")

@@ -1,0 +1,80 @@
+"""The progress of a training: one bar over all its fits, with the time to go."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import IO
+
+from tqdm import tqdm
+
+from distill.train import Progress
+
+_FORMAT = "{desc} {percentage:3.0f}%|{bar:24}| {elapsed} gone, {remaining} to go{postfix}"
+_LOG_SECONDS = 60.0
+
+
+class TrainBar(Progress):
+    """Draws a bar on a terminal; where there is none, writes a line a minute instead."""
+
+    def __init__(self, stream: IO[str], *, show: bool, log: bool) -> None:
+        """Draw on ``stream`` if ``show``, else write lines to it if ``log``."""
+        self._stream = stream
+        self._log = log and not show
+        self._bar = tqdm(desc="training", total=1, file=stream, disable=not show, bar_format=_FORMAT, leave=False)
+        self._total = 0
+        self._before = 0
+        self._skipped = 0
+        self._done = 0
+        self._name = ""
+        self._start = time.monotonic()
+        self._logged = self._start
+
+    def begin(self, steps: int) -> None:
+        """Note how many optimiser steps all fits take together."""
+        self._total = self._bar.total = steps
+        self._bar.refresh()
+
+    def fit(self, name: str) -> None:
+        """Note which fit begins."""
+        self._before = self._done
+        self._name = name
+        self._bar.set_description_str(f"training, {name}")
+        self._line(f"{name}: begins")
+
+    def step(self, done: int, loss: float) -> None:
+        """Note the steps done in this fit."""
+        self._bar.update(self._before + done - self._done)
+        self._done = self._before + done
+        self._bar.set_postfix_str("" if loss != loss else f"loss {loss:.3f}", refresh=False)
+        if self._log and time.monotonic() - self._logged > _LOG_SECONDS:
+            self._logged = time.monotonic()
+            rate = (self._done - self._skipped) / (self._logged - self._start)
+            left = (self._total - self._done) / max(rate, 1e-9)
+            self._line(f"{self._name}: step {self._done} of {self._total}, loss {loss:.3f}, {left / 60:.0f} min to go")
+
+    def skip(self, steps: int) -> None:
+        """Note a fit that an earlier run finished."""
+        self._skipped += steps
+        self._done += steps
+        self._bar.update(steps)
+
+    def note(self, text: str) -> None:
+        """Say what goes on beside the fits."""
+        self._bar.set_description_str(text)
+        self._line(text)
+
+    def _line(self, text: str) -> None:
+        if self._log:
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
+
+    def __enter__(self) -> TrainBar:
+        """Return the bar."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the bar off the screen."""
+        self._bar.close()
