@@ -85,7 +85,7 @@ def judge_against_scorer(
 
 def judge_against_scores(labelled: LabelledSet, path: Path, threshold: int = 5) -> Agreement:
     """Compare labels with a file of scores; an ``oof.parquet`` of `empathy train` is cross-fitted by its folds."""
-    table = _read_scores(path)
+    table, metadata = _read_scores(path)
     key, keys = ("content", labelled.hashes) if "content" in table else ("id", [d.id for d in labelled.dialogues])
     place = {value: row for row, value in enumerate(table[key])}
     mine = [row for row, value in enumerate(keys) if value in place]
@@ -99,10 +99,16 @@ def judge_against_scores(labelled: LabelledSet, path: Path, threshold: int = 5) 
     labels = labelled.scores[mine]
     notes = [] if len(mine) == len(labelled) else [f"{len(labelled) - len(mine)} labelled dialogues have no score"]
     if "fold" in table:
-        levels = cross_levels(scores, labels, np.asarray(table["fold"])[theirs])
+        folds = np.asarray(table["fold"])[theirs]
+        if len(np.unique(folds)) < 2:
+            raise AgreementError(
+                f"{path}: the {len(mine)} dialogues in both are of one fold, expected two at least, as the cuts of a "
+                "fold come from the others; give all labels that were trained on"
+            )
+        levels = cross_levels(scores, labels, folds)
         notes.append("out-of-fold scores; the cuts of each fold come from the other folds")
     else:
-        cuts = read_metadata(path).get("cuts")
+        cuts = metadata.get("cuts")
         if not cuts:
             raise AgreementError(f"{path}: says nothing of its scorer's cuts; name the scorer with --scorer instead")
         levels = to_levels(scores, cuts)
@@ -176,21 +182,29 @@ def _temperature(labels: Labels) -> str:
     return "not stated" if value is None else f"{value}"
 
 
-def _read_scores(path: Path) -> dict[str, npt.NDArray[Any]]:
+def _read_scores(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """Return the columns of a score file or folder, with ids as text, and what it says of its scorer."""
     import pyarrow as pa  # noqa: PLC0415
     from pyarrow import csv, json, parquet  # noqa: PLC0415
 
-    readers = {".parquet": parquet.read_table, ".jsonl": json.read_json, ".csv": csv.read_csv}
-    if path.suffix not in readers and not path.is_dir():
+    # Left to guess, pyarrow makes numbers and dates of ids that look like them.
+    ids = pa.schema([("id", pa.string())])
+    readers = {
+        ".parquet": parquet.read_table,
+        ".jsonl": lambda file: json.read_json(file, parse_options=json.ParseOptions(explicit_schema=ids)),
+        ".csv": lambda file: csv.read_csv(file, convert_options=csv.ConvertOptions(column_types=ids)),
+    }
+    files = sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]
+    if not files or files[0].suffix not in readers:
         raise AgreementError(f"{path}: expected scores as {', '.join(readers)} or a folder of `empathy score`")
     try:
-        table = readers.get(path.suffix, parquet.read_table)(path)
+        table = pa.concat_tables([readers[file.suffix](file) for file in files])
     except (pa.ArrowException, OSError) as error:
         raise AgreementError(f"{path}: cannot be read as scores: {error}") from None
     missing = [name for name in ("id", *HEADS) if name not in table.column_names]
     if missing:
         raise AgreementError(f"{path}: has columns {', '.join(table.column_names)}, and no {', '.join(missing)}")
-    return {name: table[name].to_numpy() for name in table.column_names}
+    return {name: table[name].to_numpy() for name in table.column_names}, read_metadata(files[0])
 
 
 def _plain(figures: Figures) -> dict[str, float | None]:

@@ -45,11 +45,11 @@ def fit_calibration(scores: Array, labels: Array) -> Calibration:
     """
     slopes, intercepts = [], []
     for x, y in zip(np.asarray(scores, float).T, np.asarray(labels, float).T, strict=True):
-        spread = float(((x - x.mean()) ** 2).sum())
-        slope = float(((x - x.mean()) * (y - y.mean())).sum() / spread) if spread > 0 else 0.0
-        slope = slope if slope > 0 else 1.0
-        slopes.append(slope)
-        intercepts.append(float(y.mean() - slope * x.mean()) if slope != 1.0 else 0.0)
+        varies = x.std() > 1e-6  # rounding alone gives equal numbers a spread
+        slope = float(((x - x.mean()) * (y - y.mean())).mean() / x.var()) if varies else 0.0
+        rises = slope > 0
+        slopes.append(slope if rises else 1.0)
+        intercepts.append(float(y.mean() - slope * x.mean()) if rises else 0.0)
     return Calibration(tuple(slopes), tuple(intercepts))
 
 
@@ -61,7 +61,8 @@ def cut_table(scores: Array, labels: Array) -> dict[str, list[float]]:
     table = {}
     for head, name in enumerate(HEADS):
         ordered = np.sort(scores[:, head].astype(np.float64))
-        below = [int((labels[:, head] < level + 0.5).sum()) for level in range(10)]
+        # A mean of judgements may equal level + 0.5: it does not lie beyond, as in ``to_levels``.
+        below = [int((labels[:, head] <= level + 0.5).sum()) for level in range(10)]
         table[name] = [
             -0.5 if k == 0 else 10.5 if k == len(ordered) else round(float(ordered[k - 1] + ordered[k]) / 2, 4)
             for k in below
@@ -94,7 +95,7 @@ def _conformal(errors: Array, coverage: float) -> float:
     rank = int(np.ceil((len(errors) + 1) * coverage))
     if rank > len(errors):
         return SCORE_RANGE[1] - SCORE_RANGE[0]
-    return round(float(np.sort(errors)[rank - 1]), 4)
+    return float(np.ceil(np.sort(errors)[rank - 1] * 1e4) / 1e4)  # rounded up: it is to be covered itself
 
 
 def other_folds(folds: npt.NDArray[np.int64]) -> Iterator[tuple[Rows, Rows]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
+from distill.dropout import QuickDropout
 from distill.network import Backbone, Scores, collate, depth_of, fold_affine, has_bf16, keep_freed_memory, load_network
 from distill.settings import TrainSettings
 from scorer.encode import Encoded
@@ -81,7 +83,7 @@ def fit(
         settings=settings,
         backbone=backbone,
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), nullcontext() if torch.cuda.is_available() else QuickDropout():
         warnings.filterwarnings("ignore", message=".*pin_memory.*")  # there is no accelerator, and none is needed
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.is_dir() else None)
     if average is not None:

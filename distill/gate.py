@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from distill.metrics import correlation
-from distill.network import Scores
 from scorer.dialogue import HEADS
+from scorer.engine import Scores
 from selection.rules import PAPER, Cuts
 
 MAX_FLIPS = 0.01
@@ -24,8 +24,8 @@ class Verdict:
     """What a precision's scores came to against the checkpoint's.
 
     ``drift_max`` and ``drift_99`` are the largest and the 99th percentile of the absolute differences of scores,
-    ``correlation`` the lower of the two heads', ``flips`` the share of dialogues that change their set (paper rule,
-    threshold 5, the scorer's cuts). Where ``allowed`` is false, ``reason`` says why.
+    ``correlation`` the lower of the two heads' (None where a head is constant), ``flips`` the share of dialogues that
+    change their set (paper rule, threshold 5, the scorer's cuts). Where ``allowed`` is false, ``reason`` says why.
     """
 
     allowed: bool
@@ -49,9 +49,7 @@ def judge_precision(reference: Scores, scores: Scores, cuts: Cuts, limit: float 
     drift = np.abs(scores - reference)
     flips = float((PAPER.apply(scores, cuts) != PAPER.apply(reference, cuts)).mean())
     ones = np.ones(len(scores))
-    similar = min(
-        correlation(reference[:, i].astype(float), scores[:, i].astype(float), ones) for i in range(len(HEADS))
-    )
+    similar = [correlation(reference[:, i].astype(float), scores[:, i].astype(float), ones) for i in range(len(HEADS))]
     allowed = flips <= limit
     return Verdict(
         allowed=allowed,
@@ -59,6 +57,6 @@ def judge_precision(reference: Scores, scores: Scores, cuts: Cuts, limit: float 
         checked=len(scores),
         drift_max=round(float(drift.max()), 5),
         drift_99=round(float(np.percentile(drift, 99)), 5),
-        correlation=round(similar, 6),
+        correlation=None if np.isnan(similar).any() else round(min(similar), 6),
         flips=round(flips, 5),
     )

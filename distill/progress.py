@@ -51,7 +51,8 @@ class TrainBar(Progress):
             self._logged = time.monotonic()
             rate = (self._done - self._skipped) / (self._logged - self._start)
             left = (self._total - self._done) / max(rate, 1e-9)
-            self._line(f"{self._name}: step {self._done} of {self._total}, loss {loss:.3f}, {left / 60:.0f} min to go")
+            shown = "" if loss != loss else f", loss {loss:.3f}"
+            self._line(f"{self._name}: step {self._done} of {self._total}{shown}, {left / 60:.0f} min to go")
 
     def skip(self, steps: int) -> None:
         """Note a fit that an earlier run finished."""

@@ -46,9 +46,9 @@ class Uncertainty:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Uncertainty:
         """Return an uncertainty from JSON; KeyError, TypeError or ValueError if it is none."""
-        edges = {head: [float(edge) for edge in value["edges"][head]] for head in HEADS}
-        widths = {head: [float(width) for width in value["widths"][head]] for head in HEADS}
-        coverage = float(value["coverage"])
+        edges = {head: [_number(edge) for edge in value["edges"][head]] for head in HEADS}
+        widths = {head: [_number(width) for width in value["widths"][head]] for head in HEADS}
+        coverage = _number(value["coverage"])
         for head in HEADS:
             if len(widths[head]) != len(edges[head]) + 1 or edges[head] != sorted(edges[head]):
                 raise ValueError(f"uncertainty of {head}: {len(edges[head])} edges and {len(widths[head])} widths")
@@ -57,3 +57,9 @@ class Uncertainty:
         if not 0 < coverage < 1:
             raise ValueError(f"uncertainty has coverage {coverage}, expected a share between 0 and 1")
         return cls(edges, widths, coverage)
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not abs(value) < 1e300:  # neither NaN, nor too large for a float
+        raise ValueError(f"{value!r} in its uncertainty, expected a number")
+    return float(value)

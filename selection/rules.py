@@ -41,10 +41,10 @@ class Rule:
         """Return the index of each dialogue's set, (N,), for scores (N, 2), their cuts and a threshold T of 1 to 9."""
         if not 1 <= threshold <= 9:
             raise ValueError(f"threshold {threshold}, expected a whole number from 1 to 9")
-        (s_above, s_below), (r_above, r_below) = (
-            (scores[:, i] > cuts[head][threshold], scores[:, i] < cuts[head][threshold - 1])
-            for i, head in enumerate(HEADS)
-        )
+        # By way of the integers, so that a score which equals a cut is dealt as its integer is.
+        sensibility, rationality = to_levels(scores, cuts).T
+        s_above, s_below = sensibility > threshold, sensibility < threshold
+        r_above, r_below = rationality > threshold, rationality < threshold
         rest = 3 - self.opposite
         return np.where(s_above & r_below, 0, np.where(s_below & r_above, self.opposite, rest))
 
