@@ -33,7 +33,7 @@ class QuickDropout(TorchFunctionMode):
 
 
 def dropout(values: torch.Tensor, p: float) -> torch.Tensor:
-    """Return ``values`` with a share of ``p`` of them, chosen anew, set to zero, and the others scaled by 1 / (1 - p)."""
+    """Return ``values`` with a share of ``p`` of them set to zero, at random, and the others times 1 / (1 - p)."""
     dropped = round(p * 2**_BITS)
     if dropped == 0:
         return values

@@ -182,8 +182,15 @@ def _batches(encoded: Sequence[Encoded], pad_id: int) -> list[Batch]:
 
 
 def _texts(checkpoint: Checkpoint, info: dict[str, Any]) -> dict[str, bytes]:
-    tokenizer = checkpoint.encoder.tokenizer
-    return {"tokenizer.json": tokenizer.to_str().encode(), "README.md": checkpoint_card(info).encode()}
+    """Return what a bundle holds beside the model; the configurations let Hugging Face's tools load it as well."""
+    files = {
+        "tokenizer.json": checkpoint.encoder.tokenizer.to_str().encode(),
+        "README.md": checkpoint_card(info).encode(),
+    }
+    for name in ("config.json", "tokenizer_config.json", "special_tokens_map.json"):
+        if (checkpoint.path / name).exists():
+            files[name] = (checkpoint.path / name).read_bytes()
+    return files
 
 
 def _info(checkpoint: Checkpoint, settings: ExportSettings, model: PreTrainedModel) -> dict[str, Any]:

@@ -86,6 +86,8 @@ def fit(
     with warnings.catch_warnings(), nullcontext() if torch.cuda.is_available() else QuickDropout():
         warnings.filterwarnings("ignore", message=".*pin_memory.*")  # there is no accelerator, and none is needed
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.is_dir() else None)
+    # Mixed precision wraps the network's forward pass; without that wrap it computes in float32 again.
+    vars(model).pop("forward", None)
     if average is not None:
         average.copy_to(model)
     fold_affine(model, sd, mean)  # score = sd * z + mean

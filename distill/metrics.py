@@ -65,8 +65,7 @@ def _head_figures(pair: Pair, i: int, weights: Array) -> dict[str, float]:
     total = weights.sum()
     figures = {
         "pearson": correlation(x, y, weights),
-        # Of ranks in the whole sample: a replicate keeps them, which ties make no difference to.
-        "spearman": correlation(ranks(x), ranks(y), weights),
+        "spearman": correlation(ranks(x, weights), ranks(y, weights), weights),
         "mae": float((weights * np.abs(x - y)).sum() / total),
         "rmse": float(np.sqrt((weights * (x - y) ** 2).sum() / total)),
     }
@@ -123,11 +122,11 @@ def correlation(x: Array, y: Array, weights: Array) -> float:
     return float((share * dx * dy).sum() / np.sqrt(spread)) if spread > 1e-18 else float("nan")
 
 
-def ranks(values: Array) -> Array:
-    """Return the ranks of values (N,), ties sharing the mean of theirs."""
-    _, inverse, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    return np.asarray((last - (count - 1) / 2)[inverse], dtype=np.float64)
+def ranks(values: Array, weights: Array) -> Array:
+    """Return the ranks of values (N,) of which each occurs ``weights`` times, ties sharing the mean of theirs."""
+    _, inverse = np.unique(values, return_inverse=True)
+    count = np.bincount(inverse, weights=weights)
+    return np.asarray((np.cumsum(count) - (count - 1) / 2)[inverse], dtype=np.float64)
 
 
 def bootstrap(

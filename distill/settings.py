@@ -45,7 +45,9 @@ class TrainSettings:
         """Check every value; TrainError gives the value and what was expected."""
         for name, low, high in _RANGES:
             value = getattr(self, name)
-            if value is not None and not low <= value <= high:  # NaN is in no range
+            if value is None and name in _OPTIONAL:
+                continue
+            if value is None or not low <= value <= high:  # NaN is in no range
                 raise TrainError(f"{name.replace('_', ' ')} is {value}, expected {low:g} to {high:g}")
         if self.folds == 1:
             raise TrainError("folds is 1, expected 0 (one tenth of the conversations held out) or at least 2")
@@ -65,6 +67,7 @@ class TrainSettings:
         return cls(**{name: entry for name, entry in value.items() if name in known})
 
 
+_OPTIONAL = ("learning_rate", "patience")
 _RANGES = (
     ("epochs", 1, 1000),
     ("learning_rate", 1e-8, 1),

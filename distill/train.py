@@ -120,6 +120,7 @@ def train(
     progress = progress or Progress()
     parts = plan(labelled, settings)
     check_trainable(labelled, settings.folds or HOLDOUT_PARTS)
+    _check_measurable(labelled, settings, parts)
     backbone = _checked_backbone(settings)
     check_teachers(teachers, settings)
     if unlabelled and not teachers:
@@ -152,6 +153,19 @@ def plan(labelled: LabelledSet, settings: TrainSettings) -> list[Part]:
     every = np.ones(len(labelled), dtype=bool)
     parts = [Part(f"fold {k + 1} of {settings.folds}", folds != k, folds == k, k) for k in range(settings.folds)]
     return [*parts, Part(_FINAL, every, ~every, None)]
+
+
+def _check_measurable(labelled: LabelledSet, settings: TrainSettings, parts: Sequence[Part]) -> None:
+    """Raise TrainError if the hash dealt a fold no conversation, or all that is held out to one measured fold."""
+    held_out = np.any([part.held_out for part in parts], axis=0)
+    measured = np.unique(_measured_folds(labelled, settings)[held_out])
+    expected = settings.folds or 2
+    if len(measured) < expected:
+        conversations = len(set(labelled.conversations))
+        raise TrainError(
+            f"{conversations} conversations and split seed {settings.split_seed} leave {expected - len(measured)} of "
+            f"{expected} measured folds empty: label more conversations, or try another --split-seed"
+        )
 
 
 def _fit_part(run: _Run, part: Part) -> Scores:

@@ -114,7 +114,7 @@ def score_files(
     start = time.monotonic()
     if settings.uncertainty:
         scorer.uncertainty(np.zeros((0, 2), dtype=np.float32))  # a scorer without one says so before anything is done
-    run = Run(output, run_identity(scorer, settings), run_metadata(scorer), settings.existing)
+    run = Run(output, run_identity(scorer, settings), run_metadata(scorer, settings), settings.existing)
     resumed = sum(window.tally.scored + window.tally.rejected.total() for window in run.done)
     complete_before = run.complete
     if not complete_before:
@@ -165,9 +165,11 @@ def run_identity(scorer: Scorer, settings: ScoreSettings) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def run_metadata(scorer: Scorer) -> dict[str, Any]:
+def run_metadata(scorer: Scorer, settings: ScoreSettings) -> dict[str, Any]:
     """Return what is written beside the scores: the scorer, its cuts, and the engine that ran it."""
-    return scorer.bundle.provenance() | {"engine": scorer.engine.name, "precision": scorer.engine.precision}
+    return scorer.bundle.provenance() | {
+        "engine": scorer.engine.name, "precision": scorer.engine.precision, "uncertainty": settings.uncertainty
+    }  # fmt: skip
 
 
 def records_hash(records: Sequence[Dialogue | Reject]) -> str:

@@ -32,6 +32,7 @@ MANIFEST = "_manifest.jsonl"
 """Readers of a folder of Parquet files pass over names that begin with an underscore."""
 
 REJECTS = "rejects.jsonl"
+_COLUMNS = {True: "without the columns of --uncertainty", False: "with the columns of --uncertainty"}
 _THEN = "; mend that and go on with --resume"
 
 Existing = Literal["error", "resume", "overwrite"]
@@ -203,6 +204,8 @@ class Run:
                 f"{self.output}: is finished, by another scorer ({known.get('name')} {str(known.get('sha256'))[:12]}); "
                 "name another output or say --overwrite"
             )
+        if known.get("uncertainty", False) != mine.get("uncertainty", False):
+            raise OutputError(f"{self.output}: is finished, {_COLUMNS[mine['uncertainty']]}; say --overwrite")
 
     def _read_manifest(self) -> None:
         lines = (self.folder / MANIFEST).read_bytes().split(b"\n")

@@ -100,7 +100,10 @@ def test_cuts_keep_the_judges_shares(seed: int) -> None:
         assert cuts[head] == sorted(cuts[head])
     levels = to_levels(scores, cuts)
     for i in range(2):
-        assert np.bincount(levels[:, i], minlength=11).tolist() == np.bincount(labels[:, i].astype(int), minlength=11).tolist()
+        assert (
+            np.bincount(levels[:, i], minlength=11).tolist()
+            == np.bincount(labels[:, i].astype(int), minlength=11).tolist()
+        )
 
 
 def test_cuts_keep_the_shares_of_means_of_judgements() -> None:
@@ -115,12 +118,14 @@ def test_cuts_keep_the_shares_of_means_of_judgements() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_scores_that_are_tied_stay_together_and_cost_no_more_than_their_own_share(seed: int) -> None:
     scores, labels = predictions(seed)
-    scores = np.round(scores * 2) / 2
+    scores = np.asarray(np.round(scores * 2) / 2, dtype=np.float32)
     cuts = cut_table(scores, labels)
     levels = to_levels(scores, cuts)
     for i, head in enumerate(HEADS):
         largest = max(np.unique(scores[:, i], return_counts=True)[1]) / len(scores)
-        for mine, judges in zip(shares_beyond(scores[:, i], cuts[head]), shares_beyond(labels[:, i], [*LEVELS]), strict=True):
+        for mine, judges in zip(
+            shares_beyond(scores[:, i], cuts[head]), shares_beyond(labels[:, i], [*LEVELS]), strict=True
+        ):
             assert abs(mine - judges) <= largest
         for value in np.unique(scores[:, i]):
             assert len(set(levels[scores[:, i] == value, i].tolist())) == 1

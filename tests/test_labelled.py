@@ -22,11 +22,11 @@ def labelled_record(*texts: str, s: object = 7, r: object = 4, **more: Any) -> d
     return record(*texts, sensibility=s, rationality=r, **more)
 
 
-def many(count: int, conversations: int = 10_000, **more: Any) -> list[dict[str, Any]]:
+def many(count: int, conversations: int = 10_000) -> list[dict[str, Any]]:
     """Return different dialogues with different labels, dealt to so many conversations."""
     return [
         labelled_record(*(turn.content for turn in dialogue.turns), f"number {i}", "so sorry") |
-        {"sensibility": i % 11, "rationality": (3 * i) % 11, "conversation": f"c{i % conversations}"} | more
+        {"sensibility": i % 11, "rationality": (3 * i) % 11, "conversation": f"c{i % conversations}"}
         for i, dialogue in enumerate(varied(count))
     ]  # fmt: skip
 
@@ -53,7 +53,9 @@ def test_each_dialogue_is_a_row_with_its_labels(tmp_path: Path) -> None:
 
 def test_several_judgements_of_a_dialogue_are_averaged_in_the_order_read(tmp_path: Path) -> None:
     judges = [{"model": "one"}, {"model": "two"}, {"model": "one", "temperature": 0.7}]
-    records = [labelled_record("a", "b", s=s, r=r, judge=judges[i]) for i, (s, r) in enumerate([(8, 2), (7, 3), (6, 7)])]
+    records = [
+        labelled_record("a", "b", s=s, r=r, judge=judges[i]) for i, (s, r) in enumerate([(8, 2), (7, 3), (6, 7)])
+    ]
     found = read(tmp_path, [records[0], labelled_record("c", "d", s=1, r=1), records[1]], records[2:])
     assert found.scores.tolist() == [[7, 4], [1, 1]]
     assert [labels.sensibility for labels in found.judgements[0]] == [8, 7, 6]
@@ -148,7 +150,7 @@ def test_no_label_at_all_is_one_line_with_the_first_reason(tmp_path: Path) -> No
 
 
 def test_no_file_is_an_error_of_the_input(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nothing.jsonl"):
+    with pytest.raises(InputError, match=r"nothing\.jsonl"):
         read_labelled([str(tmp_path / "nothing.jsonl")])
 
 
@@ -179,4 +181,4 @@ def test_too_few_conversations_are_refused(tmp_path: Path, conversations: int, p
 @pytest.mark.parametrize(("head", "value"), [("sensibility", 7), ("rationality", 0.1), ("rationality", 0)])
 def test_labels_that_are_all_equal_are_refused(tmp_path: Path, head: str, value: float) -> None:
     with pytest.raises(TrainError, match=rf"^every {head} label is {value}, so there is nothing to learn"):
-        check_trainable(read(tmp_path, many(60, **{head: value})), 10)
+        check_trainable(read(tmp_path, [{**entry, head: value} for entry in many(60)]), 10)

@@ -62,9 +62,9 @@ def test_a_summary_holds_rounded_figures_and_no_nan() -> None:
     scores, labels, folds = predictions(4)
     pair = Pair.of(labels, scores, cross_levels(scores, labels, folds))
     summary, figures = summarise(pair), all_figures(pair)
-    assert {f"{head}.{name}" for head in HEADS for name in ("pearson", "spearman", "mae", "rmse", "quadratic_kappa")} < {
-        *summary
-    }
+    assert {
+        f"{head}.{name}" for head in HEADS for name in ("pearson", "spearman", "mae", "rmse", "quadratic_kappa")
+    } < {*summary}
     assert {"paper.accuracy", "paper.kappa", "paper.f1.sensibility", "paper.share.sensibility"} < {*summary}
     assert all(value == round(figures[name], 4) for name, value in summary.items())
     json.dumps(summary, allow_nan=False)

@@ -65,7 +65,7 @@ def test_a_scorers_scores_are_read_off_its_own_cuts(rule: Rule, threshold: int) 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_a_set_read_off_scores_is_that_of_their_integers(rule: Rule, threshold: int, kind: type[np.floating]) -> None:
     cuts = rising(threshold)
-    equal = np.stack([cuts[head] for head in HEADS], axis=1)  # scores that equal a cut are neither above nor lost
+    equal = np.array([(s, r) for s in [-1, *cuts["sensibility"], 11] for r in [-1, *cuts["rationality"], 11]])
     scores = np.concatenate([equal, np.random.default_rng(0).uniform(-1, 11, (500, 2))]).astype(kind)
     found = rule.apply(scores, cuts, threshold)
     assert found.tolist() == rule.apply(to_levels(scores, cuts), threshold=threshold).tolist()
@@ -80,14 +80,16 @@ def test_the_mean_of_two_judgements_is_dealt_as_its_integer() -> None:
 def test_an_integer_is_the_number_of_cuts_that_a_score_exceeds() -> None:
     cuts = rising(3)
     scores = np.random.default_rng(1).uniform(-1, 11, (300, 2))
-    expected = [[sum(score > cut for cut in cuts[head]) for head, score in zip(HEADS, row, strict=True)] for row in scores]
+    expected = [
+        [sum(score > cut for cut in cuts[head]) for head, score in zip(HEADS, row, strict=True)] for row in scores
+    ]
     assert to_levels(scores, cuts).tolist() == expected
     assert to_levels(PAIRS).tolist() == PAIRS.tolist()
     assert to_levels(PAIRS).dtype == np.int64
 
 
 def test_equal_cuts_leave_out_the_level_between_them() -> None:
-    cuts = dict.fromkeys(HEADS, [*[2.0] * 5, *[7.0] * 5])
+    cuts = {head: [*[2.0] * 5, *[7.0] * 5] for head in HEADS}
     scores = np.linspace(0, 10, 101)[:, None].repeat(2, axis=1)
     assert set(to_levels(scores, cuts).ravel().tolist()) == {0, 5, 10}
 
