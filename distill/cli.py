@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,7 @@ def train(
     settings = TrainSettings(**{name: value for name, value in given.items() if value is not None})
     labelled = read_labelled(inputs)
     teaching = [load_checkpoint(path) for path in teachers]
+    quiet = quiet or os.environ.get("RANK", "0") != "0"  # under torchrun the first process speaks
     with TrainBar(sys.stderr, show=sys.stderr.isatty() and not quiet, log=not quiet) as bar:
         checkpoint = train_core(
             labelled, settings, output, teachers=teaching, unlabelled=_dialogues(unlabelled),

@@ -84,6 +84,7 @@ def fit(
         backbone=backbone,
     )
     with warnings.catch_warnings(), nullcontext() if torch.cuda.is_available() else QuickDropout():
+        warnings.filterwarnings("ignore", message=".*mtime may not be reliable.*")  # then they are sorted by step
         warnings.filterwarnings("ignore", message=".*pin_memory.*")  # there is no accelerator, and none is needed
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.is_dir() else None)
     # Mixed precision wraps the network's forward pass; without that wrap it computes in float32 again.

@@ -51,7 +51,7 @@ def load_backbone(name: str) -> Backbone:
     try:
         config = AutoConfig.from_pretrained(name)
         tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
-    except (OSError, ValueError, KeyError, ImportError) as error:  # what transformers raises for what it cannot find
+    except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError) as error:  # each of them occurs
         raise TrainError(
             f"backbone {name!r}: cannot be loaded ({_first_line(error)}); expected the id of an encoder on the "
             "Hugging Face hub, or a folder with its config.json, weights and tokenizer.json"

@@ -123,8 +123,10 @@ def static_int8(model: onnx.ModelProto, batches: Sequence[Batch]) -> onnx.ModelP
         source, target = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
         onnx.save(model, source)
         try:
+            names = {port.name for port in model.graph.input}
+            taken = [{name: array for name, array in batch.items() if name in names} for batch in batches]
             quantize_static(
-                source, target, _Batches(batches), quant_format=QuantFormat.QDQ, per_channel=True,
+                source, target, _Batches(taken), quant_format=QuantFormat.QDQ, per_channel=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, nodes_to_quantize=weight_products(model),
             )  # fmt: skip
         finally:

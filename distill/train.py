@@ -21,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
+from accelerate import PartialState
 
 from distill.calibrate import (
     COVERAGE,
@@ -95,6 +97,7 @@ class _Run:
     teaching: Teaching | None
     work: Path
     progress: Progress
+    processes: PartialState
     started: float = field(default_factory=time.monotonic)
 
 
@@ -125,22 +128,28 @@ def train(
     check_teachers(teachers, settings)
     if unlabelled and not teachers:
         raise TrainError("--unlabelled dialogues are learnt from a teacher's scores: name one with --teacher")
-    work = _open(output, _identity(labelled, settings, teachers, unlabelled), existing)
+    # Under torchrun every process comes here; the first one writes, the others wait and read.
+    processes = PartialState(cpu=not torch.cuda.is_available())
+    with processes.main_process_first():
+        mine = existing if processes.is_main_process else "resume"
+        work = _open(output, _identity(labelled, settings, teachers, unlabelled), mine)
     encoded = backbone.encoder(settings.max_length).encode(labelled.dialogues)
     teaching = (
         Teaching(teachers, labelled, unlabelled, backbone.encoder(settings.max_length), work) if teachers else None
     )
-    run = _Run(labelled, settings, backbone, encoded, teaching, work, progress)
+    run = _Run(labelled, settings, backbone, encoded, teaching, work, progress, processes)
     progress.begin(sum(_steps(run, part) for part in parts))
     raw = np.full(labelled.scores.shape, np.nan, dtype=np.float32)
     for part in parts:
         raw[part.held_out] = _fit_part(run, part)
-    checkpoint = _finish(run, parts, raw)
-    with writing(output, then=_THEN):
-        if output.exists():
-            shutil.rmtree(output)
-        checkpoint.path.rename(output)
-        shutil.rmtree(work)
+    if processes.is_main_process:
+        checkpoint = _finish(run, parts, raw)
+        with writing(output, then=_THEN):
+            if output.exists():
+                shutil.rmtree(output)
+            checkpoint.path.rename(output)
+            shutil.rmtree(work)
+    processes.wait_for_everyone()
     return load_checkpoint(output)
 
 
@@ -181,14 +190,17 @@ def _fit_part(run: _Run, part: Part) -> Scores:
     trainer = run.work / "trainer" / folder.name
     with writing(run.work, then=_THEN):
         model = fit(run.backbone, examples, validation, run.settings, trainer, run.progress.step)
-        raw: Scores = predict(model, [run.encoded[row] for row in np.flatnonzero(part.held_out)])
-        folder.parent.mkdir(exist_ok=True)
-        with replacing_binary(scores_file) as file:
-            np.save(file, raw)
-        shutil.rmtree(folder, ignore_errors=True)
-        write_checkpoint(folder, model, run.backbone, _fold_info(run, part))
-        shutil.rmtree(trainer, ignore_errors=True)
-    return raw
+        if run.processes.is_main_process:
+            raw = predict(model, [run.encoded[row] for row in np.flatnonzero(part.held_out)])
+            folder.parent.mkdir(exist_ok=True)
+            with replacing_binary(scores_file) as file:
+                np.save(file, raw)
+            shutil.rmtree(folder, ignore_errors=True)
+            write_checkpoint(folder, model, run.backbone, _fold_info(run, part))
+            shutil.rmtree(trainer, ignore_errors=True)
+    run.processes.wait_for_everyone()
+    scores: Scores = np.load(scores_file)
+    return scores
 
 
 def _examples(run: _Run, part: Part) -> tuple[Examples, Examples | None]:
@@ -206,7 +218,8 @@ def _examples(run: _Run, part: Part) -> tuple[Examples, Examples | None]:
     if run.teaching is None:
         return Examples(encoded, targets, weights), validation
     run.progress.note("the teacher scores the dialogues")
-    soft, soft_unlabelled = run.teaching.soft_scores(part.fold)
+    with run.processes.main_process_first():
+        soft, soft_unlabelled = run.teaching.soft_scores(part.fold)
     share = run.settings.judge_share
     targets = np.concatenate([share * targets + (1 - share) * soft[rows], soft_unlabelled])
     weights = np.concatenate([weights, np.ones(len(soft_unlabelled), dtype=np.float32)])

