@@ -60,10 +60,13 @@ class TrainBar(Progress):
         self._done += steps
         self._bar.update(steps)
 
-    def note(self, text: str) -> None:
-        """Say what goes on beside the fits."""
+    def teach(self, done: int, total: int) -> None:
+        """Note how many of the dialogues the teachers have scored for the next fit."""
+        text = f"the teacher scores dialogues, {done} of {total}"
         self._bar.set_description_str(text)
-        self._line(text)
+        if done == total or time.monotonic() - self._logged > _LOG_SECONDS:
+            self._logged = time.monotonic()
+            self._line(text)
 
     def _line(self, text: str) -> None:
         if self._log:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,25 +62,45 @@ class Teaching:
         self._labelled = labelled
         self._work = work
 
-    def soft_scores(self, fold: int | None) -> tuple[Scores, Scores]:
+    def soft_scores(
+        self, fold: int | None, on_scored: Callable[[int, int], None] | None = None
+    ) -> tuple[Scores, Scores]:
         """Return soft scores of labelled (N, 2) and unlabelled (U, 2) dialogues, by teachers that never saw ``fold``.
 
         None is the teachers that were trained last. Their scores are taken before calibration: it undoes the
-        shrinking that a mean squared error wants of a target.
+        shrinking that a mean squared error wants of a target. ``on_scored`` hears how many are done, of how many.
         """
         path = self._work / f"soft-{'final' if fold is None else fold}.npy"
         if not path.exists():
             dialogues = [*self._labelled.dialogues, *self.unlabelled]
-            scores = np.mean([_scores(teacher, fold, dialogues) for teacher in self.teachers], axis=0)
+            count = _Count(len(dialogues) * len(self.teachers), on_scored)
+            scores = np.mean([_scores(teacher, fold, dialogues, count.add) for teacher in self.teachers], axis=0)
             with replacing_binary(path) as file:
                 np.save(file, scores.astype(np.float32))
         both: Scores = np.load(path)
         return both[: len(self._labelled)], both[len(self._labelled) :]
 
 
-def _scores(teacher: Checkpoint, fold: int | None, dialogues: Sequence[Dialogue]) -> Scores:
+class _Count:
+    """Adds up rows, and hands on how many there are."""
+
+    def __init__(self, total: int, on_scored: Callable[[int, int], None] | None) -> None:
+        self._done, self._total, self._on_scored = 0, total, on_scored
+
+    def add(self, rows: int) -> None:
+        """Count some rows more."""
+        self._done += rows
+        if self._on_scored is not None:
+            self._on_scored(self._done, self._total)
+
+
+def _scores(
+    teacher: Checkpoint, fold: int | None, dialogues: Sequence[Dialogue], on_batch: Callable[[int], None]
+) -> Scores:
     checkpoint = teacher if fold is None else teacher.fold(fold)
-    scores: Scores = predict(checkpoint.load_model(), checkpoint.encoder.encode(dialogues), bf16=has_bf16())
+    scores: Scores = predict(
+        checkpoint.load_model(), checkpoint.encoder.encode(dialogues), bf16=has_bf16(), on_batch=on_batch
+    )
     if "calibration" not in checkpoint.info:
         return scores
     calibration = Calibration(

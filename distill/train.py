@@ -72,8 +72,8 @@ class Progress:
     def skip(self, steps: int) -> None:
         """Note a fit that an earlier run finished."""
 
-    def note(self, text: str) -> None:
-        """Say what goes on beside the fits."""
+    def teach(self, done: int, total: int) -> None:
+        """Note how many of the dialogues the teachers have scored for the next fit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -217,9 +217,8 @@ def _examples(run: _Run, part: Part) -> tuple[Examples, Examples | None]:
         encoded = [encoded[row] for row in np.flatnonzero(~inner)]
     if run.teaching is None:
         return Examples(encoded, targets, weights), validation
-    run.progress.note("the teacher scores the dialogues")
     with run.processes.main_process_first():
-        soft, soft_unlabelled = run.teaching.soft_scores(part.fold)
+        soft, soft_unlabelled = run.teaching.soft_scores(part.fold, run.progress.teach)
     share = run.settings.judge_share
     targets = np.concatenate([share * targets + (1 - share) * soft[rows], soft_unlabelled])
     weights = np.concatenate([weights, np.ones(len(soft_unlabelled), dtype=np.float32)])
