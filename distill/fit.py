@@ -68,9 +68,6 @@ def fit(
     _freeze(model, min(settings.frozen_layers, backbone.layers), backbone)
     mean, sd = train.targets.mean(axis=0), train.targets.std(axis=0)
     callbacks: list[TrainerCallback] = [_Steps(on_step)] if on_step else []
-    average = _WeightAverage(settings.weight_average) if settings.weight_average else None
-    if average is not None:
-        callbacks.append(average)
     if validation is not None and settings.patience is not None:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=settings.patience))
     trainer = _Regressor(
@@ -89,8 +86,6 @@ def fit(
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.is_dir() else None)
     # Mixed precision wraps the network's forward pass; without that wrap it computes in float32 again.
     vars(model).pop("forward", None)
-    if average is not None:
-        average.copy_to(model)
     fold_affine(model, sd, mean)  # score = sd * z + mean
     return model.eval()
 
@@ -214,28 +209,3 @@ class _Steps(TrainerCallback):
         """Say how many steps are done."""
         loss = state.log_history[-1].get("loss", float("nan")) if state.log_history else float("nan")
         self._on_step(state.global_step, loss)
-
-
-class _WeightAverage(TrainerCallback):
-    """Keeps an exponential moving average of the weights: of its noise, most cancels out."""
-
-    def __init__(self, decay: float) -> None:
-        self._decay = decay
-        self._average: dict[str, torch.Tensor] = {}
-
-    @torch.no_grad()
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **more: Any) -> None:
-        """Move the average towards the weights; faster at first, so that it forgets where it began."""
-        model = more["model"]
-        decay = min(self._decay, (1 + state.global_step) / (10 + state.global_step))
-        for name, parameter in model.named_parameters():
-            if name in self._average:
-                self._average[name].lerp_(parameter, 1 - decay)
-            else:
-                self._average[name] = parameter.detach().clone()
-
-    @torch.no_grad()
-    def copy_to(self, model: PreTrainedModel) -> None:
-        """Give a model the averaged weights."""
-        for name, parameter in model.named_parameters():
-            parameter.copy_(self._average[name])

@@ -37,6 +37,7 @@ class Backbone:
     tokenizer: object
     hidden_size: int
     layers: int
+    parameters: int
     pad_id: int
     has_token_types: bool
     max_length: int
@@ -68,6 +69,7 @@ def load_backbone(name: str) -> Backbone:
         tokenizer=tokenizer,
         hidden_size=int(config.hidden_size),
         layers=int(config.num_hidden_layers),
+        parameters=_parameters(config),
         pad_id=int(tokenizer.pad_token_id),
         has_token_types=getattr(config, "type_vocab_size", 0) > 1,
         max_length=usable,
@@ -75,6 +77,12 @@ def load_backbone(name: str) -> Backbone:
 
 
 _POSITIONS_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "xmod", "data2vec-text")
+
+
+def _parameters(config: object) -> int:
+    """Return how many numbers a network of this configuration has, without making it."""
+    with torch.device("meta"):
+        return int(AutoModelForSequenceClassification.from_config(config).num_parameters())
 
 
 def load_network(name: str | Path) -> PreTrainedModel:

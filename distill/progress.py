@@ -8,7 +8,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from distill.train import Progress
+from distill.plan import Progress
 
 _FORMAT = "{desc} {percentage:3.0f}%|{bar:24}| {elapsed} gone, {remaining} to go{postfix}"
 _LOG_SECONDS = 60.0
@@ -27,8 +27,8 @@ class TrainBar(Progress):
         self._skipped = 0
         self._done = 0
         self._name = ""
-        self._start = time.monotonic()
-        self._logged = self._start
+        self._seconds = 0.0  # spent in fits: what the teacher takes says nothing about the steps to come
+        self._last = self._logged = time.monotonic()
 
     def begin(self, steps: int) -> None:
         """Note how many optimiser steps all fits take together."""
@@ -38,18 +38,22 @@ class TrainBar(Progress):
     def fit(self, name: str) -> None:
         """Note which fit begins."""
         self._before = self._done
+        self._last = time.monotonic()
         self._name = name
         self._bar.set_description_str(f"training, {name}")
         self._line(f"{name}: begins")
 
     def step(self, done: int, loss: float) -> None:
         """Note the steps done in this fit."""
+        now = time.monotonic()
+        self._seconds += now - self._last
+        self._last = now
         self._bar.update(self._before + done - self._done)
         self._done = self._before + done
         self._bar.set_postfix_str("" if loss != loss else f"loss {loss:.3f}", refresh=False)
-        if self._log and time.monotonic() - self._logged > _LOG_SECONDS:
-            self._logged = time.monotonic()
-            rate = (self._done - self._skipped) / (self._logged - self._start)
+        if self._log and now - self._logged > _LOG_SECONDS:
+            self._logged = now
+            rate = (self._done - self._skipped) / max(self._seconds, 1e-9)
             left = (self._total - self._done) / max(rate, 1e-9)
             shown = "" if loss != loss else f", loss {loss:.3f}"
             self._line(f"{self._name}: step {self._done} of {self._total}{shown}, {left / 60:.0f} min to go")

@@ -21,8 +21,7 @@ class TrainSettings:
     cross-validation folds by conversation, 0 for one tenth held out; ``split_seed`` deals conversations into them.
     ``patience`` stops after so many epochs without a lower error on a tenth of the training conversations; None
     trains all epochs on all of them. ``judge_share`` is the weight of the judge's own labels against the teacher's
-    scores where a dialogue has both. ``weight_average`` is the decay a step of the average of the weights that is
-    kept in the end, 0 for the last weights.
+    scores where a dialogue has both.
     """
 
     backbone: str = DEFAULT_BACKBONE
@@ -39,7 +38,6 @@ class TrainSettings:
     split_seed: int = 0
     patience: int | None = None
     judge_share: float = 0.5
-    weight_average: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every value; TrainError gives the value and what was expected."""
@@ -82,5 +80,4 @@ _RANGES = (
     ("split_seed", 0, 2**32 - 1),
     ("patience", 1, 1000),
     ("judge_share", 0, 1),
-    ("weight_average", 0, 0.99999),
 )

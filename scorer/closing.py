@@ -76,5 +76,16 @@ def describe(bundle: Bundle) -> Iterator[str]:
         yield f"measured: {how}"
     for name, value in info["measured"].items():
         if name != "how":
-            yield f"  {name:24}{value}"
+            yield f"  {name:32}{_plain(value)}"
+    if uncertainty := bundle.uncertainty:
+        for head in HEADS:
+            widths = " ".join(f"{width:.2f}" for width in uncertainty.widths[head])
+            yield f"uncertainty {head}: {widths} for {uncertainty.coverage:.0%}, from low scores to high ones"
+    for name, verdict in info.get("precisions", {}).items():
+        yield f"precision {name}: {'allowed' if verdict['allowed'] else 'refused'}, {verdict['reason']}"
     yield "files verified: " + ", ".join(sorted(info["files"]))
+
+
+def _plain(value: Any) -> str:
+    """Return a figure, or one a head, as text."""
+    return " / ".join(map(str, value.values())) if isinstance(value, dict) else str(value)

@@ -26,7 +26,6 @@ LIMITS: list[tuple[str, float, float]] = [
     ("split_seed", 0, 2**32 - 1),
     ("patience", 1, 1000),
     ("judge_share", 0, 1),
-    ("weight_average", 0, 0.99999),
 ]
 
 

@@ -18,8 +18,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from distill.checkpoint import Checkpoint, load_checkpoint
 from distill.errors import CheckpointError, TrainError
 from distill.labelled import LabelledSet, read_labelled
+from distill.plan import Progress, plan
 from distill.settings import TrainSettings
-from distill.train import Progress, plan, train
+from distill.train import train
 from scorer.dialogue import Dialogue, render
 from scorer.errors import OutputError
 from tests.conftest import Run, make_dialogue, record, write_lines
@@ -247,6 +248,15 @@ def test_the_plan_holds_every_row_out_once(backbone: Path, labelled: LabelledSet
     assert sum(part.held_out.astype(int) for part in parts).tolist() == [1] * len(labelled)  # type: ignore[union-attr]
     assert parts[-1].train.all()
     assert not any((part.train & part.held_out).any() for part in parts)
+
+
+def test_a_disk_without_room_is_said_before_anything_is_trained(
+    backbone: Path, labelled: LabelledSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
+    with pytest.raises(TrainError, match=r"0\.0 GB are free"):
+        train(labelled, settings(backbone), tmp_path / "out")
 
 
 @pytest.mark.slow
