@@ -9,28 +9,33 @@ folds/0 ...     with cross-validation, each fold's own checkpoint: the teachers 
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from distill.errors import CheckpointError, TrainError
+from distill.errors import CheckpointError
 from distill.network import Backbone, load_backbone, load_network
 from distill.settings import TrainSettings
 from scorer.dialogue import TEMPLATE_VERSION
 from scorer.encode import Encoder
-from scorer.files import replacing
+from scorer.errors import OutputError
+from scorer.files import replacing, writing
 
 MANIFEST = "empathy.json"
 FORMAT = "empathy-checkpoint"
 FORMAT_VERSION = 1
 OOF = "oof.parquet"
 FOLDS = "folds"
+THEN = "; mend that and go on with --resume"
 
 
 @dataclass(frozen=True)
@@ -96,23 +101,35 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 
 
 def write_checkpoint(folder: Path, model: PreTrainedModel, backbone: Backbone, info: Mapping[str, Any]) -> Checkpoint:
-    """Write a checkpoint whole or not at all; TrainError where the disk does not take it."""
+    """Write a checkpoint whole or not at all; OutputError where the disk does not take it."""
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        unfinished.mkdir(parents=True)
-        model.save_pretrained(unfinished, safe_serialization=True)
-        backbone.tokenizer.save_pretrained(unfinished)  # type: ignore[attr-defined]
-        write_info(unfinished, info)
-        unfinished.rename(folder)
-    except Exception as error:
-        # safetensors reports a full disk with an exception of its own.
-        if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
-            raise TrainError(f"{folder}: cannot be written: {error}; mend that and go on with --resume") from error
-        raise
+        with writing_weights(folder):
+            unfinished.mkdir(parents=True)
+            model.save_pretrained(unfinished, safe_serialization=True)
+            backbone.tokenizer.save_pretrained(unfinished)  # type: ignore[attr-defined]
+            write_info(unfinished, info)
+            unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return load_checkpoint(folder)
+
+
+@contextmanager
+def writing_weights(folder: Path) -> Iterator[None]:
+    """Turn a fault of the file system into one line, safetensors' and torch's own exceptions included."""
+    try:
+        with writing(folder, then=THEN):
+            yield
+    except (SafetensorError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        # torch's writer says "unexpected pos" or "write failed" when the disk takes no more.
+        if not isinstance(error, SafetensorError) and not re.search(
+            "unexpected pos|write failed|PytorchStreamWriter", text
+        ):
+            raise
+        raise OutputError(f"{folder}: cannot be written: {text[:200]}{THEN}") from error
 
 
 def write_info(folder: Path, info: Mapping[str, Any]) -> None:

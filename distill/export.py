@@ -200,6 +200,8 @@ def _info(checkpoint: Checkpoint, settings: ExportSettings, model: PreTrainedMod
         "licence": settings.licence,
         "precision": "fp32",
         "pad_id": int(model.config.pad_token_id or 0),
-        **{name: checkpoint.info[name] for name in (*kept, "settings")},
+        **{name: checkpoint.info[name] for name in kept},
+        # A backbone that was a folder goes by its name: the path is of the machine that trained.
+        "settings": {**checkpoint.info["settings"], "backbone": checkpoint.info["backbone"]},
         "checkpoint_sha256": checkpoint.sha256,
     }

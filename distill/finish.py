@@ -26,7 +26,7 @@ from distill.calibrate import (
     fit_uncertainty,
 )
 from distill.card import checkpoint_card
-from distill.checkpoint import FOLDS, OOF, Checkpoint, load_checkpoint, write_checkpoint
+from distill.checkpoint import FOLDS, OOF, THEN, Checkpoint, load_checkpoint, write_checkpoint
 from distill.labelled import LabelledSet
 from distill.measure import cross_levels, summarise
 from distill.metrics import Pair
@@ -38,7 +38,6 @@ from scorer.dialogue import HEADS
 from scorer.domain import fit_domain
 from scorer.files import replacing, replacing_binary, writing
 
-THEN = "; mend that and go on with --resume"
 _NAMED = 5  # so many files of many are named
 
 

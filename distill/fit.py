@@ -5,6 +5,8 @@ Takes token ids and targets, gives a model whose logits are scores; opens no fil
 
 from __future__ import annotations
 
+import json
+import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -24,7 +26,6 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 from distill.dropout import QuickDropout
 from distill.network import Backbone, Scores, collate, depth_of, fold_affine, has_bf16, keep_freed_memory, load_network
@@ -83,11 +84,33 @@ def fit(
     with warnings.catch_warnings(), nullcontext() if torch.cuda.is_available() else QuickDropout():
         warnings.filterwarnings("ignore", message=".*mtime may not be reliable.*")  # then they are sorted by step
         warnings.filterwarnings("ignore", message=".*pin_memory.*")  # there is no accelerator, and none is needed
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.is_dir() else None)
+        trainer.train(resume_from_checkpoint=last_whole(folder))
     # Mixed precision wraps the network's forward pass; without that wrap it computes in float32 again.
     vars(model).pop("forward", None)
     fold_affine(model, sd, mean)  # score = sd * z + mean
     return model.eval()
+
+
+def last_whole(folder: Path) -> str | None:
+    """Return the newest of the Trainer's checkpoints that was written to its end, and remove those that were not.
+
+    The Trainer writes trainer_state.json last; a kill or a full disk leaves a checkpoint without it, which
+    transformers' own search would take.
+    """
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    whole = [path for path in found if _holds_json(path / "trainer_state.json")]
+    for path in found:
+        if path not in whole:
+            shutil.rmtree(path)
+    return str(whole[-1]) if whole else None
+
+
+def _holds_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def steps_of(rows: int, settings: TrainSettings) -> int:

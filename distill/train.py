@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
-from distill.checkpoint import Checkpoint, load_checkpoint, write_checkpoint
+from distill.checkpoint import THEN, Checkpoint, load_checkpoint, write_checkpoint, writing_weights
 from distill.errors import TrainError
-from distill.finish import THEN, finish, fold_info
+from distill.finish import finish, fold_info
 from distill.fit import Examples, fit
 from distill.labelled import LabelledSet, check_trainable
 from distill.network import Backbone, Scores, load_backbone, predict
@@ -106,7 +106,7 @@ def _fit_part(run: Training, part: Part) -> Scores:
     examples, validation = _examples(run, part)
     run.progress.fit(part.name)
     trainer = run.work / "trainer" / folder.name
-    with writing(run.work, then=THEN):
+    with writing_weights(run.work):
         model = fit(run.backbone, examples, validation, run.settings, trainer, run.progress.step)
         if run.processes.is_main_process:
             raw = predict(model, [run.encoded[row] for row in np.flatnonzero(part.held_out)])

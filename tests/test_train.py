@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -257,6 +258,21 @@ def test_a_disk_without_room_is_said_before_anything_is_trained(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
     with pytest.raises(TrainError, match=r"0\.0 GB are free"):
         train(labelled, settings(backbone), tmp_path / "out")
+
+
+def test_a_disk_that_fills_up_is_one_line_and_the_training_goes_on_afterwards(
+    backbone: Path, tmp_path: Path, empathy: Run
+) -> None:
+    path = labelled_file(tmp_path / "labels.jsonl", 160)
+    arguments = ("train", path, "-o", tmp_path / "out", "--backbone", backbone, "--epochs", "1", "--max-length", "64")
+    # No file may grow beyond 30 kB: to a program that is what a full disk is.
+    result = empathy(*arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000)))
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()[-1:]) == 1
+    assert "cannot be written" in result.stderr
+    assert "--resume" in result.stderr
+    assert not (tmp_path / "out").exists()
+    assert empathy(*arguments, "--resume").returncode == 0
 
 
 @pytest.mark.slow
