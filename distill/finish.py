@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 
 from distill.calibrate import (
     COVERAGE,
+    balanced_cuts,
     cross_calibrate,
     cross_coverage,
-    cut_table,
     fit_calibration,
     fit_uncertainty,
 )
@@ -59,7 +59,7 @@ def finish(run: Training, parts: Sequence[Part], raw: Scores) -> Checkpoint:
         **_common(run),
         "part": "all labels" if settings.folds else "nine tenths of the conversations",
         "calibration": {"slope": list(calibration.slope), "intercept": list(calibration.intercept)},
-        "cuts": cut_table(shipped, labels),
+        "cuts": balanced_cuts(shipped, labels),
         "uncertainty": fit_uncertainty(shipped, labels).to_json(),
         "measured": {
             "how": _how(settings, held_out),

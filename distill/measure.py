@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distill.calibrate import cut_table, other_folds
+from distill.calibrate import balanced_cuts, other_folds
 from distill.metrics import Pair, all_figures
 from scorer.dialogue import HEADS
 from selection.rules import to_levels
@@ -24,7 +24,7 @@ def cross_levels(
     """Return scores (N, 2) as the judge's integers, each fold by cuts that the other folds gave."""
     levels = np.zeros(scores.shape, dtype=np.int64)
     for others, fold in other_folds(folds):
-        levels[fold] = to_levels(scores[fold], cut_table(scores[others], labels[others]))
+        levels[fold] = to_levels(scores[fold], balanced_cuts(scores[others], labels[others]))
     return levels
 
 

@@ -9,6 +9,7 @@ import pytest
 from distill.calibrate import (
     COVERAGE,
     Calibration,
+    balanced_cuts,
     cross_calibrate,
     cross_coverage,
     cut_table,
@@ -17,7 +18,7 @@ from distill.calibrate import (
     other_folds,
 )
 from scorer.dialogue import HEADS
-from selection.rules import JUDGE_CUTS, LEVELS, to_levels
+from selection.rules import JUDGE_CUTS, LEVELS, PAPER, to_levels
 
 Floats = npt.NDArray[np.float32]
 
@@ -269,3 +270,45 @@ def test_coverage_is_measured_with_the_other_folds_widths(order: tuple[int, int]
 
 def test_cross_fitted_coverage_is_what_was_promised() -> None:
     assert cross_coverage(*dealt(4, 4000)) == pytest.approx((COVERAGE, COVERAGE), abs=0.02)
+
+
+# Balanced cuts
+
+
+def tangled(seed: int, size: int = 3000) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return noiseless predictions and the noisy labels that they predict, heads pulling in opposite directions."""
+    rng = np.random.default_rng(seed)
+    depth = rng.standard_normal(size)
+    signal = np.stack([7 + 1.5 * depth, 4 - 1.6 * depth], axis=1) + rng.normal(0, 0.5, (size, 2))
+    labels = (signal + rng.normal(0, 1.5, (size, 2))).round().clip(0, 10)
+    return signal, labels
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_balanced_cuts_bring_the_sets_to_the_judges_share(seed: int) -> None:
+    scores, labels = tangled(seed)
+    wanted = np.bincount(PAPER.apply(labels), minlength=3) / len(labels)
+    alone, balanced = cut_table(scores, labels), balanced_cuts(scores, labels)
+    found = [np.bincount(PAPER.apply(scores, cuts), minlength=3) / len(labels) for cuts in (alone, balanced)]
+    gaps = [np.abs(shares - wanted) for shares in found]
+    assert gaps[0][0] > 0.02
+    assert gaps[1][0] < 0.75 * gaps[0][0]
+    for i, head in enumerate(HEADS):
+        assert balanced[head] == sorted(balanced[head])
+        mine = np.array(shares_beyond(scores[:, i], balanced[head]))
+        assert np.abs(mine - np.array(shares_beyond(labels[:, i], [*LEVELS]))).max() <= 0.0205
+
+
+def test_cuts_that_keep_every_share_are_not_moved() -> None:
+    labels = np.random.default_rng(0).integers(0, 11, (2000, 2)).astype(float)
+    scores = labels / 2 + 3
+    assert balanced_cuts(scores, labels) == cut_table(scores, labels)
+
+
+def test_levels_that_nobody_reached_stay_out_of_reach() -> None:
+    scores, labels = tangled(5)
+    labels = labels.clip(2, 8)
+    balanced = balanced_cuts(scores, labels)
+    for head in HEADS:
+        assert balanced[head][:2] == [-0.5, -0.5]
+        assert balanced[head][8:] == [10.5, 10.5]

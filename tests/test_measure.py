@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from distill.calibrate import cut_table
+from distill.calibrate import balanced_cuts
 from distill.measure import cross_levels, summarise
 from distill.metrics import Pair, all_figures
 from scorer.dialogue import HEADS
@@ -31,7 +31,7 @@ def test_a_fold_is_read_off_the_cuts_of_the_others() -> None:
     scores, labels, folds = predictions(0)
     levels = cross_levels(scores, labels, folds)
     for fold in range(3):
-        cuts = cut_table(scores[folds != fold], labels[folds != fold])
+        cuts = balanced_cuts(scores[folds != fold], labels[folds != fold])
         assert levels[folds == fold].tolist() == to_levels(scores[folds == fold], cuts).tolist()
 
 
