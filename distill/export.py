@@ -162,7 +162,8 @@ def _judge_half(trial: _Trial, model: PreTrainedModel) -> Verdict:
 
 
 def _check(checkpoint: Checkpoint, model: PreTrainedModel, dialogues: Sequence[Dialogue]) -> _Check:
-    trained = set(checkpoint.info["training"]["content_hashes"])
+    training = checkpoint.info["training"]
+    trained = {*training["content_hashes"], *training["unlabelled_hashes"]}
     unseen = list({key: d for d in dialogues if (key := training_hash(d)) not in trained}.values())
     if len(unseen) < 2 * MIN_CHECKED:
         raise CheckpointError(

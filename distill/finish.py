@@ -34,7 +34,7 @@ from distill.network import Scores, fold_affine, has_bf16
 from distill.plan import Mask, Part, Training, measured_folds
 from distill.settings import TrainSettings
 from distill.splits import Folds
-from scorer.dialogue import HEADS
+from scorer.dialogue import HEADS, training_hash
 from scorer.domain import fit_domain
 from scorer.files import replacing, replacing_binary, writing
 
@@ -115,6 +115,7 @@ def _training(run: Training, part: Part) -> dict[str, Any]:
         "unlabelled": 0 if teaching is None else len(teaching.unlabelled),
         "teachers": [] if teaching is None else [teacher.info["backbone"] for teacher in teaching.teachers],
         "content_hashes": sorted(hashes[row] for row in rows),
+        "unlabelled_hashes": [] if teaching is None else sorted(map(training_hash, teaching.unlabelled)),
     }
 
 
