@@ -41,7 +41,18 @@ def test_it_is_small_verified_and_says_where_it_comes_from() -> None:
     bundle = load_bundle()
     assert "CC BY-NC" in bundle.info["licence"]
     assert len(bundle.info["training"]["content_hashes"]) > 5000
-    assert "out-of-fold" in bundle.info["measured"]["how"]
+    assert "3-fold cross-validation by conversation" in bundle.info["measured"]["how"]
+    assert bundle.info["precisions"]["fp32"]["allowed"]
+    assert bundle.info["weights"]["int8"]["flips"] <= 0.01
+    assert bundle.uncertainty is not None
+
+
+def test_its_figures_are_no_worse_than_those_it_was_shipped_with() -> None:
+    measured = load_bundle().info["measured"]
+    assert measured["sensibility.pearson"] > 0.60
+    assert measured["rationality.pearson"] > 0.65
+    assert measured["paper.kappa"] > 0.46
+    assert abs(measured["paper.share.sensibility"] - measured["paper.judge_share.sensibility"]) < 0.02
 
 
 def test_scores_do_not_depend_on_the_batch(starter: Scorer, examples: list[Dialogue], scores: Scores) -> None:
