@@ -27,6 +27,7 @@ from scorer.dialogue import Dialogue, training_hash
 from scorer.encode import Encoded
 from scorer.engine import Engine, OnnxRuntimeEngine, OpenVinoEngine, collate
 from scorer.errors import BundleError, EngineError
+from scorer.files import writing
 from scorer.model import Scorer
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
@@ -64,7 +65,7 @@ def export(
 
     ``check`` are dialogues to hold every precision against the checkpoint; those that were trained on are passed
     over. Without them only fp32 is allowed. CheckpointError if the checkpoint was never calibrated or too few
-    dialogues are left, BundleError if ``output`` exists.
+    dialogues are left, BundleError if ``output`` exists, OutputError if the disk does not take it.
     """
     settings = settings or ExportSettings()
     if "cuts" not in checkpoint.info:
@@ -73,6 +74,11 @@ def export(
         )
     if output.exists():
         raise BundleError(f"{output}: exists already; name a new folder or remove it first")
+    with writing(output):
+        return _write(checkpoint, output, check, settings)
+
+
+def _write(checkpoint: Checkpoint, output: Path, check: Sequence[Dialogue], settings: ExportSettings) -> Bundle:
     model = checkpoint.load_model()
     plain = to_onnx(model)
     held = _check(checkpoint, model, check) if check else None

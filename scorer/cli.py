@@ -117,7 +117,9 @@ _scorer_option = click.option(
     help="A .parquet, .jsonl or .csv file, else a folder of Parquet shards. Left out: JSON lines to standard output.",
 )  # fmt: skip
 @_scorer_option
-@click.option("--engine", default="auto", show_default=True, metavar="auto|onnxruntime", help="What runs the network.")
+@click.option(
+    "--engine", default="auto", show_default=True, metavar="auto|onnxruntime|openvino", help="What runs the network."
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Processor threads.  [default: one a core]")
 @click.option("--batch-tokens", type=click.IntRange(min=1), help="Padded tokens a batch.  [default: 1024]")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Dialogues a batch, at most.  [default: 256]")

@@ -62,8 +62,9 @@ class OnnxRuntimeEngine:
         options.enable_mem_pattern = False
         if precision == "fp32":  # weights stored as int8 are made float once at load; activations are never quantised
             options.add_session_config_entry("session.disable_quant_qdq", "1")
+        model = bundle.model_for(precision)
         try:
-            self._session, self.notice = _session(bundle.model_for(precision), options)
+            self._session, self.notice = _session(model, options)
         except Exception as error:  # onnxruntime's exceptions share no base but Exception
             raise BundleError(f"{bundle.path / 'model.onnx'}: ONNX Runtime cannot load it: {_line(error)}") from error
         on_gpu = self._session.get_providers()[0] == "CUDAExecutionProvider"

@@ -17,6 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from distill.labelled import LabelledSet, read_labelled
 from scorer.bundle import Bundle, write_bundle
 from scorer.dialogue import HEADS, Dialogue, Turn, content_hash, conversation_key
 from scorer.domain import fit_domain
@@ -27,6 +28,8 @@ WORDS = (
     "user assistant i you am sad happy so sorry that is great what happened my dog died today we won the game".split()
 )
 MAX_LENGTH = 64
+COUNT = 60
+JUDGE = {"model": "judge-1", "temperature": 0}
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Parts = tuple[dict[str, Any], dict[str, bytes]]
@@ -143,6 +146,29 @@ def write_tiny_bundle(folder: Path, *, seed: int = 0) -> Bundle:
     return write_bundle(folder, bundle_info(tokenizer), files)
 
 
+def labels(count: int = COUNT, seed: int = 0, **more: Any) -> list[dict[str, Any]]:
+    """Return records of labelled dialogues, two a conversation."""
+    numbers = np.random.default_rng(seed).integers(0, 11, (count, 2)).tolist()
+    return [
+        record(
+            *(turn.content for turn in dialogue.turns[:-1]), f"number {i}",
+            id=f"d{i}", conversation=f"c{i // 2}", judge=JUDGE, sensibility=s, rationality=r,
+        ) | more
+        for i, (dialogue, (s, r)) in enumerate(zip(varied(count), numbers, strict=True))
+    ]  # fmt: skip
+
+
+def read(path: Path, records: Sequence[object]) -> LabelledSet:
+    return read_labelled([str(write_lines(path, records))])
+
+
+def same(first: dict[str, float], second: dict[str, float]) -> None:
+    """Check that figures are the same up to rounding of scores."""
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert value == pytest.approx(second[name], abs=1e-4, nan_ok=True), name
+
+
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The tiny scorer on disk; tests that change it make their own."""
@@ -168,6 +194,26 @@ def written(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def scorer(bundle: Bundle) -> Scorer:
     """The tiny scorer, loaded."""
     return Scorer.load(bundle.path, threads=1)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_lines(tmp_path / "labels.jsonl", labels())
+
+
+@pytest.fixture
+def labelled(source: Path) -> LabelledSet:
+    return read_labelled([str(source)])
+
+
+@pytest.fixture(scope="module")
+def partly_trained(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Scorer:
+    """A tiny scorer that was trained on the first 15 dialogues."""
+    info, files = parts
+    folder = tmp_path_factory.mktemp("trained")
+    hashes = read(folder / "labels.jsonl", labels()).hashes
+    write_bundle(folder / "tiny", {**info, "training": {"content_hashes": hashes[:15]}}, files)
+    return Scorer.load(folder / "tiny", threads=1)
 
 
 @pytest.fixture(scope="session")

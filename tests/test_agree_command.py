@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from scorer.batch import ScoreSettings, score_files
 from scorer.bundle import Bundle
-from tests.conftest import Run, record, write_lines
+from scorer.corpus import Corpus
+from scorer.model import Scorer
+from tests.conftest import Run, labels, record, write_lines
 from tests.tiny import labelled_file, labelled_records
 
 PNG = b"\x89PNG\r\n"
@@ -59,3 +62,35 @@ def test_bad_arguments_are_one_line(arguments: list[str], message: str, tmp_path
     assert result.returncode == 2
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_command_prints_the_table_and_writes_the_json(
+    empathy: Run, scorer: Scorer, source: Path, tmp_path: Path
+) -> None:
+    scores = tmp_path / "out.parquet"
+    score_files(scorer, Corpus([str(source)]), scores, ScoreSettings(window=16))
+    found = empathy("agree", source, "--scores", scores, "--bootstrap", "20", "--json", tmp_path / "out.json")
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith("judge-1 against out.parquet: 60 dialogues of 30 conversations, threshold 5\n")
+    written = json.loads((tmp_path / "out.json").read_text(), parse_constant=pytest.fail)
+    assert written["dialogues"] == 60
+    assert written["intervals_95"]
+
+
+def test_the_command_warns_of_what_was_trained_on(empathy: Run, partly_trained: Scorer, source: Path) -> None:
+    arguments = ("agree", source, "--scorer", partly_trained.bundle.path, "--bootstrap", "0")
+    warned, unseen = empathy(*arguments), empathy(*arguments, "--unseen")
+    assert (warned.returncode, unseen.returncode) == (0, 0)
+    assert "empathy: warning: 15 of 60 dialogues were trained on" in warned.stderr
+    assert "warning: 15" not in unseen.stderr
+    assert "45 dialogues" in unseen.stdout.splitlines()[0]
+
+
+def test_the_command_compares_with_one_thing(empathy: Run, source: Path, tmp_path: Path) -> None:
+    found = empathy("agree", source, "--scores", source, "--against", source)
+    assert found.returncode == 2
+    assert "give one of them" in found.stderr
+    few = write_lines(tmp_path / "few.jsonl", labels(5))
+    refused = empathy("agree", few, "--against", source)
+    assert refused.returncode == 2
+    assert refused.stderr == "empathy: error: 5 dialogues are in both, expected at least 10\n"

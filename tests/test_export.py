@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import warnings
 from pathlib import Path
 
@@ -157,6 +158,21 @@ def test_the_command_exports_and_a_second_time_refuses(
     again = empathy(*arguments)
     assert again.returncode == 2
     assert "exists already" in again.stderr
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_bundle(checkpoint: Checkpoint, tmp_path: Path, empathy: Run) -> None:
+    # No file may grow beyond 30 kB: to a program that is what a full disk is.
+    limit = (30_000, 30_000)
+    result = empathy(
+        "export",
+        checkpoint.path,
+        "-o",
+        tmp_path / "b",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )
+    assert result.returncode == 2
+    assert "cannot be written" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_fold_is_not_exported(checkpoint: Checkpoint, tmp_path: Path) -> None:
