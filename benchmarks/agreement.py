@@ -68,7 +68,7 @@ def main(
     """Train what is asked for, and print how each agrees with the judge."""
     labelled = read_labelled(release)
     work.mkdir(parents=True, exist_ok=True)
-    rows: dict[str, dict[str, float]] = baseline_figures(labelled, backbone)
+    rows: dict[str, dict[str, float]] = baseline_figures(labelled, backbone, folds=folds)
     teacher = None
     if teacher_backbone:
         settings = replace(TEACHER, backbone=teacher_backbone, folds=folds, split_seed=split_seed)

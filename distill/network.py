@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from transformers.utils import logging as transformers_logging
 
 from distill.errors import TrainError
+from scorer import engine
 from scorer.dialogue import HEADS
 from scorer.encode import Encoded, Encoder
 
@@ -134,16 +135,8 @@ def depth_of(parameter: str, layers: int, base: str) -> int:
 
 def collate(batch: Sequence[Encoded], pad_id: int, *, types: bool) -> dict[str, torch.Tensor]:
     """Return padded model inputs, each of shape (B, T) with T a multiple of 16."""
-    length = -(-max(map(len, batch)) // PAD_MULTIPLE) * PAD_MULTIPLE
-    ids = torch.full((len(batch), length), pad_id, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    second = torch.zeros_like(ids)
-    for row, item in enumerate(batch):
-        ids[row, : len(item)] = torch.from_numpy(item.ids.astype(np.int64))
-        mask[row, : len(item)] = 1
-        second[row, item.first_segment : len(item)] = 1
-    inputs = {"input_ids": ids, "attention_mask": mask}
-    return inputs | {"token_type_ids": second} if types else inputs
+    arrays = engine.collate(batch, pad_id, PAD_MULTIPLE)
+    return {name: torch.from_numpy(array) for name, array in arrays.items() if types or name != "token_type_ids"}
 
 
 @torch.inference_mode()

@@ -171,9 +171,9 @@ def make_engine(name: str, bundle: Bundle, threads: int | None = None) -> Engine
     return ENGINES[chosen](bundle, threads)
 
 
-def collate(batch: Sequence[Encoded], pad_id: int) -> Inputs:
-    """Return the padded inputs of a batch, each (B, T) with T a multiple of 8."""
-    length = -(-max(map(len, batch)) // PAD_MULTIPLE) * PAD_MULTIPLE
+def collate(batch: Sequence[Encoded], pad_id: int, multiple: int = PAD_MULTIPLE) -> Inputs:
+    """Return the padded inputs of a batch, each (B, T) with T a multiple of ``multiple``."""
+    length = -(-max(map(len, batch)) // multiple) * multiple
     ids = np.full((len(batch), length), pad_id, dtype=np.int64)
     lengths = np.array([len(item) for item in batch])[:, None]  # (B, 1)
     first = np.array([item.first_segment for item in batch])[:, None]

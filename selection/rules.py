@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from scorer.bundle import LEVELS
 from scorer.dialogue import HEADS
-
-LEVELS = tuple(level + 0.5 for level in range(10))
 
 JUDGE_CUTS: Mapping[str, Sequence[float]] = dict.fromkeys(HEADS, LEVELS)
 """The cuts of the judge's own scale."""

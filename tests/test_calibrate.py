@@ -17,8 +17,9 @@ from distill.calibrate import (
     fit_uncertainty,
     other_folds,
 )
+from scorer.bundle import LEVELS
 from scorer.dialogue import HEADS
-from selection.rules import JUDGE_CUTS, LEVELS, PAPER, to_levels
+from selection.rules import JUDGE_CUTS, PAPER, to_levels
 
 Floats = npt.NDArray[np.float32]
 
