@@ -62,12 +62,11 @@ def test_a_full_standard_output_is_one_line(bundle: Bundle) -> None:
 
 def test_an_interrupt_says_how_to_go_on(bundle: Bundle) -> None:
     command = [EMPATHY, "score", "-", "--scorer", str(bundle.path)]
-    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
 
-    def as_at_a_terminal() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a script's background jobs ignore it, and so do their children
-
-    with subprocess.Popen(command, preexec_fn=as_at_a_terminal, **streams) as process:
+    # A script's background jobs ignore SIGINT and so do their children; this one is started as at a terminal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        signal.signal(signal.SIGINT, before)
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(json.dumps(record("i am sad", "so sorry")).encode() + b"\n")
