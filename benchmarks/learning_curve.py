@@ -20,10 +20,10 @@ from distill.calibrate import cross_calibrate
 from distill.fit import Examples, fit
 from distill.labelled import read_labelled
 from distill.measure import cross_levels
-from distill.metrics import Pair, all_figures
+from selection.metrics import Pair, all_figures
 from distill.network import load_backbone, predict
 from distill.settings import TrainSettings
-from distill.splits import folds_of
+from selection.splits import folds_of
 
 SIZES = (250, 500, 1000, 2000, 4000)
 _SHOWN = ("sensibility.pearson", "rationality.pearson", "sensibility.mae", "rationality.mae", "paper.kappa")

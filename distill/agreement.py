@@ -13,12 +13,13 @@ import numpy.typing as npt
 from distill.errors import AgreementError
 from distill.labelled import LabelledSet
 from distill.measure import cross_levels
-from distill.metrics import Pair, all_figures, bootstrap
 from scorer.bundle import Bundle
 from scorer.dialogue import HEADS, Labels
 from scorer.model import Scorer
 from scorer.writers import read_metadata
+from selection.metrics import Pair, all_figures, bootstrap
 from selection.rules import to_levels
+from selection.scores import read_table, score_files
 
 MIN_PAIRS = 10
 DRAWS = 1000
@@ -184,27 +185,8 @@ def _temperature(labels: Labels) -> str:
 
 def _read_scores(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
     """Return the columns of a score file or folder, with ids as text, and what it says of its scorer."""
-    import pyarrow as pa  # noqa: PLC0415
-    from pyarrow import csv, json, parquet  # noqa: PLC0415
-
-    # Left to guess, pyarrow makes numbers and dates of ids that look like them.
-    ids = pa.schema([("id", pa.string())])
-    readers = {
-        ".parquet": parquet.read_table,
-        ".jsonl": lambda file: json.read_json(file, parse_options=json.ParseOptions(explicit_schema=ids)),
-        ".csv": lambda file: csv.read_csv(file, convert_options=csv.ConvertOptions(column_types=ids)),
-    }
-    files = sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]
-    if not files or files[0].suffix not in readers:
-        raise AgreementError(f"{path}: expected scores as {', '.join(readers)} or a folder of `empathy score`")
-    try:
-        table = pa.concat_tables([readers[file.suffix](file) for file in files])
-    except (pa.ArrowException, OSError) as error:
-        raise AgreementError(f"{path}: cannot be read as scores: {error}") from None
-    missing = [name for name in ("id", *HEADS) if name not in table.column_names]
-    if missing:
-        raise AgreementError(f"{path}: has columns {', '.join(table.column_names)}, and no {', '.join(missing)}")
-    return {name: table[name].to_numpy() for name in table.column_names}, read_metadata(files[0])
+    table = read_table(path)
+    return {name: table[name].to_numpy() for name in table.column_names}, read_metadata(score_files(path)[0])
 
 
 def _plain(figures: Figures) -> dict[str, float | None]:

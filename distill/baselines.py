@@ -16,11 +16,11 @@ from transformers import AutoModel
 
 from distill.labelled import LabelledSet
 from distill.measure import cross_levels
-from distill.metrics import Pair, all_figures
 from distill.network import collate, load_backbone
-from distill.splits import folds_of
 from scorer.dialogue import render
+from selection.metrics import Pair, all_figures
 from selection.rules import to_levels
+from selection.splits import folds_of
 
 CONSTANT = "constant"
 FOLDS = 5

@@ -29,14 +29,14 @@ from distill.card import checkpoint_card
 from distill.checkpoint import FOLDS, OOF, THEN, Checkpoint, load_checkpoint, write_checkpoint
 from distill.labelled import LabelledSet
 from distill.measure import cross_levels, summarise
-from distill.metrics import Pair
 from distill.network import Scores, fold_affine, has_bf16
 from distill.plan import Mask, Part, Training, measured_folds
 from distill.settings import TrainSettings
-from distill.splits import Folds
 from scorer.dialogue import HEADS, training_hash
 from scorer.domain import fit_domain
 from scorer.files import replacing, replacing_binary, writing
+from selection.metrics import Pair
+from selection.splits import Folds
 
 _NAMED = 5  # so many files of many are named
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from distill.metrics import correlation
 from scorer.dialogue import HEADS
 from scorer.engine import Scores
+from selection.metrics import correlation
 from selection.rules import PAPER, Cuts
 
 MAX_FLIPS = 0.01

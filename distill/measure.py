@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from distill.calibrate import balanced_cuts, other_folds
-from distill.metrics import Pair, all_figures
 from scorer.dialogue import HEADS
+from selection.metrics import Pair, all_figures
 from selection.rules import to_levels
 
 _SHOWN = (

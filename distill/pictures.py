@@ -9,9 +9,9 @@ import altair as alt
 import numpy as np
 
 from distill.agreement import Agreement
-from distill.metrics import LEVEL_COUNT, counts
 from scorer.dialogue import HEADS
 from scorer.files import replacing_binary, writing
+from selection.metrics import LEVEL_COUNT, counts
 from selection.rules import PAPER
 
 _POINTS = 3000

@@ -15,9 +15,9 @@ from distill.fit import steps_of
 from distill.labelled import LabelledSet
 from distill.network import Backbone
 from distill.settings import TrainSettings
-from distill.splits import HOLDOUT_PARTS, Folds, folds_of
 from distill.teach import Teaching
 from scorer.encode import Encoded
+from selection.splits import HOLDOUT_PARTS, Folds, folds_of
 
 Mask = npt.NDArray[np.bool_]
 

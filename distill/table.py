@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 
 from distill.agreement import Agreement
-from distill.metrics import LEVEL_COUNT
 from scorer.dialogue import HEADS
+from selection.metrics import LEVEL_COUNT
 from selection.rules import RULES, Rule
 
 _HEAD_ROWS = (

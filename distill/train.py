@@ -22,11 +22,11 @@ from distill.labelled import LabelledSet, check_trainable
 from distill.network import Backbone, Scores, load_backbone, predict
 from distill.plan import Part, Progress, Training, measured_folds, plan
 from distill.settings import TrainSettings
-from distill.splits import HOLDOUT_PARTS, inner_holdout
 from distill.teach import Teaching, check_teachers
 from distill.workfolder import Existing, check_room, identity, open_work
 from scorer.dialogue import Dialogue
 from scorer.files import replacing_binary, writing
+from selection.splits import HOLDOUT_PARTS, inner_holdout
 
 
 def train(

@@ -112,9 +112,19 @@ class Bundle:
         return tokenizer
 
     def provenance(self) -> dict[str, Any]:
-        """Return what every score file says of its scorer: enough to name it and to select with its cuts."""
+        """Return what every score file says of its scorer: enough to name it and to select with its cuts.
+
+        ``half_widths`` are its ``uncertainty`` as JSON, ``judge`` and ``rubric`` whose judgement it learnt; each is
+        None where it is not known.
+        """
         kept = ("name", "created", "backbone", "template_version", "score_range")
-        return {key: self.info[key] for key in kept} | {"sha256": self.sha256, "cuts": self.cuts}
+        return {key: self.info[key] for key in kept} | {
+            "sha256": self.sha256,
+            "cuts": self.cuts,
+            "half_widths": self.info.get("uncertainty"),
+            "judge": self.info["training"].get("judge"),
+            "rubric": self.info["training"].get("rubric"),
+        }
 
 
 def load_bundle(path: Path | str | None = None) -> Bundle:

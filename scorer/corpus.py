@@ -57,7 +57,7 @@ class Corpus:
 
 def _unique(dialogue: Dialogue, seen: set[int], repeats: dict[int, int]) -> Dialogue | Reject:
     """Return the dialogue with an id that did not occur before, or its reject."""
-    first = key = _hash(dialogue.id)
+    first = key = id_hash(dialogue.id)
     if key in seen and dialogue.id != content_hash(dialogue.turns):
         detail = f"id {dialogue.id!a} occurred before, expected unique ids (or none: the content's hash is taken)"
         return Reject(dialogue.source, dialogue.line, "duplicate_id", detail, dialogue.id)
@@ -65,10 +65,11 @@ def _unique(dialogue: Dialogue, seen: set[int], repeats: dict[int, int]) -> Dial
     while key in seen:
         repeats[first] = repeats.get(first, 1) + 1
         id_ = f"{dialogue.id}-{repeats[first]}"
-        key = _hash(id_)
+        key = id_hash(id_)
     seen.add(key)
     return dialogue if id_ == dialogue.id else replace(dialogue, id=id_)
 
 
-def _hash(text: str) -> int:
+def id_hash(text: str) -> int:
+    """Return 64 bits that stand for an id: for telling ids apart, and for an order that nobody chose."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())

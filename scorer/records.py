@@ -26,6 +26,7 @@ _ROLES = {
     "model": "assistant", "listener": "assistant",
     "system": "system", "developer": "system", "tool": "tool", "function": "tool",
 }  # fmt: skip
+_VISIBLE = re.compile(r"[!-~]")  # text that holds one of these has something visible, whatever its spelling
 _LABEL = r"\b{}\b\W*?(-?\d+(?:\.\d+)?)"
 _LABEL_PATTERNS = {head: re.compile(_LABEL.format(head), re.IGNORECASE) for head in HEADS}
 
@@ -104,7 +105,7 @@ def holds_dialogue(value: Any) -> bool:
 def until_response(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
     """Return the turns up to the last assistant turn, which is the response; check that there is a dialogue."""
     for number, turn in enumerate(turns, start=1):
-        if not normalise(turn.content):
+        if not _VISIBLE.search(turn.content) and not normalise(turn.content):
             raise RecordError("empty_turn", f"turn {number} of {len(turns)} ({turn.role}) is empty, expected text")
     last = max((index for index, turn in enumerate(turns) if turn.role == "assistant"), default=-1)
     if last < 0:

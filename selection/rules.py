@@ -2,6 +2,7 @@
 
 The judge gives integers and the scorer real numbers, and a rule asks both > T and < T. Both are therefore read off a
 table of cuts, at 0.5, 1.5 ... 9.5 on the judge's scale: S > T reads the cut at T + 0.5 and S < T the cut at T - 0.5.
+A threshold between two integers reads the cuts between, by linear interpolation.
 """
 
 from __future__ import annotations
@@ -13,14 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 from scorer.bundle import LEVELS
-from scorer.dialogue import HEADS
+from scorer.dialogue import HEADS, SCORE_RANGE
 
 JUDGE_CUTS: Mapping[str, Sequence[float]] = dict.fromkeys(HEADS, LEVELS)
 """The cuts of the judge's own scale."""
 
+THRESHOLD_RANGE = (1.0, 9.0)
+"""Lowest and highest threshold T: at both, the cuts at T - 0.5 and T + 0.5 exist."""
+
 Cuts = Mapping[str, Sequence[float]]
 Levels = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.number]
 Sets = npt.NDArray[np.int64]
+States = npt.NDArray[np.int8]
+Threshold = float | tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +43,16 @@ class Rule:
     opposite: int
     source: str
 
-    def apply(self, scores: npt.NDArray[np.number], cuts: Cuts = JUDGE_CUTS, threshold: int = 5) -> Sets:
-        """Return the index of each dialogue's set, (N,), for scores (N, 2), their cuts and a threshold T of 1 to 9."""
-        if not 1 <= threshold <= 9:
-            raise ValueError(f"threshold {threshold}, expected a whole number from 1 to 9")
-        # By way of the integers, so that a score which equals a cut is dealt as its integer is.
-        sensibility, rationality = to_levels(scores, cuts).T
-        s_above, s_below = sensibility > threshold, sensibility < threshold
-        r_above, r_below = rationality > threshold, rationality < threshold
+    def apply(self, scores: Scores, cuts: Cuts = JUDGE_CUTS, threshold: Threshold = 5) -> Sets:
+        """Return the index of each dialogue's set, (N,), for scores (N, 2), their cuts and a threshold from 1 to 9."""
+        return self.deal(states(scores, cuts, threshold))
+
+    def deal(self, where: States) -> Sets:
+        """Return the index of each dialogue's set, (N,), for what ``states`` says of it, (N, 2)."""
+        sensibility, rationality = where.T
         rest = 3 - self.opposite
-        return np.where(s_above & r_below, 0, np.where(s_below & r_above, self.opposite, rest))
+        first, opposite = (sensibility > 0) & (rationality < 0), (sensibility < 0) & (rationality > 0)
+        return np.where(first, 0, np.where(opposite, self.opposite, rest))
 
 
 PAPER = Rule("paper", ("sensibility", "rationality", "discard"), 2, "arXiv 2407.01937, section on data selection")
@@ -57,8 +64,44 @@ RELEASE = Rule("release", ("sensibility", "rational", "neutral"), 1, "the script
 RULES: dict[str, Rule] = {rule.name: rule for rule in (PAPER, RELEASE)}
 
 
-def to_levels(scores: npt.NDArray[np.number], cuts: Cuts = JUDGE_CUTS) -> Levels:
+def states(scores: Scores, cuts: Cuts = JUDGE_CUTS, threshold: Threshold = 5) -> States:
+    """Return whether each score (N, 2) lies below T (-1), at it (0) or above (1); ``threshold`` is one or one a head.
+
+    A score that equals a cut does not lie beyond it. ValueError for a threshold that is not from 1 to 9.
+    """
+    columns = []
+    for i, (head, at) in enumerate(zip(HEADS, per_head(threshold), strict=True)):
+        low, high = np.interp([at - 0.5, at + 0.5], LEVELS, cuts[head])
+        score = scores[:, i].astype(np.float64)  # the cuts are: compared in float32 a score may pass for its cut
+        columns.append((score > low).astype(np.int8) + (score > high) - 1)
+    return np.stack(columns, axis=1).astype(np.int8)
+
+
+def per_head(threshold: Threshold) -> tuple[float, float]:
+    """Return the threshold of each head; ValueError for one that is not from 1 to 9."""
+    both = threshold if isinstance(threshold, tuple) else (threshold, threshold)
+    low, high = THRESHOLD_RANGE
+    for value in both:
+        if not low <= value <= high:
+            raise ValueError(f"threshold {value}, expected a number from {low:g} to {high:g}")
+    return both
+
+
+def to_levels(scores: Scores, cuts: Cuts = JUDGE_CUTS) -> Levels:
     """Return scores (N, 2) as the judge's integers 0 to 10, (N, 2): the number of cuts that each exceeds."""
     return np.stack(
         [np.searchsorted(np.asarray(cuts[head]), scores[:, i], side="left") for i, head in enumerate(HEADS)], axis=1
     ).astype(np.int64)
+
+
+def to_judge_scale(scores: Scores, cuts: Cuts = JUDGE_CUTS) -> npt.NDArray[np.float64]:
+    """Return scores (N, 2) on the judge's scale, 0 to 10, by linear interpolation between the cuts.
+
+    Rises wherever the score does, so it never changes an order; two heads can be compared on it.
+    """
+    low, high = SCORE_RANGE
+    columns = []
+    for i, head in enumerate(HEADS):
+        known = [min(low, cuts[head][0]), *cuts[head], max(high, cuts[head][-1])]
+        columns.append(np.interp(scores[:, i].astype(np.float64), known, [low, *LEVELS, high]))
+    return np.stack(columns, axis=1)

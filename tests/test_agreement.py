@@ -17,9 +17,9 @@ from distill.agreement import (
 )
 from distill.errors import AgreementError
 from distill.labelled import LabelledSet
-from distill.metrics import Pair, all_figures
 from scorer.dialogue import HEADS
 from scorer.model import Scorer
+from selection.metrics import Pair, all_figures
 from selection.rules import to_levels
 from tests.conftest import COUNT, JUDGE, labels, read, same
 

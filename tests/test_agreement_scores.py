@@ -24,6 +24,7 @@ from scorer.corpus import Corpus
 from scorer.dialogue import HEADS
 from scorer.errors import OutputError
 from scorer.model import Scorer
+from selection.errors import SelectionError
 from tests.conftest import COUNT, labels, read, record, same, write_lines
 
 # Against scores on disk
@@ -106,13 +107,13 @@ BAD_FILES: dict[str, tuple[str, str]] = {
 def test_a_file_that_holds_no_scores_is_one_line(labelled: LabelledSet, tmp_path: Path, name: str) -> None:
     text, message = BAD_FILES[name]
     (tmp_path / name).write_text(text)
-    with pytest.raises((AgreementError, OutputError), match=message):
+    with pytest.raises((SelectionError, OutputError), match=message):
         judge_against_scores(labelled, tmp_path / name)
 
 
 def test_a_folder_without_scores_is_refused(labelled: LabelledSet, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    with pytest.raises(AgreementError, match="expected scores as"):
+    with pytest.raises(SelectionError, match="expected scores as"):
         judge_against_scores(labelled, tmp_path / "folder")
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from distill.calibrate import balanced_cuts
 from distill.measure import cross_levels, summarise
-from distill.metrics import Pair, all_figures
 from scorer.dialogue import HEADS
+from selection.metrics import Pair, all_figures
 from selection.rules import to_levels
 
 Floats = npt.NDArray[np.float32]

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from distill.metrics import LEVEL_COUNT, Pair, all_figures, bootstrap, correlation, counts, kappa, ranks
 from scorer.dialogue import HEADS
+from selection.metrics import LEVEL_COUNT, Pair, all_figures, bootstrap, correlation, counts, kappa, ranks
 from selection.rules import RULES, to_levels
 
 SEEDS = [0, 1, 2]

@@ -96,7 +96,7 @@ def test_equal_cuts_leave_out_the_level_between_them() -> None:
 
 @pytest.mark.parametrize("threshold", [-1, 0, 10, 11])
 def test_a_threshold_outside_one_to_nine_is_refused(threshold: int) -> None:
-    with pytest.raises(ValueError, match=f"threshold {threshold}, expected a whole number from 1 to 9"):
+    with pytest.raises(ValueError, match=f"threshold {threshold}, expected a number from 1 to 9"):
         PAPER.apply(PAIRS, threshold=threshold)
 
 

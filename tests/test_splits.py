@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from distill.splits import HOLDOUT_PARTS, fold_of, folds_of, inner_holdout
+from selection.splits import HOLDOUT_PARTS, fold_of, folds_of, inner_holdout
 
 MANY = [f"conversation {number}" for number in range(10_000)]
 

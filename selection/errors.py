@@ -1,0 +1,9 @@
+"""What can go wrong in a selection or a report."""
+
+from __future__ import annotations
+
+from scorer.errors import EmpathyError
+
+
+class SelectionError(EmpathyError):
+    """Scores and dialogues do not fit each other, or a rule cannot be applied to them."""
