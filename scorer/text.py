@@ -17,29 +17,30 @@ _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _STRAIGHT = str.maketrans({"‘": "'", "’": "'", "ʼ": "'", "`": "'", "´": "'", "“": '"', "”": '"', "„": '"'})
 
-# In the order in which they apply; the text is lower-case by then, and "n't" may stand apart.
-_CONTRACTIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"\b(?:can't|ca n't)", "can not"),
-        (r"\b(?:won't|wo n't)", "will not"),
-        (r"\b(?:shan't|sha n't)", "shall not"),
-        (r"(?<=\w) ?n't(?=n't|\b)", " not"),
-        (r"(?<=\w) ?'m\b", " am"),
-        (r"(?<=\w) ?'re\b", " are"),
-        (r"(?<=\w) ?'ve\b", " have"),
-        (r"(?<=\w) ?'ll\b", " will"),
-        (r"\b(it|that|what|there) ?'s\b", r"\1 is"),
-        (r"\b(i|you) ?'d\b", r"\1 would"),
-        (r"(?<=\w) '(s|d)\b", r"'\1"),
+# In the order in which they apply, each with what a text must hold for it to find anything: looking for that is much
+# cheaper. The text is lower-case by then, and "n't" may stand apart.
+_CONTRACTIONS: tuple[tuple[str, re.Pattern[str], str], ...] = tuple(
+    (hint, re.compile(pattern), replacement)
+    for hint, pattern, replacement in (
+        ("n't", r"\b(?:can't|ca n't)", "can not"),
+        ("n't", r"\b(?:won't|wo n't)", "will not"),
+        ("n't", r"\b(?:shan't|sha n't)", "shall not"),
+        ("n't", r"(?<=\w) ?n't(?=n't|\b)", " not"),
+        ("'m", r"(?<=\w) ?'m\b", " am"),
+        ("'re", r"(?<=\w) ?'re\b", " are"),
+        ("'ve", r"(?<=\w) ?'ve\b", " have"),
+        ("'ll", r"(?<=\w) ?'ll\b", " will"),
+        ("'s", r"\b(it|that|what|there) ?'s\b", r"\1 is"),
+        ("'d", r"\b(i|you) ?'d\b", r"\1 would"),
+        (" '", r"(?<=\w) '(?=(?:s|d)\b)", "'"),
     )
 )
 _SPLIT_WORDS = re.compile(r"\b(gon|wan|got) (na|ta)\b")
 _CANNOT = re.compile(r"\bcannot\b")
-_SPACE = re.compile(r"\s+")
-_SPACE_BEFORE = re.compile(r" ([,.!?;:%)\]])")
-_SPACE_AFTER = re.compile(r"([(\[$]) ")
+_SPACE_BEFORE = re.compile(r" (?=[,.!?;:%)\]])")
+_SPACE_AFTER = re.compile(r"(?<=[(\[$]) ")
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
+_ASCII_NOT_ALPHANUMERIC = {code: None for code in range(128) if not chr(code).isalnum()}
 
 
 def normalise(text: str) -> str:
@@ -55,12 +56,19 @@ def normalise(text: str) -> str:
         text = unicodedata.normalize("NFKC", text.lower())
     elif "`" in text:
         text = text.replace("`", "'")
-    text = _SPACE.sub(" ", _CONTROL.sub(" ", text)).strip().lower()
+    if not text.isprintable():
+        text = _CONTROL.sub(" ", text)
+    text = " ".join(text.split()).lower()
     if "'" in text:
-        for pattern, replacement in _CONTRACTIONS:
-            text = pattern.sub(replacement, text)
-    text = _CANNOT.sub("can not", _SPLIT_WORDS.sub(r"\1\2", text))
-    return _SPACE_AFTER.sub(r"\1", _SPACE_BEFORE.sub(r"\1", text))
+        for hint, pattern, replacement in _CONTRACTIONS:
+            if hint in text:
+                text = pattern.sub(replacement, text)
+    if " na" in text or " ta" in text:
+        text = _SPLIT_WORDS.sub(r"\1\2", text)
+    if "cannot" in text:
+        text = _CANNOT.sub("can not", text)
+    text = _SPACE_BEFORE.sub("", text)
+    return _SPACE_AFTER.sub("", text) if "(" in text or "[" in text or "$" in text else text
 
 
 def digest(parts: Iterable[str]) -> str:
@@ -79,4 +87,8 @@ def digest(parts: Iterable[str]) -> str:
 
 def fingerprint(texts: Iterable[str]) -> str:
     """Return a digest of the letters and digits alone: the same for every spelling, spacing and punctuation."""
-    return digest(_NOT_ALPHANUMERIC.sub("", normalise(text)) for text in texts)
+    return digest(map(_letters_and_digits, map(normalise, texts)))
+
+
+def _letters_and_digits(text: str) -> str:
+    return text.translate(_ASCII_NOT_ALPHANUMERIC) if text.isascii() else _NOT_ALPHANUMERIC.sub("", text)

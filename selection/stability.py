@@ -82,7 +82,9 @@ def one_point_away(labels: Scores, rule: Rule, threshold: Threshold = 5) -> Mask
     return changed
 
 
-def most_doubtful(chance: Array, hashes: npt.NDArray[np.uint64], count: int) -> npt.NDArray[np.int64]:
+def most_doubtful(
+    chance: npt.NDArray[np.floating], hashes: npt.NDArray[np.uint64], count: int
+) -> npt.NDArray[np.int64]:
     """Return the ``count`` rows whose place the judge is most likely to correct, most doubtful first.
 
     Nearest to a chance of one half; ties by the hash of the id, so that the order of the input does not matter.
@@ -127,7 +129,7 @@ def under_error(
 
 def _above(values: npt.NDArray[np.number], deviation: Array, level: float) -> Array:
     z = (values.astype(np.float64) - level) / np.maximum(deviation, 1e-9)
-    return np.interp(z, _GRID, _NORMAL)
+    return np.asarray(np.interp(z, _GRID, _NORMAL))
 
 
 def _mean(values: Array) -> float:

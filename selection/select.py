@@ -1,0 +1,259 @@
+"""`empathy select`: scores and dialogues in, a folder of training sets out, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scorer.corpus import Corpus
+from scorer.dialogue import HEADS
+from scorer.errors import OutputError
+from scorer.files import replacing_binary, writing
+from selection.decide import Decision, Evidence, decide
+from selection.gather import REJECTS, ROWS, SPOOL, Gathered, Report, gather, read_rows
+from selection.labels import LabelTable
+from selection.layouts import convert
+from selection.rules import JUDGE_CUTS, RULES, Cuts
+from selection.scores import ScoreTable
+from selection.settings import SelectSettings
+from selection.stability import deviations as deviations_of
+from selection.stability import most_doubtful, under_error
+from selection.threshold import bins_of, for_share, match, sweep
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+FORMAT, FORMAT_VERSION = "empathy-selection", 1
+MANIFEST, TABLE, ABSTAINED = "selection.json", "selection.parquet", "abstain.jsonl"
+
+_SAMPLE = 50_000
+"""Dialogues, chosen by the hash of their ids, on which the stability of a larger selection is estimated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aim:
+    """How the thresholds are chosen, if they are not given: by the share of the first set, or by labels to match."""
+
+    share: float | None = None
+    labels: LabelTable | None = None
+    labels_name: str = ""
+    one: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """A selection on disk and what selection.json says of it."""
+
+    path: Path
+    info: Mapping[str, Any]
+
+
+def select(
+    corpus: Corpus,
+    output: Path,
+    settings: SelectSettings,
+    *,
+    table: ScoreTable | None = None,
+    labels: LabelTable | None = None,
+    aim: Aim | None = None,
+    tokenizer: Tokenizer | None = None,
+    overwrite: bool = False,
+    strict: bool = False,
+    report: Report = lambda _: None,
+) -> Selection:
+    """Deal the dialogues of ``corpus`` into sets and write them to the folder ``output``.
+
+    Scores come from ``table``, or where it is None from the dialogues' own labels; ``labels`` replace the scores of
+    the dialogues that they judge. ``aim`` chooses the thresholds. OutputError if the folder may not be written,
+    SelectionError if nothing can be selected.
+    """
+    check_output(output, overwrite=overwrite)
+    work = output.with_name(f"{output.name}.partial")
+    with writing(output), ExitStack() as stack:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        stack.callback(shutil.rmtree, work, ignore_errors=True)
+        found = gather(
+            corpus, work, table=table, labels=labels, tokenizer=tokenizer, strict=strict, report=report
+        )  # fmt: skip
+        evidence = Evidence(
+            scores=found.scores, judged=found.judged, hashes=found.hashes, conversations=found.conversations,
+            categories=found.categories, tokens=found.tokens, cuts=JUDGE_CUTS if table is None else table.cuts,
+            error=None if table is None else table.error,
+        )  # fmt: skip
+        settings, how = _aimed(settings, evidence, aim)
+        decision = decide(evidence, settings)
+        _write_sets(work, decision, found, settings)
+        _write_table(work, decision, found)
+        info = _info(settings, how, evidence, decision, found, table, corpus)
+        with open(work / MANIFEST, "w", encoding="utf-8") as file:
+            file.write(json.dumps(info, indent=1) + "\n")
+        for name in (SPOOL, ROWS):
+            (work / name).unlink()
+        if not found.rejected:
+            (work / REJECTS).unlink()
+        _put_in_place(work, output)
+    return Selection(output, info)
+
+
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Raise OutputError unless ``output`` is new, or an earlier selection that may be replaced."""
+    if not output.parent.is_dir():
+        raise OutputError(f"{output}: the folder {output.parent} does not exist; create it first")
+    if output.exists() and not (output.is_dir() and ((output / MANIFEST).exists() or not any(output.iterdir()))):
+        raise OutputError(f"{output}: holds no {MANIFEST}, so it is no selection to replace; name a new folder")
+    if (output / MANIFEST).exists() and not overwrite:
+        raise OutputError(f"{output}: exists already; name another folder or say --overwrite")
+
+
+def _aimed(settings: SelectSettings, evidence: Evidence, aim: Aim | None) -> tuple[SelectSettings, dict[str, Any]]:
+    """Return the settings with the thresholds that ``aim`` asks for, and how they came about."""
+    if aim is None or (aim.share is None and aim.labels is None):
+        return settings, {"by": "given"}
+    if aim.share is not None:
+        bins = bins_of(evidence.scores, evidence.cuts)
+        at = for_share(sweep(bins), aim.share)
+        return replace(settings, threshold=(at, at)), {"by": "target share", "share": aim.share}
+    assert aim.labels is not None
+    rows = aim.labels.rows_of(evidence.hashes)
+    mine = np.flatnonzero(rows >= 0)
+    wanted = RULES["paper"].apply(aim.labels.scores[rows[mine]], threshold=settings.threshold) == 0
+    conversations = [aim.labels.conversations[row] for row in rows[mine]]
+    found = match(evidence.scores[mine], evidence.cuts, wanted, conversations, one=aim.one)
+    how = {
+        "by": "match", "labels": aim.labels_name, "judge_threshold": dict(zip(HEADS, settings.threshold, strict=True)),
+        "dialogues": found.dialogues, "f1": found.f1, "f1_cross_validated": found.cross_validated,
+        "f1_interval_95": list(found.interval),
+        "threshold_interval_95": dict(zip(HEADS, map(list, found.threshold_interval), strict=True)),
+    }  # fmt: skip
+    return replace(settings, threshold=found.threshold), how
+
+
+def _write_sets(work: Path, decision: Decision, found: Gathered, settings: SelectSettings) -> None:
+    """Deal the lines of the spool to a file a set, and the most doubtful ones to the judge."""
+    doubtful = np.zeros(len(found), dtype=bool)
+    if settings.abstain and decision.chance is not None:
+        count = round(settings.abstain if settings.abstain >= 1 else settings.abstain * len(found))
+        doubtful[most_doubtful(decision.chance, found.hashes, count)] = True
+    with ExitStack() as stack:
+        files = [stack.enter_context(replacing_binary(work / f"{name}.jsonl")) for name in decision.names]
+        asked = stack.enter_context(replacing_binary(work / ABSTAINED)) if settings.abstain else None
+        spool = stack.enter_context(open(work / SPOOL, "rb"))
+        for line, number, ask in zip(spool, decision.sets.tolist(), doubtful.tolist(), strict=True):
+            files[number].write(convert(line, settings.format))
+            if ask and asked is not None:
+                asked.write(line)
+
+
+def _write_table(work: Path, decision: Decision, found: Gathered) -> None:
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    texts = pa.dictionary(pa.int8(), pa.string())
+    schema = pa.schema(
+        [("id", pa.string()), *((head, pa.float32()) for head in HEADS), ("set", texts), ("reason", texts),
+         ("borderline", pa.bool_()), ("chance", pa.float32()), ("judged", pa.bool_()), ("category", pa.string()),
+         ("turns", pa.int32()), ("words", pa.int32())]
+    )  # fmt: skip
+    start = 0
+    with replacing_binary(work / TABLE) as file, pq.ParquetWriter(file, schema) as writer:
+        for batch in read_rows(work / ROWS):
+            rows = slice(start, start + batch.num_rows)  # type: ignore[attr-defined]
+            start = rows.stop
+            chance = None if decision.chance is None else decision.chance[rows].astype(np.float32)
+            known = {name: batch.column(name) for name in ("id", "category", "turns", "words")}  # type: ignore[attr-defined]
+            columns = known | {
+                **{head: found.scores[rows, i] for i, head in enumerate(HEADS)},
+                "set": pa.DictionaryArray.from_arrays(decision.sets[rows], decision.names),
+                "reason": pa.DictionaryArray.from_arrays(decision.reasons[rows], decision.texts),
+                "borderline": decision.borderline[rows],
+                "chance": pa.nulls(batch.num_rows, pa.float32()) if chance is None else chance,  # type: ignore[attr-defined]
+                "judged": found.judged[rows],
+            }
+            writer.write_batch(pa.record_batch([columns[name] for name in schema.names], schema=schema))
+
+
+def _info(
+    settings: SelectSettings, how: dict[str, Any], evidence: Evidence, decision: Decision, found: Gathered,
+    table: ScoreTable | None, corpus: Corpus,
+) -> dict[str, Any]:  # fmt: skip
+    count = len(found)
+    doubtful = np.bincount(decision.sets, weights=decision.borderline, minlength=len(decision.names))
+    sets = {
+        name: {"count": number, "share": number / count, "borderline": int(doubtful[k]), "file": f"{name}.jsonl"}
+        for k, (name, number) in enumerate(decision.counts().items())
+    }
+    rule = RULES.get(settings.rule)
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "created": datetime.now(UTC).date().isoformat(),
+        "rule": {
+            "name": settings.rule,
+            "source": rule.source if rule else f"the best by {settings.by}",
+            "threshold": dict(zip(HEADS, settings.threshold, strict=True)),
+            "how": how,
+        },
+        "cuts": _plain(evidence.cuts),
+        "dialogues": count,
+        "judged": int(found.judged.sum()),
+        "sets": sets,
+        "reasons": decision.reason_counts(),
+        "borderline": int(decision.borderline.sum()),
+        "rejected": {"count": found.rejected.total(), "reasons": dict(found.rejected.most_common())},
+        "scores_without_dialogue": 0 if table is None else len(table) - found.matched,
+        "scorer": None if table is None else {**table.scorer, "scores": table.name},
+        "judge": found.judges.to_json() if found.judges.judgements else None,
+        "stability": _stability(settings, evidence, decision),
+        "corpus": {"inputs": [source.name for source in corpus.sources], "sha256": found.sha256},
+        "file_format": settings.format,
+        "settings": settings.to_json(),
+    }
+
+
+def _stability(settings: SelectSettings, evidence: Evidence, decision: Decision) -> dict[str, Any] | None:
+    """Return how far the sets are from the judge's, by the scorer's own error, None where that is not known."""
+    rule = RULES.get(settings.rule)
+    if evidence.error is None or rule is None or settings.limits or settings.whole_conversations:
+        return None
+    rows = np.argsort(evidence.hashes)[:_SAMPLE]
+    scores = evidence.scores[rows].astype(np.float64)
+    deviation = np.where(evidence.judged[rows, None], 0.0, deviations_of(evidence.error, scores))
+    change = under_error(scores, deviation, decision.sets[rows].astype(np.int64), rule, settings.threshold, draws=50)
+    assert change.jaccard_interval is not None
+    assert change.moved_interval is not None
+    return {
+        "of": "the judge's sets, drawn 50 times from the scorer's error",
+        "dialogues": len(rows),
+        "moved": change.moved,
+        "moved_interval_90": list(change.moved_interval),
+        "jaccard": {name: _known(value) for name, value in change.jaccard.items()},
+        "jaccard_interval_90": {name: list(map(_known, ends)) for name, ends in change.jaccard_interval.items()},
+    }
+
+
+def _put_in_place(work: Path, output: Path) -> None:
+    """Give a whole folder its name; what it replaces is removed only then."""
+    old = output.with_name(f".{output.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if output.exists():
+        output.rename(old)
+    work.rename(output)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _known(value: float) -> float | None:
+    """Return a figure as JSON holds it: null where it is not defined, as of a set that is empty in every draw."""
+    return None if np.isnan(value) else value
+
+
+def _plain(cuts: Cuts) -> dict[str, Sequence[float]]:
+    return {head: [float(cut) for cut in cuts[head]] for head in HEADS}
