@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import date
 from importlib.metadata import version
@@ -35,6 +35,7 @@ from distill.settings import TrainSettings
 from scorer.dialogue import HEADS, training_hash
 from scorer.domain import fit_domain
 from scorer.files import replacing, replacing_binary, writing
+from scorer.writers import METADATA_KEY
 from selection.metrics import Pair
 from selection.splits import Folds
 
@@ -78,7 +79,9 @@ def finish(run: Training, parts: Sequence[Part], raw: Scores) -> Checkpoint:
         with replacing(whole / "README.md") as file:
             file.write(checkpoint_card(checkpoint.info))
         _write_rejects(whole / "rejects.jsonl", labelled)
-        _write_oof(whole / OOF, run, held_out, folds, calibrated, scores)
+        about = {"name": OOF, "cuts": info["cuts"], "half_widths": info["uncertainty"], "backbone": info["backbone"]}
+        about |= {key: info["training"][key] for key in ("judge", "rubric")}
+        _write_oof(whole / OOF, run, held_out, folds, calibrated, scores, about)
         if settings.folds:
             # Links, not copies: both names must be there until the whole takes its place.
             skip = shutil.ignore_patterns("*.npy", ".*")
@@ -111,6 +114,8 @@ def _training(run: Training, part: Part) -> dict[str, Any]:
         "data": ", ".join(files[:_NAMED]) + (f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""),
         "dialogues": len(rows),
         "judgements": sum(len(run.labelled.judgements[row]) for row in rows),
+        "judge": _judges(run.labelled, rows.tolist(), "model"),
+        "rubric": _judges(run.labelled, rows.tolist(), "rubric"),
         "conversations": len({run.labelled.dialogues[row].conversation for row in rows}),
         "unlabelled": 0 if teaching is None else len(teaching.unlabelled),
         "teachers": [] if teaching is None else [teacher.info["backbone"] for teacher in teaching.teachers],
@@ -119,13 +124,22 @@ def _training(run: Training, part: Part) -> dict[str, Any]:
     }
 
 
+def _judges(labelled: LabelledSet, rows: Sequence[int], key: str) -> list[str] | None:
+    """Return what the labels say of their judge, None where they say nothing."""
+    found = {str(said) for row in rows for one in labelled.judgements[row] if (said := (one.judge or {}).get(key))}
+    return sorted(found) or None
+
+
 def _write_rejects(path: Path, labelled: LabelledSet) -> None:
     if labelled.rejects:
         with replacing(path) as file:
             file.writelines(json.dumps(asdict(reject)) + "\n" for reject in labelled.rejects)
 
 
-def _write_oof(path: Path, run: Training, held_out: Mask, folds: Folds, calibrated: Scores, raw: Scores) -> None:
+def _write_oof(
+    path: Path, run: Training, held_out: Mask, folds: Folds, calibrated: Scores, raw: Scores, about: Mapping[str, Any]
+) -> None:
+    """Write held-out predictions as a score file: with ids, scores and, for selection, the scale they are on."""
     rows = np.flatnonzero(held_out)
     dialogues = [run.labelled.dialogues[row] for row in rows]
     hashes = run.labelled.hashes
@@ -139,7 +153,7 @@ def _write_oof(path: Path, run: Training, held_out: Mask, folds: Folds, calibrat
         "content": [hashes[row] for row in rows],
     }
     with replacing_binary(path) as file:
-        pq.write_table(pa.table(columns), file)
+        pq.write_table(pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(about)}), file)
 
 
 def _how(settings: TrainSettings, held_out: Mask) -> str:

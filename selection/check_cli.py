@@ -33,10 +33,10 @@ _HEADINGS = ("id", "head", "expected", "got", "difference", "tolerance", "decisi
               help="Make GOLDEN from these dialogues and the scores that the scorer gives them now.")  # fmt: skip
 @click.option("--tolerance", type=float,
               help="How far a score may move; a line's own tolerance comes first. With --write, GOLDEN keeps it."
-              "  [default: GOLDEN's, else 0.001 in fp32 and 0.02 in a lower precision]")  # fmt: skip
+              "  [default: GOLDEN's, else 0.001 in fp32, 0.02 in one lower precision, 0.25 between two]")  # fmt: skip
 @click.option("--max-flips", type=float,
               help="Share of selection decisions that may change."
-              "  [default: 0 in fp32, 0.01 in a lower precision]")  # fmt: skip
+              "  [default: 0 in fp32, else 0.01]")  # fmt: skip
 @click.option("--json", "json_path", metavar="FILE", type=click.Path(path_type=Path), help="Write all that moved here.")
 @click.option("--overwrite", is_flag=True, help="With --write: replace GOLDEN, keeping its lines' own tolerances.")
 def check(

@@ -7,3 +7,7 @@ from scorer.errors import EmpathyError
 
 class SelectionError(EmpathyError):
     """Scores and dialogues do not fit each other, or a rule cannot be applied to them."""
+
+
+class GoldenError(EmpathyError):
+    """A golden file, or a limit that a scorer is held to, is not what it should be."""

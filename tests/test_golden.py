@@ -21,7 +21,8 @@ from scorer.errors import EmpathyError
 from scorer.model import Scorer
 from scorer.writers import meta_path, read_metadata
 from selection.check_cli import check_lines, check_warnings
-from selection.golden import Check, GoldenError, Limits, compare, read_golden, write_golden
+from selection.errors import GoldenError
+from selection.golden import Check, Limits, compare, read_golden, write_golden
 from tests.conftest import Parts, Run, record, write_lines, write_tiny_bundle
 
 Lines = list[dict[str, Any]]
@@ -139,19 +140,25 @@ def test_each_side_is_read_with_its_own_cuts(golden: Path, parts: Parts, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("precision", "by", "passes"),
-    [("fp32", 0.0005, True), ("fp32", 0.002, False), ("bf16", 0.002, True), ("bf16", 0.03, False)],
+    ("wrote", "runs", "by", "passes"),
+    [
+        ("fp32", "fp32", 0.0005, True),
+        ("fp32", "fp32", 0.002, False),
+        ("bf16", "bf16", 0.002, True),
+        ("bf16", "bf16", 0.03, False),
+        ("fp32", "bf16", 0.2, True),
+        ("bf16", "fp32", 0.3, False),
+    ],
 )
-def test_the_precision_gives_the_tolerance(
-    precision: str, by: float, *, passes: bool, source: Path, scorer: Scorer, tmp_path: Path
+def test_the_precisions_give_the_tolerance(
+    wrote: str, runs: str, by: float, *, passes: bool, source: Path, scorer: Scorer, tmp_path: Path
 ) -> None:
-    nudged = Scorer(scorer.bundle, Nudged(scorer, by, precision))
-    for name, wrote, runs in (("runs.jsonl", scorer, nudged), ("wrote.jsonl", nudged, scorer)):
-        write_golden(tmp_path / name, [str(source)], wrote)
-        found = run(tmp_path / name, runs, max_flips=1)
-        assert found.passed is passes
-        assert len(list(check_warnings(found))) == (precision == "bf16" and not passes)
-        assert run(tmp_path / name, runs).max_flips == (0 if precision == "fp32" else 0.01)
+    before, after = (Scorer(scorer.bundle, Nudged(scorer, shift, name)) for shift, name in ((0, wrote), (by, runs)))
+    write_golden(tmp_path / "golden.jsonl", [str(source)], before)
+    found = run(tmp_path / "golden.jsonl", after, max_flips=1)
+    assert found.passed is passes
+    assert len(list(check_warnings(found))) == (wrote != runs and not passes)
+    assert run(tmp_path / "golden.jsonl", after).max_flips == (0 if wrote == runs == "fp32" else 0.01)
 
 
 def test_a_lines_own_tolerance_comes_first_then_the_commands_then_the_files(

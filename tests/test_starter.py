@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from scorer.demo import examples_path
 from scorer.dialogue import Dialogue
 from scorer.engine import Scores
 from scorer.model import Scorer
+from selection.golden import Limits, compare, read_golden
 from tests.conftest import make_dialogue
 
 MEGABYTE = 1_000_000
@@ -60,6 +63,11 @@ def test_scores_do_not_depend_on_the_batch(starter: Scorer, examples: list[Dialo
     for tokens, size in ((1, 1), (100_000, 256), (700, 5)):
         again = starter.run(encoded, batch_tokens=tokens, batch_size=size)
         np.testing.assert_allclose(again, scores, atol=1e-3)
+
+
+def test_its_scores_of_the_examples_have_not_moved(starter: Scorer) -> None:
+    golden = read_golden(Path(__file__).parent / "golden.jsonl")
+    assert compare(golden, starter, Limits(tolerance=1e-3 if starter.engine.precision == "fp32" else None)).passed
 
 
 def test_a_warm_answer_has_more_sensibility_than_a_poor_one(examples: list[Dialogue], scores: Scores) -> None:
