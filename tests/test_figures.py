@@ -13,7 +13,7 @@ from scorer.dialogue import HEADS
 from selection.errors import SelectionError
 from selection.labels import LabelTable, read_labels
 from selection.report import figures as of
-from selection.report.judged import agreement, cost
+from selection.report.judged import agreement, cost, redraws
 from selection.report.rows import UNKNOWN, Facts, Rows, deal
 from selection.rules import JUDGE_CUTS, RULES
 from selection.scores import read_scores
@@ -173,6 +173,18 @@ def test_agreement_counts_the_labelled_dialogues(rows: Rows, table: LabelTable) 
     assert sum(row["count"] for row in calibration) == 200
     at_five = next(row for row in found["by_threshold"] if row["threshold"] == 5)
     assert at_five["f1"] == pytest.approx(found["sets"]["figures"]["f1 sensibility"]["value"])
+
+
+def test_a_judge_that_judged_twice_is_compared_with_itself(rows: Rows, table: LabelTable, tmp_path: Path) -> None:
+    assert "two judgements" in redraws(rows, table)["needs"]
+    twice = labels(10)
+    again = [{**item, "sensibility": 10, "rationality": 0} for item in twice]
+    read = read_labels([str(write_lines(tmp_path / "twice.jsonl", [*twice, *again]))])
+    found = redraws(rows, read)
+    kept = sum(item["sensibility"] > 5 > item["rationality"] for item in twice)
+    assert found["dialogues"] == 10
+    assert found["moved"] == pytest.approx(1 - kept / 10)
+    assert found["jaccard"]["sensibility"] == pytest.approx(kept / 10)
 
 
 def test_labels_of_other_dialogues_are_an_error(rows: Rows, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from selection.report import figures as of
 from selection.report.drift import common_rows, drift
 from selection.report.examples import Pick, Text, choose, to_json
 from selection.report.folder import is_selection, read_rejects, read_selection
-from selection.report.judged import agreement, cost
+from selection.report.judged import agreement, cost, redraws
 from selection.report.rows import Rows, deal
 from selection.report.texts import of_corpus, of_selection
 from selection.scores import read_scores
@@ -217,6 +217,7 @@ def _sections(source: Source, settings: ReportSettings, labels: LabelTable | Non
         "correlations": of.correlations(rows),
         "stability": of.stability(rows),
         "agreement": agreement(rows, labels),
+        "redraws": redraws(rows, labels),
         "cost": cost(rows, labels, settings.judge_price),
         "reasons": of.reasons(rows),
         "rejects": _rejects(source),

@@ -15,6 +15,7 @@ from selection.metrics import all_figures as figures_of
 from selection.report.figures import SAMPLE, SWEPT, wilson
 from selection.report.rows import Rows
 from selection.rules import JUDGE_CUTS, PAPER, states, to_levels
+from selection.stability import compare
 
 Section = dict[str, Any]
 Array = npt.NDArray[np.float64]
@@ -59,6 +60,16 @@ def agreement(rows: Rows, labels: LabelTable | None) -> Section:
         "calibration": _calibration(rows, mine, judge),
         "judges": {"models": sorted(labels.judges.models), "rubrics": sorted(labels.judges.rubrics)},
     }  # fmt: skip
+
+
+def redraws(rows: Rows, labels: LabelTable | None) -> Section:
+    """Return how the judge's own sets change when it judges again: two judgements of the same dialogues."""
+    if labels is None or not len(labels.first):
+        return {"needs": "labels with two judgements of a dialogue, for how far the judge agrees with itself."}
+    rule, threshold = rows.rule or PAPER, _judge_threshold(rows)
+    first, second = (rule.apply(scores, JUDGE_CUTS, threshold) for scores in (labels.first, labels.second))
+    change = compare(first, second, rule.sets)
+    return {"dialogues": len(first), "moved": change.moved, "jaccard": change.jaccard}
 
 
 def cost(rows: Rows, labels: LabelTable | None, price: float | None) -> Section:
