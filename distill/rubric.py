@@ -192,14 +192,14 @@ def _published(text: str, *, cut: bool) -> Iterator[tuple[str, ...]]:
     yield from ((sensibility, rationality) for sensibility in values[0] for rationality in values[1])
 
 
-class _Repeated(ValueError):
+class _RepeatedError(ValueError):
     """A JSON object names a key twice."""
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = {str(key).strip().lower(): entry for key, entry in pairs}
     if len(value) < len(pairs):
-        raise _Repeated
+        raise _RepeatedError
     return value
 
 
@@ -213,7 +213,7 @@ def _judgements(text: str) -> Iterator[tuple[str, ...]]:
         end = start + 1
         try:
             value, after = _DECODER.raw_decode(text, start)
-        except _Repeated:
+        except _RepeatedError:
             raise ReplyError("ambiguous", "a JSON object names a key twice") from None
         except (ValueError, RecursionError):
             pass  # a brace of prose, or an object that breaks off

@@ -1,0 +1,192 @@
+"""One OpenAI-compatible server: how it is asked, what its refusals mean, and where its key is kept from."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from distill.errors import LabelError
+from distill.limits import retry_after
+from distill.question import OPENAI_URL, Asking, host_of
+from distill.rubric import SCHEMA
+
+if TYPE_CHECKING:
+    from openai import APIConnectionError, APIStatusError
+
+DEFAULT_KEY = "OPENAI_API_KEY"
+_NO_KEY = "no-key-needed"
+_MIN_SECRET = 8
+"""A shorter "key" is the placeholder of a local server; striking it out would mutilate texts."""
+
+Kind = Literal["busy", "failed", "lost", "refused", "adapt"]
+_BUSY = (429, 503)
+_FATAL = {
+    401: "the server refuses the key in {key}",
+    402: "the account has no credit left",
+    403: "the server forbids this to the key in {key}",
+    404: "the server knows no such model or path; check --model and --base-url (it often ends in /v1)",
+}
+_TOO_LONG = ("context_length", "context length", "context size", "too long", "too many tokens", "content_filter")
+
+
+class CallError(Exception):
+    """A call brought no answer.
+
+    ``kind`` is what to do: "busy", everybody waits; "failed", ask again, nothing was billed; "lost", ask again, it may
+    have been billed; "refused", this question is not answered; "adapt", ask again at once, in plainer terms.
+    """
+
+    def __init__(self, kind: Kind, reason: str, detail: str, wait: float | None = None) -> None:
+        """Take what to do, a reason in snake_case, a detail, and the seconds that the server asks to wait."""
+        super().__init__(f"{reason}: {detail}")
+        self.kind = kind
+        self.reason = reason
+        self.detail = detail
+        self.wait = wait
+
+
+def clean_url(base_url: str | None) -> str:
+    """Return a base URL in its one spelling; LabelError if it is none, or holds what must not be stored."""
+    url = (base_url or OPENAI_URL).strip().rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise LabelError(f"--base-url {url!a}: expected http(s)://HOST/PATH, as https://api.openai.com/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise LabelError(
+            f"--base-url of {parts.hostname}: has a user, password, query or fragment, which would be stored with the "
+            "labels; give the key in the environment"
+        )
+    return url
+
+
+def find_key(base_url: str, name: str) -> str:
+    """Return the key in the environment variable ``name``; only a server other than OpenAI's may do without."""
+    key = os.environ.get(name, "").strip()
+    if key:
+        return key
+    if base_url == OPENAI_URL or name != DEFAULT_KEY:
+        raise LabelError(f"{name} is not set; put the key of {host_of(base_url)} into that environment variable")
+    return _NO_KEY
+
+
+@dataclass(slots=True)
+class Dialect:
+    """What a server has been found to take. ``proven`` is the form in which it has answered."""
+
+    structured: bool
+    limit: str
+    proven: tuple[bool, str] | None = None
+    swapped: bool = False
+
+
+class Endpoint:
+    """A server, one client for all calls. Enter it before asking."""
+
+    def __init__(self, asking: Asking, key_name: str, timeout: float) -> None:
+        """Read the key; ``timeout`` are the seconds that a call may take in all, from the first byte to the last."""
+        from openai import AsyncOpenAI  # noqa: PLC0415 - half a second that other commands need not cost
+
+        self.asking = asking
+        self._timeout = timeout
+        self._key_name = key_name
+        self._key = find_key(asking.base_url, key_name)
+        self.client = AsyncOpenAI(api_key=self._key, base_url=asking.base_url, max_retries=0, timeout=timeout)
+        new = asking.base_url == OPENAI_URL or host_of(asking.base_url).endswith(".azure.com")
+        self._dialect = Dialect(structured=True, limit="max_completion_tokens" if new else "max_tokens")
+
+    def body(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+        """Return the request of one question, in the form that the server takes as far as is known."""
+        body: dict[str, Any] = {
+            "model": self.asking.model,
+            "messages": list(messages),
+            "temperature": self.asking.temperature,
+            self._dialect.limit: self.asking.max_tokens,
+        }
+        if self._dialect.structured:
+            body["response_format"] = {"type": "json_schema", "json_schema": SCHEMA}
+        return body
+
+    async def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Return the body of the answer; CallError says what to do without one, LabelError that no call can succeed."""
+        from openai import APIConnectionError, APIStatusError  # noqa: PLC0415
+
+        used = (self._dialect.structured, self._dialect.limit)
+        try:
+            async with asyncio.timeout(self._timeout):
+                answer = await self.client.chat.completions.with_raw_response.create(**self.body(messages))
+        except TimeoutError:
+            raise CallError("lost", "timeout", f"no whole answer within {self._timeout:g} s") from None
+        except APIStatusError as error:
+            raise self._refusal(error, used) from None
+        except APIConnectionError as error:
+            raise self._broken(error) from None
+        self._dialect.proven = used
+        return self.redact(answer.content.decode(errors="replace"))
+
+    def redact(self, text: str) -> str:
+        """Return a text without the key, should the server have put it there."""
+        return text.replace(self._key, "***") if len(self._key) >= _MIN_SECRET else text
+
+    def fatal(self, status: int, said: str) -> LabelError:
+        """Return the error for a status after which no call can succeed."""
+        meaning = _FATAL[status].format(key=self._key_name)
+        return LabelError(f"{host_of(self.asking.base_url)}: {meaning} (HTTP {status}: {said})")
+
+    def said(self, error: APIStatusError) -> str:
+        """Return what the server said of an error, as one short line without the key."""
+        body = error.body
+        message = body.get("message") if isinstance(body, Mapping) else None
+        text = message if isinstance(message, str) else error.message
+        return " ".join(self.redact(text).split())[:300]
+
+    def _broken(self, error: APIConnectionError) -> CallError:
+        cause = error.__cause__
+        detail = " ".join(self.redact(f"{type(cause).__name__} {cause or ''}").split())[:300]
+        never_sent = type(cause).__name__ in {"ConnectError", "ConnectTimeout", "PoolTimeout"}
+        return CallError("failed" if never_sent else "lost", "no_connection" if never_sent else "broken_off", detail)
+
+    def _refusal(self, error: APIStatusError, used: tuple[bool, str]) -> Exception:
+        status, said = error.status_code, self.said(error)
+        if status in _FATAL:
+            return self.fatal(status, said)
+        if status == 429 and "insufficient_quota" in f"{error.code} {error.type}":
+            return self.fatal(402, said)
+        detail = f"HTTP {status}: {said}"
+        if status in _BUSY:
+            return CallError("busy", "busy", detail, retry_after(error.response.headers))
+        if status in {400, 413, 422, 501} and self._adapt(used, f"{error.code} {said}".lower()):
+            return CallError("adapt", "not_supported", detail)
+        if status < 500 and status not in {408, 409}:
+            return CallError("refused", "refused_by_server", detail)
+        return CallError("failed", "server_error", detail)
+
+    def _adapt(self, used: tuple[bool, str], said: str) -> bool:
+        """Change the form of the requests if the refusal was of the form; whether to ask again."""
+        dialect = self._dialect
+        if used != (dialect.structured, dialect.limit):
+            return True  # another worker met the same refusal first
+        if dialect.proven == used or any(text in said for text in _TOO_LONG):
+            return False
+        if dialect.limit in said and not dialect.swapped:
+            dialect.swapped = True
+            dialect.limit = "max_completion_tokens" if dialect.limit == "max_tokens" else "max_tokens"
+        elif dialect.structured:
+            dialect.structured = False
+        else:
+            return False
+        return True
+
+    async def __aenter__(self) -> Endpoint:
+        """Return the endpoint."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        await self.client.close()
