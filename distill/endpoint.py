@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from distill.errors import LabelError
@@ -17,6 +17,8 @@ from distill.rubric import SCHEMA
 
 if TYPE_CHECKING:
     from openai import APIConnectionError, APIStatusError
+
+T = TypeVar("T")
 
 DEFAULT_KEY = "OPENAI_API_KEY"
 _NO_KEY = "no-key-needed"
@@ -113,20 +115,36 @@ class Endpoint:
 
     async def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
         """Return the body of the answer; CallError says what to do without one, LabelError that no call can succeed."""
+        used = (self._dialect.structured, self._dialect.limit)
+
+        async def call() -> str:
+            async with asyncio.timeout(self._timeout):
+                # All of the request goes as extra_body: to walk it by its types costs the client a third of its time,
+                # and to make objects of the answer another part.
+                answer = await self.client.chat.completions.with_raw_response.create(
+                    model=self.asking.model, messages=[], extra_body=self.body(messages)
+                )
+            return answer.content.decode(errors="replace")
+
+        body = await self.guarded(call, used)
+        self._dialect.proven = used
+        return self.redact(body)
+
+    async def guarded(self, call: Callable[[], Awaitable[T]], used: tuple[bool, str] | None = None) -> T:
+        """Make a call to the client; every fault is a CallError or, if no call can succeed, a LabelError.
+
+        ``used`` is the form of the request, where a refusal may be of the form.
+        """
         from openai import APIConnectionError, APIStatusError  # noqa: PLC0415
 
-        used = (self._dialect.structured, self._dialect.limit)
         try:
-            async with asyncio.timeout(self._timeout):
-                answer = await self.client.chat.completions.with_raw_response.create(**self.body(messages))
+            return await call()
         except TimeoutError:
             raise CallError("lost", "timeout", f"no whole answer within {self._timeout:g} s") from None
         except APIStatusError as error:
             raise self._refusal(error, used) from None
         except APIConnectionError as error:
             raise self._broken(error) from None
-        self._dialect.proven = used
-        return self.redact(answer.content.decode(errors="replace"))
 
     def redact(self, text: str) -> str:
         """Return a text without the key, should the server have put it there."""
@@ -150,7 +168,7 @@ class Endpoint:
         never_sent = type(cause).__name__ in {"ConnectError", "ConnectTimeout", "PoolTimeout"}
         return CallError("failed" if never_sent else "lost", "no_connection" if never_sent else "broken_off", detail)
 
-    def _refusal(self, error: APIStatusError, used: tuple[bool, str]) -> Exception:
+    def _refusal(self, error: APIStatusError, used: tuple[bool, str] | None) -> Exception:
         status, said = error.status_code, self.said(error)
         if status in _FATAL:
             return self.fatal(status, said)
@@ -159,7 +177,7 @@ class Endpoint:
         detail = f"HTTP {status}: {said}"
         if status in _BUSY:
             return CallError("busy", "busy", detail, retry_after(error.response.headers))
-        if status in {400, 413, 422, 501} and self._adapt(used, f"{error.code} {said}".lower()):
+        if used and status in {400, 413, 422, 501} and self._adapt(used, f"{error.code} {said}".lower()):
             return CallError("adapt", "not_supported", detail)
         if status < 500 and status not in {408, 409}:
             return CallError("refused", "refused_by_server", detail)

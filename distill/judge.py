@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from distill.answers import lost, read_answer
-from distill.budget import Budget, BudgetSpentError
+from distill.budget import Budget, BudgetSpentError, Spending
 from distill.endpoint import CallError, Endpoint
 from distill.errors import LabelError
 from distill.limits import Limits
@@ -30,6 +30,7 @@ ATTEMPTS = 5
 _SYNC_SECONDS = 1.0
 _MIN_FAILURES = 10
 _MAX_BUSY_SECONDS = 900.0
+_LONG_PAUSE_SECONDS = 5.0
 
 
 class Watcher:
@@ -44,8 +45,8 @@ class Watcher:
     def spent(self, usd: float) -> None:
         """What the run has spent so far."""
 
-    def waiting(self, seconds: float) -> None:
-        """The server asked everybody to wait."""
+    def note(self, text: str) -> None:
+        """Why nothing seems to happen: the server asked everybody to wait, or a batch is on its way."""
 
 
 @dataclass(slots=True)
@@ -117,6 +118,11 @@ class Judge:
                 worker.cancel()
 
     @property
+    def spending(self) -> Spending:
+        """What was spent so far."""
+        return self._budget.spending
+
+    @property
     def stopping(self) -> bool:
         """Whether the run ends as soon as the calls in flight do."""
         return self._outcome.stopped is not None
@@ -171,7 +177,8 @@ class Judge:
         """Note how a call ended; return the seconds to wait before the next attempt at its question."""
         if isinstance(what, CallError) and what.kind == "busy":
             self._limits.cool_down(what.wait)
-            self._watcher.waiting(self._limits.cooling)
+            if self._limits.cooling > _LONG_PAUSE_SECONDS:
+                self._watcher.note(f"the server asks for a pause of {self._limits.cooling:.0f} s")
             if time.monotonic() - self._last_answer > _MAX_BUSY_SECONDS:
                 raise self._hopeless(f"the server has been busy for {_MAX_BUSY_SECONDS / 60:g} minutes", what.detail)
             return 0.0  # everybody waits, and this question no longer

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from distill.batchapi import BatchJudge
 from distill.budget import Budget, Spending
 from distill.endpoint import DEFAULT_KEY, Endpoint, clean_url
 from distill.errors import LabelError
@@ -46,6 +47,8 @@ class LabelSettings:
     max_cost: float | None = None
     max_requests: int | None = None
     retry_rejects: bool = False
+    batch: bool = False
+    poll_seconds: float = 30.0
 
     def __post_init__(self) -> None:
         """Check every value; LabelError gives the value and what was expected."""
@@ -79,6 +82,7 @@ _RANGES = (
     ("price_out", 0, 10**6),
     ("max_cost", 0, 10**9),
     ("max_requests", 0, 10**12),
+    ("poll_seconds", 0.01, 3600),
 )
 
 
@@ -101,9 +105,8 @@ class Labelling:
         self.settings = settings
         self.rubric = rubric
         self.asking = settings.asking(rubric)
-        self.price: Price | None = find_price(
-            settings.model, self.asking.base_url, settings.price_in, settings.price_out
-        )
+        price = find_price(settings.model, self.asking.base_url, settings.price_in, settings.price_out)
+        self.price: Price | None = price.halved() if price and settings.batch else price
         if settings.max_cost is not None and self.price is None:
             raise LabelError(
                 f"--max-cost needs the price of {settings.model}, which is not in this release's table: give "
@@ -146,25 +149,42 @@ class Labelling:
 
     def run(self, watcher: Watcher) -> tuple[Outcome, Spending]:
         """Ask everything that is missing, and return what it came to."""
+        wanted = {question.key for question in self.to_ask}
+        under_way = [batch for batch in self.store.open_batches(self.asking.base_url) if wanted & set(batch.sizes)]
+        if under_way and not self.settings.batch:
+            raise LabelError(
+                f"{len(under_way)} batches with some of these questions are on their way and paid for; collect them "
+                "with --batch"
+            )
         return asyncio.run(self._run(watcher))
 
     async def _run(self, watcher: Watcher) -> tuple[Outcome, Spending]:
         settings = self.settings
-        budget = Budget(settings.max_cost, settings.max_requests)
         known = {} if settings.retry_rejects else self.known
         watcher.begin(len({question.key for question in self.questions}), self.saved[0])
         async with Endpoint(self.asking, settings.key_name, settings.timeout) as endpoint:
-            judge = Judge(
-                endpoint, self.rubric, self.store, budget, Limits(settings.rpm, settings.tpm), price=self.price,
-                concurrency=settings.concurrency, watcher=watcher,
-            )  # fmt: skip
+            judge = self._batch_judge(endpoint, watcher) if settings.batch else self._judge(endpoint, watcher)
             with _interruptible(judge):
                 outcome = await judge.ask_all(self.to_ask, known)
-        return outcome, budget.spending
+        return outcome, judge.spending
+
+    def _judge(self, endpoint: Endpoint, watcher: Watcher) -> Judge:
+        settings = self.settings
+        return Judge(
+            endpoint, self.rubric, self.store, Budget(settings.max_cost, settings.max_requests),
+            Limits(settings.rpm, settings.tpm), price=self.price, concurrency=settings.concurrency, watcher=watcher,
+        )  # fmt: skip
+
+    def _batch_judge(self, endpoint: Endpoint, watcher: Watcher) -> BatchJudge:
+        settings = self.settings
+        return BatchJudge(
+            endpoint, self.rubric, self.store, price=self.price, max_usd=settings.max_cost,
+            max_requests=settings.max_requests, poll_seconds=settings.poll_seconds, watcher=watcher,
+        )  # fmt: skip
 
 
 @contextmanager
-def _interruptible(judge: Judge) -> Iterator[None]:
+def _interruptible(judge: Judge | BatchJudge) -> Iterator[None]:
     """Let Ctrl-C end the asking: the first one waits for calls in flight, since they are paid; the second does not."""
     loop = asyncio.get_running_loop()
 

@@ -50,6 +50,9 @@ _JUDGE_OPTIONS = (
     click.option("--max-cost", metavar="USD", type=float,
                  help="Stop before this run costs more, calls in flight counted at their worst."),
     click.option("--max-requests", type=int, help="Stop before this run sends more."),
+    click.option("--batch", is_flag=True, help="Use the Batch API: half the price, an answer within a day."),
+    click.option("--poll", "poll_seconds", metavar="SECONDS", type=float, default=30.0, show_default=True,
+                 help="With --batch: seconds between two looks."),
     click.option("--store", "store_path", metavar="PATH", type=click.Path(path_type=Path),
                  default=Path("empathy-labels.sqlite"), show_default=True,
                  help="Where every answer is kept, so that none is paid for twice."),
@@ -63,7 +66,7 @@ _JUDGE_OPTIONS = (
 @click.option("--retry-rejects", is_flag=True, help="Ask again what was rejected before, with five new attempts.")
 @click.option("--sample", "count", metavar="N", type=click.IntRange(min=1), help="Label N dialogues of IN.")
 @click.option("--strategy", type=click.Choice(STRATEGIES), default="random", show_default=True,
-              help="Which N: any, spread over the scorer's scores, over embeddings, or where it is least sure.")  # fmt: skip
+              help="Which N: any, spread over scores, spread over embeddings, or least sure.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
 @click.option("--scorer", "bundle", metavar="BUNDLE", type=click.Path(path_type=Path),
               help="Whose scores stratified and uncertain go by.  [default: the starter]")  # fmt: skip

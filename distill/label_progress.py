@@ -26,6 +26,7 @@ class LabelBar(Watcher):
         self._bar = tqdm(desc="labelling", total=1, file=stream, disable=not show, bar_format=_FORMAT, leave=False)
         self._total = self._before = self._done = self._rejected = 0
         self._usd = 0.0
+        self._noted = ""
         self._start = self._logged = time.monotonic()
 
     def begin(self, questions: int, answered: int) -> None:
@@ -51,10 +52,12 @@ class LabelBar(Watcher):
         """Note what was spent so far."""
         self._usd = usd
 
-    def waiting(self, seconds: float) -> None:
-        """Say that the server wants a pause, where it is one that somebody would notice."""
-        if seconds > 5:
-            self._bar.set_postfix_str(f"{self._facts()}, the server asks for a pause of {seconds:.0f} s")
+    def note(self, text: str) -> None:
+        """Say why nothing seems to happen."""
+        self._bar.set_postfix_str(f"{self._facts()}, {text}")
+        if self._log and text != self._noted:
+            self._line(text)
+        self._noted = text
 
     @property
     def _rate(self) -> float:

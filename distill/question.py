@@ -89,6 +89,24 @@ class Known:
         return Known(None, self.failures + 1, spent, *last)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenBatch:
+    """A batch that is on its way: its own name, the server's id once it is known, and what it may come to.
+
+    ``sizes`` holds the most tokens of each question, prompt and answer, by key; ``prices`` are USD a million tokens.
+    """
+
+    name: str
+    sizes: Mapping[str, tuple[int, int]]
+    worst_usd: float
+    prices: tuple[float, float] | None
+    batch_id: str | None = None
+
+    def known_as(self, batch_id: str) -> OpenBatch:
+        """Return the batch with the id that the server gave it."""
+        return replace(self, batch_id=batch_id)
+
+
 def question_key(dialogue: Dialogue, asking: Asking, draw: int) -> str:
     """Return the key of a question: a hash of all that shapes its answer, and of nothing else."""
     shape = (asking.rubric, asking.base_url, asking.model, repr(asking.temperature), str(asking.max_tokens))

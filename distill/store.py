@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import StoreError
-from distill.question import SCORED, Asking, Known, Question, Reply, dialogue_json, label_json
+from distill.question import SCORED, Asking, Known, OpenBatch, Question, Reply, dialogue_json, label_json
 from scorer.dialogue import content_hash
 
 DEFAULT_STORE = Path("empathy-labels.sqlite")
@@ -44,8 +44,8 @@ CREATE TABLE replies (
 );
 CREATE INDEX replies_of_key ON replies (key);
 CREATE TABLE batches (
-    name TEXT PRIMARY KEY, base_url TEXT NOT NULL, batch_id TEXT, keys TEXT NOT NULL, submitted TEXT NOT NULL,
-    worst_usd REAL, done INTEGER NOT NULL DEFAULT 0
+    name TEXT PRIMARY KEY, base_url TEXT NOT NULL, batch_id TEXT, sizes TEXT NOT NULL, worst_usd REAL NOT NULL,
+    price_in REAL, price_out REAL, submitted TEXT NOT NULL, done INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 """
 
@@ -147,13 +147,14 @@ class Store:
                 asking = Asking(rubric=rubric, base_url=base_url, model=model, temperature=temperature, max_tokens=0)
                 yield label_json(json.loads(text), asking, draw, scores, cost)
 
-    def add_batch(self, name: str, base_url: str, keys: Sequence[str], worst_usd: float | None) -> None:
-        """Note a batch that is about to be submitted: a process that dies in between finds it by this name."""
+    def add_batch(self, batch: OpenBatch, base_url: str) -> None:
+        """Note a batch that is about to be submitted: a process that dies in between finds it by its name."""
+        row = (batch.name, base_url, json.dumps(batch.sizes), batch.worst_usd, *(batch.prices or (None, None)), _now())
         with self._transaction():
             self._database.execute(
-                "INSERT INTO batches (name, base_url, keys, submitted, worst_usd) VALUES (?, ?, ?, ?, ?)",
-                (name, base_url, json.dumps(list(keys)), _now(), worst_usd),
-            )
+                "INSERT INTO batches (name, base_url, sizes, worst_usd, price_in, price_out, submitted)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)", row,
+            )  # fmt: skip
 
     def set_batch(self, name: str, batch_id: str | None) -> None:
         """Note the id under which the server knows a batch; None says that it never got it."""
@@ -163,15 +164,23 @@ class Store:
             else:
                 self._database.execute("UPDATE batches SET batch_id = ? WHERE name = ?", (batch_id, name))
 
-    def open_batches(self, base_url: str) -> list[tuple[str, str | None, list[str], float | None]]:
-        """Return (name, id, keys, worst case in USD) of every batch that was submitted and not collected."""
+    def open_batches(self, base_url: str) -> list[OpenBatch]:
+        """Return every batch of a server that was submitted, or was about to be, and is not collected."""
         with self._reading():
             rows = self._database.execute(
-                "SELECT name, batch_id, keys, worst_usd FROM batches WHERE base_url = ? AND NOT done"
-                " ORDER BY submitted, name",
-                (base_url,),
-            ).fetchall()
-        return [(name, batch_id, json.loads(keys), worst) for name, batch_id, keys, worst in rows]
+                "SELECT name, batch_id, sizes, worst_usd, price_in, price_out FROM batches"
+                " WHERE base_url = ? AND NOT done ORDER BY submitted, name", (base_url,),
+            ).fetchall()  # fmt: skip
+        return [
+            OpenBatch(
+                name=name,
+                batch_id=batch_id,
+                sizes={key: (size[0], size[1]) for key, size in json.loads(sizes).items()},
+                worst_usd=worst,
+                prices=None if price_in is None else (price_in, price_out),
+            )
+            for name, batch_id, sizes, worst, price_in, price_out in rows
+        ]
 
     def sync(self) -> None:
         """Flush the write-ahead log to disk; may run in another thread."""

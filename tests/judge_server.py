@@ -19,6 +19,8 @@ from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from typing import Any
 
+from tests.judge_batch import BatchDesk
+
 FAULTS = (
     "429", "429_after", "500", "503", "hang", "reset", "drip", "half", "truncated", "prose", "range", "refusal",
     "no_choices", "duplicate", "broken_body",
@@ -66,6 +68,10 @@ class Server:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     keys: set[str] = field(default_factory=set)
+    desk: BatchDesk = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.desk = BatchDesk(self, self.behaviour.batch)
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until it ends."""
@@ -74,13 +80,16 @@ class Server:
                 lines = head.decode().split("\r\n")
                 headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines[1:] if line)}
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
-                await self._serve(writer, lines[0].split(" ")[1], headers, body)
+                method, path = lines[0].split(" ")[:2]
+                await self._serve(writer, method, path, headers, body)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
 
-    async def _serve(self, writer: asyncio.StreamWriter, path: str, headers: dict[str, str], body: bytes) -> None:
+    async def _serve(
+        self, writer: asyncio.StreamWriter, method: str, path: str, headers: dict[str, str], body: bytes
+    ) -> None:
         if path == "/stats":
             send(writer, 200, self.stats())
             return
@@ -88,6 +97,12 @@ class Server:
         self.keys.add(given)
         if self.behaviour.key is not None and given != f"Bearer {self.behaviour.key}":
             send(writer, 401, error(f"Incorrect API key provided: {given}", "invalid_api_key"))
+        elif path.startswith(("/v1/files", "/v1/batches")):
+            answer = self.desk.handle(method, path, headers, body)
+            if answer is None:
+                writer.transport.abort()
+            else:
+                write_body(writer, *answer)
         elif path != "/v1/chat/completions":
             send(writer, 404, error(f"no such path: {path}", "not_found"))
         else:
@@ -102,8 +117,22 @@ class Server:
 
     def stats(self) -> dict[str, Any]:
         """Return every count."""
-        counts = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "behaviour"}
-        return {**counts, "keys": sorted(self.keys)}
+        inner = {"behaviour", "desk"}
+        counts = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name not in inner}
+        return {**counts, "keys": sorted(self.keys), "batches": len(self.desk.batches)}
+
+    def answer_row(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
+        """Answer a row of a batch; a fault of the wire is an error row, a "hang" no row at all."""
+        user = request["messages"][-1]["content"]
+        self.asked[user] += 1
+        fault = self._fault(user)
+        self.outcomes[fault or "fine"] += 1
+        if fault == "hang":
+            return None
+        if fault in _WIRE:
+            return 500, error("the row failed", "server_error")
+        self.scored[user] += fault in {None, "prose"}
+        return 200, completion(request, fault, expected(user))
 
     async def _chat(self, writer: asyncio.StreamWriter, request: dict[str, Any]) -> None:
         wanted = self.behaviour
