@@ -99,7 +99,9 @@ def test_labels_come_from_the_store_alone_and_are_read_again(tmp_path: Path) -> 
     assert label == {
         "id": "d1", "messages": [{"role": "user", "content": "i am sad"}, {"role": "assistant", "content": "so sorry"}],
         "category": "sad", "conversation": "talk 7", "sensibility": 0, "rationality": 8,
-        "judge": {"model": "m", "base_url": "localhost:8000", "rubric": "r1", "temperature": 0.5, "draw": 2, "cost_usd": 0.25},
+        "judge": {
+            "model": "m", "base_url": "localhost:8000", "rubric": "r1", "temperature": 0.5, "draw": 2, "cost_usd": 0.25,
+        },
     }  # fmt: skip
     (read,) = Corpus([str(write_lines(tmp_path / "l.jsonl", [label]))], labels="required")
     assert isinstance(read, Dialogue)
