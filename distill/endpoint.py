@@ -76,14 +76,32 @@ def find_key(base_url: str, name: str) -> str:
     return _NO_KEY
 
 
+_FORMATS: tuple[dict[str, Any] | None, ...] = (
+    {"type": "json_schema", "json_schema": SCHEMA},
+    {"type": "json_object", "schema": SCHEMA["schema"]},  # llama-cpp-python's
+    None,
+)
+"""Ways to ask for structured output, the best first; without any the prompt still asks for JSON."""
+
+Form = tuple[int, str]
+
+
 @dataclass(slots=True)
 class Dialect:
-    """What a server has been found to take. ``proven`` is the form in which it has answered."""
+    """What a server has been found to take: the number of a format, and the name of the limit of tokens.
 
-    structured: bool
+    ``proven`` is the form in which it has answered.
+    """
+
+    format: int
     limit: str
-    proven: tuple[bool, str] | None = None
+    proven: Form | None = None
     swapped: bool = False
+
+    @property
+    def form(self) -> Form:
+        """The form in which the next question is asked."""
+        return self.format, self.limit
 
 
 class Endpoint:
@@ -99,7 +117,7 @@ class Endpoint:
         self._key = find_key(asking.base_url, key_name)
         self.client = AsyncOpenAI(api_key=self._key, base_url=asking.base_url, max_retries=0, timeout=timeout)
         new = asking.base_url == OPENAI_URL or host_of(asking.base_url).endswith(".azure.com")
-        self._dialect = Dialect(structured=True, limit="max_completion_tokens" if new else "max_tokens")
+        self._dialect = Dialect(format=0, limit="max_completion_tokens" if new else "max_tokens")
 
     def body(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         """Return the request of one question, in the form that the server takes as far as is known."""
@@ -109,13 +127,12 @@ class Endpoint:
             "temperature": self.asking.temperature,
             self._dialect.limit: self.asking.max_tokens,
         }
-        if self._dialect.structured:
-            body["response_format"] = {"type": "json_schema", "json_schema": SCHEMA}
-        return body
+        response_format = _FORMATS[self._dialect.format]
+        return body if response_format is None else {**body, "response_format": response_format}
 
     async def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
         """Return the body of the answer; CallError says what to do without one, LabelError that no call can succeed."""
-        used = (self._dialect.structured, self._dialect.limit)
+        used = self._dialect.form
 
         async def call() -> str:
             async with asyncio.timeout(self._timeout):
@@ -130,7 +147,7 @@ class Endpoint:
         self._dialect.proven = used
         return self.redact(body)
 
-    async def guarded(self, call: Callable[[], Awaitable[T]], used: tuple[bool, str] | None = None) -> T:
+    async def guarded(self, call: Callable[[], Awaitable[T]], used: Form | None = None) -> T:
         """Make a call to the client; every fault is a CallError or, if no call can succeed, a LabelError.
 
         ``used`` is the form of the request, where a refusal may be of the form.
@@ -168,7 +185,7 @@ class Endpoint:
         never_sent = type(cause).__name__ in {"ConnectError", "ConnectTimeout", "PoolTimeout"}
         return CallError("failed" if never_sent else "lost", "no_connection" if never_sent else "broken_off", detail)
 
-    def _refusal(self, error: APIStatusError, used: tuple[bool, str] | None) -> Exception:
+    def _refusal(self, error: APIStatusError, used: Form | None) -> Exception:
         status, said = error.status_code, self.said(error)
         if status in _FATAL:
             return self.fatal(status, said)
@@ -177,24 +194,25 @@ class Endpoint:
         detail = f"HTTP {status}: {said}"
         if status in _BUSY:
             return CallError("busy", "busy", detail, retry_after(error.response.headers))
-        if used and status in {400, 413, 422, 501} and self._adapt(used, f"{error.code} {said}".lower()):
+        of_form = status in {400, 413, 422, 501} or "response_format" in said
+        if used and of_form and self._adapt(used, f"{error.code} {said}".lower()):
             return CallError("adapt", "not_supported", detail)
         if status < 500 and status not in {408, 409}:
             return CallError("refused", "refused_by_server", detail)
         return CallError("failed", "server_error", detail)
 
-    def _adapt(self, used: tuple[bool, str], said: str) -> bool:
+    def _adapt(self, used: Form, said: str) -> bool:
         """Change the form of the requests if the refusal was of the form; whether to ask again."""
         dialect = self._dialect
-        if used != (dialect.structured, dialect.limit):
+        if used != dialect.form:
             return True  # another worker met the same refusal first
         if dialect.proven == used or any(text in said for text in _TOO_LONG):
             return False
         if dialect.limit in said and not dialect.swapped:
             dialect.swapped = True
             dialect.limit = "max_completion_tokens" if dialect.limit == "max_tokens" else "max_tokens"
-        elif dialect.structured:
-            dialect.structured = False
+        elif _FORMATS[dialect.format] is not None:
+            dialect.format += 1
         else:
             return False
         return True

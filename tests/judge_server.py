@@ -40,7 +40,8 @@ class Behaviour:
     faults: tuple[str, ...] = FAULTS
     seed: int = 0
     key: str | None = None
-    knows_schema: bool = True
+    knows: tuple[str, ...] = ("json_schema", "json_object")
+    refuses_with: int = 400
     limit_name: str | None = None
     usage: bool = True
     always: tuple[str, ...] = ()
@@ -65,6 +66,7 @@ class Server:
     asked: Counter[str] = field(default_factory=Counter)
     scored: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
+    forms: Counter[str] = field(default_factory=Counter)
     prompt_tokens: int = 0
     completion_tokens: int = 0
     keys: set[str] = field(default_factory=set)
@@ -136,8 +138,12 @@ class Server:
 
     async def _chat(self, writer: asyncio.StreamWriter, request: dict[str, Any]) -> None:
         wanted = self.behaviour
-        if "response_format" in request and not wanted.knows_schema:
-            send(writer, 400, error("response_format json_schema is not supported", "invalid_request_error"))
+        kind = request.get("response_format", {}).get("type")
+        self.forms[str(kind)] += 1
+        if kind is not None and kind not in wanted.knows:
+            send(
+                writer, wanted.refuses_with, error(f"response_format {kind} is not supported", "invalid_request_error")
+            )
             return
         for name in {"max_tokens", "max_completion_tokens"} & set(request):
             if wanted.limit_name not in {None, name}:

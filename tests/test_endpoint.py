@@ -45,17 +45,21 @@ def test_only_a_server_of_ones_own_may_do_without_a_key(monkeypatch: pytest.Monk
         find_key("http://localhost:1/v1", "MY_KEY")
 
 
-def test_structured_output_is_asked_for_and_given_up_once_where_a_server_lacks_it(tmp_path: Path) -> None:
-    with judge_server(knows_schema=False, always=["number 3."], faults=["range"]) as server:
+@pytest.mark.parametrize("status", [400, 422, 500])
+@pytest.mark.parametrize(("knows", "spoken"), [(["json_object"], "json_object"), ([], "None")])
+def test_structured_output_is_given_up_for_the_run_where_a_server_lacks_it(
+    tmp_path: Path, knows: list[str], spoken: str, status: int
+) -> None:
+    wanted = {"always": ["number 3."], "faults": ["range"], "refuses_with": status}
+    with judge_server(knows=knows, **wanted) as server:
         work, store = labelling(server, tmp_path, 20, concurrency=4)
         outcome, spending = work.run(Watcher())
         counts = server.stats()
-    assert (outcome.scored, list(outcome.failed.values())) == (
-        19,
-        [("out_of_range", "sensibility is 11, expected a number from 0 to 10")],
-    )
-    assert sum(counts["asked"].values()) == 19 + 5  # the calls that only found out are none of the five attempts
-    assert 1 <= spending.requests - 24 <= 4
+    assert outcome.scored == 19
+    assert [reason for reason, _ in outcome.failed.values()] == ["out_of_range"]
+    # The calls that only found out are none of the five attempts of their dialogues, and nobody asks so again.
+    assert counts["forms"][spoken] == sum(counts["asked"].values()) == 19 + 5
+    assert 1 <= spending.requests - 24 <= 8
     store.close()
 
 
