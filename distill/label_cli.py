@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +96,8 @@ def label(
 
     Exit codes: 0 done, 1 nothing was labelled, 2 usage, server or file error, 130 interrupted.
     """
-    from distill.rubric import read_rubric  # noqa: PLC0415 - keeps `empathy --help` fast
+    from distill.picking import pick, read_dialogues  # noqa: PLC0415 - keeps `empathy --help` fast
+    from distill.rubric import read_rubric  # noqa: PLC0415
     from distill.store import MEMORY, Store  # noqa: PLC0415
 
     if output is None and not dry_run:
@@ -115,9 +115,9 @@ def label(
         fail("no --model; name the judge, as --model gpt-4.1-mini, or what your own server calls it")
     choice = {name: given.pop(name) for name in ("strategy", "seed", "bundle", "whole_conversations")}
     settings = _settings(model, given)
-    dialogues, rejects = _read(inputs)
+    dialogues, rejects = read_dialogues(inputs)
     if count is not None:
-        dialogues = sample(dialogues, count, **choice)
+        dialogues = pick(dialogues, count, **choice)
     if dry_run and not store_path.exists():
         store_path = MEMORY  # a look at the price leaves nothing behind
     with Store(store_path) as store:
@@ -169,15 +169,6 @@ def _label(labelling: Labelling, rejects: list[dict[str, Any]], output: Path, *,
         sys.exit(EXIT_NOTHING_SCORED)
 
 
-def sample(
-    dialogues: list[Dialogue], count: int, *, strategy: str, seed: int, bundle: Path | None, whole_conversations: bool
-) -> list[Dialogue]:
-    """Return a sample of dialogues, in the order in which they are to be labelled."""
-    import random  # noqa: PLC0415
-
-    return random.Random(seed).sample(dialogues, min(count, len(dialogues)))
-
-
 def _check_output(output: Path, *, overwrite: bool) -> None:
     from scorer.errors import OutputError  # noqa: PLC0415
 
@@ -189,24 +180,6 @@ def _check_output(output: Path, *, overwrite: bool) -> None:
         raise OutputError(
             f"{output}: exists already; name another output or say --overwrite (what is in the store is not paid again)"
         )
-
-
-def _read(inputs: tuple[str, ...]) -> tuple[list[Dialogue], list[dict[str, Any]]]:
-    from distill.errors import LabelError  # noqa: PLC0415
-    from scorer.corpus import Corpus  # noqa: PLC0415
-    from scorer.dialogue import Dialogue  # noqa: PLC0415
-
-    dialogues: list[Dialogue] = []
-    rejects: list[dict[str, Any]] = []
-    for record in Corpus(inputs):
-        if isinstance(record, Dialogue):
-            dialogues.append(record)
-        else:
-            rejects.append(asdict(record))
-    if not dialogues:
-        first = f"; the first: {rejects[0]['reason']}: {rejects[0]['detail']}" if rejects else ""
-        raise LabelError(f"{', '.join(inputs)}: no dialogue among {len(rejects)} records{first}")
-    return dialogues, rejects
 
 
 def _export(

@@ -1,10 +1,9 @@
 """Which dialogues to ask a judge about: some of many, chosen by a seed and by what is known of them, without any state.
 
 All chance comes from a hash of a dialogue's id and the seed, so a choice depends neither on the order of the input nor
-on the machine's random numbers. Every strategy puts the dialogues into one order of which ``count`` are taken: a larger
-count, with all else the same, is the smaller choice and more. A choice that goes on from an earlier one (``taken``) is
-the same as a single larger one for ``random`` and ``stratified``; in ``diverse`` the earlier choice is what to keep
-away from, and in ``uncertain`` it only falls out, as its dialogues are no longer to be had.
+on the machine's random numbers. Every strategy puts the dialogues into one order of which ``count`` are taken, so with
+all else the same (scores, embeddings, what else there is) a larger count is the smaller choice and more, and a choice
+that goes on from an earlier one (``taken``) is the same as one that was larger from the start.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import numpy.typing as npt
 
 from distill.calibrate import COVERAGE
 from distill.splits import folds_of
-from scorer.dialogue import Dialogue, render
+from scorer.dialogue import HEADS, Dialogue, render
 from scorer.errors import EmpathyError
 from selection.rules import JUDGE_CUTS, Cuts, to_levels
 
@@ -34,9 +33,10 @@ STRATEGIES = ("random", "stratified", "diverse", "uncertain")
 
 _NEEDS = {"stratified": "scores", "uncertain": "scores", "diverse": "embeddings"}
 _HASHES = 1 << 52  # each half way between two of so many is a float64
+_DEVIATIONS = NormalDist().inv_cdf((1 + COVERAGE) / 2)  # from a normal error's middle to its half-width
 _SHARPNESS = 4
 _BLOCK = 128
-_HASHED_WORDS = 1 << 18
+_HASHED_WORDS = 1 << 15
 _DIMENSIONS = 128
 
 
@@ -48,8 +48,8 @@ class SampleError(EmpathyError):
 class _Pool:
     """What there is to choose from, in the order of its hashes: ties fall to the lower hash by themselves.
 
-    ``draws`` (N,) are the hashes, as rising numbers between 0 and 1; ``free`` and ``taken`` are the rows that may and may not be
-    chosen. Scores and half-widths are (N, 2), embeddings (N, D).
+    ``draws`` (N,) are the hashes, as rising numbers between 0 and 1; ``free`` and ``taken`` are the rows that may and
+    may not be chosen. Scores and half-widths are (N, 2), embeddings (N, D).
     """
 
     dialogues: Sequence[Dialogue]
@@ -238,27 +238,28 @@ def _squared_distances(points: Matrix, squares: Matrix, centres: Matrix) -> Vect
 
 
 def _uncertain(pool: _Pool) -> Iterator[int]:
-    chance = wrong_set(pool)[pool.free]
+    assert pool.scores is not None
+    widths = pool.uncertainty
+    if widths is None:
+        widths = np.broadcast_to(pool.scores.std(axis=0, dtype=np.float64) * _DEVIATIONS, pool.scores.shape)
+    chance = wrong_set_chance(pool.scores, widths, pool.cuts, pool.threshold)[pool.free]
     # Logarithms: a chance of 1e-90 to the fourth power is 0, and many of them would tie.
     race = np.log(-np.log(pool.draws[pool.free])) - _SHARPNESS * np.log(np.maximum(chance, np.finfo(float).tiny))
     yield from pool.free[np.argsort(race, kind="stable")].tolist()
 
 
-def wrong_set(pool: _Pool) -> Vector:
+def wrong_set_chance(
+    scores: npt.NDArray[Any], widths: npt.NDArray[Any], cuts: Cuts = JUDGE_CUTS, threshold: int = 5
+) -> Vector:
     """Return the chance that the judge would deal a dialogue into another set of the paper's rule, (N,).
 
-    The judge's scores are taken for independent normal variables around the scorer's.
+    The judge's scores are taken for independent normal variables around the scorer's (N, 2), within half-widths
+    (N, 2) with the coverage of ``scorer.uncertainty``.
     """
-    assert pool.scores is not None
-    scores = np.asarray(pool.scores, dtype=np.float64)
-    if pool.uncertainty is None:
-        spread = np.broadcast_to(scores.std(axis=0), scores.shape)
-    else:
-        spread = np.asarray(pool.uncertainty) / NormalDist().inv_cdf((1 + COVERAGE) / 2)
-    spread = np.maximum(spread, 1e-6)
+    spread = np.maximum(np.asarray(widths, dtype=np.float64) / _DEVIATIONS, 1e-6)
     above, below = (
-        [_normal(sign * (scores[:, i] - pool.cuts[head][level]) / spread[:, i]) for i, head in enumerate(JUDGE_CUTS)]
-        for sign, level in ((1, pool.threshold), (-1, pool.threshold - 1))
+        [_normal(sign * (scores[:, i] - cuts[head][level]) / spread[:, i]) for i, head in enumerate(HEADS)]
+        for sign, level in ((1, threshold), (-1, threshold - 1))
     )
     kept, discarded = above[0] * below[1], below[0] * above[1]
     return np.asarray(1 - np.max([kept, discarded, 1 - kept - discarded], axis=0))
