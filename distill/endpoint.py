@@ -69,6 +69,8 @@ def clean_url(base_url: str | None) -> str:
 def find_key(base_url: str, name: str) -> str:
     """Return the key in the environment variable ``name``; only a server other than OpenAI's may do without."""
     key = os.environ.get(name, "").strip()
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise LabelError(f"{name} holds characters that no key has (a line break, a space or an accent); set it again")
     if key:
         return key
     if base_url == OPENAI_URL or name != DEFAULT_KEY:
@@ -177,11 +179,15 @@ class Endpoint:
         body = error.body
         message = body.get("message") if isinstance(body, Mapping) else None
         text = message if isinstance(message, str) else error.message
-        return " ".join(self.redact(text).split())[:300]
+        return self._line(text)
+
+    def _line(self, text: str) -> str:
+        """Return a foreign text as part of one line: without the key, and without what would act on a terminal."""
+        return " ".join("".join(char if char.isprintable() else " " for char in self.redact(text)).split())[:300]
 
     def _broken(self, error: APIConnectionError) -> CallError:
         cause = error.__cause__
-        detail = " ".join(self.redact(f"{type(cause).__name__} {cause or ''}").split())[:300]
+        detail = self._line(f"{type(cause).__name__} {cause or ''}")
         never_sent = type(cause).__name__ in {"ConnectError", "ConnectTimeout", "PoolTimeout"}
         return CallError("failed" if never_sent else "lost", "no_connection" if never_sent else "broken_off", detail)
 

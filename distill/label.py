@@ -193,6 +193,9 @@ def _interruptible(judge: Judge | BatchJudge) -> Iterator[None]:
             judge.drop()
         judge.stop(INTERRUPTED)
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in the background is not meant
+        yield
+        return
     try:
         loop.add_signal_handler(signal.SIGINT, interrupt)
     except (NotImplementedError, RuntimeError, ValueError):  # no signals here: Windows, or another thread

@@ -106,7 +106,6 @@ def label(
         _check_output(output, overwrite=overwrite)
     rubric = read_rubric(rubric_path)
     if export_only:
-        assert output is not None or dry_run
         _export(store_path, output, model, rubric if rubric_path else None, inputs, dry_run=dry_run, quiet=quiet)
         return
     if not inputs:

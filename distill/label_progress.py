@@ -24,7 +24,8 @@ class LabelBar(Watcher):
         self._log = log and not show
         self._priced = priced
         self._bar = tqdm(desc="labelling", total=1, file=stream, disable=not show, bar_format=_FORMAT, leave=False)
-        self._total = self._before = self._done = self._rejected = 0
+        self._total = self._before = 0
+        self._done = self._rejected = 0  # of this labelling; a loop has several
         self._usd = 0.0
         self._noted = ""
         self._start = self._logged = time.monotonic()
@@ -32,6 +33,7 @@ class LabelBar(Watcher):
     def begin(self, questions: int, answered: int) -> None:
         """Note how many questions there are; those that the store answers take no time, so the rate leaves them out."""
         self._total, self._before = questions, answered
+        self._done = self._rejected = 0
         self._bar.total = questions
         self._bar.initial = self._bar.n = answered
         self._start = self._logged = time.monotonic()

@@ -131,7 +131,7 @@ def choose(
 
 
 def embed(dialogues: Sequence[Dialogue], encoder: str | None = None) -> Matrix:
-    """Return embeddings of dialogues for ``choose``, (N, D), of length 1 (0 for one without a word).
+    """Return embeddings of dialogues for ``choose``, (N, D), each of length 1.
 
     Without ``encoder`` they need no model and no download, so that they go with any scorer (a bundle's network gives
     two scores and no hidden states): TF-IDF of the hashed words of context and response, each side counting the same,
@@ -142,9 +142,8 @@ def embed(dialogues: Sequence[Dialogue], encoder: str | None = None) -> Matrix:
     order = sorted(range(len(dialogues)), key=lambda row: dialogues[row].id)
     ordered = [dialogues[row] for row in order]
     found = _hashed_tfidf(ordered) if encoder is None else _hidden_states(ordered, encoder)
-    norms = np.linalg.norm(found, axis=1, keepdims=True)
     embeddings = np.zeros(found.shape, dtype=np.float32)
-    embeddings[order] = found / np.where(norms > 0, norms, 1)
+    embeddings[order] = found / np.linalg.norm(found, axis=1, keepdims=True)
     return embeddings
 
 
@@ -271,10 +270,10 @@ def _normal(values: Vector) -> Vector:
 
 
 def _hashed_tfidf(dialogues: Sequence[Dialogue]) -> npt.NDArray[Any]:
-    from sklearn.decomposition import TruncatedSVD  # noqa: PLC0415 - not needed to choose
-    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer  # noqa: PLC0415
+    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer  # noqa: PLC0415 - choose needs none
     from sklearn.pipeline import make_pipeline, make_union  # noqa: PLC0415
     from sklearn.preprocessing import FunctionTransformer  # noqa: PLC0415
+    from sklearn.utils.extmath import randomized_svd  # noqa: PLC0415
 
     sides = [
         make_pipeline(
@@ -284,8 +283,10 @@ def _hashed_tfidf(dialogues: Sequence[Dialogue]) -> npt.NDArray[Any]:
         )
         for side in (0, 1)
     ]
-    reduced = TruncatedSVD(min(_DIMENSIONS, len(dialogues)), random_state=0)
-    return np.asarray(make_pipeline(make_union(*sides), reduced).fit_transform([render(item) for item in dialogues]))
+    found = make_union(*sides).fit_transform([render(dialogue) for dialogue in dialogues]).tocsc()
+    found = found[:, found.getnnz(axis=0) > 0]  # the decomposition's time grows with the columns
+    left, strengths, _ = randomized_svd(found, min(_DIMENSIONS, *found.shape), random_state=0)
+    return np.asarray(left * strengths)
 
 
 def _hidden_states(dialogues: Sequence[Dialogue], encoder: str) -> npt.NDArray[Any]:

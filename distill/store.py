@@ -75,9 +75,10 @@ class Store:
             try:
                 holder.execute("BEGIN EXCLUSIVE")
             except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                    raise StoreError(f"{self.path}.lock: cannot be locked: {error}") from None
                 raise StoreError(
-                    f"{self.path}: another process labels with this store ({error}); wait for it, or name another "
-                    "with --store"
+                    f"{self.path}: another process labels with this store; wait for it, or name another with --store"
                 ) from None
             yield
         finally:
