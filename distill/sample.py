@@ -84,7 +84,7 @@ def choose(
       lasts: scores that are rare get labels. Within a cell, of the category that was chosen least so far.
     - ``diverse``: each next one with a chance that grows with the squared distance of its embedding from all that were
       chosen before (k-means++, Arthur and Vassilvitskii 2007). Always taking the farthest chooses outliers, and
-      measured worse. ``count`` passes over the embeddings: 4,000 of 100,000 x 384 take about two minutes.
+      measured worse. ``count`` passes over the embeddings: 4,000 of 100,000 x 384 take one to two minutes.
     - ``uncertain``: at random, but the likelier the scorer is to deal a dialogue into the wrong set of the paper's rule
       at ``threshold``, the sooner: by the fourth power of that chance. Taking the most uncertain alone asks about one
       corner of the data, and measured no better. What it chooses is not like the corpus: shares, cuts and agreement

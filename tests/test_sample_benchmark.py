@@ -34,17 +34,7 @@ def bench(files: tuple[Path, Path], tmp_path: Path) -> Bench:
 
 
 def run(files: tuple[Path, Path], work: Path, *more: str) -> Result:
-    command = [
-        str(files[0]),
-        "--backbone",
-        str(files[1]),
-        "--learner",
-        "ridge",
-        "--sizes",
-        "40,80",
-        "--work",
-        str(work),
-    ]
+    command = [str(files[0]), "--backbone", str(files[1]), "--learner", "ridge", "--sizes", "40,80"]
     return CliRunner().invoke(main, [*command, "--work", str(work), *more], catch_exceptions=False)
 
 
