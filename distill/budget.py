@@ -30,8 +30,9 @@ class Budget:
         self._spent = 0.0
         self._reserved: dict[int, float] = {}
         self._requests = 0
+        self._number = 0
         self._lost: list[float] = []
-        self._changed = asyncio.Condition()
+        self._settled = asyncio.Event()
 
     @property
     def spending(self) -> Spending:
@@ -43,27 +44,32 @@ class Budget:
 
         While calls are in flight, what they leave of their reservations may yet be enough.
         """
-        async with self._changed:
-            while True:
-                if self._max_requests is not None and self._requests >= self._max_requests:
-                    raise BudgetSpentError(f"--max-requests {self._max_requests}")
-                if self._max_usd is None or self._spent + sum(self._reserved.values()) + worst_usd <= self._max_usd:
-                    break
-                if not self._reserved:
-                    raise BudgetSpentError(
-                        f"--max-cost {self._max_usd:g}: ${self._spent:.4f} are spent and the next call may cost "
-                        f"${worst_usd:.4f}"
-                    )
-                await self._changed.wait()
-            self._requests += 1
-            self._reserved[self._requests] = worst_usd
-            return self._requests
+        while True:
+            if self._max_requests is not None and self._requests >= self._max_requests:
+                raise BudgetSpentError(f"--max-requests {self._max_requests}")
+            if self._max_usd is None or self._spent + sum(self._reserved.values()) + worst_usd <= self._max_usd:
+                break
+            if not self._reserved:
+                raise BudgetSpentError(
+                    f"--max-cost {self._max_usd:g}: ${self._spent:.4f} are spent and the next call may cost "
+                    f"${worst_usd:.4f}"
+                )
+            self._settled.clear()
+            await self._settled.wait()
+        self._requests += 1
+        self._number += 1
+        self._reserved[self._number] = worst_usd
+        return self._number
 
-    async def settle(self, number: int, usd: float, *, lost: bool = False) -> None:
+    def settle(self, number: int, usd: float, *, lost: bool = False) -> None:
         """Book what a call cost in place of its reservation; ``lost`` says that nobody knows, and this is the most."""
-        async with self._changed:
-            if lost:
-                self._lost.append(usd)
-            del self._reserved[number]
-            self._spent += usd
-            self._changed.notify_all()
+        del self._reserved[number]
+        self._spent += usd
+        if lost:
+            self._lost.append(usd)
+        self._settled.set()
+
+    def release(self, number: int) -> None:
+        """Take back the reservation of a call that was never sent."""
+        self._requests -= 1
+        self.settle(number, 0.0)

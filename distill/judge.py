@@ -104,7 +104,8 @@ class Judge:
             results = await asyncio.gather(*self._workers, return_exceptions=True)
         finally:
             syncing.cancel()
-            self._store.sync()
+            await asyncio.gather(syncing, return_exceptions=True)
+            self._store.sync()  # if the disk fails, it says so here too
         for result in results:
             if isinstance(result, Exception):
                 raise result
@@ -205,13 +206,17 @@ class Judge:
         """Make one call within budget and limits, and write down what came of it."""
         worst = self._price.of(size.most_prompt, size.most_completion) if self._price else 0.0
         number = await self._budget.reserve(worst)
-        reply = None
         try:
             await self._limits.turn(size.prompt + size.most_completion)
+        except asyncio.CancelledError:
+            self._budget.release(number)
+            raise
+        reply = None
+        try:
             reply = await self._send(question, messages, size)
         finally:
             cost = 0.0 if reply is None else reply.cost_usd or 0.0
-            await self._budget.settle(number, cost, lost=reply is not None and reply.status == LOST)
+            self._budget.settle(number, cost, lost=reply is not None and reply.status == LOST)
             self._watcher.spent(self._budget.spending.usd)
         return reply
 

@@ -185,12 +185,14 @@ class Store:
 
     def sync(self) -> None:
         """Flush the write-ahead log to disk; may run in another thread."""
-        if self._log is None:
-            try:
+        try:
+            if self._log is None:
                 self._log = os.open(f"{self._base}-wal", os.O_RDWR)
-            except FileNotFoundError:  # nothing was written yet
-                return
-        os.fsync(self._log)
+            os.fsync(self._log)
+        except FileNotFoundError:  # nothing was written yet
+            return
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot be written to disk: {error.strerror or error}") from error
 
     def close(self) -> None:
         """Close the file; what was written is in it."""

@@ -46,9 +46,7 @@ def test_only_a_server_of_ones_own_may_do_without_a_key(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("key", ["sk-é", "sk-a\nb", "sk a", "sk-\x1b[2J"])
-def test_a_key_that_no_header_can_hold_is_not_taken_nor_shown(
-    monkeypatch: pytest.MonkeyPatch, key: str
-) -> None:
+def test_a_key_that_no_header_can_hold_is_not_taken_nor_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
     with pytest.raises(LabelError, match="OPENAI_API_KEY holds characters that no key has") as caught:
         find_key(OPENAI_URL, "OPENAI_API_KEY")

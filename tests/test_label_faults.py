@@ -177,7 +177,7 @@ def test_ten_kills_at_random_moments(tmp_path: Path) -> None:
 
 
 def test_the_key_is_in_no_file_log_or_traceback(empathy: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = dialogues_file(tmp_path / "in.jsonl", 30)
+    source = dialogues_file(tmp_path / "in.jsonl", 12)
     noisy = {**ENVIRONMENT, "OPENAI_LOG": "debug"}
     said = []
     with judge_server(share=0.3, faults=["429", "500", "range", "reset"], key=KEY) as server:

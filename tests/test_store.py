@@ -151,7 +151,14 @@ def test_the_log_is_flushed_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with filled(tmp_path / "s.sqlite", GOOD) as store:
         store.sync()
         store.sync()
-    assert len(flushed) == 2
+        assert len(flushed) == 2
+
+        def fail(_: int) -> None:
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(StoreError, match=r"s\.sqlite: cannot be written to disk: Input/output error"):
+            store.sync()
 
 
 def test_a_file_that_is_no_store_is_one_line(tmp_path: Path) -> None:
