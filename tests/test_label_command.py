@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +201,33 @@ def test_an_interrupt_waits_for_what_is_paid_and_the_rerun_goes_on(empathy: Run,
         asked = server.stats()["asked"]
     assert len(check_labels(tmp_path / "labels.jsonl")) == 60
     assert set(asked.values()) == {1}
+
+
+def test_a_second_interrupt_does_not_wait_and_books_what_it_gave_up(tmp_path: Path) -> None:
+    source = dialogues_file(tmp_path / "in.jsonl", 60)
+    with judge_server(latency=30) as server, running(server, source, tmp_path, concurrency=4, timeout=60) as process:
+        while server.stats()["requests"] < 4:
+            time.sleep(0.02)
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+        _, said = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert b"Traceback" not in said
+    with closing(sqlite3.connect(tmp_path / "store.sqlite")) as database:
+        assert database.execute("SELECT status, detail FROM replies").fetchall() == [("lost", "given up")] * 4
+
+
+def test_a_sample_is_labelled_and_a_larger_one_pays_for_the_rest(empathy: Run, tmp_path: Path) -> None:
+    source = dialogues_file(tmp_path / "in.jsonl", 30)
+    with judge_server() as server:
+        label = Command(empathy, server, tmp_path)
+        assert "labelled 8 of 8, 0 of them from the store" in label(source, sample=8, seed=3).stderr
+        first = label.output.read_text().splitlines()
+        assert "labelled 12 of 12, 8 of them from the store" in label(source, sample=12, seed=3).stderr
+        assert label.output.read_text().splitlines()[:8] == first
+        assert "labelled 5 of 5" in label(source, sample=5, strategy="stratified").stderr
+        assert "a sample of 31, expected 0 to 30" in label(source, sample=31).stderr
 
 
 def running(server: Running, source: Path, folder: Path, **more: Any) -> subprocess.Popen[bytes]:
