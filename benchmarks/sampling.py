@@ -72,7 +72,7 @@ class Bench:
 class Point:
     """The rows that were bought, in the order of choice, and scores (N, 2) by what learnt from them.
 
-    Scores are NaN where nobody asks for them: of what may be bought after the last round, or by another strategy.
+    Scores of what may be bought are NaN where no strategy chooses by them.
     """
 
     chosen: Rows
@@ -164,7 +164,7 @@ def point(bench: Bench, strategy: str, seed: int, size: int) -> Point:
     if not path.exists():
         started = time.monotonic()
         chosen = buy(bench, strategy, seed, size)
-        chooses = size == bench.sizes[0] or (strategy in _BY_SCORES and size < bench.sizes[-1])
+        chooses = size == bench.sizes[0] or strategy in _BY_SCORES
         wanted = np.flatnonzero(held_out(bench, seed) | chooses)
         raw = np.full(bench.labelled.scores.shape, np.nan, dtype=np.float32)
         raw[wanted] = bench.learner(chosen, wanted, seed)

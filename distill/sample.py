@@ -97,13 +97,16 @@ def choose(
     With ``whole_conversations`` a dialogue brings along the rest of its conversation, so the last one may bring a few
     more than ``count``.
 
-    SampleError if fewer than ``count`` are left, an id occurs twice, or a strategy is unknown or lacks its input.
+    SampleError if fewer than ``count`` are left, an id occurs twice, a strategy is unknown or lacks its input, or
+    ``threshold`` is not from 1 to 9.
     """
     if strategy not in STRATEGIES:
         raise SampleError(f"strategy {strategy!r}, expected one of {', '.join(STRATEGIES)}")
     needed = _NEEDS.get(strategy)
     if needed and {"scores": scores, "embeddings": embeddings}[needed] is None:
         raise SampleError(f"strategy {strategy!r} chooses by {needed} and there are none: give them, or use 'random'")
+    if not 1 <= threshold <= 9:
+        raise SampleError(f"threshold {threshold}, expected a whole number from 1 to 9")
     hashes = _hashes(dialogues, seed)
     order = np.argsort(hashes, kind="stable")
     ordered = [dialogues[row] for row in order]
@@ -242,8 +245,7 @@ def _uncertain(pool: _Pool) -> Iterator[int]:
     if widths is None:
         widths = np.broadcast_to(pool.scores.std(axis=0, dtype=np.float64) * _DEVIATIONS, pool.scores.shape)
     chance = wrong_set_chance(pool.scores, widths, pool.cuts, pool.threshold)[pool.free]
-    # Logarithms: a chance of 1e-90 to the fourth power is 0, and many of them would tie.
-    race = np.log(-np.log(pool.draws[pool.free])) - _SHARPNESS * np.log(np.maximum(chance, np.finfo(float).tiny))
+    race = -np.log(pool.draws[pool.free]) / np.maximum(chance, np.finfo(float).eps) ** _SHARPNESS  # as in _diverse
     yield from pool.free[np.argsort(race, kind="stable")].tolist()
 
 

@@ -119,6 +119,7 @@ def test_more_dialogues_leave_the_random_order_of_the_others() -> None:
         (301, "random", {}, "a sample of 301, expected 0 to 300: there are 300 dialogues and 0 of them have labels"),
         (299, "random", {"taken": ["d0", "d1"]}, "expected 0 to 298: there are 300 dialogues and 2 of them"),
         (-1, "random", {}, "a sample of -1"),
+        (9, "random", {"threshold": 0}, "threshold 0, expected a whole number from 1 to 9"),
         (9, "rare", {}, "strategy 'rare', expected one of random, stratified, diverse, uncertain"),
         (9, "stratified", {}, "'stratified' chooses by scores and there are none"),
         (9, "uncertain", {}, "'uncertain' chooses by scores and there are none"),
