@@ -83,15 +83,16 @@ class Server:
                 headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines[1:] if line)}
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 method, path = lines[0].split(" ")[:2]
-                await self._serve(writer, method, path, headers, body)
+                await self._serve(reader, writer, method, path, headers, body)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
 
     async def _serve(
-        self, writer: asyncio.StreamWriter, method: str, path: str, headers: dict[str, str], body: bytes
-    ) -> None:
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, method: str, path: str,
+        headers: dict[str, str], body: bytes,
+    ) -> None:  # fmt: skip
         if path == "/stats":
             send(writer, 200, self.stats())
             return
@@ -112,7 +113,7 @@ class Server:
             self.unfinished += 1
             self.peak = max(self.peak, self.unfinished)
             try:
-                await self._chat(writer, json.loads(body))
+                await self._chat(reader, writer, json.loads(body))
                 await writer.drain()
             finally:
                 self.unfinished -= 1
@@ -136,7 +137,7 @@ class Server:
         self.scored[user] += fault in {None, "prose"}
         return 200, completion(request, fault, expected(user))
 
-    async def _chat(self, writer: asyncio.StreamWriter, request: dict[str, Any]) -> None:
+    async def _chat(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: dict[str, Any]) -> None:
         wanted = self.behaviour
         kind = request.get("response_format", {}).get("type")
         self.forms[str(kind)] += 1
@@ -154,6 +155,11 @@ class Server:
         fault = self._fault(user)
         self.outcomes[fault or "fine"] += 1
         await asyncio.sleep(wanted.latency)
+        if fault == "hang":
+            while not reader.at_eof():  # a caller that gave up is no call in flight any more
+                await asyncio.sleep(0.05)
+            writer.close()
+            return
         if fault in _WIRE:
             await _WIRE[fault](writer, wanted)
             return
@@ -222,11 +228,6 @@ async def _limited(writer: asyncio.StreamWriter, wanted: Behaviour) -> None:
     await _status(writer, 429, retry_after=f"{wanted.retry_after:g}")
 
 
-async def _hang(writer: asyncio.StreamWriter, _: Behaviour) -> None:
-    while not writer.is_closing():
-        await asyncio.sleep(0.1)
-
-
 async def _reset(writer: asyncio.StreamWriter, _: Behaviour) -> None:
     writer.transport.abort()
 
@@ -250,7 +251,7 @@ async def _broken(writer: asyncio.StreamWriter, _: Behaviour) -> None:
 
 _WIRE: dict[str | None, Any] = {
     "429": lambda writer, _: _status(writer, 429), "429_after": _limited, "500": lambda writer, _: _status(writer, 500),
-    "503": lambda writer, _: _status(writer, 503), "hang": _hang, "reset": _reset, "drip": _drip, "half": _half,
+    "503": lambda writer, _: _status(writer, 503), "reset": _reset, "drip": _drip, "half": _half,
     "broken_body": _broken,
 }  # fmt: skip
 
