@@ -38,6 +38,7 @@ def fit(
     After each epoch the loss of ``held_out`` is read, and stands in the trainer's log. ``folder`` is where the
     Trainer keeps its checkpoints; one that is there is gone on with. Runs on all processes of torchrun or accelerate.
     """
+    model.config.use_cache = False  # of no use in training, and gradient checkpointing cannot have it
     trainer = Trainer(
         model=model,
         args=_arguments(settings, folder, evaluate=bool(held_out)),
