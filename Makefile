@@ -1,5 +1,5 @@
 # On a fresh machine with Python 3.11 to 3.13, pip and make:
-#   make demo    score the examples with the starter scorer (INPUT=path for a file of your own)
+#   make demo    score the examples with the starter scorer, select, and draw the report (INPUT=path for a file of your own)
 #   make test    run the tests
 #   make check   run the linters and the type checker
 # Each makes .venv with the versions pinned in constraints.txt.
@@ -49,11 +49,11 @@ $(VENV)/pip:
 	@touch $@
 
 $(VENV)/base: $(VENV)/pip pyproject.toml constraints.txt
-	$(INSTALL) --editable .
+	$(INSTALL) --editable '.[select]'
 	@touch $@
 
 $(VENV)/dev: $(VENV)/base
-	$(INSTALL) --editable '.[dev,distill,openvino]'
+	$(INSTALL) --editable '.[dev,distill,select,openvino]'
 	@touch $@
 
 clean:

@@ -51,7 +51,10 @@ class CommandGroup(click.Group):
                 raise
             fail(str(_missing(point, error)))
         except KeyboardInterrupt:
-            click.echo("empathy: interrupted; with -o, what was finished is kept: go on with --resume", err=True)
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            resumes = command is not None and any(option.name == "resume" for option in command.params)
+            kept = "with -o, what was finished is kept: go on with --resume" if resumes else "no output was written"
+            click.echo(f"empathy: interrupted; {kept}", err=True)
             sys.exit(EXIT_INTERRUPTED)
 
 
@@ -104,7 +107,7 @@ def main() -> None:
     """Score dialogues for sensibility and rationality, offline: the local scorer that replaces an LLM judge."""
 
 
-_scorer_option = click.option(
+scorer_option = click.option(
     "--scorer", "bundle", metavar="BUNDLE", type=click.Path(path_type=Path),
     help="The scorer's folder (made by `empathy export`). Left out: the starter that comes with the package.",
 )  # fmt: skip
@@ -116,7 +119,7 @@ _scorer_option = click.option(
     "-o", "--output", metavar="OUT", type=click.Path(path_type=Path),
     help="A .parquet, .jsonl or .csv file, else a folder of Parquet shards. Left out: JSON lines to standard output.",
 )  # fmt: skip
-@_scorer_option
+@scorer_option
 @click.option(
     "--engine", default="auto", show_default=True, metavar="auto|onnxruntime|openvino", help="What runs the network."
 )
@@ -238,17 +241,3 @@ def inspect(bundle: Path | None, as_json: bool) -> None:
     else:
         for line in describe(loaded):
             click.echo(line)
-
-
-@click.command()
-@click.argument("inputs", metavar="[IN]...", nargs=-1)
-@_scorer_option
-def demo(inputs: tuple[str, ...], bundle: Path | None) -> None:
-    """Score IN (the examples that come with the package, if left out) and draw the scores in the terminal."""
-    from scorer.corpus import Corpus  # noqa: PLC0415
-    from scorer.demo import demo_lines, examples_path  # noqa: PLC0415
-    from scorer.model import Scorer  # noqa: PLC0415
-
-    corpus = Corpus(inputs or (str(examples_path()),))
-    for line in demo_lines(Scorer.load(bundle), corpus):
-        click.echo(line)

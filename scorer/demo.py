@@ -30,17 +30,20 @@ def examples_path() -> Path:
     raise InputError("the example dialogues are not installed; name a file of dialogues instead")
 
 
-def demo_lines(scorer: Scorer, corpus: Corpus) -> Iterator[str]:
+def demo_lines(scorer: Scorer, corpus: Corpus, path: Path) -> Iterator[str]:
     """Yield a table of the highest, middle and lowest dialogues by sensibility, and a histogram of each head.
 
-    InputError if nothing in ``corpus`` can be scored.
+    ``path`` is the score file that ``scorer`` made of ``corpus``. InputError if nothing could be scored.
     """
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     records = list(corpus)
     dialogues = [record for record in records if isinstance(record, Dialogue)]
     rejects = [record for record in records if isinstance(record, Reject)]
     if not dialogues:
         raise InputError(f"nothing to score; the first of {len(rejects)} rejected records: {rejects[0]}")
-    scores = scorer.score(dialogues)
+    columns = pq.read_table(path, columns=list(HEADS))
+    scores = np.stack([columns[head].to_numpy() for head in HEADS], axis=1)
     width = shutil.get_terminal_size((100, 24)).columns
     yield f"{len(dialogues)} dialogues, scored by {scorer.bundle.name} ({scorer.bundle.info['backbone']})"
     yield ""

@@ -14,6 +14,7 @@ from selection.settings import FORMATS, NAMES, SelectSettings
 
 if TYPE_CHECKING:
     from selection.labels import LabelTable
+    from selection.scores import ScoreTable
     from selection.select import Selection
 
 _BY = ("margin", "sensibility", "rationality", "difference")
@@ -87,9 +88,10 @@ def select(
     Exit codes: 0 done, 2 usage or file error, or nothing to select.
     """
     from scorer.corpus import Corpus  # noqa: PLC0415 - keeps `empathy --help` fast
+    from selection.exchange import check_output  # noqa: PLC0415
     from selection.labels import read_labels  # noqa: PLC0415
     from selection.scores import read_scores  # noqa: PLC0415
-    from selection.select import Aim, check_output  # noqa: PLC0415
+    from selection.select import Aim  # noqa: PLC0415
     from selection.select import select as select_core  # noqa: PLC0415
 
     if scores is None and (scorer or raw_cuts or labels or match_labels):
@@ -104,12 +106,12 @@ def select(
     table = None if scores is None else read_scores(scores, scorer=scorer, raw_cuts=raw_cuts)
     if settings.abstain and (table is None or table.error is None):
         fail("--abstain needs to know the scorer's error, and nothing says it; score with a scorer that has one")
-    matched: LabelTable | None = read_labels(match_labels) if match_labels else None
+    matched: LabelTable | None = read_labels(match_labels, strict=strict) if match_labels else None
     with _Bar(corpus, show=sys.stderr.isatty() and not quiet) as report:
         found = select_core(
-            corpus, output, settings, table=table, labels=read_labels(labels) if labels else None,
+            corpus, output, settings, table=table, labels=read_labels(labels, strict=strict) if labels else None,
             aim=Aim(share=target_share, labels=matched, labels_name=", ".join(match_labels), one=not match_per_head),
-            tokenizer=_tokenizer(tokenizer, scorer) if settings.limits.tokens is not None else None,
+            tokenizer=_tokenizer(tokenizer, scorer, table) if settings.limits.tokens is not None else None,
             overwrite=overwrite, strict=strict, report=report,
         )  # fmt: skip
     for line in [] if quiet else select_lines(found):
@@ -144,18 +146,28 @@ def _settings(**given: Any) -> SelectSettings:
     )
 
 
-def _tokenizer(path: Path | None, scorer: Path | None) -> Any:
-    """Return what counts tokens: a tokenizer.json, or that of the scorer."""
+def _tokenizer(path: Path | None, scorer: Path | None, table: ScoreTable | None) -> Any:
+    """Return what counts tokens: a tokenizer.json, or that of the scorer; it neither cuts nor pads."""
     from tokenizers import Tokenizer  # noqa: PLC0415
 
     from scorer.bundle import load_bundle  # noqa: PLC0415
 
     if path is None:
-        return load_bundle(scorer).tokenizer
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001 - the library raises nothing more precise
-        fail(f"{path}: cannot be read as a tokenizer.json: {error}")
+        bundle = load_bundle(scorer)
+        said = {} if table is None else table.scorer
+        if said.get("sha256", bundle.sha256) != bundle.sha256:
+            fail(
+                f"--tokens would be counted by {bundle.name}, not by the scorer of SCORES; name a file with --tokenizer"
+            )
+        found = bundle.tokenizer
+    else:
+        try:
+            found = Tokenizer.from_file(str(path))
+        except Exception as error:  # noqa: BLE001 - the library raises nothing more precise
+            fail(f"{path}: cannot be read as a tokenizer.json: {error}")
+    found.no_truncation()
+    found.no_padding()
+    return found
 
 
 class _Bar:
@@ -201,9 +213,14 @@ def select_lines(selection: Selection) -> Iterator[str]:
     if stability := info["stability"]:
         first = next(iter(info["sets"]))
         low, high = stability["jaccard_interval_90"][first]
+        index = "" if low is None else f" (Jaccard index of the {first} set {low:.2f} to {high:.2f})"
+        moved = f"{stability['moved']:.1%}"
+        yield f"the judge would move some {moved} of them to another set, by the scorer's own error{index}"
+    if given := info["labels"]:
+        wrong = ", ".join(f"{reason} {number:,}" for reason, number in given["rejected"].items())
         yield (
-            f"the judge would move some {stability['moved']:.1%} of them to another set, by the scorer's own error "
-            f"(Jaccard index of the {first} set {low:.2f} to {high:.2f})"
+            f"{given['used']:,} of {given['count']:,} labels decided, the others are of no dialogue of the input"
+            + (f"; rejected labels: {wrong}" if wrong else "")
         )
     if info["scores_without_dialogue"]:
         yield f"{info['scores_without_dialogue']:,} scores belong to no dialogue of the input"

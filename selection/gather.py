@@ -29,6 +29,7 @@ from selection.layouts import to_line, to_record
 from selection.scores import ScoreTable
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from tokenizers import Tokenizer
 
 WINDOW = 8192
@@ -67,8 +68,9 @@ class Gathered:
 class _Columns:
     """Grows by a row a dialogue; arrays of machine numbers, 8 bytes a row or less each."""
 
-    sensibility: array[float] = field(default_factory=lambda: array("f"))
-    rationality: array[float] = field(default_factory=lambda: array("f"))
+    # Doubles, though scores are floats: a running mean would drift over a cut in them.
+    sensibility: array[float] = field(default_factory=lambda: array("d"))
+    rationality: array[float] = field(default_factory=lambda: array("d"))
     judged: array[int] = field(default_factory=lambda: array("b"))
     hashes: array[int] = field(default_factory=lambda: array("Q"))
     conversations: array[int] = field(default_factory=lambda: array("Q"))
@@ -128,15 +130,11 @@ class _Gathering:
 
     def add(self, window: list[Dialogue | Reject]) -> None:
         dialogues = []
-        for record in window:
+        for record in window if self._table is None else self._take_scores(window, self._table):
             if isinstance(record, Reject):
                 self._reject(record)
-            else:
+            elif self._table is not None or self._take_label(record):
                 dialogues.append(record)
-        if self._table is None:
-            dialogues = [dialogue for dialogue in dialogues if self._take_label(dialogue)]
-        else:
-            dialogues = self._take_scores(dialogues)
         lines = [to_line(to_record(dialogue)) for dialogue in dialogues]
         for dialogue, line in zip(dialogues, lines, strict=True):
             self._digest.update(line)
@@ -156,6 +154,11 @@ class _Gathering:
             first = f"; the first: {self._first_reject}" if self._first_reject else ""
             wanted = "a label" if self._table is None else "a score"
             raise SelectionError(f"no dialogue has {wanted} among {self._counts.total()} records{first}")
+        if self._labels is not None and not any(columns.judged):
+            raise SelectionError(
+                f"none of the {len(self._labels)} labels is of a dialogue with a score, by its id and text; give "
+                "labels of the input"
+            )
         return Gathered(
             scores=scores.astype(np.float32),
             judged=np.array(columns.judged, dtype=bool),
@@ -171,29 +174,33 @@ class _Gathering:
             sha256=self._digest.hexdigest(),
         )
 
-    def _take_scores(self, dialogues: list[Dialogue]) -> list[Dialogue]:
-        """Look up the scores of a window's dialogues; those without one are rejects."""
-        assert self._table is not None
+    def _take_scores(self, window: list[Dialogue | Reject], table: ScoreTable) -> list[Dialogue | Reject]:
+        """Look up the scores of a window's dialogues; return the window, with rejects for those without one."""
         assert self._index is not None
+        dialogues = [record for record in window if isinstance(record, Dialogue)]
         hashes = np.fromiter((id_hash(dialogue.id) for dialogue in dialogues), dtype=np.uint64, count=len(dialogues))
         rows = self._index.rows_of(hashes)
         found = rows >= 0
-        for place in np.flatnonzero(~found):
-            dialogue = dialogues[place]
-            detail = f"id {dialogue.id!a} is not in {self._table.name}, expected a score for every dialogue"
-            self._reject(Reject(dialogue.source, dialogue.line, "no_score", detail, dialogue.id))
-        scores, hashes = self._table.scores[rows[found]], hashes[found]
+        kept = [dialogue for dialogue, one in zip(dialogues, found, strict=True) if one]
+        scores, hashes = table.scores[rows[found]], hashes[found]
         judged = np.zeros(len(hashes), dtype=bool)
         if self._labels is not None and self._label_index is not None:
             labelled = self._label_index.rows_of(hashes)
             judged = labelled >= 0
+            # Many corpora count from 0: the same id alone is not the same dialogue.
+            for place in np.flatnonzero(judged):
+                content = id_hash(content_hash(kept[place].turns))
+                judged[place] = content == int(self._labels.contents[labelled[place]])
             scores[judged] = self._labels.scores[labelled[judged]]
         columns = self._columns
-        columns.sensibility.frombytes(np.ascontiguousarray(scores[:, 0]).tobytes())
-        columns.rationality.frombytes(np.ascontiguousarray(scores[:, 1]).tobytes())
+        columns.sensibility.frombytes(scores[:, 0].astype(np.float64).tobytes())
+        columns.rationality.frombytes(scores[:, 1].astype(np.float64).tobytes())
         columns.judged.frombytes(judged.tobytes())
         columns.hashes.frombytes(hashes.tobytes())
-        return [dialogue for dialogue, one in zip(dialogues, found, strict=True) if one]
+        has_score = iter(found)
+        return [
+            record if isinstance(record, Reject) or next(has_score) else _no_score(record, table) for record in window
+        ]
 
     def _take_label(self, dialogue: Dialogue) -> bool:
         """Note a dialogue's own label; False for a further judgement of one that is there already, or a reject."""
@@ -260,7 +267,7 @@ class _RowWriter:
         self._writer.close()
 
 
-def read_rows(path: Path) -> Iterator[object]:
+def read_rows(path: Path) -> Iterator[pa.RecordBatch]:
     """Yield the batches that a pass wrote: id, category, turns, words."""
     import pyarrow as pa  # noqa: PLC0415
 
@@ -268,7 +275,15 @@ def read_rows(path: Path) -> Iterator[object]:
         yield from reader
 
 
+def _no_score(dialogue: Dialogue, table: ScoreTable) -> Reject:
+    detail = f"id {dialogue.id!a} is not in {table.name}, expected a score for every dialogue"
+    return Reject(dialogue.source, dialogue.line, "no_score", detail, dialogue.id)
+
+
 def _token_counts(tokenizer: Tokenizer, dialogues: list[Dialogue]) -> list[int]:
     """Return how many tokens the turns of each dialogue have, without special ones."""
     texts = ["\n".join(turn.content for turn in dialogue.turns) for dialogue in dialogues]
-    return [len(found.ids) for found in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    try:
+        return [len(found.ids) for found in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    except Exception as error:  # noqa: BLE001 - the library raises nothing more precise
+        raise SelectionError(f"tokens cannot be counted: {error}; name another tokenizer with --tokenizer") from None

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from scorer.corpus import Corpus, id_hash
-from scorer.dialogue import Labels
+from scorer.dialogue import Dialogue, Labels, content_hash
+from scorer.errors import RejectedError
 from scorer.records import Reject
 from selection.errors import SelectionError
 
@@ -55,10 +56,12 @@ class Judges:
 class LabelTable:
     """The labels of M dialogues: ``hashes`` (M,) of their ids, ``scores`` (M, 2), the mean of each one's judgements.
 
-    ``first`` and ``second`` (K, 2) are two judgements of each of the K dialogues that were judged more than once.
+    ``contents`` (M,) are hashes of their texts. ``first`` and ``second`` (K, 2) are two judgements of each of the K
+    dialogues that were judged more than once.
     """
 
     hashes: npt.NDArray[np.uint64]
+    contents: npt.NDArray[np.uint64]
     scores: npt.NDArray[np.float32]
     conversations: list[str]
     first: npt.NDArray[np.float32]
@@ -91,21 +94,30 @@ class Index:
         return np.where(self._sorted[place] == hashes, self._order[place], -1)
 
 
-def read_labels(inputs: Sequence[str]) -> LabelTable:
+def read_labels(inputs: Sequence[str], *, strict: bool = False) -> LabelTable:
     """Read labelled inputs of any form; several judgements of one id are averaged.
 
-    SelectionError if no record has a label; records without one are ``rejects``.
+    SelectionError if no record has a label; records without one, and those whose id had another text before, are
+    ``rejects``, and with ``strict`` a RejectedError.
     """
     found: dict[int, list[Labels]] = {}
+    contents: dict[int, int] = {}
     conversations: list[str] = []
     rejects: list[Reject] = []
     judges = Judges()
     for record in Corpus(inputs, labels="required", unique_ids=False):
+        if isinstance(record, Dialogue):
+            key, content = id_hash(record.id), id_hash(content_hash(record.turns))
+            if contents.setdefault(key, content) != content:
+                detail = f"id {record.id!a} occurred before with another text, expected unique ids"
+                record = Reject(record.source, record.line, "duplicate_id", detail, record.id)
         if isinstance(record, Reject):
+            if strict:
+                raise RejectedError(f"{record} (--strict)")
             rejects.append(record)
             continue
         assert record.labels is not None
-        entry = found.setdefault(id_hash(record.id), [])
+        entry = found.setdefault(key, [])
         if not entry:
             conversations.append(record.conversation)
         entry.append(record.labels)
@@ -116,6 +128,7 @@ def read_labels(inputs: Sequence[str]) -> LabelTable:
     repeated = [entry for entry in found.values() if len(entry) > 1]
     return LabelTable(
         hashes=np.fromiter(found, dtype=np.uint64, count=len(found)),
+        contents=np.fromiter(contents.values(), dtype=np.uint64, count=len(contents)),
         scores=np.array([mean_label(entry) for entry in found.values()], dtype=np.float32),
         conversations=conversations,
         first=_pairs(repeated, 0), second=_pairs(repeated, 1), judges=judges, rejects=tuple(rejects),

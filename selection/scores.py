@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from scorer.bundle import load_bundle
+from scorer.bundle import LEVELS, load_bundle
 from scorer.corpus import id_hash
 from scorer.dialogue import HEADS, SCORE_RANGE
 from scorer.shards import MANIFEST
@@ -57,16 +57,12 @@ def read_scores(path: Path, *, scorer: Path | None = None, raw_cuts: bool = Fals
     is no number from 0 to 10.
     """
     about = _about(path, scorer)
-    if not raw_cuts and "cuts" not in about:
-        raise SelectionError(
-            f"{path}: says nothing of its scorer's cuts, so S > T is not defined; name the scorer with --scorer, or "
-            "say --raw-cuts to read the scores as a judge's"
-        )
+    cuts, error = (JUDGE_CUTS, None) if raw_cuts else _calibration(path, about)
     hashes: list[npt.NDArray[np.uint64]] = []
     scores: list[npt.NDArray[np.float32]] = []
     rows = 0
     for batch in batches(path, ["id", *HEADS]):
-        ids = batch.column("id").to_pylist()
+        ids = batch.column("id").cast("string").to_pylist()
         values = np.stack([batch.column(head).to_numpy(zero_copy_only=False) for head in HEADS], axis=1)
         _check_values(path, rows, ids, values)
         hashes.append(np.fromiter(map(id_hash, ids), dtype=np.uint64, count=len(ids)))
@@ -75,9 +71,8 @@ def read_scores(path: Path, *, scorer: Path | None = None, raw_cuts: bool = Fals
     if not rows:
         raise SelectionError(f"{path}: holds no scores, expected the output of `empathy score`")
     table = ScoreTable(
-        name=path.name, hashes=np.concatenate(hashes), scores=np.concatenate(scores), scorer=about,
-        cuts=JUDGE_CUTS if raw_cuts else about["cuts"],
-        error=None if raw_cuts or not about.get("half_widths") else Uncertainty.from_json(about["half_widths"]),
+        name=path.name, hashes=np.concatenate(hashes), scores=np.concatenate(scores), scorer=about, cuts=cuts,
+        error=error,
     )  # fmt: skip
     _check_unique(path, table.hashes)
     return table
@@ -88,7 +83,9 @@ def read_table(path: Path) -> pa.Table:
     import pyarrow as pa  # noqa: PLC0415
 
     try:
-        return _dataset(path).to_table()
+        table = _dataset(path).to_table()
+        place = table.column_names.index("id")
+        return table.set_column(place, "id", table.column(place).cast("string"))
     except (pa.ArrowException, OSError) as error:
         raise SelectionError(f"{path}: cannot be read as scores: {error}") from None
 
@@ -141,7 +138,31 @@ def _dataset(path: Path) -> ds.Dataset:
     missing = [name for name in types.names if name not in dataset.schema.names]
     if missing:
         raise SelectionError(f"{path}: has columns {', '.join(dataset.schema.names)}, and no {', '.join(missing)}")
+    for head in HEADS:
+        kind = dataset.schema.field(head).type
+        if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+            raise SelectionError(f"{path}: its column {head} holds {kind}, expected numbers")
     return dataset
+
+
+def _calibration(path: Path, about: Mapping[str, Any]) -> tuple[Cuts, Uncertainty | None]:
+    """Return the cuts of a scorer and the error of its scores; SelectionError where they are missing or damaged."""
+    if "cuts" not in about:
+        raise SelectionError(
+            f"{path}: says nothing of its scorer's cuts, so S > T is not defined; name the scorer with --scorer, or "
+            "say --raw-cuts to read the scores as a judge's"
+        )
+    try:
+        cuts = {head: [float(cut) for cut in about["cuts"][head]] for head in HEADS}
+        for head, row in cuts.items():
+            if len(row) != len(LEVELS) or not np.isfinite(row).all() or row != sorted(row):
+                raise ValueError(f"cuts of {head} are {row}, expected {len(LEVELS)} rising numbers")
+        widths = about.get("half_widths")
+        return cuts, None if widths is None else Uncertainty.from_json(widths)
+    except (KeyError, TypeError, ValueError) as error:
+        raise SelectionError(
+            f"{path}: what it says of its scorer is damaged ({error!r}); name the scorer with --scorer, or score again"
+        ) from None
 
 
 def _about(path: Path, scorer: Path | None) -> dict[str, Any]:
@@ -153,7 +174,7 @@ def _about(path: Path, scorer: Path | None) -> dict[str, Any]:
     named = describe_scorer(scorer)
     if "sha256" in said and said["sha256"] != named["sha256"]:
         raise SelectionError(
-            f"{path}: was scored by {said.get('name')} {said['sha256'][:12]}, and {scorer} is {named['name']} "
+            f"{path}: was scored by {said.get('name')} {str(said['sha256'])[:12]}, and {scorer} is {named['name']} "
             f"{named['sha256'][:12]}; leave --scorer out"
         )
     return named

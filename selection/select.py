@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -15,9 +15,10 @@ import numpy as np
 
 from scorer.corpus import Corpus
 from scorer.dialogue import HEADS
-from scorer.errors import OutputError
 from scorer.files import replacing_binary, writing
 from selection.decide import Decision, Evidence, decide
+from selection.errors import SelectionError
+from selection.exchange import MANIFEST, check_output, exchange, unfinished
 from selection.gather import REJECTS, ROWS, SPOOL, Gathered, Report, gather, read_rows
 from selection.labels import LabelTable
 from selection.layouts import convert
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 FORMAT, FORMAT_VERSION = "empathy-selection", 1
-MANIFEST, TABLE, ABSTAINED = "selection.json", "selection.parquet", "abstain.jsonl"
+TABLE, ABSTAINED = "selection.parquet", "abstain.jsonl"
+
+_ROW_GROUP = 1 << 17
 
 _SAMPLE = 50_000
 """Dialogues, chosen by the hash of their ids, on which the stability of a larger selection is estimated."""
@@ -76,11 +79,7 @@ def select(
     SelectionError if nothing can be selected.
     """
     check_output(output, overwrite=overwrite)
-    work = output.with_name(f"{output.name}.partial")
-    with writing(output), ExitStack() as stack:
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
-        stack.callback(shutil.rmtree, work, ignore_errors=True)
+    with writing(output), unfinished(output, SPOOL) as work:
         found = gather(
             corpus, work, table=table, labels=labels, tokenizer=tokenizer, strict=strict, report=report
         )  # fmt: skip
@@ -93,25 +92,15 @@ def select(
         decision = decide(evidence, settings)
         _write_sets(work, decision, found, settings)
         _write_table(work, decision, found)
-        info = _info(settings, how, evidence, decision, found, table, corpus)
+        info = _info(settings, how, evidence, decision, found, table, labels, corpus)
         with open(work / MANIFEST, "w", encoding="utf-8") as file:
             file.write(json.dumps(info, indent=1) + "\n")
         for name in (SPOOL, ROWS):
             (work / name).unlink()
         if not found.rejected:
             (work / REJECTS).unlink()
-        _put_in_place(work, output)
+        exchange(work, output)
     return Selection(output, info)
-
-
-def check_output(output: Path, *, overwrite: bool) -> None:
-    """Raise OutputError unless ``output`` is new, or an earlier selection that may be replaced."""
-    if not output.parent.is_dir():
-        raise OutputError(f"{output}: the folder {output.parent} does not exist; create it first")
-    if output.exists() and not (output.is_dir() and ((output / MANIFEST).exists() or not any(output.iterdir()))):
-        raise OutputError(f"{output}: holds no {MANIFEST}, so it is no selection to replace; name a new folder")
-    if (output / MANIFEST).exists() and not overwrite:
-        raise OutputError(f"{output}: exists already; name another folder or say --overwrite")
 
 
 def _aimed(settings: SelectSettings, evidence: Evidence, aim: Aim | None) -> tuple[SelectSettings, dict[str, Any]]:
@@ -125,6 +114,8 @@ def _aimed(settings: SelectSettings, evidence: Evidence, aim: Aim | None) -> tup
     assert aim.labels is not None
     rows = aim.labels.rows_of(evidence.hashes)
     mine = np.flatnonzero(rows >= 0)
+    if not len(mine):
+        raise SelectionError(f"none of the {len(aim.labels)} labels of {aim.labels_name} has the id of a dialogue")
     wanted = RULES["paper"].apply(aim.labels.scores[rows[mine]], threshold=settings.threshold) == 0
     conversations = [aim.labels.conversations[row] for row in rows[mine]]
     found = match(evidence.scores[mine], evidence.cuts, wanted, conversations, one=aim.one)
@@ -142,7 +133,9 @@ def _write_sets(work: Path, decision: Decision, found: Gathered, settings: Selec
     doubtful = np.zeros(len(found), dtype=bool)
     if settings.abstain and decision.chance is not None:
         count = round(settings.abstain if settings.abstain >= 1 else settings.abstain * len(found))
-        doubtful[most_doubtful(decision.chance, found.hashes, count)] = True
+        unjudged = np.flatnonzero(~found.judged)
+        asked_for = most_doubtful(decision.chance[unjudged], found.hashes[unjudged], count)
+        doubtful[unjudged[asked_for]] = True
     with ExitStack() as stack:
         files = [stack.enter_context(replacing_binary(work / f"{name}.jsonl")) for name in decision.names]
         asked = stack.enter_context(replacing_binary(work / ABSTAINED)) if settings.abstain else None
@@ -164,26 +157,31 @@ def _write_table(work: Path, decision: Decision, found: Gathered) -> None:
          ("turns", pa.int32()), ("words", pa.int32())]
     )  # fmt: skip
     start = 0
+    waiting: list[Any] = []
     with replacing_binary(work / TABLE) as file, pq.ParquetWriter(file, schema) as writer:
         for batch in read_rows(work / ROWS):
-            rows = slice(start, start + batch.num_rows)  # type: ignore[attr-defined]
+            rows = slice(start, start + batch.num_rows)
             start = rows.stop
-            chance = None if decision.chance is None else decision.chance[rows].astype(np.float32)
-            known = {name: batch.column(name) for name in ("id", "category", "turns", "words")}  # type: ignore[attr-defined]
-            columns = known | {
+            chance = None if decision.chance is None else decision.chance[rows]
+            columns = {name: batch.column(name) for name in ("id", "category", "turns", "words")} | {
                 **{head: found.scores[rows, i] for i, head in enumerate(HEADS)},
                 "set": pa.DictionaryArray.from_arrays(decision.sets[rows], decision.names),
                 "reason": pa.DictionaryArray.from_arrays(decision.reasons[rows], decision.texts),
                 "borderline": decision.borderline[rows],
-                "chance": pa.nulls(batch.num_rows, pa.float32()) if chance is None else chance,  # type: ignore[attr-defined]
+                "chance": pa.nulls(batch.num_rows, pa.float32()) if chance is None else chance,
                 "judged": found.judged[rows],
             }
-            writer.write_batch(pa.record_batch([columns[name] for name in schema.names], schema=schema))
+            waiting.append(pa.record_batch([columns[name] for name in schema.names], schema=schema))
+            if sum(part.num_rows for part in waiting) >= _ROW_GROUP:
+                writer.write_table(pa.Table.from_batches(waiting))
+                waiting = []
+        if waiting:
+            writer.write_table(pa.Table.from_batches(waiting))
 
 
 def _info(
     settings: SelectSettings, how: dict[str, Any], evidence: Evidence, decision: Decision, found: Gathered,
-    table: ScoreTable | None, corpus: Corpus,
+    table: ScoreTable | None, labels: LabelTable | None, corpus: Corpus,
 ) -> dict[str, Any]:  # fmt: skip
     count = len(found)
     doubtful = np.bincount(decision.sets, weights=decision.borderline, minlength=len(decision.names))
@@ -211,6 +209,13 @@ def _info(
         "rejected": {"count": found.rejected.total(), "reasons": dict(found.rejected.most_common())},
         "scores_without_dialogue": 0 if table is None else len(table) - found.matched,
         "scorer": None if table is None else {**table.scorer, "scores": table.name},
+        "labels": None
+        if labels is None
+        else {
+            "count": len(labels),
+            "used": int(found.judged.sum()),
+            "rejected": dict(Counter(reject.reason for reject in labels.rejects)),
+        },
         "judge": found.judges.to_json() if found.judges.judgements else None,
         "stability": _stability(settings, evidence, decision),
         "corpus": {"inputs": [source.name for source in corpus.sources], "sha256": found.sha256},
@@ -238,16 +243,6 @@ def _stability(settings: SelectSettings, evidence: Evidence, decision: Decision)
         "jaccard": {name: _known(value) for name, value in change.jaccard.items()},
         "jaccard_interval_90": {name: list(map(_known, ends)) for name, ends in change.jaccard_interval.items()},
     }
-
-
-def _put_in_place(work: Path, output: Path) -> None:
-    """Give a whole folder its name; what it replaces is removed only then."""
-    old = output.with_name(f".{output.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if output.exists():
-        output.rename(old)
-    work.rename(output)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _known(value: float) -> float | None:

@@ -45,7 +45,7 @@ class SelectSettings:
                 raise SelectionError(f"threshold {value:g}, expected a number from {low:g} to {high:g}")
         if not 0 < self.doubt <= 0.5:
             raise SelectionError(f"doubt {self.doubt:g}, expected a chance above 0, at most 0.5")
-        if self.abstain < 0 or (self.abstain >= 1 and self.abstain != int(self.abstain)):
+        if not 0 <= self.abstain < float("inf") or (self.abstain >= 1 and self.abstain % 1):
             raise SelectionError(f"abstain {self.abstain:g}, expected a share below 1 or a whole number of dialogues")
         self._check_limits()
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from scorer.corpus import Corpus
-from scorer.demo import demo_lines, examples_path, histogram, table
+from scorer.demo import examples_path, histogram, table
 from scorer.dialogue import Dialogue
-from scorer.errors import InputError
-from scorer.model import Scorer
-from tests.conftest import varied
+from tests.conftest import Run, varied
 
 
 def test_a_histogram_counts_every_value_and_puts_10_with_9() -> None:
@@ -42,11 +41,23 @@ def test_the_examples_are_many_varied_and_all_good() -> None:
     assert len({len(dialogue.turns) for dialogue in dialogues}) >= 4
 
 
-def test_the_demo_shows_each_part(scorer: Scorer, tmp_path: Path) -> None:
-    text = "\n".join(demo_lines(scorer, Corpus([str(examples_path())])))
-    assert "dialogues, scored by tiny" in text
-    assert "sensibility (mean" in text
-    assert "rationality (mean" in text
+def test_the_demo_scores_selects_and_draws(empathy: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    for _ in range(2):  # an earlier demo is replaced
+        found = empathy("demo", "-o", str(folder))
+        assert found.returncode == 0, found.stderr
+    for part in ("72 dialogues, scored by starter", "sensibility (mean", "rationality (mean", "selected from 72"):
+        assert part in found.stdout
+    assert "<html" in (folder / "report.html").read_text()
+    sets = [len(path.read_text().splitlines()) for path in (folder / "sets").glob("*.jsonl")]
+    assert sum(sets) == len(pq.read_table(folder / "scores.parquet")) == 72
+
+
+def test_the_demo_says_what_it_cannot_use(empathy: Run, tmp_path: Path) -> None:
     (tmp_path / "bad").write_text("x\n")
-    with pytest.raises(InputError, match="nothing to score; the first of 1 rejected records"):
-        list(demo_lines(scorer, Corpus([str(tmp_path / "bad")])))
+    found = empathy("demo", str(tmp_path / "bad"), "-o", str(tmp_path / "demo"))
+    assert found.returncode == 2
+    assert "nothing to score; the first of 1 rejected records" in found.stderr
+    found = empathy("demo", "-", "-o", str(tmp_path / "demo"))
+    assert found.returncode == 2
+    assert "standard input will not do" in found.stderr
