@@ -66,7 +66,9 @@ def load_adapter(folder: Path) -> Adapter:
             names = list(file.keys())
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{folder}: its {_FILE} cannot be read ({first_line(error)}); train the expert again") from None
+        raise ModelError(
+            f"{folder}: its {_FILE} cannot be read ({first_line(error)}); train the expert again"
+        ) from None
     targets = frozenset(name.removeprefix(_PREFIX).rpartition(".lora_")[0] + ".weight" for name in names)
     for name in sorted(targets):
         if name.split(".")[-2] not in (*ATTENTION, *MLP):

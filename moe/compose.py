@@ -88,7 +88,7 @@ def compose(
             "experts": [_expert_info(adapter) for adapter in adapters],
             "router": {"how": settings.router, "sets": [set_info(path) for path in sets]},
             "shared": "the mean of the experts'" if _trains_shared(adapters) else "the base's",
-            "settings": settings.to_json(),
+            "warnings": list(_warnings(config, found)), "settings": settings.to_json(),
         }  # fmt: skip
         return write_info(work, "moe", info)
 
@@ -222,6 +222,14 @@ def _common_tokenizer(adapters: Sequence[Adapter], base: Path) -> Any:
 
 def _trains_shared(adapters: Sequence[Adapter]) -> bool:
     return any(".self_attn." in name for adapter in adapters for name in adapter.targets)
+
+
+def _warnings(config: PretrainedConfig, found: Architecture) -> Iterator[str]:
+    if getattr(config, "rope_scaling", None) and found.name == "MixtralForCausalLM":
+        yield (
+            "the base scales its rotary embeddings, which transformers does in a Mixtral as well; several servers "
+            "(older vLLM, SGLang) read no rope_scaling of a Mixtral, so compare their answers before you serve"
+        )
 
 
 def _expert_info(adapter: Adapter) -> dict[str, Any]:

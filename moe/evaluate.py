@@ -23,6 +23,7 @@ from moe.measures import answered, marks, perplexity, response_losses, text_meas
 from moe.model import load_causal, load_tokenizer
 from moe.page import write_page
 from moe.settings import GenerateSettings
+from scorer.corpus import Corpus
 from scorer.dialogue import Dialogue, training_hash
 from scorer.errors import OutputError
 from scorer.files import replacing, writing
@@ -57,6 +58,13 @@ class HeldOut:
         return state.hexdigest()
 
 
+def read_held_out(inputs: Sequence[str], limit: int | None = None) -> HeldOut:
+    """Return the first ``limit`` dialogues of any inputs that are scored, all without a limit."""
+    records = list(Corpus(inputs))
+    dialogues = [record for record in records if isinstance(record, Dialogue)]
+    return HeldOut(dialogues[:limit], [record for record in records if isinstance(record, Reject)])
+
+
 def evaluate(
     models: Mapping[str, str],
     data: HeldOut,
@@ -66,7 +74,7 @@ def evaluate(
     *,
     report: OnModel = lambda _name, _what: None,
 ) -> dict[str, Any]:
-    """Measure ``models``, a path or hub id by name, on ``data``; write the folder ``output`` and return evaluation.json.
+    """Measure ``models``, a path or hub id by name, on ``data``; return what evaluation.json in ``output`` holds.
 
     The folder gets evaluation.json, each model's responses (``<name>.jsonl``) and responses.html, which shows them
     side by side. Perplexity is on the responses that the dialogues have, all else on what the models answer.
@@ -112,7 +120,7 @@ def table_lines(info: Mapping[str, Any]) -> Iterator[str]:
             low, high = entry["perplexity"]["interval_95"]
             yield f"{name}: perplexity {low:.2f} to {high:.2f} (95 %, bootstrap over conversations)"
     scorer = info["scorer"]
-    yield f"S, R and the share in the sensibility set (T = 5): marks of the scorer {scorer['name']} {scorer['sha256'][:12]}"
+    yield f"S, R, share in the sensibility set (T = 5): marks of the scorer {scorer['name']} {scorer['sha256'][:12]}"
     for note in info["notes"]:
         yield f"note: {note}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -100,7 +99,7 @@ def _lora(settings: ExpertSettings, folder: Path) -> LoraConfig:
         target_modules=list(TARGETS[settings.targets]),
         bias="none",
         task_type="CAUSAL_LM",
-        base_model_name_or_path=os.path.abspath(folder) if local else settings.base,
+        base_model_name_or_path=str(folder.resolve()) if local else settings.base,
     )
 
 

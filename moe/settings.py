@@ -123,7 +123,12 @@ class GenerateSettings:
 
     def __post_init__(self) -> None:
         """Check every value; SettingError gives the value and what was expected."""
-        ranges = (("max_new_tokens", 1, 1 << 20), ("batch_size", 1, 4096), ("temperature", 0.01, 10), ("top_p", 0.01, 1))
+        ranges = (
+            ("max_new_tokens", 1, 1 << 20),
+            ("batch_size", 1, 4096),
+            ("temperature", 0.01, 10),
+            ("top_p", 0.01, 1),
+        )
         check(self, (*ranges, *_COMMON))
         if self.max_new_tokens >= self.max_length:
             raise SettingError(

@@ -81,8 +81,9 @@ def train_mixture(
                 "sets": [{**source, **one.to_json()} for source, one in zip(sources, found.values(), strict=True)],
                 "settings": settings.to_json(),
                 "metrics": {**losses(trainer), "routing": {"before": before, "after": after}},
+                "expert_names": _experts(about, config),
             }  # fmt: skip
-            _finish(model, config, output, chat, info, _experts(about, config))
+            _finish(model, config, output, chat, info)
             shutil.rmtree(work)
     processes.wait_for_everyone()
     return info if processes.is_main_process else {}
@@ -124,7 +125,7 @@ def _prepare(model: Any, settings: RouterSettings) -> None:
     model.router_aux_loss_coef = settings.balance
 
 
-def _finish(model: Any, config: Any, output: Path, chat: Chat, info: dict[str, Any], experts: Sequence[str]) -> None:
+def _finish(model: Any, config: Any, output: Path, chat: Chat, info: dict[str, Any]) -> None:
     model.config.output_router_logits, model.config.use_cache = config.output_router_logits, config.use_cache
     # Mixed precision wraps the forward pass, and stored are the types that the mixture came with.
     vars(model).pop("forward", None)
@@ -133,7 +134,8 @@ def _finish(model: Any, config: Any, output: Path, chat: Chat, info: dict[str, A
         model.save_pretrained(folder, safe_serialization=True)
         chat.tokenizer.save_pretrained(folder)
         routing = info["metrics"]["routing"]
-        draw_routing({"before training": routing["before"], "after": routing["after"]}, experts, folder / PICTURE)
+        stages = {"before training": routing["before"], "after": routing["after"]}
+        draw_routing(stages, info["expert_names"], folder / PICTURE)
         info |= write_info(folder, "moe", info)
 
 
@@ -146,5 +148,3 @@ def _experts(about: dict[str, Any], config: Any) -> list[str]:
 def _name(path: Path, sets: Sequence[Path]) -> str:
     """Return what a set is called: its file's name, or its whole path where two files have that name."""
     return path.stem if [other.stem for other in sets].count(path.stem) == 1 else str(path)
-
-

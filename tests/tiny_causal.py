@@ -50,7 +50,8 @@ def write_base(folder: Path, kind: str = "llama", *, seed: int = 0, template: st
     sizes: dict[str, Any] = {
         "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "head_dim": 16,
-        "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "initializer_range": 0.3, **more,
+        "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "initializer_range": 0.3,
+        **more,
     }  # fmt: skip
     config, model = {
         "llama": (LlamaConfig, LlamaForCausalLM),
@@ -81,7 +82,13 @@ def write_sets(folder: Path, count: int = 24) -> tuple[Path, Path]:
 
 def write_experts(folder: Path, base: Path, sets: tuple[Path, ...], **more: Any) -> list[Path]:
     """Train an expert a set, at a learning rate at which a few steps change the model."""
-    settings: dict[str, Any] = {"learning_rate": 0.02, "batch_size": 8, "max_length": 96, "checkpointing": False, **more}
+    settings: dict[str, Any] = {
+        "learning_rate": 0.02,
+        "batch_size": 8,
+        "max_length": 96,
+        "checkpointing": False,
+        **more,
+    }
     experts = []
     for path in sets:
         output = folder / f"expert-{path.stem}"
