@@ -57,7 +57,7 @@ SIZES = {
 }  # fmt: skip
 LENGTH = 192
 HELD_OUT_PARTS = 5
-PRETRAINING = Schedule(learning_rate=2e-3, epochs=2, batch_size=32, max_length=LENGTH, held_out=0, checkpointing=False)
+PRETRAINING = Schedule(learning_rate=2e-3, epochs=1, batch_size=16, max_length=LENGTH, held_out=0, checkpointing=False)
 EXPERT = ExpertSettings(
     base="", learning_rate=2e-3, epochs=2, batch_size=16, max_length=LENGTH, held_out=0, checkpointing=False
 )
@@ -198,7 +198,8 @@ class Seed:
             "conversations": [one.conversation for one in examples],
             "sets": [self.held_out_sets[row] for row in rows],
             "losses": losses.round(4).tolist(), "tokens": [len(one) - one.prompt for one in examples],
-            "marks": self.marks(records, reference=False), "reference_marks": self.marks(records, reference=True) if variant == "base" else [],
+            "marks": self.marks(records, reference=False),
+            "reference_marks": self.marks(records, reference=True) if variant == "base" else [],
             "marked_conversations": [record["conversation"] for record in records],
             "texts": text_measures(texts, [record["reference"] for record in records]),
         }  # fmt: skip

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from distill.fit import Steps, last_whole
 from distill.network import has_bf16
@@ -39,7 +40,7 @@ def fit(
     Trainer keeps its checkpoints; one that is there is gone on with. Runs on all processes of torchrun or accelerate.
     """
     model.config.use_cache = False  # of no use in training, and gradient checkpointing cannot have it
-    trainer = Trainer(
+    trainer = _Trainer(
         model=model,
         args=_arguments(settings, folder, evaluate=bool(held_out)),
         data_collator=lambda rows: collate([row["example"] for row in rows], pad_id),
@@ -76,17 +77,50 @@ def losses(trainer: Trainer) -> dict[str, Any]:
     }
 
 
+class _ByLength(Sampler[int]):
+    """Rows of like length together, in an order that seed and epoch decide.
+
+    The Trainer's own sampler takes its order from the global generator, and so another one after a resume, which
+    would show some rows twice in an epoch and others never.
+    """
+
+    def __init__(self, lengths: Sequence[int], group: int, seed: int) -> None:
+        self._lengths, self._group, self._seed = lengths, group, seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Hear which epoch comes; the data loader says it."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed * 100_003 + self._epoch)
+        yield from get_length_grouped_indices(self._lengths, self._group, generator=generator)
+
+
+class _Trainer(Trainer):
+    """The Trainer with that order."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        group = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return _ByLength(rows.lengths, group, self.args.data_seed)
+
+
 class _Rows(Dataset[dict[str, Any]]):
-    """Examples as the Trainer wants them: ``input_ids`` tell it the length, by which it groups."""
+    """Examples as the Trainer wants them, a mapping each."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self._examples = examples
+        self.lengths = [len(example) for example in examples]
 
     def __len__(self) -> int:
         return len(self._examples)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        return {"input_ids": self._examples[row].ids, "example": self._examples[row]}
+        return {"example": self._examples[row]}
 
 
 def _arguments(settings: Schedule, folder: Path, *, evaluate: bool) -> TrainingArguments:
@@ -106,7 +140,6 @@ def _arguments(settings: Schedule, folder: Path, *, evaluate: bool) -> TrainingA
         use_cpu=not torch.cuda.is_available(),
         gradient_checkpointing=settings.checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if settings.checkpointing else None,
-        group_by_length=True,
         remove_unused_columns=False,
         label_names=["labels"],
         save_strategy="steps",

@@ -89,7 +89,12 @@ def answer(
     how: dict[str, Any] = {"do_sample": False}
     if settings.sample:
         torch.manual_seed(settings.seed * 1_000_003 + number)
-        how = {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
+        how = {
+            "do_sample": True,
+            "temperature": float(settings.temperature),
+            "top_p": float(settings.top_p),
+            "top_k": 0,
+        }
     config = GenerationConfig(
         max_new_tokens=settings.max_new_tokens, pad_token_id=chat.pad_id, eos_token_id=ends,
         bos_token_id=model.generation_config.bos_token_id, **how,
@@ -193,8 +198,8 @@ def _batches(prompts: Iterator[Prompt], size: int) -> Iterator[list[tuple[int, P
 
 def _batch_hash(batch: list[tuple[int, Prompt]]) -> str:
     state = sha256()
-    for _, (dialogue, prompt) in batch:
-        state.update(f"{dialogue.id}\0{dialogue.response}\0".encode() + prompt.ids.tobytes())
+    for place, (dialogue, prompt) in batch:
+        state.update(f"{place}\0{dialogue.id}\0{dialogue.response}\0".encode() + prompt.ids.tobytes())
     return state.hexdigest()[:32]
 
 

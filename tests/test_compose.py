@@ -62,9 +62,9 @@ def only(expert: int) -> Callable[[torch.Tensor], torch.Tensor]:
     return logits
 
 
-@torch.no_grad()
 def logits_of(model: Any) -> torch.Tensor:
-    return model.eval()(IDS).logits  # type: ignore[no-any-return]
+    with torch.no_grad():
+        return model.eval()(IDS).logits
 
 
 def expert_model(base: Path, expert: Path) -> Any:
@@ -174,8 +174,11 @@ def test_types_and_settings_of_the_base_are_carried_over(tmp_path: Path) -> None
     model.save_pretrained(base)
     compose(write_experts(tmp_path, base, sets), tmp_path / "moe", ComposeSettings(top_k=1))
     config, of_base = (AutoConfig.from_pretrained(tmp_path / name) for name in ("moe", "base"))
-    for name in ("sliding_window", "rope_theta", "head_dim", "rms_norm_eps", "vocab_size", "max_position_embeddings",
-                 "num_key_value_heads", "tie_word_embeddings", "attention_dropout", "eos_token_id", "dtype"):  # fmt: skip
+    same = (
+        "sliding_window rope_theta head_dim rms_norm_eps vocab_size max_position_embeddings num_key_value_heads "
+        "tie_word_embeddings attention_dropout eos_token_id dtype"
+    )
+    for name in same.split():
         assert getattr(config, name) == getattr(of_base, name), name
     assert (config.num_local_experts, config.num_experts_per_tok) == (2, 1)
     mixture = AutoModelForCausalLM.from_pretrained(tmp_path / "moe", dtype="auto")
@@ -271,9 +274,7 @@ def test_settings_that_do_not_go_together_are_refused(made: Made, tmp_path: Path
         compose(made.experts, out, ComposeSettings(), sets=made.sets)
 
 
-def test_the_command_warns_says_what_the_router_is_and_takes_a_shells_list_of_sets(
-    made: Made, tmp_path: Path
-) -> None:
+def test_the_command_warns_says_what_the_router_is_and_takes_a_shells_list_of_sets(made: Made, tmp_path: Path) -> None:
     assert "the router is random (seeded)" in command(0, "moe", "compose", *made.experts, "-o", tmp_path / "random")
     said = command(0, "moe", "compose", *made.experts, "-o", tmp_path / "moe", "--sets", *made.sets)
     assert "informed router" in said

@@ -184,7 +184,7 @@ def test_held_out_are_whole_conversations(tmp_path: Path) -> None:
 def test_a_set_says_how_it_was_selected(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "sensibility.jsonl", [record("i am sad", "so sorry")])
     assert set_info(path)["selection"] is None
-    scorer = {"name": "tiny", "sha256": "abc", "judge": ["gpt"], "rubric": None, "cuts": {}}
+    scorer: dict[str, Any] = {"name": "tiny", "sha256": "abc", "judge": ["gpt"], "rubric": None, "cuts": {}}
     info = {"rule": {"name": "paper"}, "scorer": scorer, "judge": None, "sets": {"warm": {"file": path.name}}}
     (tmp_path / "selection.json").write_text(json.dumps(info))
     known = set_info(path)
