@@ -1,6 +1,6 @@
 """`empathy moe compose`: a base and its experts become a mixture that transformers and vLLM load without our code.
 
-Tensors stream from the base's safetensors to the output's shards: what is held is one shard and one tensor of each
+Tensors stream from the base's safetensors to the output's shards: what is held is one tensor and its change by an
 expert, whatever the size of the model. The experts' MLPs become the experts of each layer. All other tensors are the
 base's; where adapters changed them (``--targets all``) the mean of the experts', as the published code does.
 """
@@ -8,6 +8,7 @@ base's; where adapters changed them (``--targets all``) the mean of the experts'
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from transformers import PretrainedConfig
 
 from moe.adapter import Adapter, load_adapter
@@ -28,6 +28,7 @@ from moe.folder import building, check_output, write_info
 from moe.model import Weights, find_model, load_causal, load_config, load_tokenizer, open_weights, tokenizer_hash
 from moe.router import informed_router, random_router
 from moe.settings import ComposeSettings
+from scorer.files import replacing_binary
 from selection.splits import fold_of
 
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -35,18 +36,28 @@ _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One tensor of a mixture: its name, type and bytes, the base's tensor it is made from, and how.
+    """One tensor of a mixture: its name, type (safetensors' name) and shape, the base's tensor it is from, and how.
 
     ``expert`` is the number of the expert whose merged tensor it is, None for a tensor that all share; a router has
     no ``source`` and ``layer`` says which it is.
     """
 
     name: str
-    dtype: torch.dtype
-    size: int
+    stored: str
+    shape: tuple[int, ...]
     source: str | None
     expert: int | None = None
     layer: int = -1
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Its type."""
+        return _TYPES[self.stored]
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return self.dtype.itemsize * math.prod(self.shape)
 
 
 def compose(
@@ -100,15 +111,13 @@ def plan(weights: Weights, found: Architecture, config: PretrainedConfig, expert
         kind, layer, projection = place_of(name)
         if stored not in _TYPES:
             raise ModelError(f"{weights.folder}: {name} is stored as {stored}, expected {', '.join(_TYPES)}")
-        dtype = _TYPES[stored]
-        size = dtype.itemsize * torch.Size(shape).numel()
         if kind == "expert":
             for number in range(experts):
-                yield Part(found.expert_name(layer, projection, number), dtype, size, name, number)
+                yield Part(found.expert_name(layer, projection, number), stored, shape, name, number)
             if projection == "gate_proj":
-                yield Part(found.gate_name(layer), dtype, experts * shape[1] * dtype.itemsize, None, layer=layer)
+                yield Part(found.gate_name(layer), stored, (experts, shape[1]), None, layer=layer)
         elif kind == "shared" and not (tied and name == "lm_head.weight"):
-            yield Part(name, dtype, size, name)
+            yield Part(name, stored, shape, name)
 
 
 def plan_shards(parts: Iterator[Part], limit: int) -> list[list[Part]]:
@@ -127,22 +136,42 @@ def plan_shards(parts: Iterator[Part], limit: int) -> list[list[Part]]:
 def write_shards(
     work: Path, shards: Sequence[Sequence[Part]], weights: Weights, adapters: Sequence[Adapter], routers: torch.Tensor
 ) -> None:
-    """Write the output's safetensors, one shard in memory at a time, and their index."""
+    """Write the output's safetensors, one tensor in memory at a time, and their index."""
     index: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         file = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {part.name: _tensor(part, weights, adapters, routers) for part in shard}
-        save_file(tensors, work / file, metadata={"format": "pt"})
-        index |= dict.fromkeys(tensors, file)
+        with replacing_binary(work / file) as stream:
+            # The widest first, as the library has it: so each tensor is aligned to its own width.
+            ordered = sorted(shard, key=lambda part: -part.dtype.itemsize)
+            stream.write(_header(ordered))
+            for part in ordered:
+                tensor = _tensor(part, weights, adapters, routers)
+                stream.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        index |= {part.name: file for part in shard}
     if len(shards) > 1:
         total = sum(part.size for shard in shards for part in shard)
         text = json.dumps({"metadata": {"total_size": total}, "weight_map": index}, indent=1, sort_keys=True)
         (work / "model.safetensors.index.json").write_text(text + "\n")
 
 
+def _header(parts: Sequence[Part]) -> bytes:
+    """Return the beginning of a safetensors file: the length of a JSON text, 8 bytes, and the text.
+
+    The library's own writer wants all tensors of a file in memory, twice. The format: huggingface/safetensors, README.
+    """
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for part in parts:
+        start, end = end, end + part.size
+        entries[part.name] = {"dtype": part.stored, "shape": part.shape, "data_offsets": [start, end]}
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
 def _tensor(part: Part, weights: Weights, adapters: Sequence[Adapter], routers: torch.Tensor) -> torch.Tensor:
     if part.source is None:
-        return routers[part.layer].to(part.dtype).contiguous()
+        return routers[part.layer].to(part.dtype)
     weight = weights.get(part.source)
     if part.expert is not None:
         return adapters[part.expert].merged(part.source, weight).to(part.dtype)

@@ -162,8 +162,8 @@ def test_no_part_means_no_shard_and_a_large_tensor_has_its_own() -> None:
     from moe.compose import Part  # noqa: PLC0415
 
     sizes = [5, 5, 30, 1, 9]
-    shards = plan_shards(iter(Part(str(n), torch.float32, size, None) for n, size in enumerate(sizes)), 10)
-    assert [[part.size for part in shard] for shard in shards] == [[5, 5], [30], [1, 9]]
+    shards = plan_shards(iter(Part(str(n), "F32", (size,), None) for n, size in enumerate(sizes)), 40)
+    assert [[part.size // 4 for part in shard] for shard in shards] == [[5, 5], [30], [1, 9]]
 
 
 def test_types_and_settings_of_the_base_are_carried_over(tmp_path: Path) -> None:
