@@ -208,7 +208,7 @@ def _generation(command: Any) -> Any:
         _setting(_GENERATE, "--batch-size", int, "Dialogues a batch."),
         _setting(_GENERATE, "--max-length", int, "Tokens of a dialogue and its response, at most."),
         _setting(_GENERATE, "--max-new-tokens", int, "Tokens of a response, at most."),
-        click.option("--limit", type=click.IntRange(min=1), help="The first so many dialogues only."),
+        click.option("--limit", type=click.IntRange(min=1), help="The first so many records only."),
     ):
         command = option(command)
     return command

@@ -24,7 +24,7 @@ from moe.chat import Chat
 from moe.data import read_examples, set_info
 from moe.errors import ModelError, SettingError
 from moe.expert import base_info
-from moe.folder import building, check_output, write_info
+from moe.folder import building, check_apart, check_output, write_info
 from moe.model import Weights, find_model, load_causal, load_config, load_tokenizer, open_weights, tokenizer_hash
 from moe.router import informed_router, random_router
 from moe.settings import ComposeSettings
@@ -57,7 +57,7 @@ class Part:
     @property
     def size(self) -> int:
         """Its bytes."""
-        return self.dtype.itemsize * math.prod(self.shape)
+        return int(self.dtype.itemsize) * math.prod(self.shape)
 
 
 def compose(
@@ -74,11 +74,12 @@ def compose(
     ``base`` None is the one that the experts name. ``sets`` are needed by an informed router, one for each expert in
     the same order. ModelError says which experts do not fit together or which base cannot become a mixture.
     """
-    check_output(output, replace=overwrite)
+    check_output(output, "moe", replace=overwrite)
     _check_settings(experts, settings, sets)
     adapters = [load_adapter(folder) for folder in experts]
     name = base or _common_base(adapters)
     folder = find_model(name)
+    check_apart(output, [*experts, folder])
     config = load_config(folder)
     found = architecture_of(config, name)
     weights = open_weights(folder)

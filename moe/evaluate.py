@@ -1,7 +1,7 @@
 """`empathy moe evaluate`: checkpoints beside each other on held-out dialogues.
 
-Each model's figures are kept the moment they are known, by the hash of what they depend on: the same command again
-goes on where it was killed, and measures only what changed.
+Each model's figures are kept in a file of their own the moment they are known, with the hash of what they depend on:
+the same command again goes on where it was killed, and measures only what changed.
 """
 
 from __future__ import annotations
@@ -76,8 +76,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure ``models``, a path or hub id by name, on ``data``; return what evaluation.json in ``output`` holds.
 
-    The folder gets evaluation.json, each model's responses (``<name>.jsonl``) and responses.html, which shows them
-    side by side. Perplexity is on the responses that the dialogues have, all else on what the models answer.
+    The folder gets evaluation.json, each model's responses (``<name>.jsonl``) and figures (``<name>.json``), and
+    responses.html, which shows them side by side. Perplexity is on the responses that the dialogues have, all else on
+    what the models answer.
     """
     _check(models, data, output)
     with writing(output, then="; mend that and give the same command again"):
@@ -87,19 +88,19 @@ def evaluate(
             "format": "empathy-evaluation", "format_version": 1, "dialogues": len(data.dialogues),
             "rejected": len(data.rejects), **common, "scorer": scorer.bundle.provenance(), "models": {}, "notes": [],
         }  # fmt: skip
-        known = _read(output)
+        if not (output / RESULT).exists():
+            _write(output / RESULT, info)  # by this the folder is known again
         for name, path in models.items():
             identity = {**common, "model": model_hash(path)}
-            entry = known.get(name, {})
+            entry = _read(output / f"{name}.json")
             if entry.get("identity") != identity or not (output / f"{name}.jsonl").exists():
                 entry = {"identity": identity, **_measure(name, path, data, output, settings, scorer, report)}
-                known[name] = entry
-                _write(output, info | {"models": known})
+                _write(output / f"{name}.json", entry)
             info["models"][name] = entry
         responses = {name: read_responses(output / f"{name}.jsonl") for name in models}
         info["models"][REFERENCE] = _reference(next(iter(responses.values())), scorer)
         info["notes"] = list(_notes(models, data, scorer))
-        _write(output, info)
+        _write(output / RESULT, info)
         write_page(output / PAGE, responses, info)
     return info
 
@@ -194,18 +195,17 @@ def _check(models: Mapping[str, str], data: HeldOut, output: Path) -> None:
         raise OutputError(f"{output}: holds no {RESULT}, so it is no evaluation to go on with; name a new folder")
 
 
-def _read(output: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((output / RESULT).read_bytes())["models"])
+        return dict(json.loads(path.read_bytes()))
     except FileNotFoundError:
-        _write(output, {"models": {}})
         return {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{output / RESULT}: is damaged ({error}); remove the folder and begin again") from None
+    except (ValueError, TypeError) as error:
+        raise OutputError(f"{path}: is damaged ({error}); remove it and give the same command again") from None
 
 
-def _write(output: Path, info: Mapping[str, Any]) -> None:
-    with replacing(output / RESULT) as file:
+def _write(path: Path, info: Mapping[str, Any]) -> None:
+    with replacing(path) as file:
         file.write(json.dumps(info, indent=1) + "\n")
 
 

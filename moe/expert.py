@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -49,13 +50,14 @@ def train_expert(
     # Under torchrun every process comes here; the first one writes, the others wait and read.
     processes = PartialState(cpu=not torch.cuda.is_available())
     with processes.main_process_first():
-        work = open_work(output, identity, existing if processes.is_main_process else "resume")
+        work = open_work(output, "expert", identity, existing if processes.is_main_process else "resume")
     progress.begin(steps_of(len(train), settings) // processes.num_processes)
     progress.fit("expert")
     keep_freed_memory()
     with writing_weights(output):
         set_seed(settings.seed)
-        model = get_peft_model(load_causal(folder, eager=True), _lora(settings, folder))
+        base_model = load_causal(folder, eager=True)
+        model = get_peft_model(base_model, _lora(settings, folder), autocast_adapter_dtype=not _is_fsdp())
         trainer = fit(model, train, held_out, settings, work / "trainer", chat.pad_id, progress.step)
         whole = work / "whole"
         trainer.save_model(str(whole))  # gathers the shards of FSDP
@@ -88,6 +90,14 @@ def base_info(name: str, folder: Path) -> dict[str, Any]:
         "name": Path(name).resolve().name if Path(name).is_dir() else name,
         "fingerprint": open_weights(folder).fingerprint(),
     }
+
+
+def _is_fsdp() -> bool:
+    """Whether accelerate shards the model, which it does to parameters of one type only: then adapters are as the base.
+
+    Otherwise they are float32, whatever the base.
+    """
+    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true")
 
 
 def _lora(settings: ExpertSettings, folder: Path) -> LoraConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from importlib.metadata import version
@@ -21,12 +21,13 @@ _PACKAGES = ("empathy-scorer", "torch", "transformers", "peft", "safetensors")
 Existing = Literal["error", "resume", "overwrite"]
 
 
-def open_work(output: Path, identity: Mapping[str, Any], existing: Existing) -> Path:
+def open_work(output: Path, kind: str, identity: Mapping[str, Any], existing: Existing) -> Path:
     """Return the folder OUT.partial in which a training works; OutputError if the output may not be written.
 
-    ``identity`` is what must be the same for an interrupted training to be resumed.
+    ``kind`` is what the output will be, as its moe.json says; ``identity`` is what must be the same for an interrupted
+    training to be resumed.
     """
-    check_output(output, replace=existing == "overwrite", hint=_HINTS[existing])
+    check_output(output, kind, replace=existing == "overwrite", hint=_HINTS[existing])
     work = output.with_name(f"{output.name}.partial")
     manifest = work / "run.json"
     if work.exists() and existing == "error":
@@ -47,8 +48,10 @@ def open_work(output: Path, identity: Mapping[str, Any], existing: Existing) -> 
 _HINTS = {"error": "name another output or say --overwrite", "resume": "it is finished", "overwrite": ""}
 
 
-def check_output(output: Path, *, replace: bool, hint: str = "name another output or say --overwrite") -> None:
-    """Raise OutputError unless ``output`` is new, or an earlier one that may be replaced."""
+def check_output(
+    output: Path, kind: str, *, replace: bool, hint: str = "name another output or say --overwrite"
+) -> None:  # fmt: skip
+    """Raise OutputError unless ``output`` is new, or an earlier one of the same kind that may be replaced."""
     if not output.parent.is_dir():
         raise OutputError(f"{output}: the folder {output.parent} does not exist; create it first")
     if not output.exists():
@@ -57,6 +60,15 @@ def check_output(output: Path, *, replace: bool, hint: str = "name another outpu
         raise OutputError(f"{output}: holds no {MANIFEST}, so it is not replaced; name another output")
     if not replace and any(output.iterdir()):
         raise OutputError(f"{output}: exists already; {hint}")
+    if (info := read_info(output)) is not None and info.get("kind") != kind:
+        raise OutputError(f"{output}: holds the kind {info.get('kind')!r}, not {kind!r}; name another output")
+
+
+def check_apart(output: Path, inputs: Sequence[Path | str]) -> None:
+    """Raise OutputError if an output would replace what it is made from."""
+    for path in inputs:
+        if Path(path).exists() and output.resolve() == Path(path).resolve():
+            raise OutputError(f"{output}: is an input as well, which it would replace; name another output")
 
 
 @contextmanager

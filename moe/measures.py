@@ -18,7 +18,7 @@ from selection.rules import PAPER
 
 Array = npt.NDArray[np.float64]
 
-_TOKENS = 4096
+_TOKENS = 2048
 _DRAWS = 1000
 
 

@@ -57,7 +57,7 @@ class Weights:
             state.update(f"{name}{shape}{dtype}".encode())
             with safe_open(self.folder / self.files[name], framework="pt") as file:
                 row = file.get_slice(name)[:1] if shape else file.get_tensor(name)
-            state.update(row.contiguous().view(torch.uint8).numpy().tobytes())
+            state.update(row.reshape(-1).view(torch.uint8).numpy().tobytes())
         return state.hexdigest()
 
 

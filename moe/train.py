@@ -19,7 +19,7 @@ from moe.data import read_examples, set_info
 from moe.errors import ModelError, SettingError
 from moe.expert import split
 from moe.fit import fit, losses, steps_of
-from moe.folder import Existing, building, open_work, read_info, write_info
+from moe.folder import Existing, building, check_apart, open_work, read_info, write_info
 from moe.model import find_model, load_causal, load_config, load_tokenizer, open_weights
 from moe.router import mixture_of
 from moe.routing import Routing, draw_routing, gates, measure_routing
@@ -47,6 +47,7 @@ def train_mixture(
     that are held out (without any, on some of those that are trained on).
     """
     progress = progress or Progress()
+    check_apart(output, [mixture])
     sources = [set_info(path) for path in sets]
     folder = find_model(mixture)
     config = load_config(folder)
@@ -63,7 +64,7 @@ def train_mixture(
     }  # fmt: skip
     processes = PartialState(cpu=not torch.cuda.is_available())
     with processes.main_process_first():
-        work = open_work(output, identity, existing if processes.is_main_process else "resume")
+        work = open_work(output, "moe", identity, existing if processes.is_main_process else "resume")
     progress.begin(steps_of(len(train), settings) // processes.num_processes)
     progress.fit("router")
     keep_freed_memory()

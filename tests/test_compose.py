@@ -16,6 +16,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from moe.compose import compose, plan_shards
@@ -23,6 +24,7 @@ from moe.errors import ModelError, SettingError
 from moe.router import mixture_of
 from moe.routing import gates
 from moe.settings import ComposeSettings
+from scorer.errors import OutputError
 from tests.moe_fixtures import Made, command, made
 from tests.tiny_causal import CHATML, write_base, write_experts, write_sets
 
@@ -272,6 +274,34 @@ def test_settings_that_do_not_go_together_are_refused(made: Made, tmp_path: Path
         compose(made.experts, out, ComposeSettings(router="informed"), sets=made.sets[:1])
     with pytest.raises(SettingError, match="looks at no sets"):
         compose(made.experts, out, ComposeSettings(), sets=made.sets)
+
+
+def test_nothing_replaces_what_it_is_made_from_or_another_kind(made: Made, tmp_path: Path) -> None:
+    experts = [Path(shutil.copytree(path, tmp_path / path.name)) for path in made.experts]
+    shutil.copytree(made.mixture, tmp_path / "moe")
+    with pytest.raises(OutputError, match="holds the kind 'expert', not 'moe'"):
+        compose(experts, experts[0], ComposeSettings(), overwrite=True)
+    with pytest.raises(OutputError, match="exists already"):
+        compose(experts, tmp_path / "moe", ComposeSettings())
+    said = command(2, "moe", "train", tmp_path / "moe", "--sets", *made.sets, "-o", tmp_path / "moe", "--overwrite")
+    assert "is an input as well" in said
+    compose(experts, tmp_path / "moe", ComposeSettings(), overwrite=True)
+
+
+def test_tensors_of_different_types_lie_aligned_in_one_file(made: Made, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(made.base, tmp_path / "base"))
+    tensors = load_file(base / "model.safetensors")
+    narrow = {name: one if "norm" in name else one.bfloat16() for name, one in tensors.items()}
+    save_file(narrow, base / "model.safetensors", metadata={"format": "pt"})
+    experts = [Path(shutil.copytree(path, tmp_path / path.name)) for path in made.experts]
+    for expert in experts:
+        (expert / "moe.json").unlink()
+    compose(experts, tmp_path / "moe", ComposeSettings(), base=str(base))
+    found = load_file(tmp_path / "moe" / "model.safetensors")
+    for name in narrow.keys() & found.keys():
+        assert torch.equal(found[name], narrow[name])
+        assert found[name].dtype == narrow[name].dtype
+    assert {one.dtype for one in found.values()} == {torch.float32, torch.bfloat16}
 
 
 def test_the_command_warns_says_what_the_router_is_and_takes_a_shells_list_of_sets(made: Made, tmp_path: Path) -> None:

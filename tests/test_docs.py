@@ -24,7 +24,9 @@ def commands_page() -> str:
 
 def _blocks(title: str, command: click.Command, context: click.Context) -> Iterator[str]:
     yield _block(title, command, context)
-    for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+    if not isinstance(command, click.Group):
+        return
+    for name in command.list_commands(context):
         inner = command.get_command(context, name)
         assert inner is not None
         below = click.Context(inner, info_name=name, parent=context, max_content_width=100, terminal_width=100)

@@ -95,6 +95,9 @@ def test_models_stand_beside_each_other_and_are_measured_once(made: Made, tmp_pa
     assert [line.split()[0] for line in lines[1:5]] == ["base", "moe", "warm", "reference"]
     assert len((tmp_path / "out" / "warm.jsonl").read_text().splitlines()) == 12
     heard.clear()
+    evaluate({"moe": models["moe"]}, data, tmp_path / "out", SETTINGS, scorer, report=lambda n, _: heard.append(n))
+    evaluate(more, data, tmp_path / "out", SETTINGS, scorer, report=lambda name, _: heard.append(name))
+    assert not heard  # figures of models that were left out once are kept
     evaluate(more, HeldOut(varied(11), []), tmp_path / "out", SETTINGS, scorer, report=lambda n, _: heard.append(n))
     assert set(heard) == set(more)  # other data
 
