@@ -26,7 +26,7 @@ from moe.routing import gates
 from moe.settings import ComposeSettings
 from scorer.errors import OutputError
 from tests.moe_fixtures import Made, command, made
-from tests.tiny_causal import CHATML, write_base, write_experts, write_sets
+from tests.tiny_causal import CHATML, write_adapters, write_base, write_experts
 
 __all__ = ["made"]
 
@@ -75,8 +75,8 @@ def expert_model(base: Path, expert: Path) -> Any:
 
 @pytest.mark.parametrize(("kind", "more"), CASES)
 def test_a_mixture_that_asks_one_expert_is_that_expert(kind: str, more: dict[str, Any], tmp_path: Path) -> None:
-    base, sets = write_base(tmp_path / "base", kind, **more), write_sets(tmp_path)
-    experts = write_experts(tmp_path, base, sets)
+    base = write_base(tmp_path / "base", kind, **more)
+    experts = write_adapters(tmp_path, base)
     compose(experts, tmp_path / "moe", ComposeSettings())
     mixture, loading = AutoModelForCausalLM.from_pretrained(tmp_path / "moe", output_loading_info=True)
     assert not any(loading.values())
@@ -90,8 +90,8 @@ def test_a_mixture_that_asks_one_expert_is_that_expert(kind: str, more: dict[str
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3"])
 def test_two_of_two_is_the_weighted_sum(kind: str, tmp_path: Path) -> None:
-    base, sets = write_base(tmp_path / "base", kind), write_sets(tmp_path)
-    compose(write_experts(tmp_path, base, sets), tmp_path / "moe", ComposeSettings())
+    base = write_base(tmp_path / "base", kind)
+    compose(write_adapters(tmp_path, base), tmp_path / "moe", ComposeSettings())
     mixture = AutoModelForCausalLM.from_pretrained(tmp_path / "moe")
     block = mixture_of(mixture.model.layers[1])
     states = torch.randn(2, 7, 32, generator=torch.Generator().manual_seed(1))
@@ -108,8 +108,8 @@ def test_two_of_two_is_the_weighted_sum(kind: str, tmp_path: Path) -> None:
 
 
 def test_with_all_targets_attention_is_the_mean_of_the_experts(tmp_path: Path) -> None:
-    base, sets = write_base(tmp_path / "base"), write_sets(tmp_path)
-    experts = write_experts(tmp_path, base, sets, targets="all")
+    base = write_base(tmp_path / "base")
+    experts = write_adapters(tmp_path, base, "all")
     info = compose(experts, tmp_path / "moe", ComposeSettings())
     assert info["shared"] == "the mean of the experts'"
     mixture = AutoModelForCausalLM.from_pretrained(tmp_path / "moe").state_dict()
@@ -120,6 +120,7 @@ def test_with_all_targets_attention_is_the_mean_of_the_experts(tmp_path: Path) -
     torch.testing.assert_close(mixture["model.norm.weight"], first["model.norm.weight"])
 
 
+@pytest.mark.slow
 def test_a_python_without_this_package_loads_it_and_generates(made: Made, tmp_path: Path) -> None:
     code = (
         "import sys\n"
@@ -170,11 +171,10 @@ def test_no_part_means_no_shard_and_a_large_tensor_has_its_own() -> None:
 
 def test_types_and_settings_of_the_base_are_carried_over(tmp_path: Path) -> None:
     base = write_base(tmp_path / "base", "mistral", sliding_window=7, rope_theta=5e5, attention_dropout=0.1)
-    sets = write_sets(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
     model.generation_config.repetition_penalty = 1.3
     model.save_pretrained(base)
-    compose(write_experts(tmp_path, base, sets), tmp_path / "moe", ComposeSettings(top_k=1))
+    compose(write_adapters(tmp_path, base), tmp_path / "moe", ComposeSettings(top_k=1))
     config, of_base = (AutoConfig.from_pretrained(tmp_path / name) for name in ("moe", "base"))
     same = (
         "sliding_window rope_theta head_dim rms_norm_eps vocab_size max_position_embeddings num_key_value_heads "
@@ -315,5 +315,5 @@ def test_the_command_warns_says_what_the_router_is_and_takes_a_shells_list_of_se
 
 def test_a_mixtral_with_scaled_rope_warns_of_servers_that_do_not_read_it(tmp_path: Path) -> None:
     base = write_base(tmp_path / "base", rope_scaling={"rope_type": "linear", "factor": 2.0})
-    info = compose(write_experts(tmp_path, base, write_sets(tmp_path)), tmp_path / "moe", ComposeSettings())
+    info = compose(write_adapters(tmp_path, base), tmp_path / "moe", ComposeSettings())
     assert "rope_scaling" in info["warnings"][0]

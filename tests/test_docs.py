@@ -17,7 +17,9 @@ COMMANDS = ROOT / "docs" / "commands.md"
 
 def commands_page() -> str:
     """Return the page: the help of the group, of each of this repository's commands and of their subcommands."""
-    context = click.Context(main, info_name="empathy", max_content_width=100, terminal_width=100)
+    context = click.Context(
+        main, info_name="empathy", max_content_width=100, terminal_width=100, **main.context_settings
+    )
     head = "# Commands\n\nWhat `--help` prints; made by `make docs`, do not edit.\n"
     return "\n".join([head, *_blocks("empathy", main, context)])
 

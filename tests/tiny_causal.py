@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    AutoModelForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -19,7 +21,7 @@ from transformers import (
 )
 
 from moe.expert import train_expert
-from moe.settings import ExpertSettings
+from moe.settings import TARGETS, ExpertSettings
 from tests.conftest import record, write_lines
 
 BASES = ("llama", "mistral", "qwen3")
@@ -78,6 +80,17 @@ def write_sets(folder: Path, count: int = 24) -> tuple[Path, Path]:
         write_lines(folder / "sensibility.jsonl", dialogues(WARM, count, seed=1)),
         write_lines(folder / "rationality.jsonl", dialogues(COLD, count, seed=2)),
     )
+
+
+def write_adapters(folder: Path, base: Path, targets: str = "mlp") -> list[Path]:
+    """Write two adapters of random weights, as peft saves them: experts that nobody trained."""
+    torch.manual_seed(0)
+    experts = []
+    for number in range(2):
+        lora = LoraConfig(target_modules=list(TARGETS[targets]), init_lora_weights=False, task_type="CAUSAL_LM")
+        experts.append(folder / f"adapter{number}")
+        get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora).save_pretrained(str(experts[-1]))
+    return experts
 
 
 def write_experts(folder: Path, base: Path, sets: tuple[Path, ...], **more: Any) -> list[Path]:
