@@ -27,16 +27,16 @@ _LOADING = (OSError, ValueError, KeyError, ImportError, AttributeError, TypeErro
 
 @dataclass(frozen=True)
 class Weights:
-    """The tensors of a model on disk, one at a time; nothing stays mapped between two reads."""
+    """The tensors of a model on disk, one at a time; each is mapped for as long as it is held."""
 
     folder: Path
     files: Mapping[str, str]
 
     def get(self, name: str) -> torch.Tensor:
         """Return one tensor."""
-        # Opened anew for each: an open file's pages, once read, would count as this process's memory.
+        # Opened anew for each: the pages of an open file, once read, would count as memory of this process.
         with safe_open(self.folder / self.files[name], framework="pt") as file:
-            tensor: torch.Tensor = file.get_tensor(name).clone()
+            tensor: torch.Tensor = file.get_tensor(name)
         return tensor
 
     @cached_property
