@@ -53,7 +53,7 @@ $(VENV)/base: $(VENV)/pip pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/dev: $(VENV)/base
-	$(INSTALL) --editable '.[dev,distill,select,openvino]'
+	$(INSTALL) --editable '.[dev,distill,select,moe,openvino]'
 	@touch $@
 
 clean:

@@ -68,7 +68,7 @@ def fit(
     model = load_network(backbone.name)
     _freeze(model, min(settings.frozen_layers, backbone.layers), backbone)
     mean, sd = train.targets.mean(axis=0), train.targets.std(axis=0)
-    callbacks: list[TrainerCallback] = [_Steps(on_step)] if on_step else []
+    callbacks: list[TrainerCallback] = [Steps(on_step)] if on_step else []
     if validation is not None and settings.patience is not None:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=settings.patience))
     trainer = _Regressor(
@@ -222,7 +222,7 @@ def _printer() -> type[TrainerCallback]:
     return PrinterCallback  # type: ignore[no-any-return]
 
 
-class _Steps(TrainerCallback):
+class Steps(TrainerCallback):
     """Tells how far the training is."""
 
     def __init__(self, on_step: OnStep) -> None:

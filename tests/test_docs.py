@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -15,18 +16,23 @@ COMMANDS = ROOT / "docs" / "commands.md"
 
 
 def commands_page() -> str:
-    """Return the page: the help of the group and of each of this repository's commands."""
-    context = click.Context(main, info_name="empathy", max_content_width=100, terminal_width=100)
-    parts = [
-        "# Commands\n\nWhat `--help` prints; made by `make docs`, do not edit.\n",
-        _block("empathy", main, context),
-    ]
-    for name in main.list_commands(context):
-        command = main.get_command(context, name)
-        assert command is not None
-        inner = click.Context(command, info_name=name, parent=context, max_content_width=100, terminal_width=100)
-        parts.append(_block(f"empathy {name}", command, inner))
-    return "\n".join(parts)
+    """Return the page: the help of the group, of each of this repository's commands and of their subcommands."""
+    context = click.Context(
+        main, info_name="empathy", max_content_width=100, terminal_width=100, **main.context_settings
+    )
+    head = "# Commands\n\nWhat `--help` prints; made by `make docs`, do not edit.\n"
+    return "\n".join([head, *_blocks("empathy", main, context)])
+
+
+def _blocks(title: str, command: click.Command, context: click.Context) -> Iterator[str]:
+    yield _block(title, command, context)
+    if not isinstance(command, click.Group):
+        return
+    for name in command.list_commands(context):
+        inner = command.get_command(context, name)
+        assert inner is not None
+        below = click.Context(inner, info_name=name, parent=context, max_content_width=100, terminal_width=100)
+        yield from _blocks(f"{title} {name}", inner, below)
 
 
 def _block(title: str, command: click.Command, context: click.Context) -> str:

@@ -1,0 +1,350 @@
+"""`empathy moe ...` and `empathy run`: options in, one call of the core, closing lines out."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings
+from scorer.cli import fail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from moe.folder import Existing
+
+_PATH = click.Path(path_type=Path)
+_EXPERT = ExpertSettings(base="")
+_ROUTER = RouterSettings()
+_COMPOSE = ComposeSettings()
+_GENERATE = GenerateSettings()
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+def _setting(default: Any, flag: str, kind: Any, text: str) -> Any:
+    """Return an option of a settings record; left out, the record's own default counts, which the help shows."""
+    name = flag.removeprefix("--").replace("-", "_")
+    shown = getattr(default, name)
+    return click.option(flag, name, type=kind, help=f"{text}  [default: {shown}]")
+
+
+def _schedule(default: Any) -> Any:
+    """Return the options that every training has."""
+
+    def add(command: Any) -> Any:
+        for option in (
+            click.option("-q", "--quiet", is_flag=True, help="No progress bar and no closing lines."),
+            click.option("--overwrite", is_flag=True, help="Replace an output that exists."),
+            click.option("--resume", is_flag=True, help="Go on with an interrupted training (or begin)."),
+            _setting(default, "--seed", int, "Of the new weights, the order and the dropout."),
+            click.option(
+                "--checkpointing/--no-checkpointing",
+                default=None,
+                help="Compute activations twice instead of keeping them.  [default: on]",
+            ),
+            _setting(default, "--held-out", float, "Share of conversations that the evaluation loss is read on."),
+            _setting(default, "--max-length", int, "Tokens a dialogue, at most; the oldest turns go first."),
+            _setting(default, "--warmup", float, "Share of the steps in which the learning rate rises."),
+            _setting(default, "--accumulate", int, "Batches a step."),
+            _setting(default, "--batch-size", int, "Dialogues a batch and device."),
+            _setting(default, "--learning-rate", float, "The highest."),
+            _setting(default, "--epochs", int, "Passes over the data."),
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
+def _output(what: str, metavar: str) -> Any:
+    return click.option("-o", "--output", metavar=metavar, type=_PATH, required=True, help=what)
+
+
+@click.group()
+def moe() -> None:
+    """Train experts on selected sets, mix them, let them answer and measure them."""
+
+
+@moe.command()
+@click.argument("set_path", metavar="SET", type=_PATH)
+@_output("The folder to write; OUT.partial holds the work until it is whole.", "EXPERT")
+@click.option("--base", metavar="ID_OR_FOLDER", required=True, help="A Llama, Mistral or Qwen3 causal model.")
+@click.option("--targets", type=click.Choice(["mlp", "all"]), default="mlp", show_default=True,
+              help="What the adapter changes; with mlp a mixture holds each expert exactly.")  # fmt: skip
+@_setting(_EXPERT, "--rank", int, "r of LoRA.")
+@_setting(_EXPERT, "--alpha", int, "The adapter is scaled by alpha / r.")
+@_setting(_EXPERT, "--dropout", float, "Before the adapter, in training.")
+@_schedule(_EXPERT)
+def expert(set_path: Path, output: Path, *, resume: bool, overwrite: bool, quiet: bool, **given: Any) -> None:
+    """Fine-tune an expert on SET, a file of `empathy select`: a LoRA adapter of a base, as peft saves it.
+
+    The loss is on the responses only, dialogues rendered by the tokenizer's chat template. Several GPUs: run it under
+    torchrun or accelerate launch (docs/experts.md).
+
+    Exit codes: 0 done, 2 usage, set or model error.
+    """
+    existing = _existing(resume=resume, overwrite=overwrite)
+    if resume and (output / "moe.json").exists():
+        click.echo(f"{output} is complete already; nothing was trained", err=True)
+        return
+    settings = ExpertSettings(**_given(given))
+    from moe.expert import train_expert  # noqa: PLC0415 - keeps `empathy --help` fast
+
+    with _bar(quiet=quiet) as bar:
+        info = train_expert(set_path, output, settings, existing=existing, progress=bar)
+    if info and not quiet:
+        _say(*_training_lines(info, [info["set"]]), f"wrote {output}")
+
+
+class _Sets(click.Command):
+    """Takes several files after one --sets, as a shell's glob gives them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        inside = False
+        for argument in args:
+            if inside and Path(argument).is_file() and spread[-1] != "--sets":
+                spread.append("--sets")
+            inside = argument == "--sets" or (inside and not argument.startswith("-"))
+            spread.append(argument)
+        return super().parse_args(ctx, spread)
+
+
+_sets = click.option("--sets", metavar="SET...", multiple=True, type=_PATH, help="The set of each expert, in order.")
+
+
+@moe.command(cls=_Sets)
+@click.argument("experts", metavar="EXPERT...", nargs=-1, required=True, type=_PATH)
+@_output("The folder to write.", "MOE")
+@click.option("--base", metavar="ID_OR_FOLDER", help="The experts' base.  [default: the one they name]")
+@click.option("--router", type=click.Choice(["informed", "random"]),
+              help="How routing begins.  [default: informed with --sets, else random]")  # fmt: skip
+@_sets
+@_setting(_COMPOSE, "--top-k", int, "Experts a token.")
+@click.option("--max-shard-size", metavar="SIZE", default="5GB", show_default=True,
+              help="Of each output file, and so of the memory needed.")  # fmt: skip
+@_setting(_COMPOSE, "--sample", int, "Dialogues of each set that an informed router is made from.")
+@_setting(_COMPOSE, "--max-length", int, "Tokens of these, at most.")
+@_setting(_COMPOSE, "--seed", int, "Of a random router, and of the sample.")
+@click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+@click.option("-q", "--quiet", is_flag=True, help="No closing lines; warnings and errors only.")
+def compose(
+    experts: tuple[Path, ...], output: Path, base: str | None, router: str | None, sets: tuple[Path, ...],
+    max_shard_size: str, *, overwrite: bool, quiet: bool, **given: Any,
+) -> None:  # fmt: skip
+    """Mix EXPERTs of one base: a standard checkpoint that transformers and vLLM load without this package.
+
+    Llama and Mistral bases become MixtralForCausalLM, Qwen3 ones Qwen3MoeForCausalLM. The experts' MLPs are the
+    experts; all else is the base's, or with --targets all the mean of the experts'.
+
+    Exit codes: 0 done, 2 usage or model error.
+    """
+    settings = ComposeSettings(
+        router=router or ("informed" if sets else "random"),  # type: ignore[arg-type]
+        max_shard_bytes=_bytes(max_shard_size), **_given(given),
+    )  # fmt: skip
+    from moe.compose import compose as compose_core  # noqa: PLC0415
+
+    hush()
+    info = compose_core(experts, output, settings, base=base, sets=sets, overwrite=overwrite)
+    for line in info["warnings"]:
+        click.echo(f"empathy: warning: {line}", err=True)
+    if router is None and not sets:
+        _say("the router is random (seeded): name the sets with --sets to have one that knows them")
+    if not quiet:
+        names = ", ".join(entry["name"] for entry in info["experts"])
+        _say(f"mixed {names} on {info['base']['name']}: {info['architecture']}, {settings.router} router",
+             f"attention, norms and embeddings are {info['shared']}", f"wrote {output}")  # fmt: skip
+
+
+@moe.command(cls=_Sets)
+@click.argument("mixture", metavar="MOE")
+@_output("The folder to write; OUT.partial holds the work until it is whole.", "OUT")
+@click.option("--sets", metavar="SET...", multiple=True, required=True, type=_PATH, help="The sets to learn from.")
+@_setting(_ROUTER, "--balance", float, "Coefficient of the load-balancing loss.")
+@click.option("--also-experts", is_flag=True, help="Train the experts too, not the router alone.")
+@_schedule(_ROUTER)
+def train(
+    mixture: str, output: Path, sets: tuple[Path, ...], *, resume: bool, overwrite: bool, quiet: bool, **given: Any
+) -> None:
+    """Train the router of a MOE on the union of the sets.
+
+    OUT is the mixture anew; routing.png and moe.json say which expert each set's tokens go to, by layer, before and
+    after.
+
+    Exit codes: 0 done, 2 usage, set or model error.
+    """
+    existing = _existing(resume=resume, overwrite=overwrite)
+    if resume and (output / "moe.json").exists():
+        click.echo(f"{output} is complete already; nothing was trained", err=True)
+        return
+    settings = RouterSettings(**_given(given))
+    from moe.train import routing_lines, train_mixture  # noqa: PLC0415
+
+    with _bar(quiet=quiet) as bar:
+        info = train_mixture(mixture, sets, output, settings, existing=existing, progress=bar)
+    if info and not quiet:
+        routing = info["metrics"]["routing"]
+        _say(*_training_lines(info, info["sets"]), "routing weights before, mean over layers:",
+             *(f"  {line}" for line in routing_lines(routing["before"], info["expert_names"])), "after:",
+             *(f"  {line}" for line in routing_lines(routing["after"], info["expert_names"])),
+             f"drawn by layer in {output / 'routing.png'}", f"wrote {output}")  # fmt: skip
+
+
+def _generation(command: Any) -> Any:
+    for option in (
+        _setting(_GENERATE, "--seed", int, "Of the samples."),
+        _setting(_GENERATE, "--top-p", float, "With --sample: from the words that have this share of the chance."),
+        _setting(_GENERATE, "--temperature", float, "With --sample: below 1 the likelier words are likelier still."),
+        click.option("--sample", is_flag=True, help="Sample the responses.  [default: the likeliest word each time]"),
+        _setting(_GENERATE, "--batch-size", int, "Dialogues a batch."),
+        _setting(_GENERATE, "--max-length", int, "Tokens of a dialogue and its response, at most."),
+        _setting(_GENERATE, "--max-new-tokens", int, "Tokens of a response, at most."),
+        click.option("--limit", type=click.IntRange(min=1), help="The first so many records only."),
+    ):
+        command = option(command)
+    return command
+
+
+@moe.command()
+@click.argument("model", metavar="MODEL")
+@click.argument("inputs", metavar="IN...", nargs=-1, required=True)
+@_output("The JSON lines to write.", "OUT")
+@_generation
+@click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+@click.option("-q", "--quiet", is_flag=True, help="No closing lines.")
+def generate(
+    model: str, inputs: tuple[str, ...], output: Path, limit: int | None, *, overwrite: bool, quiet: bool, **given: Any
+) -> None:
+    """Let MODEL answer the dialogues of IN: any causal checkpoint, an expert, a mixture.
+
+    Each line of OUT has the context and the response as messages, and as reference the response that IN had. A killed
+    run goes on where it was when the same command is given again.
+
+    Exit codes: 0 done, 2 usage, input or model error.
+    """
+    settings = GenerateSettings(**_given(given))
+    from itertools import islice  # noqa: PLC0415
+
+    from moe.generate import generate as generate_core  # noqa: PLC0415
+    from scorer.corpus import Corpus  # noqa: PLC0415
+
+    hush()
+    counts = generate_core(model, islice(Corpus(inputs), limit), output, settings, overwrite=overwrite)
+    if not quiet:
+        rejected = f", rejected {counts['rejected']} (see {output}.rejects.jsonl)" if counts["rejected"] else ""
+        _say(f"answered {counts['responses']}{rejected}", f"wrote {output}")
+
+
+@moe.command()
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@click.option("--data", metavar="IN", multiple=True, required=True, help="Held-out dialogues.")
+@_output("The folder to write: evaluation.json, responses.html, each model's responses.", "DIR")
+@click.option("--scorer", metavar="BUNDLE", type=_PATH,
+              help="Marks the responses; best one that did not select.  [default: the starter]")  # fmt: skip
+@_generation
+@click.option("--json", "json_path", metavar="FILE", type=_PATH, help="Write every figure here too.")
+@click.option("-q", "--quiet", is_flag=True, help="No table.")
+def evaluate(
+    models: tuple[str, ...], data: tuple[str, ...], output: Path, scorer: Path | None, limit: int | None,
+    json_path: Path | None, *, quiet: bool, **given: Any,
+) -> None:  # fmt: skip
+    """Measure MODELs beside each other: perplexity, Dist-1/2, BLEU, ROUGE-L, length, and the scorer's marks.
+
+    MODEL is a folder or hub id, or NAME=MODEL to call it NAME. Perplexity is that of the held-out responses; the rest
+    is of what the models answer. A killed run goes on where it was when the same command is given again.
+
+    Exit codes: 0 done, 2 usage, input or model error.
+    """
+    settings = GenerateSettings(**_given(given))
+    from moe.evaluate import evaluate as evaluate_core  # noqa: PLC0415
+    from moe.evaluate import read_held_out, table_lines  # noqa: PLC0415
+    from scorer.files import replacing, writing  # noqa: PLC0415
+    from scorer.model import Scorer  # noqa: PLC0415
+
+    hush()
+    found = read_held_out(data, limit)
+    named = dict(_named(model) for model in models)
+    if len(named) < len(models):
+        fail(f"two of the models are called the same ({', '.join(named)}); say NAME=MODEL")
+    info = evaluate_core(named, found, output, settings, Scorer.load(scorer))
+    for line in [] if quiet else table_lines(info):
+        click.echo(line)
+    if json_path:
+        with writing(json_path), replacing(json_path) as file:
+            file.write(json.dumps(info, indent=1) + "\n")
+    if not quiet:
+        _say(f"wrote {output}")
+
+
+def _named(model: str) -> tuple[str, str]:
+    name, equals, path = model.partition("=")
+    return (name, path) if equals else (Path(model).name, model)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _existing(*, resume: bool, overwrite: bool) -> Existing:
+    if resume and overwrite:
+        fail("--resume goes on with an output and --overwrite replaces it; give one of them")
+    return "resume" if resume else "overwrite" if overwrite else "error"
+
+
+def _bytes(size: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?B?)", size.strip(), re.IGNORECASE)
+    if not found or not float(found[1]):
+        fail(f"max shard size is {size!r}, expected a number of bytes above 0, or one with KB, MB or GB")
+    unit = found[2].upper().removesuffix("B")
+    return int(float(found[1]) * _UNITS[unit + "B" if unit else ""])
+
+
+def hush() -> None:
+    """Keep transformers' own notices off the terminal: what matters of them, these commands say."""
+    from transformers.utils import logging  # noqa: PLC0415
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+@contextmanager
+def _bar(*, quiet: bool) -> Iterator[Any]:
+    from distill.progress import TrainBar  # noqa: PLC0415
+
+    hush()
+    quiet = quiet or os.environ.get("RANK", "0") != "0"  # under torchrun the first process speaks
+    with TrainBar(sys.stderr, show=sys.stderr.isatty() and not quiet, log=not quiet) as bar:
+        yield bar
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        click.echo(line, err=True)
+
+
+def _training_lines(info: dict[str, Any], sets: Sequence[dict[str, Any]]) -> list[str]:
+    lines = []
+    for entry in sets:
+        dropped = ", ".join(f"{reason} {count}" for reason, count in entry["dropped"].items())
+        lines.append(
+            f"{entry['file']}: {entry['examples']} dialogues"
+            + (f", dropped {dropped}" if dropped else "")
+            + (f", {entry['cut']['turns']} oldest turns cut from {entry['cut']['dialogues']}"
+               if entry["cut"]["turns"] else "")
+        )  # fmt: skip
+    metrics = info["metrics"]
+    held_out = metrics["held_out_loss"]
+    return [
+        *lines,
+        f"{metrics['steps']} steps, training loss {metrics['training_loss'][-1]}"
+        + (f", held-out loss {held_out[-1]}" if held_out else ""),
+    ]

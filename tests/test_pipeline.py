@@ -1,0 +1,139 @@
+"""`empathy run`: everything end to end on tiny models; what did not change is skipped, a killed run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moe.errors import SettingError
+from moe.pipeline import Pipeline, RunSettings
+from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings
+from scorer.model import Scorer
+from selection.layouts import to_record
+from tests.conftest import Run, varied, write_lines, write_tiny_bundle
+from tests.moe_fixtures import command
+from tests.tiny_causal import write_base
+
+STAGES = ["split", "score", "select", "expert sensibility", "expert rationality", "compose", "train", "evaluate"]
+TINY: dict[str, Any] = {"max_length": 160, "checkpointing": False, "held_out": 0}
+
+
+class World:
+    """A corpus, a base and a scorer on disk, and runs over them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.corpus = write_lines(folder / "corpus.jsonl", [to_record(dialogue) for dialogue in varied(120)])
+        self.base = write_base(folder / "base")
+        self.scorer = Scorer.load(write_tiny_bundle(folder / "bundle", seed=2).path, threads=1)
+        self.settings = RunSettings(
+            expert=ExpertSettings(base=str(self.base), **TINY),
+            compose=ComposeSettings(router="informed", max_length=160),
+            router=RouterSettings(**TINY),
+            generate=GenerateSettings(max_new_tokens=4, max_length=160),
+            held_out=0.2, evaluate_on=6,
+        )  # fmt: skip
+
+    def run(self, *, fail_in: str = "", **more: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        """Return what became of each stage, and the evaluation."""
+        heard: dict[str, str] = {}
+
+        def report(stage: str, what: str) -> None:
+            heard[stage] = what
+            if stage == fail_in:
+                raise KeyboardInterrupt
+
+        settings = replace(self.settings, **more)
+        run = Pipeline([str(self.corpus)], self.folder / "out", settings, self.scorer, self.scorer, report)
+        return heard, run.run()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Built once; its tests go on from each other's folder, as a user does."""
+    return World(tmp_path_factory.mktemp("world"))
+
+
+def anew(heard: Mapping[str, str]) -> list[str]:
+    return [stage for stage, what in heard.items() if "skipped" not in what]
+
+
+def test_one_call_goes_from_a_corpus_to_a_measured_mixture(world: World) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        world.run(fail_in="compose")
+    heard, found = world.run()
+    assert list(heard) == STAGES
+    assert anew(heard) == ["compose", "train", "evaluate"]  # the rest was done before the interruption
+    assert list(found["models"]) == ["base", "expert-sensibility", "expert-rationality", "moe", "reference"]
+    assert found["dialogues"] == 6
+    out = world.folder / "out"
+    kept, held_out = (
+        [json.loads(line) for line in (out / name).read_text().splitlines()]
+        for name in ("corpus.jsonl", "held_out.jsonl")
+    )
+    assert len(kept) + len(held_out) == 120
+    assert not {one["conversation"] for one in kept} & {one["conversation"] for one in held_out}
+    made = json.loads((out / "moe" / "moe.json").read_text())
+    assert made["experts"][0]["set"]["selection"]["scorer"]["sha256"] == world.scorer.bundle.sha256
+    assert "marks its own choice" in found["notes"][0]
+    assert (out / "evaluation" / "responses.html").exists()
+
+
+def test_what_did_not_change_is_skipped_and_what_did_is_done_anew(world: World) -> None:
+    world.run()
+    assert anew(world.run()[0]) == []
+    assert anew(world.run(evaluate_on=5)[0]) == ["evaluate"]
+    router = replace(world.settings.router, epochs=2)
+    assert anew(world.run(router=router, evaluate_on=5)[0]) == ["train", "evaluate"]
+    (world.folder / "out" / "moe" / "moe.json").unlink()
+    (world.folder / "out" / "moe" / "thesis.txt").write_text("mine")
+    from scorer.errors import OutputError  # noqa: PLC0415
+
+    with pytest.raises(OutputError, match="is not replaced"):
+        world.run(router=router, evaluate_on=5)
+
+
+def test_another_corpus_begins_at_the_first_stage(tmp_path: Path) -> None:
+    fresh = World(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        fresh.run(fail_in="expert sensibility")
+    write_lines(fresh.corpus, [to_record(dialogue) for dialogue in varied(110)])
+    with pytest.raises(KeyboardInterrupt):
+        fresh.run(fail_in="expert sensibility")
+    state = json.loads((tmp_path / "out" / "state.json").read_text())
+    lines = sum(len((tmp_path / "out" / name).read_text().splitlines()) for name in ("corpus.jsonl", "held_out.jsonl"))
+    assert lines == 110
+    assert list(state) == STAGES[:3]
+
+
+def test_bad_runs_are_one_line(world: World, tmp_path: Path) -> None:
+    out = ("-o", tmp_path / "out", "--base", world.base)
+    assert "held out is 0.0" in command(2, "run", world.corpus, *out, "--held-out", "0")
+    assert "expected at least 2" in command(2, "run", world.corpus, *out, "--sets", "sensibility")
+    assert "standard input does not allow" in command(2, "run", "-", *out)
+    assert "does not exist" in command(2, "run", world.corpus, "-o", tmp_path / "a/b", "--base", world.base)
+    with pytest.raises(SettingError, match="evaluate on is 0"):
+        replace(world.settings, evaluate_on=0)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    said = command(2, "run", world.corpus, "-o", tmp_path / "mine", "--base", world.base)
+    assert "holds no state.json" in said
+
+
+@pytest.mark.slow
+def test_the_command_runs_as_installed(world: World, tmp_path: Path, empathy: Run) -> None:
+    arguments = (
+        "run", world.corpus, "-o", tmp_path / "out", "--base", world.base, "--scorer", world.scorer.bundle.path,
+        "--max-length", "160", "--max-new-tokens", "4", "--evaluate-on", "4",
+    )  # fmt: skip
+    result = empathy(*arguments)
+    assert result.returncode == 0, result.stderr
+    assert "perplexity" in result.stdout
+    again = empathy(*arguments)
+    assert again.stderr.count("unchanged, skipped") == len(STAGES)
+    assert again.stdout == result.stdout
