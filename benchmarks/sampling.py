@@ -106,7 +106,7 @@ def main(
 ) -> None:
     """Buy labels in rounds by each strategy, train on them, and print what each scorer reaches."""
     labelled = read_labelled(labels)
-    # Steps are small and many: at 2e-4, MiniLM's default, 2,000 labels came out worse than 1,000, by any strategy.
+    # At 2e-4, MiniLM's default, 2,000 labels taught less sensibility than 1,000, by any strategy.
     settings = TrainSettings(backbone=backbone, batch_size=16, learning_rate=1e-4)
     work = work / learner
     work.mkdir(parents=True, exist_ok=True)
