@@ -231,7 +231,8 @@ def train_tokenizer(texts: Sequence[Dialogue]) -> PreTrainedTokenizerFast:
     spoken = (f"{turn.role.capitalize()}: {turn.content}\n" for dialogue in texts for turn in dialogue.turns)
     tokenizer.train_from_iterator(spoken, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>",
+        model_input_names=["input_ids", "attention_mask"],
     )  # fmt: skip
 
 
