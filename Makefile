@@ -17,6 +17,9 @@ INSTALL := $(PIP) install --quiet --constraint constraints.txt
 demo: $(VENV)/base
 	@$(BIN)/empathy demo $(INPUT)
 
+# Two processes test; more threads in each would only get into each other's way.
+test test-all: export OMP_NUM_THREADS = 1
+
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
