@@ -20,9 +20,9 @@ from distill.calibrate import cross_calibrate
 from distill.fit import Examples, fit
 from distill.labelled import read_labelled
 from distill.measure import cross_levels
-from selection.metrics import Pair, all_figures
 from distill.network import load_backbone, predict
 from distill.settings import TrainSettings
+from selection.metrics import Pair, all_figures
 from selection.splits import folds_of
 
 SIZES = (250, 500, 1000, 2000, 4000)

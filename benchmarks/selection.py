@@ -112,7 +112,7 @@ def doubt(found: Found) -> dict[str, float]:
     """Return what the model of the scorer's error says of the sets, and what is true."""
     wrong = (found.judge_sets == 0) != (found.sets == 0)
     said = np.where(found.sets == 0, 1 - found.chance, found.chance)
-    marked = borderline(found.chance)
+    marked = borderline(found.chance, found.sets == 0)
     change = under_error(found.scores, found.deviation, found.sets, found.rule, found.threshold)
     real = compare(found.sets, found.judge_sets, found.rule.sets)
     return {

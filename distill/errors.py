@@ -15,3 +15,15 @@ class CheckpointError(EmpathyError):
 
 class AgreementError(EmpathyError):
     """Two sets of scores cannot be compared."""
+
+
+class RubricError(EmpathyError):
+    """A file holds no rubric."""
+
+
+class StoreError(EmpathyError):
+    """A label store cannot be used: it is locked by another process, foreign or damaged."""
+
+
+class LabelError(EmpathyError):
+    """A labelling cannot begin or go on: its settings, prices, key or server are not what it needs."""

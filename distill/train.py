@@ -52,7 +52,7 @@ def train(
     parts = plan(labelled, settings)
     check_trainable(labelled, settings.folds or HOLDOUT_PARTS)
     _check_measurable(labelled, settings, parts)
-    backbone = _checked_backbone(settings)
+    backbone = checked_backbone(settings)
     check_teachers(teachers, settings)
     if unlabelled and not teachers:
         raise TrainError("--unlabelled dialogues are learnt from a teacher's scores: name one with --teacher")
@@ -143,7 +143,8 @@ def _examples(run: Training, part: Part) -> tuple[Examples, Examples | None]:
     return Examples([*encoded, *run.teaching.encoded_unlabelled], targets, weights), validation
 
 
-def _checked_backbone(settings: TrainSettings) -> Backbone:
+def checked_backbone(settings: TrainSettings) -> Backbone:
+    """Return the encoder that a training begins with; TrainError if it cannot be loaded or is too short."""
     backbone = load_backbone(settings.backbone)
     if settings.max_length > backbone.max_length:
         raise TrainError(

@@ -92,7 +92,7 @@ def decide(evidence: Evidence, settings: SelectSettings) -> Decision:
         parts = (evidence.part(slice(start, start + _PART)) for start in starts)
         found = _joined([_decide(part, settings, mixed=evidence.mixed) for part in parts])
     if not (found.sets == 0).any():
-        raise SelectionError(_why_empty(evidence, settings, found.names[0]))
+        raise SelectionError(_why_empty(evidence, settings, found))
     return found
 
 
@@ -122,7 +122,7 @@ def _decide(evidence: Evidence, settings: SelectSettings, *, mixed: bool) -> Dec
     if chance is None:
         doubtful = one_point_away(judge_scale, rule or PAPER, settings.threshold)
     else:
-        doubtful = borderline(chance, settings.doubt)
+        doubtful = borderline(chance, sets == 0, settings.doubt)
     return Decision(
         names=names, sets=sets.astype(np.int8)[unit_of], texts=texts, reasons=reasons[unit_of],
         borderline=doubtful[unit_of], chance=None if chance is None else chance.astype(np.float32)[unit_of],
@@ -254,7 +254,7 @@ def _chance(settings: SelectSettings, units: _Grouped, why: Codes) -> Array | No
         return first_chance(units.scores, units.deviation, settings.threshold)
     key = rank_key(units.scores, settings.by, settings.threshold)
     left = int((why > TAKEN).sum())
-    level = float(np.partition(key, left)[left]) if left < len(key) else np.inf
+    level = -np.inf if not left else np.inf if left == len(key) else float(np.partition(key, left)[left])
     if settings.by == "margin":
         beyond = level - 0.5  # what the judge's integers add by themselves
         return first_chance(
@@ -268,13 +268,19 @@ def _chance(settings: SelectSettings, units: _Grouped, why: Codes) -> Array | No
     return score_chance(key, deviation, level)
 
 
-def _why_empty(evidence: Evidence, settings: SelectSettings, name: str) -> str:
-    if settings.limits and settings.rule not in RULES:
-        return f"the {name} set is empty: not even the best fits into the {_room(settings)}; give it more room"
-    judged = np.where(evidence.judged[:, None], evidence.scores, to_judge_scale(evidence.scores, evidence.cuts))
+def _why_empty(evidence: Evidence, settings: SelectSettings, found: Decision) -> str:
+    name, left_out = found.names[0], found.sets == len(found.names) - 1
+    if settings.limits and left_out.any():
+        limits = " and the ".join(
+            found.texts[k].removeprefix("beyond the ") for k in np.unique(found.reasons[left_out])
+        )
+        return f"the {name} set is empty: not even the best fits into the {limits}; give it more room"
+    _, units = _units(evidence, settings)
+    judged = np.where(units.judged[:, None], units.scores, to_judge_scale(units.scores, evidence.cuts))
     (low_s, low_r), (high_s, high_r) = judged.min(axis=0), judged.max(axis=0)
     at_s, at_r = settings.threshold
+    unit = "conversation's mean" if settings.whole_conversations else "dialogue"
     return (
-        f"the {name} set is empty: no dialogue has S > {at_s:g} and R < {at_r:g} (on the judge's scale S is "
+        f"the {name} set is empty: no {unit} has S > {at_s:g} and R < {at_r:g} (on the judge's scale S is "
         f"{low_s:.1f} to {high_s:.1f} and R {low_r:.1f} to {high_r:.1f}); choose other thresholds"
     )

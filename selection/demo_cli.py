@@ -61,7 +61,7 @@ def _selected(corpus: Corpus, output: Path) -> Iterator[str]:
     yield ""
     yield from select_lines(found)
     try:
-        from selection.report import ReportSettings, report  # noqa: PLC0415
+        from selection.report.build import ReportSettings, report  # noqa: PLC0415
 
         report([output / SETS], output / REPORT, ReportSettings(), overwrite=True)
     except ModuleNotFoundError as error:

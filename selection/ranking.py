@@ -110,6 +110,8 @@ def admit(units: Units, limits: Limits) -> npt.NDArray[np.int8]:
             candidates = np.flatnonzero(why <= TAKEN)
             candidates = candidates[np.argsort(why[candidates] != Why.FLOOR, kind="stable")]
             why[candidates[amount[candidates].cumsum() > most]] = Why.BUDGET
+    if limits.count is None and limits.share is None and limits.tokens is None:
+        why[(why == Why.FLOOR) & units.eligible[order]] = Why.RULE  # which takes it without a floor as well
     found = np.empty_like(why)
     found[order] = why
     return found

@@ -71,7 +71,7 @@ def states(scores: Scores, cuts: Cuts = JUDGE_CUTS, threshold: Threshold = 5) ->
     """
     columns = []
     for i, (head, at) in enumerate(zip(HEADS, per_head(threshold), strict=True)):
-        low, high = np.interp([at - 0.5, at + 0.5], LEVELS, cuts[head])
+        low, high = np.interp(np.round([at - 0.5, at + 0.5], 9), LEVELS, cuts[head])
         score = scores[:, i].astype(np.float64)  # the cuts are: compared in float32 a score may pass for its cut
         columns.append((score > low).astype(np.int8) + (score > high) - 1)
     return np.stack(columns, axis=1).astype(np.int8)
@@ -102,6 +102,7 @@ def to_judge_scale(scores: Scores, cuts: Cuts = JUDGE_CUTS) -> npt.NDArray[np.fl
     low, high = SCORE_RANGE
     columns = []
     for i, head in enumerate(HEADS):
-        known = [min(low, cuts[head][0]), *cuts[head], max(high, cuts[head][-1])]
-        columns.append(np.interp(scores[:, i].astype(np.float64), known, [low, *LEVELS, high]))
+        known = np.array([min(low, cuts[head][0]), *cuts[head], max(high, cuts[head][-1])], dtype=np.float64)
+        # Negated, as of equal points interp takes the last: a score at equal cuts lies beyond none of them.
+        columns.append(np.interp(-scores[:, i].astype(np.float64), -known[::-1], [high, *LEVELS[::-1], low]))
     return np.stack(columns, axis=1)

@@ -108,14 +108,19 @@ def _aimed(settings: SelectSettings, evidence: Evidence, aim: Aim | None) -> tup
     if aim is None or (aim.share is None and aim.labels is None):
         return settings, {"by": "given"}
     if aim.share is not None:
-        bins = bins_of(evidence.scores, evidence.cuts)
+        by_judge = evidence.judged[:, None]
+        bins = np.where(by_judge, bins_of(evidence.scores, JUDGE_CUTS), bins_of(evidence.scores, evidence.cuts))
         at = for_share(sweep(bins), aim.share)
         return replace(settings, threshold=(at, at)), {"by": "target share", "share": aim.share}
     assert aim.labels is not None
     rows = aim.labels.rows_of(evidence.hashes)
-    mine = np.flatnonzero(rows >= 0)
+    # Where the judge decides already, there is nothing that a threshold could match.
+    mine = np.flatnonzero((rows >= 0) & ~evidence.judged)
     if not len(mine):
-        raise SelectionError(f"none of the {len(aim.labels)} labels of {aim.labels_name} has the id of a dialogue")
+        raise SelectionError(
+            f"none of the {len(aim.labels)} labels of {aim.labels_name} is of a dialogue that the scorer decides; give "
+            "labels of the input that --labels does not have"
+        )
     wanted = RULES["paper"].apply(aim.labels.scores[rows[mine]], threshold=settings.threshold) == 0
     conversations = [aim.labels.conversations[row] for row in rows[mine]]
     found = match(evidence.scores[mine], evidence.cuts, wanted, conversations, one=aim.one)

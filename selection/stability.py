@@ -65,9 +65,12 @@ def score_chance(values: Array, deviation: Array, level: float) -> Array:
     return _above(values, deviation, level)
 
 
-def borderline(chance: Array, doubt: float = DOUBT) -> Mask:
-    """Return which dialogues the judge would decide otherwise with a chance of at least ``doubt``, (N,)."""
-    return np.asarray(np.minimum(chance, 1 - chance) >= doubt)
+def borderline(chance: Array, taken: Mask, doubt: float = DOUBT) -> Mask:
+    """Return which dialogues the judge would decide otherwise with a chance of at least ``doubt``, (N,).
+
+    ``chance`` is that of taking a dialogue, ``taken`` what was decided: both (N,).
+    """
+    return np.asarray(np.where(taken, 1 - chance, chance) >= doubt)
 
 
 def one_point_away(labels: Scores, rule: Rule, threshold: Threshold = 5) -> Mask:
@@ -128,7 +131,9 @@ def under_error(
 
 
 def _above(values: npt.NDArray[np.number], deviation: Array, level: float) -> Array:
-    z = (values.astype(np.float64) - level) / np.maximum(deviation, 1e-9)
+    off = values.astype(np.float64) - level
+    # A value that is certain and at the level does not lie above it, as a score at a cut does not.
+    z = np.where((off == 0) & (deviation == 0), -np.inf, off / np.maximum(deviation, 1e-9))
     return np.asarray(np.interp(z, _GRID, _NORMAL))
 
 

@@ -112,12 +112,17 @@ def match(
     """Choose the threshold whose first set has the best F1 against ``wanted`` (N,), the judge's first set.
 
     ``one`` for both heads, or one a head. Chosen on all dialogues; what the choice is worth is read off others, in
-    ``FOLDS`` folds of whole conversations. SelectionError if the judge's set is empty.
+    ``FOLDS`` folds of whole conversations. SelectionError if the judge's set is empty or there are too few of them.
     """
     if not wanted.any():
         raise SelectionError("the judge's set is empty, so no threshold can match it; give labels of more dialogues")
     bins = bins_of(scores, cuts)
     folds = folds_of(conversations, FOLDS, seed)
+    if len(np.unique(folds)) < 2:
+        raise SelectionError(
+            f"labels of {len(set(conversations))} conversations, too few to tell what a threshold is worth on others; "
+            "give labels of more"
+        )
     chosen = _choose(bins, wanted, np.ones(len(bins)), one=one)
     _, group = np.unique(np.asarray(conversations), return_inverse=True)
     groups = int(group.max()) + 1
@@ -151,8 +156,9 @@ def _choose(bins: Bins, wanted: Mask, weights: npt.NDArray[np.float64], *, one: 
         diagonal = np.diag(table)
         place = _nearest_to_five(diagonal >= diagonal.max() - 1e-12)
         return place, place
-    row, column = np.unravel_index(int(table.argmax()), table.shape)
-    return int(row), int(column)
+    rows, columns = np.nonzero(table >= table.max() - 1e-12)
+    nearest = (np.abs(THRESHOLDS[rows] - 5) + np.abs(THRESHOLDS[columns] - 5)).argmin()
+    return int(rows[nearest]), int(columns[nearest])
 
 
 def _cross_validated(

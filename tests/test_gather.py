@@ -39,7 +39,7 @@ def run(folder: Path, items: list[dict[str, Any]], **more: Any) -> Gathered:
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
-    return [row for batch in read_rows(folder / ROWS) for row in batch.to_pylist()]  # type: ignore[attr-defined]
+    return [row for batch in read_rows(folder / ROWS) for row in batch.to_pylist()]
 
 
 def labelled(id_: str | None, scores: tuple[float, float], text: str = "sorry", **more: Any) -> dict[str, Any]:

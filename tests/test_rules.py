@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from scorer.dialogue import HEADS
-from selection.rules import JUDGE_CUTS, PAPER, RELEASE, RULES, Cuts, Rule, to_levels
+from selection.rules import JUDGE_CUTS, PAPER, RELEASE, RULES, Cuts, Rule, Threshold, states, to_judge_scale, to_levels
 
 PAIRS = np.array([(s, r) for s in range(11) for r in range(11)])
 THRESHOLDS = range(1, 10)
@@ -104,3 +104,111 @@ def test_a_threshold_outside_one_to_nine_is_refused(threshold: int) -> None:
 def test_no_scores_fall_into_no_set(rule: Rule) -> None:
     assert rule.apply(np.zeros((0, 2), dtype=np.float32)).tolist() == []
     assert to_levels(np.zeros((0, 2), dtype=np.float32)).shape == (0, 2)
+
+
+def cut_at(cuts: Cuts, head: str, level: float) -> float:
+    """Return the cut at a level of the judge's scale, on the straight line between its neighbours."""
+    below = min(int(level - 0.5), 8)
+    share = level - 0.5 - below
+    return (1 - share) * cuts[head][below] + share * cuts[head][below + 1]
+
+
+@pytest.mark.parametrize("threshold", [1, 9, 5, 4.5, 5.25, 1.35, 8.95, (5, 5), (3.5, 7.25), (9, 1), (1, 9), (6.7, 2)])
+def test_a_state_says_on_which_side_of_its_own_threshold_a_score_lies(threshold: Threshold) -> None:
+    cuts, scores = rising(7), np.random.default_rng(2).uniform(-1, 11, (400, 2))
+    found = states(scores, cuts, threshold)
+    assert found.dtype == np.int8
+    both = threshold if isinstance(threshold, tuple) else (threshold, threshold)
+    for i, (head, at) in enumerate(zip(HEADS, both, strict=True)):
+        low, high = cut_at(cuts, head, at - 0.5), cut_at(cuts, head, at + 0.5)
+        expected = [1 if score > high else 0 if score > low else -1 for score in scores[:, i]]
+        assert found[:, i].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("threshold", "above", "below"), [(4.5, 6, 4), (4.49, 5, 3), (5, 6, 4), (5.49, 6, 4), (5.5, 7, 5)]
+)
+def test_a_threshold_between_integers_asks_for_half_a_point_more_or_less(
+    threshold: float, above: int, below: int
+) -> None:
+    levels = np.arange(11)
+    found = states(np.stack([levels, levels], axis=1), threshold=threshold)[:, 0]
+    assert levels[found > 0].min() == above
+    assert levels[found < 0].max() == below
+
+
+@pytest.mark.parametrize("threshold", [3, 6.25])
+def test_one_threshold_is_the_same_one_for_both_heads(threshold: float) -> None:
+    scores = np.random.default_rng(3).uniform(0, 10, (200, 2))
+    assert states(scores, rising(1), threshold).tolist() == states(scores, rising(1), (threshold, threshold)).tolist()
+
+
+def test_the_first_threshold_is_of_sensibility() -> None:
+    assert named(PAPER, np.array([[7, 2]]), threshold=6) == ["sensibility"]
+    assert PAPER.apply(np.array([[7, 2], [7, 7]]), threshold=(6.0, 8.0)).tolist() == [0, 0]
+    assert PAPER.apply(np.array([[7, 2], [7, 7]]), threshold=(8.0, 6.0)).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("threshold", [(0.99, 5), (5, 9.01), (5, float("nan")), (float("inf"), 5), float("nan"), 9.001])
+def test_neither_threshold_may_lie_outside_one_to_nine(threshold: Threshold) -> None:
+    with pytest.raises(ValueError, match=r"threshold [\d.infa]+, expected a number from 1 to 9"):
+        states(PAIRS, threshold=threshold)
+
+
+def alike(*cuts: float) -> Cuts:
+    return {head: list(cuts) for head in HEADS}
+
+
+CUT_TABLES = {
+    "judge": JUDGE_CUTS,
+    "rising": rising(4),
+    "shrunk": alike(2, 2.5, 3, 3.5, 4, 4.75, 5.5, 6.5, 7, 8),
+    "levels the judge never gave": alike(-0.5, -0.5, 2, 3, 4, 5, 6, 7, 10.5, 10.5),
+    "beyond the range": alike(-0.5, 1, 2, 3, 4, 5, 6, 7, 8, 10.5),
+    "at the ends": alike(0, 0, 2, 3, 4, 5, 6, 7, 10, 10),
+    "equal": alike(2, 2, 2, 2, 2, 7, 7, 7, 7, 7),
+}
+
+
+def on_and_between(cuts: Cuts) -> npt.NDArray[np.float64]:
+    """Return scores from 0 to 10: a grid and every cut."""
+    columns = [np.unique(np.round([*np.linspace(0, 10, 401), *np.clip(cuts[head], 0, 10)], 3)) for head in HEADS]
+    return np.stack([np.resize(column, max(map(len, columns))) for column in columns], axis=1)
+
+
+@pytest.mark.parametrize("cuts", CUT_TABLES.values(), ids=list(CUT_TABLES))
+def test_the_judges_scale_rises_wherever_the_score_does_and_stays_within_its_range(cuts: Cuts) -> None:
+    scores = on_and_between(cuts)
+    found = to_judge_scale(scores, cuts)
+    for i in range(len(HEADS)):
+        order = np.argsort(scores[:, i], kind="stable")
+        score, judged = scores[order, i], found[order, i]
+        assert ((np.diff(judged) > 0) == (np.diff(score) > 0)).all()
+    assert found.min() >= 0
+    assert found.max() <= 10
+
+
+@pytest.mark.parametrize("cuts", CUT_TABLES.values(), ids=list(CUT_TABLES))
+def test_a_score_on_the_judges_scale_lies_where_its_cuts_say(cuts: Cuts) -> None:
+    scores = on_and_between(cuts)
+    found = to_judge_scale(scores, cuts)
+    assert to_levels(found).tolist() == to_levels(scores, cuts).tolist()
+    for threshold in THRESHOLDS:
+        assert states(found, threshold=threshold).tolist() == states(scores, cuts, threshold).tolist()
+
+
+def test_the_judges_scale_is_exact_at_the_cuts_and_straight_between() -> None:
+    cuts = CUT_TABLES["shrunk"]
+    at_cuts = np.array(cuts["sensibility"])
+    assert to_judge_scale(np.stack([at_cuts, at_cuts], axis=1), cuts).tolist() == [[k + 0.5] * 2 for k in range(10)]
+    between = np.array([[0, 10], [1, 9], [2.25, 4.375]])
+    assert to_judge_scale(between, cuts) == pytest.approx(np.array([[0, 10], [0.25, 9.75], [1, 5]]))
+    outside = CUT_TABLES["beyond the range"]  # its first cut, -0.5, stands for 0.5, its last, 10.5, for 9.5
+    assert to_judge_scale(np.array([[0, 10]]), outside) == pytest.approx(np.array([[0.5 + 0.5 / 1.5, 8.5 + 2 / 2.5]]))
+
+
+def test_the_judges_own_scores_are_on_the_judges_scale() -> None:
+    scores = np.random.default_rng(5).uniform(0, 10, (200, 2))
+    assert to_judge_scale(scores) == pytest.approx(scores, abs=1e-12)
+    assert to_judge_scale(PAIRS).tolist() == PAIRS.tolist()
+    assert to_judge_scale(np.zeros((0, 2), dtype=np.float32)).shape == (0, 2)

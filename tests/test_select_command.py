@@ -197,6 +197,12 @@ def test_a_share_or_labels_choose_the_threshold(place: Path) -> None:
     assert [line["id"] for line in found.lines["sensibility"]] in (ids[39:], ids[40:])
     assert found.info["judged"] == 0
     assert "chosen to match judged.jsonl: F1 " in result.stderr
+    # A threshold can only be matched where the scorer decides: labels that decide themselves say nothing of it.
+    result = invoke(*given, "-o", "z", "--match", "judged.jsonl", "--labels", "judged.jsonl")
+    assert "is of a dialogue that the scorer decides" in one_line(result.exit_code, result.stderr)
+    write_lines(place / "half.jsonl", judged[::2])
+    fine(*given, "-o", "z", "--match", "judged.jsonl", "--labels", "half.jsonl")
+    assert read_selection(place / "z").info["rule"]["how"]["dialogues"] == 15
 
 
 def test_what_is_written_for_the_judge_comes_back_as_labels(place: Path) -> None:

@@ -1,0 +1,75 @@
+"""A hard stop before money or requests run out: what is in flight counts at its worst until its price is known."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+
+class BudgetSpentError(Exception):
+    """Nothing more may be asked; the text is the limit that was met."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """What a run has spent. ``usd`` holds ``lost_usd``, the worst case of calls whose answer never came."""
+
+    requests: int
+    usd: float
+    lost: int
+    lost_usd: float
+
+
+class Budget:
+    """Admits a call only if the limits hold even if every call in flight comes to its worst case."""
+
+    def __init__(self, max_usd: float | None, max_requests: int | None) -> None:
+        """Take the limits of this run; None is none."""
+        self._max_usd = max_usd
+        self._max_requests = max_requests
+        self._spent = 0.0
+        self._reserved: dict[int, float] = {}
+        self._requests = 0
+        self._number = 0
+        self._lost: list[float] = []
+        self._settled = asyncio.Event()
+
+    @property
+    def spending(self) -> Spending:
+        """What was spent so far."""
+        return Spending(requests=self._requests, usd=self._spent, lost=len(self._lost), lost_usd=sum(self._lost))
+
+    async def reserve(self, worst_usd: float) -> int:
+        """Wait until a call may be made and return its number; BudgetSpentError if it never may.
+
+        While calls are in flight, what they leave of their reservations may yet be enough.
+        """
+        while True:
+            if self._max_requests is not None and self._requests >= self._max_requests:
+                raise BudgetSpentError(f"--max-requests {self._max_requests}")
+            if self._max_usd is None or self._spent + sum(self._reserved.values()) + worst_usd <= self._max_usd:
+                break
+            if not self._reserved:
+                raise BudgetSpentError(
+                    f"--max-cost {self._max_usd:g}: ${self._spent:.4f} are spent and the next call may cost "
+                    f"${worst_usd:.4f}"
+                )
+            self._settled.clear()
+            await self._settled.wait()
+        self._requests += 1
+        self._number += 1
+        self._reserved[self._number] = worst_usd
+        return self._number
+
+    def settle(self, number: int, usd: float, *, lost: bool = False) -> None:
+        """Book what a call cost in place of its reservation; ``lost`` says that nobody knows, and this is the most."""
+        del self._reserved[number]
+        self._spent += usd
+        if lost:
+            self._lost.append(usd)
+        self._settled.set()
+
+    def release(self, number: int) -> None:
+        """Take back the reservation of a call that was never sent."""
+        self._requests -= 1
+        self.settle(number, 0.0)

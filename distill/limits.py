@@ -1,0 +1,80 @@
+"""When a call may go out: requests and tokens a minute, one cool-down for all workers, and how long to wait again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+
+MAX_BACKOFF = 60.0
+MAX_RETRY_AFTER = 3600.0
+"""A server that asks for more than an hour is not waited for any longer at a time."""
+
+_JITTER = 0.25
+
+
+class Limits:
+    """Paces the calls of all workers. Seconds throughout; the clock is the monotonic one."""
+
+    def __init__(self, rpm: int | None, tpm: int | None, *, first_backoff: float = 0.5) -> None:
+        """Take requests and tokens a minute; None is no limit."""
+        self._seconds_a_request = 60 / rpm if rpm else 0.0
+        self._seconds_a_token = 60 / tpm if tpm else 0.0
+        self._first_backoff = first_backoff
+        self._next = 0.0
+        self._cool_until = 0.0
+        self._episodes = 0
+
+    @property
+    def cooling(self) -> float:
+        """Seconds for which nobody may call."""
+        return max(0.0, self._cool_until - time.monotonic())
+
+    async def turn(self, tokens: int) -> None:
+        """Wait for this call's turn. Calls are spaced evenly: servers count over less than a minute too."""
+        cost = max(self._seconds_a_request, self._seconds_a_token * tokens)
+        if cost:
+            start = max(self._next, time.monotonic())
+            self._next = start + cost
+            await asyncio.sleep(start - time.monotonic())
+        while (rest := self.cooling) > 0:  # it may have grown meanwhile
+            await asyncio.sleep(rest + random.uniform(0, min(1.0, _JITTER * rest)))  # noqa: S311 - no secret
+
+    def cool_down(self, retry_after: float | None) -> None:
+        """Stop all workers for as long as the server asks, else for longer at each refusal until an answer comes."""
+        if self.cooling > 0 and retry_after is None:
+            return  # one of the calls that were in flight when the cool-down began
+        if self.cooling <= 0:
+            self._episodes += 1
+        wait = self.backoff(self._episodes) if retry_after is None else min(retry_after, MAX_RETRY_AFTER)
+        self._cool_until = max(self._cool_until, time.monotonic() + wait)
+
+    def answered(self) -> None:
+        """Note an answer: the next cool-down starts short again."""
+        self._episodes = 0
+
+    def backoff(self, failures: int) -> float:
+        """Return how long to wait after so many failures in a row: twice as long each time, with jitter."""
+        wait = min(MAX_BACKOFF, self._first_backoff * 2.0 ** min(failures - 1, 30))
+        return wait * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a server asks to wait: ``retry-after-ms``, or ``retry-after`` in seconds or as a date."""
+    try:
+        return max(0.0, float(headers["retry-after-ms"]) / 1000)
+    except (KeyError, ValueError):
+        pass
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        wait = float(value)
+    except ValueError:
+        try:
+            wait = parsedate_to_datetime(value).timestamp() - time.time()
+        except ValueError:
+            return None
+    return max(0.0, wait) if wait == wait and wait != float("inf") else None

@@ -1,0 +1,146 @@
+"""What a judge is asked and what comes back: the records that the store keeps, and the lines that labels are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from scorer.dialogue import HEADS, Dialogue, content_hash, conversation_key
+from scorer.text import digest
+
+OPENAI_URL = "https://api.openai.com/v1"
+
+SCORED = "scored"
+"""The status of a reply with a judgement; any other is the reason why it has none."""
+
+LOST = "lost"
+"""The status of a call whose answer never came whole: it may have been billed, so its worst case is booked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """What all questions of a run have in common. ``base_url`` ends without a slash."""
+
+    rubric: str
+    base_url: str
+    model: str
+    temperature: float
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One judgement to be had: a dialogue, and which of the repeated draws."""
+
+    key: str
+    dialogue: Dialogue
+    draw: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """One answer that came, or may have come, and what it cost.
+
+    ``status`` is ``SCORED``, ``LOST`` or the reason why the reply is unusable; prices are USD a million tokens,
+    ``cost_usd`` is None where no price is known.
+    """
+
+    status: str
+    detail: str = ""
+    sensibility: int | None = None
+    rationality: int | None = None
+    raw: str = ""
+    served_model: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    price_in: float | None = None
+    price_out: float | None = None
+    cost_usd: float | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a store knows of a question: its judgement, if it has one; else how often it failed, and how last.
+
+    ``cost_usd`` is what all its replies cost together, None where that is not known.
+    """
+
+    scores: tuple[int, int] | None = None
+    failures: int = 0
+    cost_usd: float | None = 0.0
+    status: str = ""
+    detail: str = ""
+    raw: str = ""
+
+    def after(self, reply: Reply) -> Known:
+        """Return what is known once another reply has come; a first judgement stays."""
+        costs = (self.cost_usd, reply.cost_usd)
+        spent = None if None in costs else sum(cost for cost in costs if cost is not None)
+        if self.scores is not None:
+            return replace(self, cost_usd=spent)
+        if reply.status == LOST:  # says nothing of the dialogue, so it uses up none of its attempts
+            return replace(self, cost_usd=spent)
+        last = (reply.status, reply.detail, reply.raw)
+        if reply.sensibility is not None and reply.rationality is not None:
+            return Known((reply.sensibility, reply.rationality), self.failures, spent, *last)
+        return Known(None, self.failures + 1, spent, *last)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenBatch:
+    """A batch that is on its way: its own name, the server's id once it is known, and what it may come to.
+
+    ``sizes`` holds the most tokens of each question, prompt and answer, by key; ``prices`` are USD a million tokens.
+    """
+
+    name: str
+    sizes: Mapping[str, tuple[int, int]]
+    worst_usd: float
+    prices: tuple[float, float] | None
+    batch_id: str | None = None
+
+    def known_as(self, batch_id: str) -> OpenBatch:
+        """Return the batch with the id that the server gave it."""
+        return replace(self, batch_id=batch_id)
+
+
+def question_key(dialogue: Dialogue, asking: Asking, draw: int) -> str:
+    """Return the key of a question: a hash of all that shapes its answer, and of nothing else."""
+    shape = (asking.rubric, asking.base_url, asking.model, repr(asking.temperature), str(asking.max_tokens))
+    return digest((content_hash(dialogue.turns), *shape, str(draw)))
+
+
+def host_of(base_url: str) -> str:
+    """Return the host of a base URL, with its port where it has one."""
+    return urlsplit(base_url).netloc
+
+
+def dialogue_json(dialogue: Dialogue) -> dict[str, Any]:
+    """Return a dialogue as it stands in a file; its conversation only where the first turn does not say it."""
+    record: dict[str, Any] = {
+        "id": dialogue.id,
+        "messages": [{"role": turn.role, "content": turn.content} for turn in dialogue.turns],
+    }
+    if dialogue.category is not None:
+        record["category"] = dialogue.category
+    if dialogue.conversation != conversation_key(dialogue.turns):
+        record["conversation"] = dialogue.conversation
+    return record
+
+
+def label_json(
+    dialogue: Mapping[str, Any], asking: Asking, draw: int, scores: Sequence[int], cost_usd: float | None
+) -> dict[str, Any]:
+    """Return a labelled record: the dialogue, its scores, and who judged it. The judge's host is named, no more."""
+    judge: dict[str, Any] = {
+        "model": asking.model,
+        **({} if asking.base_url == OPENAI_URL else {"base_url": host_of(asking.base_url)}),
+        "rubric": asking.rubric,
+        "temperature": asking.temperature,
+        "draw": draw,
+        "cost_usd": cost_usd,
+    }
+    return {**dialogue, **dict(zip(HEADS, scores, strict=True)), "judge": judge}

@@ -1,0 +1,1 @@
+"""`empathy report`: scores and selections as one page."""
