@@ -47,8 +47,8 @@ def run(
     Exit codes: 0 done, 2 usage, input or model error.
     """
     settings = _settings(**given)
-    from moe.cli import hush  # noqa: PLC0415 - keeps `empathy --help` fast
     from moe.evaluate import table_lines  # noqa: PLC0415
+    from moe.options import hush  # noqa: PLC0415 - keeps `empathy --help` fast
     from moe.pipeline import Pipeline  # noqa: PLC0415
     from scorer.model import Scorer  # noqa: PLC0415
 
