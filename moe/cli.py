@@ -3,69 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import sys
 from collections.abc import Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from moe.options import (
+    PATH,
+    SetsCommand,
+    existing_of,
+    generation,
+    given_only,
+    hush,
+    output_option,
+    parse_size,
+    say,
+    schedule,
+    setting,
+    training_bar,
+)
 from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings
 from scorer.cli import fail
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from moe.folder import Existing
-
-_PATH = click.Path(path_type=Path)
 _EXPERT = ExpertSettings(base="")
 _ROUTER = RouterSettings()
 _COMPOSE = ComposeSettings()
-_GENERATE = GenerateSettings()
-_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-
-
-def _setting(default: Any, flag: str, kind: Any, text: str) -> Any:
-    """Return an option of a settings record; left out, the record's own default counts, which the help shows."""
-    name = flag.removeprefix("--").replace("-", "_")
-    shown = getattr(default, name)
-    return click.option(flag, name, type=kind, help=f"{text}  [default: {shown}]")
-
-
-def _schedule(default: Any) -> Any:
-    """Return the options that every training has."""
-
-    def add(command: Any) -> Any:
-        for option in (
-            click.option("-q", "--quiet", is_flag=True, help="No progress bar and no closing lines."),
-            click.option("--overwrite", is_flag=True, help="Replace an output that exists."),
-            click.option("--resume", is_flag=True, help="Go on with an interrupted training (or begin)."),
-            _setting(default, "--seed", int, "Of the new weights, the order and the dropout."),
-            click.option(
-                "--checkpointing/--no-checkpointing",
-                default=None,
-                help="Compute activations twice instead of keeping them.  [default: on]",
-            ),
-            _setting(default, "--held-out", float, "Share of conversations that the evaluation loss is read on."),
-            _setting(default, "--max-length", int, "Tokens a dialogue, at most; the oldest turns go first."),
-            _setting(default, "--warmup", float, "Share of the steps in which the learning rate rises."),
-            _setting(default, "--accumulate", int, "Batches a step."),
-            _setting(default, "--batch-size", int, "Dialogues a batch and device."),
-            _setting(default, "--learning-rate", float, "The highest."),
-            _setting(default, "--epochs", int, "Passes over the data."),
-        ):
-            command = option(command)
-        return command
-
-    return add
-
-
-def _output(what: str, metavar: str) -> Any:
-    return click.option("-o", "--output", metavar=metavar, type=_PATH, required=True, help=what)
 
 
 @click.group()
@@ -74,15 +37,15 @@ def moe() -> None:
 
 
 @moe.command()
-@click.argument("set_path", metavar="SET", type=_PATH)
-@_output("The folder to write; OUT.partial holds the work until it is whole.", "EXPERT")
+@click.argument("set_path", metavar="SET", type=PATH)
+@output_option("The folder to write; OUT.partial holds the work until it is whole.", "EXPERT")
 @click.option("--base", metavar="ID_OR_FOLDER", required=True, help="A Llama, Mistral or Qwen3 causal model.")
 @click.option("--targets", type=click.Choice(["mlp", "all"]), default="mlp", show_default=True,
               help="What the adapter changes; with mlp a mixture holds each expert exactly.")  # fmt: skip
-@_setting(_EXPERT, "--rank", int, "r of LoRA.")
-@_setting(_EXPERT, "--alpha", int, "The adapter is scaled by alpha / r.")
-@_setting(_EXPERT, "--dropout", float, "Before the adapter, in training.")
-@_schedule(_EXPERT)
+@setting(_EXPERT, "--rank", int, "r of LoRA.")
+@setting(_EXPERT, "--alpha", int, "The adapter is scaled by alpha / r.")
+@setting(_EXPERT, "--dropout", float, "Before the adapter, in training.")
+@schedule(_EXPERT)
 def expert(set_path: Path, output: Path, *, resume: bool, overwrite: bool, quiet: bool, **given: Any) -> None:
     """Fine-tune an expert on SET, a file of `empathy select`: a LoRA adapter of a base, as peft saves it.
 
@@ -91,49 +54,35 @@ def expert(set_path: Path, output: Path, *, resume: bool, overwrite: bool, quiet
 
     Exit codes: 0 done, 2 usage, set or model error.
     """
-    existing = _existing(resume=resume, overwrite=overwrite)
+    existing = existing_of(resume=resume, overwrite=overwrite)
     if resume and (output / "moe.json").exists():
         click.echo(f"{output} is complete already; nothing was trained", err=True)
         return
-    settings = ExpertSettings(**_given(given))
+    settings = ExpertSettings(**given_only(given))
     from moe.expert import train_expert  # noqa: PLC0415 - keeps `empathy --help` fast
 
-    with _bar(quiet=quiet) as bar:
+    with training_bar(quiet=quiet) as bar:
         info = train_expert(set_path, output, settings, existing=existing, progress=bar)
     if info and not quiet:
-        _say(*_training_lines(info, [info["set"]]), f"wrote {output}")
+        say(*_training_lines(info, [info["set"]]), f"wrote {output}")
 
 
-class _Sets(click.Command):
-    """Takes several files after one --sets, as a shell's glob gives them."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        spread: list[str] = []
-        inside = False
-        for argument in args:
-            if inside and Path(argument).is_file() and spread[-1] != "--sets":
-                spread.append("--sets")
-            inside = argument == "--sets" or (inside and not argument.startswith("-"))
-            spread.append(argument)
-        return super().parse_args(ctx, spread)
+_sets = click.option("--sets", metavar="SET...", multiple=True, type=PATH, help="The set of each expert, in order.")
 
 
-_sets = click.option("--sets", metavar="SET...", multiple=True, type=_PATH, help="The set of each expert, in order.")
-
-
-@moe.command(cls=_Sets)
-@click.argument("experts", metavar="EXPERT...", nargs=-1, required=True, type=_PATH)
-@_output("The folder to write.", "MOE")
+@moe.command(cls=SetsCommand)
+@click.argument("experts", metavar="EXPERT...", nargs=-1, required=True, type=PATH)
+@output_option("The folder to write.", "MOE")
 @click.option("--base", metavar="ID_OR_FOLDER", help="The experts' base.  [default: the one they name]")
 @click.option("--router", type=click.Choice(["informed", "random"]),
               help="How routing begins.  [default: informed with --sets, else random]")  # fmt: skip
 @_sets
-@_setting(_COMPOSE, "--top-k", int, "Experts a token.")
+@setting(_COMPOSE, "--top-k", int, "Experts a token.")
 @click.option("--max-shard-size", metavar="SIZE", default="5GB", show_default=True,
               help="Of each output file, and so of the memory needed.")  # fmt: skip
-@_setting(_COMPOSE, "--sample", int, "Dialogues of each set that an informed router is made from.")
-@_setting(_COMPOSE, "--max-length", int, "Tokens of these, at most.")
-@_setting(_COMPOSE, "--seed", int, "Of a random router, and of the sample.")
+@setting(_COMPOSE, "--sample", int, "Dialogues of each set that an informed router is made from.")
+@setting(_COMPOSE, "--max-length", int, "Tokens of these, at most.")
+@setting(_COMPOSE, "--seed", int, "Of a random router, and of the sample.")
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 @click.option("-q", "--quiet", is_flag=True, help="No closing lines; warnings and errors only.")
 def compose(
@@ -149,7 +98,7 @@ def compose(
     """
     settings = ComposeSettings(
         router=router or ("informed" if sets else "random"),  # type: ignore[arg-type]
-        max_shard_bytes=_bytes(max_shard_size), **_given(given),
+        max_shard_bytes=parse_size(max_shard_size), **given_only(given),
     )  # fmt: skip
     from moe.compose import compose as compose_core  # noqa: PLC0415
 
@@ -158,20 +107,20 @@ def compose(
     for line in info["warnings"]:
         click.echo(f"empathy: warning: {line}", err=True)
     if router is None and not sets:
-        _say("the router is random (seeded): name the sets with --sets to have one that knows them")
+        say("the router is random (seeded): name the sets with --sets to have one that knows them")
     if not quiet:
         names = ", ".join(entry["name"] for entry in info["experts"])
-        _say(f"mixed {names} on {info['base']['name']}: {info['architecture']}, {settings.router} router",
+        say(f"mixed {names} on {info['base']['name']}: {info['architecture']}, {settings.router} router",
              f"attention, norms and embeddings are {info['shared']}", f"wrote {output}")  # fmt: skip
 
 
-@moe.command(cls=_Sets)
+@moe.command(cls=SetsCommand)
 @click.argument("mixture", metavar="MOE")
-@_output("The folder to write; OUT.partial holds the work until it is whole.", "OUT")
-@click.option("--sets", metavar="SET...", multiple=True, required=True, type=_PATH, help="The sets to learn from.")
-@_setting(_ROUTER, "--balance", float, "Coefficient of the load-balancing loss.")
+@output_option("The folder to write; OUT.partial holds the work until it is whole.", "OUT")
+@click.option("--sets", metavar="SET...", multiple=True, required=True, type=PATH, help="The sets to learn from.")
+@setting(_ROUTER, "--balance", float, "Coefficient of the load-balancing loss.")
 @click.option("--also-experts", is_flag=True, help="Train the experts too, not the router alone.")
-@_schedule(_ROUTER)
+@schedule(_ROUTER)
 def train(
     mixture: str, output: Path, sets: tuple[Path, ...], *, resume: bool, overwrite: bool, quiet: bool, **given: Any
 ) -> None:
@@ -182,43 +131,28 @@ def train(
 
     Exit codes: 0 done, 2 usage, set or model error.
     """
-    existing = _existing(resume=resume, overwrite=overwrite)
+    existing = existing_of(resume=resume, overwrite=overwrite)
     if resume and (output / "moe.json").exists():
         click.echo(f"{output} is complete already; nothing was trained", err=True)
         return
-    settings = RouterSettings(**_given(given))
+    settings = RouterSettings(**given_only(given))
     from moe.train import routing_lines, train_mixture  # noqa: PLC0415
 
-    with _bar(quiet=quiet) as bar:
+    with training_bar(quiet=quiet) as bar:
         info = train_mixture(mixture, sets, output, settings, existing=existing, progress=bar)
     if info and not quiet:
         routing = info["metrics"]["routing"]
-        _say(*_training_lines(info, info["sets"]), "routing weights before, mean over layers:",
+        say(*_training_lines(info, info["sets"]), "routing weights before, mean over layers:",
              *(f"  {line}" for line in routing_lines(routing["before"], info["expert_names"])), "after:",
              *(f"  {line}" for line in routing_lines(routing["after"], info["expert_names"])),
              f"drawn by layer in {output / 'routing.png'}", f"wrote {output}")  # fmt: skip
 
 
-def _generation(command: Any) -> Any:
-    for option in (
-        _setting(_GENERATE, "--seed", int, "Of the samples."),
-        _setting(_GENERATE, "--top-p", float, "With --sample: from the words that have this share of the chance."),
-        _setting(_GENERATE, "--temperature", float, "With --sample: below 1 the likelier words are likelier still."),
-        click.option("--sample", is_flag=True, help="Sample the responses.  [default: the likeliest word each time]"),
-        _setting(_GENERATE, "--batch-size", int, "Dialogues a batch."),
-        _setting(_GENERATE, "--max-length", int, "Tokens of a dialogue and its response, at most."),
-        _setting(_GENERATE, "--max-new-tokens", int, "Tokens of a response, at most."),
-        click.option("--limit", type=click.IntRange(min=1), help="The first so many records only."),
-    ):
-        command = option(command)
-    return command
-
-
 @moe.command()
 @click.argument("model", metavar="MODEL")
 @click.argument("inputs", metavar="IN...", nargs=-1, required=True)
-@_output("The JSON lines to write.", "OUT")
-@_generation
+@output_option("The JSON lines to write.", "OUT")
+@generation
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 @click.option("-q", "--quiet", is_flag=True, help="No closing lines.")
 def generate(
@@ -231,7 +165,7 @@ def generate(
 
     Exit codes: 0 done, 2 usage, input or model error.
     """
-    settings = GenerateSettings(**_given(given))
+    settings = GenerateSettings(**given_only(given))
     from itertools import islice  # noqa: PLC0415
 
     from moe.generate import generate as generate_core  # noqa: PLC0415
@@ -241,17 +175,17 @@ def generate(
     counts = generate_core(model, islice(Corpus(inputs), limit), output, settings, overwrite=overwrite)
     if not quiet:
         rejected = f", rejected {counts['rejected']} (see {output}.rejects.jsonl)" if counts["rejected"] else ""
-        _say(f"answered {counts['responses']}{rejected}", f"wrote {output}")
+        say(f"answered {counts['responses']}{rejected}", f"wrote {output}")
 
 
 @moe.command()
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True)
 @click.option("--data", metavar="IN", multiple=True, required=True, help="Held-out dialogues.")
-@_output("The folder to write: evaluation.json, responses.html, each model's responses.", "DIR")
-@click.option("--scorer", metavar="BUNDLE", type=_PATH,
+@output_option("The folder to write: evaluation.json, responses.html, each model's responses.", "DIR")
+@click.option("--scorer", metavar="BUNDLE", type=PATH,
               help="Marks the responses; best one that did not select.  [default: the starter]")  # fmt: skip
-@_generation
-@click.option("--json", "json_path", metavar="FILE", type=_PATH, help="Write every figure here too.")
+@generation
+@click.option("--json", "json_path", metavar="FILE", type=PATH, help="Write every figure here too.")
 @click.option("-q", "--quiet", is_flag=True, help="No table.")
 def evaluate(
     models: tuple[str, ...], data: tuple[str, ...], output: Path, scorer: Path | None, limit: int | None,
@@ -264,7 +198,7 @@ def evaluate(
 
     Exit codes: 0 done, 2 usage, input or model error.
     """
-    settings = GenerateSettings(**_given(given))
+    settings = GenerateSettings(**given_only(given))
     from moe.evaluate import evaluate as evaluate_core  # noqa: PLC0415
     from moe.evaluate import read_held_out, table_lines  # noqa: PLC0415
     from scorer.files import replacing, writing  # noqa: PLC0415
@@ -282,53 +216,12 @@ def evaluate(
         with writing(json_path), replacing(json_path) as file:
             file.write(json.dumps(info, indent=1) + "\n")
     if not quiet:
-        _say(f"wrote {output}")
+        say(f"wrote {output}")
 
 
 def _named(model: str) -> tuple[str, str]:
     name, equals, path = model.partition("=")
     return (name, path) if equals else (Path(model).name, model)
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _existing(*, resume: bool, overwrite: bool) -> Existing:
-    if resume and overwrite:
-        fail("--resume goes on with an output and --overwrite replaces it; give one of them")
-    return "resume" if resume else "overwrite" if overwrite else "error"
-
-
-def _bytes(size: str) -> int:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?B?)", size.strip(), re.IGNORECASE)
-    if not found or not float(found[1]):
-        fail(f"max shard size is {size!r}, expected a number of bytes above 0, or one with KB, MB or GB")
-    unit = found[2].upper().removesuffix("B")
-    return int(float(found[1]) * _UNITS[unit + "B" if unit else ""])
-
-
-def hush() -> None:
-    """Keep transformers' own notices off the terminal: what matters of them, these commands say."""
-    from transformers.utils import logging  # noqa: PLC0415
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-
-
-@contextmanager
-def _bar(*, quiet: bool) -> Iterator[Any]:
-    from distill.progress import TrainBar  # noqa: PLC0415
-
-    hush()
-    quiet = quiet or os.environ.get("RANK", "0") != "0"  # under torchrun the first process speaks
-    with TrainBar(sys.stderr, show=sys.stderr.isatty() and not quiet, log=not quiet) as bar:
-        yield bar
-
-
-def _say(*lines: str) -> None:
-    for line in lines:
-        click.echo(line, err=True)
 
 
 def _training_lines(info: dict[str, Any], sets: Sequence[dict[str, Any]]) -> list[str]:

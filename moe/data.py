@@ -70,7 +70,7 @@ def read_examples(path: Path | str, chat: Chat) -> Examples:
     found = Examples()
     for record in read_set(path):
         if isinstance(record, Reject):
-            found.drop(record.reason, str(record))
+            found.drop(record.reason, f"{record.source}:{record.line}: {record.detail}")
             continue
         example = chat.example(record)
         if isinstance(example, Dropped):

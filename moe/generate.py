@@ -131,11 +131,10 @@ class _Journal:
     def __init__(self, output: Path, identity: Mapping[str, Any]) -> None:
         self._output = output
         self._path = output.with_name(f"{output.name}.partial")
+        self._identity = json.loads(json.dumps(identity))
         self._done: list[Any] = []
         if self._path.exists():
-            self._read(json.loads(json.dumps(identity)))
-        else:
-            self._append(identity)
+            self._read(self._identity)
 
     def _read(self, identity: Any) -> None:
         lines = self._path.read_bytes().split(b"\n")[:-1]  # a line without its line feed was being written
@@ -158,6 +157,8 @@ class _Journal:
 
     def add(self, batch: str, responses: list[tuple[int, dict[str, Any]]]) -> None:
         entry = {"batch": batch, "responses": responses}
+        if not self._path.exists():
+            self._append(self._identity)
         self._append(entry)
         self._done.append(entry)
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from scorer.cli import fail
+from selection.rules import RULES
 
 _PATH = click.Path(path_type=Path)
 
@@ -19,7 +20,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--scorer", metavar="BUNDLE", type=_PATH, help="Selects.  [default: the starter]")
 @click.option("--marker", metavar="BUNDLE", type=_PATH,
               help="Marks the responses; best one of other training.  [default: the one that selects]")  # fmt: skip
-@click.option("--rule", help="Of `empathy select`.  [default: paper]")
+@click.option("--rule", type=click.Choice(list(RULES)), help="How sets are dealt.  [default: paper]")
 @click.option("--threshold", type=float, help="T of both heads.  [default: 5]")
 @click.option("--sets", metavar="NAME,NAME", help="The sets that become experts.  [default: the rule's first two]")
 @click.option("--held-out", type=float, help="Share of conversations kept for the evaluation.  [default: 0.1]")
@@ -46,8 +47,8 @@ def run(
     Exit codes: 0 done, 2 usage, input or model error.
     """
     settings = _settings(**given)
-    from moe.cli import hush  # noqa: PLC0415 - keeps `empathy --help` fast
     from moe.evaluate import table_lines  # noqa: PLC0415
+    from moe.options import hush  # noqa: PLC0415 - keeps `empathy --help` fast
     from moe.pipeline import Pipeline  # noqa: PLC0415
     from scorer.model import Scorer  # noqa: PLC0415
 

@@ -118,6 +118,7 @@ def test_answers_are_dialogues_again(made: Made, tmp_path: Path) -> None:
 def test_nothing_to_answer_is_an_error(made: Made, tmp_path: Path) -> None:
     with pytest.raises(SetError, match="no dialogue to answer among 0 records"):
         generate(str(made.base), [], tmp_path / "out.jsonl", SETTINGS)
+    assert not list(tmp_path.iterdir())
 
 
 def test_models_are_told_apart(made: Made) -> None:
