@@ -39,7 +39,7 @@ def label_with_faults(empathy: Run, folder: Path, count: int, *, concurrency: in
     source = dialogues_file(folder / "in.jsonl", count)
     output = folder / "labels.jsonl"
     with judge_server(share=share, latency=0.02, seed=3) as server:
-        given = options(server, folder, concurrency=concurrency, timeout=1, price_in=1, price_out=2)
+        given = options(server, folder, concurrency=concurrency, timeout=5, price_in=1, price_out=2)
         result = empathy("label", source, "-o", output, *given, env=ENVIRONMENT)
         counts = server.stats()
     assert result.returncode == 0, result.stderr
