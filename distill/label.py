@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -193,12 +194,13 @@ def _interruptible(judge: Judge | BatchJudge) -> Iterator[None]:
             judge.drop()
         judge.stop(INTERRUPTED)
 
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in the background is not meant
+    elsewhere = threading.current_thread() is not threading.main_thread()  # signals come to the main one alone
+    if elsewhere or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in the background is not meant
         yield
         return
     try:
         loop.add_signal_handler(signal.SIGINT, interrupt)
-    except (NotImplementedError, RuntimeError, ValueError):  # no signals here: Windows, or another thread
+    except NotImplementedError:  # Windows: there Ctrl-C is a KeyboardInterrupt, which the command answers
         yield
         return
     try:

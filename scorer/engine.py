@@ -62,10 +62,11 @@ class OnnxRuntimeEngine:
         options.enable_mem_pattern = False
         if precision == "fp32":  # weights stored as int8 are made float once at load; activations are never quantised
             options.add_session_config_entry("session.disable_quant_qdq", "1")
+        self._faults = onnxruntime_faults()
         model = bundle.model_for(precision)
         try:
-            self._session, self.notice = _session(model, options)
-        except Exception as error:  # onnxruntime's exceptions share no base but Exception
+            self._session, self.notice = _session(model, options, self._faults)
+        except self._faults as error:
             raise BundleError(f"{bundle.path / 'model.onnx'}: ONNX Runtime cannot load it: {_line(error)}") from error
         on_gpu = self._session.get_providers()[0] == "CUDAExecutionProvider"
         self.name = "onnxruntime-cuda" if on_gpu else "onnxruntime"
@@ -84,9 +85,10 @@ class OnnxRuntimeEngine:
     def run(self, inputs: Inputs) -> Scores:
         """Return the raw outputs (B, 2) for input arrays (B, T); EngineError if the model fails."""
         rows, length = inputs["input_ids"].shape
+        feed = {name: inputs[name] for name in self._inputs}
         try:
-            (scores,) = self._session.run([self._output], {name: inputs[name] for name in self._inputs})
-        except Exception as error:  # onnxruntime's exceptions share no base but Exception
+            (scores,) = self._session.run([self._output], feed)
+        except self._faults as error:
             raise EngineError(f"ONNX Runtime failed on a batch of {rows} x {length} tokens: {_line(error)}") from error
         if scores.shape != (rows, len(HEADS)):
             raise EngineError(f"the model gave {scores.shape} numbers, expected {(rows, len(HEADS))}")
@@ -139,7 +141,18 @@ class OpenVinoEngine:
         return scores
 
 
-def _session(model: bytes, options: ort.SessionOptions) -> tuple[ort.InferenceSession, str]:
+Faults = tuple[type[Exception], ...]
+
+
+def onnxruntime_faults() -> Faults:
+    """Return what ONNX Runtime raises: exceptions of its own, which share no base, and those of its C++ code."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state  # noqa: PLC0415
+
+    own = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    return (*own, RuntimeError, ValueError, MemoryError)
+
+
+def _session(model: bytes, options: ort.SessionOptions, faults: Faults) -> tuple[ort.InferenceSession, str]:
     """Return a session on CUDA where it starts, else on the CPU, and a notice that says why.
 
     ONNX Runtime's own fallback would print to standard output, where scores may go.
@@ -151,7 +164,7 @@ def _session(model: bytes, options: ort.SessionOptions) -> tuple[ort.InferenceSe
         providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
         try:
             return ort.InferenceSession(model, options, providers=providers, enable_fallback=0), notice
-        except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no base but Exception
+        except faults as error:
             notice = f"the CUDA provider does not start, so the processor scores: {_line(error)}"
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0), notice
 

@@ -204,34 +204,44 @@ class _Expansion:
                 self._add_if_data(Source(str(entry), entry.stat().st_size))
 
     def _add_url(self, url: str) -> None:
-        import fsspec  # noqa: PLC0415 - most runs read local files
-
-        try:
-            fs, path = fsspec.core.url_to_fs(url)
-            if fs.isfile(path):
-                self.sources.append(Source(url, fs.info(path).get("size")))
-                return
-            for match in sorted(fs.glob(path)) if _GLOB_CHARACTERS & set(path) else [path]:
-                if fs.isfile(match):
-                    self.sources.append(Source(fs.unstrip_protocol(match), fs.info(match).get("size")))
-                    continue
-                if not fs.exists(match):
-                    raise FileNotFoundError
-                for file in sorted(fs.find(match)):
-                    if not any(map(_is_passed_over, file.removeprefix(match).split("/"))):
-                        self._add_if_data(Source(fs.unstrip_protocol(file), fs.info(file).get("size")))
-        except ImportError as error:
-            raise InputError(f"{url}: {reason_of(error)}; pip install that package") from None
-        except FileNotFoundError:
-            raise InputError(f"{url}: no such file or folder") from None
-        except Exception as error:  # every fsspec driver raises exceptions of its own
-            raise InputError(f"{url}: cannot be read: {reason_of(error)}") from error
+        named, found = _listed(url)
+        self.sources += named
+        for source in found:
+            self._add_if_data(source)
 
     def _add_if_data(self, source: Source) -> None:
         if self._is_data(source):
             self.sources.append(source)
         else:
             self.skipped.append(source.name)
+
+
+def _listed(url: str) -> tuple[list[Source], list[Source]]:
+    """Return the files that a URL names, by itself or as a pattern, and those in the folders that it names."""
+    import fsspec  # noqa: PLC0415 - most runs read local files
+
+    named: list[Source] = []
+    found: list[Source] = []
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+        if fs.isfile(path):
+            return [Source(url, fs.info(path).get("size"))], []
+        for match in sorted(fs.glob(path)) if _GLOB_CHARACTERS & set(path) else [path]:
+            if fs.isfile(match):
+                named.append(Source(fs.unstrip_protocol(match), fs.info(match).get("size")))
+                continue
+            if not fs.exists(match):
+                raise FileNotFoundError
+            for file in sorted(fs.find(match)):
+                if not any(map(_is_passed_over, file.removeprefix(match).split("/"))):
+                    found.append(Source(fs.unstrip_protocol(file), fs.info(file).get("size")))
+    except ImportError as error:
+        raise InputError(f"{url}: {reason_of(error)}; pip install that package") from None
+    except FileNotFoundError:
+        raise InputError(f"{url}: no such file or folder") from None
+    except Exception as error:  # every fsspec driver raises exceptions of its own
+        raise InputError(f"{url}: cannot be read: {reason_of(error)}") from error
+    return named, found
 
 
 def _dataset_files(folder: Path, state: Path) -> list[Source]:
@@ -257,11 +267,14 @@ def is_own_output(name: str) -> bool:
 def _open_raw(name: str) -> BinaryIO:
     if name == STDIN:
         return cast("BinaryIO", os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0))
+    if "://" not in name:
+        try:
+            return open(name, "rb", buffering=0)
+        except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+            raise InputError(f"{name}: cannot be read: {reason_of(error)}") from error
     import fsspec  # noqa: PLC0415
 
     try:
-        if "://" not in name:
-            return open(name, "rb", buffering=0)
         return cast("BinaryIO", fsspec.open(name, "rb").open())
     except Exception as error:  # every fsspec driver raises exceptions of its own
         raise InputError(f"{name}: cannot be read: {reason_of(error)}") from error

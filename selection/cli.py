@@ -163,7 +163,9 @@ def _tokenizer(path: Path | None, scorer: Path | None, table: ScoreTable | None)
     else:
         try:
             found = Tokenizer.from_file(str(path))
-        except Exception as error:  # noqa: BLE001 - the library raises nothing more precise
+        except Exception as error:
+            if type(error) is not Exception:  # the library raises nothing more precise; this is another's
+                raise
             fail(f"{path}: cannot be read as a tokenizer.json: {error}")
     found.no_truncation()
     found.no_padding()
