@@ -204,10 +204,11 @@ class _Expansion:
                 self._add_if_data(Source(str(entry), entry.stat().st_size))
 
     def _add_url(self, url: str) -> None:
-        named, found = _listed(url)
-        self.sources += named
-        for source in found:
-            self._add_if_data(source)
+        for source, is_named in _listed(url):
+            if is_named:
+                self.sources.append(source)
+            else:
+                self._add_if_data(source)
 
     def _add_if_data(self, source: Source) -> None:
         if self._is_data(source):
@@ -216,32 +217,31 @@ class _Expansion:
             self.skipped.append(source.name)
 
 
-def _listed(url: str) -> tuple[list[Source], list[Source]]:
-    """Return the files that a URL names, by itself or as a pattern, and those in the folders that it names."""
+def _listed(url: str) -> list[tuple[Source, bool]]:
+    """Return the files of a URL in order, and whether it names each, rather than the folder that the file is in."""
     import fsspec  # noqa: PLC0415 - most runs read local files
 
-    named: list[Source] = []
-    found: list[Source] = []
+    found: list[tuple[Source, bool]] = []
     try:
         fs, path = fsspec.core.url_to_fs(url)
         if fs.isfile(path):
-            return [Source(url, fs.info(path).get("size"))], []
+            return [(Source(url, fs.info(path).get("size")), True)]
         for match in sorted(fs.glob(path)) if _GLOB_CHARACTERS & set(path) else [path]:
             if fs.isfile(match):
-                named.append(Source(fs.unstrip_protocol(match), fs.info(match).get("size")))
+                found.append((Source(fs.unstrip_protocol(match), fs.info(match).get("size")), True))
                 continue
             if not fs.exists(match):
                 raise FileNotFoundError
             for file in sorted(fs.find(match)):
                 if not any(map(_is_passed_over, file.removeprefix(match).split("/"))):
-                    found.append(Source(fs.unstrip_protocol(file), fs.info(file).get("size")))
+                    found.append((Source(fs.unstrip_protocol(file), fs.info(file).get("size")), False))
     except ImportError as error:
         raise InputError(f"{url}: {reason_of(error)}; pip install that package") from None
     except FileNotFoundError:
         raise InputError(f"{url}: no such file or folder") from None
     except Exception as error:  # every fsspec driver raises exceptions of its own
         raise InputError(f"{url}: cannot be read: {reason_of(error)}") from error
-    return named, found
+    return found
 
 
 def _dataset_files(folder: Path, state: Path) -> list[Source]:
