@@ -23,9 +23,10 @@ from distill.network import Backbone, Scores, load_backbone, predict
 from distill.plan import Part, Progress, Training, measured_folds, plan
 from distill.settings import TrainSettings
 from distill.teach import Teaching, check_teachers
-from distill.workfolder import Existing, check_room, identity, open_work
+from distill.workfolder import check_room, identity, open_work
 from scorer.dialogue import Dialogue
 from scorer.files import replacing_binary, writing
+from scorer.shards import Existing
 from selection.splits import HOLDOUT_PARTS, inner_holdout
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from distill.checkpoint import MANIFEST, Checkpoint
 from distill.errors import TrainError
@@ -17,8 +17,7 @@ from distill.settings import TrainSettings
 from scorer.dialogue import Dialogue
 from scorer.errors import OutputError
 from scorer.files import replacing, writing
-
-Existing = Literal["error", "resume", "overwrite"]
+from scorer.shards import Existing
 
 _BYTES_A_PARAMETER = 4
 _TRAINER_COPIES = 6  # two checkpoints at once, each with the weights and AdamW's two moments
@@ -56,8 +55,6 @@ def open_work(output: Path, known: dict[str, Any], existing: Existing) -> Path:
     """Return the folder in which a training works; OutputError if the output may not be written."""
     if not output.parent.is_dir():
         raise OutputError(f"{output}: the folder {output.parent} does not exist; create it first")
-    work = output.with_name(output.name + ".partial")
-    manifest = work / "run.json"
     if output.exists() and existing != "overwrite":
         hint = "it is finished" if existing == "resume" else "name another output or say --overwrite"
         raise OutputError(f"{output}: exists already; {hint}")
@@ -65,13 +62,25 @@ def open_work(output: Path, known: dict[str, Any], existing: Existing) -> Path:
         raise OutputError(
             f"{output}: is no checkpoint of `empathy train`, so it is not overwritten; remove it yourself"
         )
+    return claim_work(output, known, existing, _check_same)
+
+
+def claim_work(
+    output: Path, known: dict[str, Any], existing: Existing, check_same: Callable[[Path, Any, Any], None]
+) -> Path:
+    """Return the folder OUT.partial, begun now or by an earlier run that ``check_same`` finds to be the same.
+
+    ``known`` is JSON that says what the run is. OutputError where an earlier run may not be gone on with.
+    """
+    work = output.with_name(f"{output.name}.partial")
+    manifest = work / "run.json"
     if work.exists() and existing == "error":
         raise OutputError(f"{work}: an earlier run's; go on with --resume or start afresh with --overwrite")
     with writing(output):
         if work.exists() and existing == "overwrite":
             shutil.rmtree(work)
         if manifest.exists():
-            _check_same(work, json.loads(manifest.read_text()), known)
+            check_same(work, json.loads(manifest.read_text()), known)
         else:
             work.mkdir(exist_ok=True)
             with replacing(manifest) as file:

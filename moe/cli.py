@@ -12,6 +12,7 @@ import click
 from moe.options import (
     PATH,
     SetsCommand,
+    complete_already,
     existing_of,
     generation,
     given_only,
@@ -55,8 +56,7 @@ def expert(set_path: Path, output: Path, *, resume: bool, overwrite: bool, quiet
     Exit codes: 0 done, 2 usage, set or model error.
     """
     existing = existing_of(resume=resume, overwrite=overwrite)
-    if resume and (output / "moe.json").exists():
-        click.echo(f"{output} is complete already; nothing was trained", err=True)
+    if resume and complete_already(output):
         return
     settings = ExpertSettings(**given_only(given))
     from moe.expert import train_expert  # noqa: PLC0415 - keeps `empathy --help` fast
@@ -132,8 +132,7 @@ def train(
     Exit codes: 0 done, 2 usage, set or model error.
     """
     existing = existing_of(resume=resume, overwrite=overwrite)
-    if resume and (output / "moe.json").exists():
-        click.echo(f"{output} is complete already; nothing was trained", err=True)
+    if resume and complete_already(output):
         return
     settings = RouterSettings(**given_only(given))
     from moe.train import routing_lines, train_mixture  # noqa: PLC0415

@@ -20,9 +20,10 @@ from moe.chat import Chat
 from moe.data import Examples, read_examples, set_info
 from moe.errors import SetError
 from moe.fit import fit, losses, steps_of
-from moe.folder import Existing, building, open_work, write_info
+from moe.folder import building, open_work, write_info
 from moe.model import find_model, load_causal, load_config, load_tokenizer, open_weights, tokenizer_hash
 from moe.settings import TARGETS, ExpertSettings
+from scorer.shards import Existing
 
 
 def train_expert(

@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from distill.workfolder import claim_work
 from scorer.errors import OutputError
 from scorer.files import replacing, writing
+from scorer.shards import Existing
 
 MANIFEST = "moe.json"
 FORMAT, FORMAT_VERSION = "empathy-moe", 1
 _PACKAGES = ("empathy-scorer", "torch", "transformers", "peft", "safetensors")
-
-Existing = Literal["error", "resume", "overwrite"]
 
 
 def open_work(output: Path, kind: str, identity: Mapping[str, Any], existing: Existing) -> Path:
@@ -28,21 +28,7 @@ def open_work(output: Path, kind: str, identity: Mapping[str, Any], existing: Ex
     training to be resumed.
     """
     check_output(output, kind, replace=existing == "overwrite", hint=_HINTS[existing])
-    work = output.with_name(f"{output.name}.partial")
-    manifest = work / "run.json"
-    if work.exists() and existing == "error":
-        raise OutputError(f"{work}: an earlier run's; go on with --resume or start afresh with --overwrite")
-    with writing(output):
-        if work.exists() and existing == "overwrite":
-            shutil.rmtree(work)
-        known = json.loads(json.dumps(identity))
-        if manifest.exists():
-            _check_same(work, json.loads(manifest.read_text()), known)
-        else:
-            work.mkdir(exist_ok=True)
-            with replacing(manifest) as file:
-                file.write(json.dumps(known, indent=1) + "\n")
-    return work
+    return claim_work(output, json.loads(json.dumps(identity)), existing, _check_same)
 
 
 _HINTS = {"error": "name another output or say --overwrite", "resume": "it is finished", "overwrite": ""}

@@ -17,11 +17,19 @@ from scorer.cli import fail
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from moe.folder import Existing
+    from scorer.shards import Existing
 
 PATH = click.Path(path_type=Path)
 _GENERATE = GenerateSettings()
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+def complete_already(output: Path) -> bool:
+    """Whether a training's output is there, so that nothing is left to resume; says so."""
+    if not (output / "moe.json").exists():
+        return False
+    click.echo(f"{output} is complete already; nothing was trained", err=True)
+    return True
 
 
 def setting(default: Any, flag: str, kind: Any, text: str) -> Any:

@@ -22,7 +22,6 @@ from moe.compose import compose
 from moe.errors import SetError, SettingError
 from moe.evaluate import RESULT, evaluate, read_held_out
 from moe.expert import train_expert
-from moe.folder import Existing
 from moe.generate import model_hash
 from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings
 from moe.train import train_mixture
@@ -32,6 +31,7 @@ from scorer.dialogue import Dialogue
 from scorer.errors import OutputError
 from scorer.files import replacing, replacing_binary, writing
 from scorer.model import Scorer
+from scorer.shards import Existing
 from selection.exchange import MANIFEST
 from selection.layouts import to_line, to_record
 from selection.scores import read_scores

@@ -19,11 +19,12 @@ from moe.data import read_examples, set_info
 from moe.errors import ModelError, SettingError
 from moe.expert import split
 from moe.fit import fit, losses, steps_of
-from moe.folder import Existing, building, check_apart, open_work, read_info, write_info
+from moe.folder import building, check_apart, open_work, read_info, write_info
 from moe.model import find_model, load_causal, load_config, load_tokenizer, open_weights
 from moe.router import mixture_of
 from moe.routing import Routing, draw_routing, gates, measure_routing
 from moe.settings import RouterSettings
+from scorer.shards import Existing
 
 MIXTURES = {"mixtral": "num_local_experts", "qwen3_moe": "num_experts"}
 """For each model type that is a mixture, what its configuration calls the number of experts."""

@@ -6,7 +6,7 @@ weights 1) and its replicates, and nothing is sorted or counted row by row a tho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,8 +87,8 @@ def _rule_figures(pair: Pair, rule: Rule, weights: Array, threshold: int) -> dic
     figures = {"accuracy": float(np.trace(table) / total), "kappa": kappa(table)}
     for k, name in enumerate(rule.sets):
         both, first, second = table[k, k], table[k].sum(), table[:, k].sum()
-        figures[f"f1.{name}"] = _ratio(2 * both, first + second)
-        figures[f"jaccard.{name}"] = _ratio(both, first + second - both)
+        figures[f"f1.{name}"] = ratio(2 * both, first + second)
+        figures[f"jaccard.{name}"] = ratio(both, first + second - both)
         figures[f"share.{name}"] = float(second / total)
         figures[f"judge_share.{name}"] = float(first / total)
     return figures
@@ -134,17 +134,23 @@ def bootstrap(
 ) -> dict[str, tuple[float, float]]:
     """Return a 95 % percentile interval for every figure, drawing whole conversations with replacement."""
     _, group = np.unique(np.asarray(conversations), return_inverse=True)
+    replicates: dict[str, list[float]] = {}
+    for weights in resamples(group, draws, seed):
+        for name, value in all_figures(pair, weights, threshold).items():
+            replicates.setdefault(name, []).append(value)
+    return {name: interval(values) for name, values in replicates.items()}
+
+
+def resamples(group: npt.NDArray[np.int64], draws: int, seed: int) -> Iterator[Array]:
+    """Yield row weights (N,) for each of ``draws``: how often each row's group, numbered from 0, was drawn."""
     size = int(group.max()) + 1
     rng = np.random.default_rng(seed)
-    replicates: dict[str, list[float]] = {}
     for _ in range(draws):
-        drawn = np.bincount(rng.integers(size, size=size), minlength=size).astype(np.float64)
-        for name, value in all_figures(pair, drawn[group], threshold).items():
-            replicates.setdefault(name, []).append(value)
-    return {name: _interval(values) for name, values in replicates.items()}
+        yield np.bincount(rng.integers(size, size=size), minlength=size).astype(np.float64)[group]
 
 
-def _interval(values: list[float]) -> tuple[float, float]:
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the middle 95 % of a figure's replicates, NaN where it is defined in none of them."""
     known = np.array([value for value in values if not np.isnan(value)])
     if not len(known):
         return float("nan"), float("nan")
@@ -152,5 +158,6 @@ def _interval(values: list[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _ratio(part: float, whole: float) -> float:
+def ratio(part: float, whole: float) -> float:
+    """Return a share of a whole, NaN of nothing."""
     return float(part / whole) if whole > 0 else float("nan")

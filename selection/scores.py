@@ -196,17 +196,22 @@ def describe_scorer(path: Path) -> dict[str, Any]:
         raise SelectionError(f"{manifest}: cannot be read as a checkpoint's ({error!r}); train again") from None
 
 
-def _check_values(path: Path, before: int, ids: list[Any], values: npt.NDArray[Any]) -> None:
+def out_of_range(scores: npt.NDArray[np.number]) -> tuple[int, str] | None:
+    """Return the first row of scores (N, 2) with one that is no number from 0 to 10, and what it has; None for none."""
     low, high = SCORE_RANGE
+    fine = (scores >= low) & (scores <= high)  # NaN is in no range
+    if fine.all():
+        return None
+    row, head = np.argwhere(~fine)[0]
+    return int(row), f"{HEADS[head]} {scores[row, head]}, expected a number from {low:g} to {high:g}"
+
+
+def _check_values(path: Path, before: int, ids: list[Any], values: npt.NDArray[Any]) -> None:
     if values.dtype == object:
         values = values.astype(np.float64)
-    fine = (values >= low) & (values <= high)  # NaN is in no range
-    if not fine.all():
-        row, head = np.argwhere(~fine)[0]
-        raise SelectionError(
-            f"{path}: row {before + row + 1} (id {ids[row]!a}) has {HEADS[head]} {values[row, head]}, expected a "
-            f"number from {low:g} to {high:g}; score it again"
-        )
+    if found := out_of_range(values):
+        row, what = found
+        raise SelectionError(f"{path}: row {before + row + 1} (id {ids[row]!a}) has {what}; score it again")
     if None in ids:
         raise SelectionError(f"{path}: row {before + ids.index(None) + 1} has no id; score it again")
 

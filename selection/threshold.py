@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scorer.bundle import LEVELS
 from scorer.dialogue import HEADS
 from selection.errors import SelectionError
+from selection.metrics import resamples
 from selection.rules import THRESHOLD_RANGE, Cuts, Scores
 from selection.splits import folds_of
 
@@ -125,11 +126,8 @@ def match(
         )
     chosen = _choose(bins, wanted, np.ones(len(bins)), one=one)
     _, group = np.unique(np.asarray(conversations), return_inverse=True)
-    groups = int(group.max()) + 1
-    rng = np.random.default_rng(seed)
     places, values = [], []
-    for _ in range(draws):
-        weights = np.bincount(rng.integers(groups, size=groups), minlength=groups).astype(np.float64)[group]
+    for weights in resamples(group, draws, seed):
         places.append(_choose(bins, wanted, weights, one=one))
         values.append(_cross_validated(bins, wanted, weights, folds, one=one))
     spread = np.percentile(THRESHOLDS[np.array(places)], [2.5, 97.5], axis=0)  # (2, heads)

@@ -35,6 +35,9 @@ HALF_WIDTHS = {
 }
 ABOUT = {"name": "shrunk", "sha256": "ab" * 32, "cuts": CUTS, "half_widths": HALF_WIDTHS, "judge": "judge-1"}
 
+FILES = ["discard.jsonl", "rationality.jsonl", "selection.json", "selection.parquet", "sensibility.jsonl"]
+"""What a selection by the paper's rule writes."""
+
 Pair = tuple[float, float]
 Scores = Mapping[str, Pair]
 KINDS = ("scores.parquet", "scores.jsonl", "scores.csv", "scores")

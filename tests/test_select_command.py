@@ -14,6 +14,7 @@ from tests.conftest import Run, make_tokenizer, record, varied, write_lines, wri
 from tests.selection_data import (
     ABOUT,
     BY_HAND,
+    FILES,
     SCORES,
     dialogues,
     fine,
@@ -26,8 +27,6 @@ from tests.selection_data import (
     records,
     write_scores,
 )
-
-FILES = ["discard.jsonl", "rationality.jsonl", "selection.json", "selection.parquet", "sensibility.jsonl"]
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from selection.ranking import Limits
 from tests.conftest import Run, write_lines
 from tests.selection_data import (
     BY_HAND,
+    FILES,
     fine,
     invoke,
     names,
@@ -33,8 +34,6 @@ from tests.selection_data import (
     select_from,
     write_scores,
 )
-
-FILES = ["discard.jsonl", "rationality.jsonl", "selection.json", "selection.parquet", "sensibility.jsonl"]
 
 
 @pytest.fixture

@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from scorer.bundle import LEVELS
 from scorer.corpus import id_hash
-from scorer.dialogue import HEADS, SCORE_RANGE
+from scorer.dialogue import HEADS
 from scorer.uncertainty import Uncertainty
 from selection.errors import SelectionError
 from selection.exchange import MANIFEST
 from selection.report.rows import UNKNOWN, Facts, Rows
 from selection.rules import THRESHOLD_RANGE
+from selection.scores import out_of_range
 from selection.select import FORMAT, FORMAT_VERSION, TABLE
 
 if TYPE_CHECKING:
@@ -142,14 +143,9 @@ def _batches(path: Path) -> Any:
 
 
 def _check(path: Path, info: dict[str, Any], scores: Any, sets: Any, names: list[str]) -> None:
-    low, high = SCORE_RANGE
-    fine = (scores >= low) & (scores <= high)  # NaN is in no range
-    if not fine.all():
-        row, head = np.argwhere(~fine)[0]
-        raise SelectionError(
-            f"{path / TABLE}: row {row + 1} has {HEADS[head]} {scores[row, head]}, expected a number from {low:g} to "
-            f"{high:g}; {_AGAIN}"
-        )
+    if found := out_of_range(scores):
+        row, what = found
+        raise SelectionError(f"{path / TABLE}: row {row + 1} has {what}; {_AGAIN}")
     counted = np.bincount(sets - UNKNOWN, minlength=len(names) + 1)[1:]
     told = [entry["count"] for entry in info["sets"].values()]
     if len(names) != len(told) or counted.tolist() != told:

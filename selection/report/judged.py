@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scorer.dialogue import HEADS
 from selection.errors import SelectionError
 from selection.labels import LabelTable
-from selection.metrics import Pair, bootstrap, counts, kappa
+from selection.metrics import Pair, bootstrap, counts, interval, kappa, ratio, resamples
 from selection.metrics import all_figures as figures_of
 from selection.report.figures import SAMPLE, SWEPT, wilson
 from selection.report.rows import Rows
@@ -123,15 +123,13 @@ def _sets(rows: Rows, mine: npt.NDArray[np.int64], judge: Array, group: npt.NDAr
     wanted = rule.apply(judge, JUDGE_CUTS, threshold)
     own = rows.sets[mine].astype(np.int64)
     size = max(len(rule.sets), len(rows.names))
-    rng = np.random.default_rng(0)
-    groups = int(group.max()) + 1
-    drawn = []
-    for _ in range(DRAWS):
-        weights = np.bincount(rng.integers(groups, size=groups), minlength=groups).astype(np.float64)[group]
-        drawn.append(_set_figures(counts(wanted, own, size, weights), rule.sets, rows.names))
+    drawn = [
+        _set_figures(counts(wanted, own, size, weights), rule.sets, rows.names)
+        for weights in resamples(group, DRAWS, 0)
+    ]
     table = counts(wanted, own, size, np.ones(len(mine)))
     figures = {
-        name: {"value": value, "interval": _interval([entry[name] for entry in drawn])}
+        name: {"value": value, "interval": interval([entry[name] for entry in drawn])}
         for name, value in _set_figures(table, rule.sets, rows.names).items()
     }
     return {
@@ -142,14 +140,14 @@ def _sets(rows: Rows, mine: npt.NDArray[np.int64], judge: Array, group: npt.NDAr
 
 def _set_figures(table: Array, wanted: tuple[str, ...], own: tuple[str, ...]) -> dict[str, float]:
     hits, taken, all_wanted = table[0, 0], table[:, 0].sum(), table[0].sum()
-    figures = {"precision": _ratio(hits, taken), "recall": _ratio(hits, all_wanted)}
+    figures = {"precision": ratio(hits, taken), "recall": ratio(hits, all_wanted)}
     if own == wanted:
-        figures |= {"accuracy": _ratio(np.trace(table), table.sum()), "kappa": kappa(table)}
+        figures |= {"accuracy": ratio(np.trace(table), table.sum()), "kappa": kappa(table)}
         for k, name in enumerate(own):
-            figures[f"f1 {name}"] = _ratio(2 * table[k, k], table[k].sum() + table[:, k].sum())
-            figures[f"jaccard {name}"] = _ratio(table[k, k], table[k].sum() + table[:, k].sum() - table[k, k])
+            figures[f"f1 {name}"] = ratio(2 * table[k, k], table[k].sum() + table[:, k].sum())
+            figures[f"jaccard {name}"] = ratio(table[k, k], table[k].sum() + table[:, k].sum() - table[k, k])
     else:
-        figures[f"f1 {own[0]}"] = _ratio(2 * hits, taken + all_wanted)
+        figures[f"f1 {own[0]}"] = ratio(2 * hits, taken + all_wanted)
     return figures
 
 
@@ -160,7 +158,7 @@ def _by_threshold(scores: npt.NDArray[np.number], cuts: Any, judge: Array) -> li
         own = PAPER.deal(states(scores, cuts, at)) == 0
         wanted = PAPER.deal(states(judge, JUDGE_CUTS, at)) == 0
         both = int((own & wanted).sum())
-        found.append({"threshold": at, "f1": _ratio(2 * both, int(own.sum() + wanted.sum()))})
+        found.append({"threshold": at, "f1": ratio(2 * both, int(own.sum() + wanted.sum()))})
     return found
 
 
@@ -190,15 +188,3 @@ def _judge_threshold(rows: Rows) -> tuple[float, float]:
     if said is None:
         return rows.threshold
     return float(said[HEADS[0]]), float(said[HEADS[1]])
-
-
-def _interval(values: list[float]) -> tuple[float, float]:
-    known = np.array([value for value in values if not np.isnan(value)])
-    if not len(known):
-        return float("nan"), float("nan")
-    low, high = np.percentile(known, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _ratio(part: float, whole: float) -> float:
-    return float(part / whole) if whole > 0 else float("nan")
