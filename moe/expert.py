@@ -7,20 +7,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import PartialState
 from peft import LoraConfig, get_peft_model
 from transformers import set_seed
 
 from distill.checkpoint import writing_weights
-from distill.network import keep_freed_memory
 from distill.plan import Progress
 from moe.architectures import architecture_of
 from moe.chat import Chat
 from moe.data import Examples, read_examples, set_info
 from moe.errors import SetError
-from moe.fit import fit, losses, steps_of
-from moe.folder import building, open_work, write_info
+from moe.fit import begin, claim, fit, losses, steps_of
+from moe.folder import building, write_info
 from moe.model import find_model, load_causal, load_config, load_tokenizer, open_weights, tokenizer_hash
 from moe.settings import TARGETS, ExpertSettings
 from scorer.shards import Existing
@@ -48,13 +45,8 @@ def train_expert(
     train, held_out = split(examples, settings.held_out, settings.seed, set_path)
     base = base_info(settings.base, folder)
     identity = {"set": source["sha256"], "base": base["fingerprint"], "settings": {**settings.to_json(), "base": ""}}
-    # Under torchrun every process comes here; the first one writes, the others wait and read.
-    processes = PartialState(cpu=not torch.cuda.is_available())
-    with processes.main_process_first():
-        work = open_work(output, "expert", identity, existing if processes.is_main_process else "resume")
-    progress.begin(steps_of(len(train), settings) // processes.num_processes)
-    progress.fit("expert")
-    keep_freed_memory()
+    processes, work = claim(output, "expert", identity, existing)
+    begin(progress, "expert", steps_of(len(train), settings) // processes.num_processes)
     with writing_weights(output):
         set_seed(settings.seed)
         base_model = load_causal(folder, eager=True)

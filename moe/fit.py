@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from torch.utils.data import Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from distill.fit import Steps, last_whole
-from distill.network import has_bf16
+from distill.network import has_bf16, keep_freed_memory
+from distill.plan import Progress
 from moe.chat import Example
 from moe.data import collate
+from moe.folder import open_work
 from moe.settings import Schedule
+from scorer.shards import Existing
 
 OnStep = Callable[[int, float], None]
 """Hears the number of steps done so far and the last loss."""
@@ -55,6 +59,23 @@ def fit(
         warnings.filterwarnings("ignore", message=".*pin_memory.*")  # there is no accelerator, and none is needed
         trainer.train(resume_from_checkpoint=last_whole(folder))
     return trainer
+
+
+def claim(output: Path, kind: str, identity: Mapping[str, Any], existing: Existing) -> tuple[PartialState, Path]:
+    """Return the processes of a training and the folder in which it works (``folder.open_work``).
+
+    Under torchrun every process comes here; the first one writes, the others wait and read.
+    """
+    processes = PartialState(cpu=not torch.cuda.is_available())
+    with processes.main_process_first():
+        return processes, open_work(output, kind, identity, existing if processes.is_main_process else "resume")
+
+
+def begin(progress: Progress, what: str, steps: int) -> None:
+    """Say that a fit of so many steps begins, and ready the memory for it."""
+    progress.begin(steps)
+    progress.fit(what)
+    keep_freed_memory()
 
 
 def steps_of(rows: int, settings: Schedule) -> int:

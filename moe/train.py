@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from transformers import set_seed
 
 from distill.checkpoint import writing_weights
-from distill.network import keep_freed_memory
 from distill.plan import Progress
 from moe.chat import Chat
 from moe.data import read_examples, set_info
 from moe.errors import ModelError, SettingError
 from moe.expert import split
-from moe.fit import fit, losses, steps_of
-from moe.folder import building, check_apart, open_work, read_info, write_info
+from moe.fit import begin, claim, fit, losses, steps_of
+from moe.folder import building, check_apart, read_info, write_info
 from moe.model import find_model, load_causal, load_config, load_tokenizer, open_weights
 from moe.router import mixture_of
 from moe.routing import Routing, draw_routing, gates, measure_routing
@@ -63,12 +61,8 @@ def train_mixture(
         "sets": [source["sha256"] for source in sources], "mixture": open_weights(folder).fingerprint(),
         "settings": settings.to_json(),
     }  # fmt: skip
-    processes = PartialState(cpu=not torch.cuda.is_available())
-    with processes.main_process_first():
-        work = open_work(output, "moe", identity, existing if processes.is_main_process else "resume")
-    progress.begin(steps_of(len(train), settings) // processes.num_processes)
-    progress.fit("router")
-    keep_freed_memory()
+    processes, work = claim(output, "moe", identity, existing)
+    begin(progress, "router", steps_of(len(train), settings) // processes.num_processes)
     with writing_weights(output):
         set_seed(settings.seed)
         model = load_causal(folder, eager=True)
