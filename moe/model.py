@@ -102,8 +102,9 @@ def load_config(folder: Path | str) -> PretrainedConfig:
 
 def load_tokenizer(folder: Path | str) -> Any:
     """Return a model's tokenizer; ModelError if there is none."""
+    found = find_model(str(folder))
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(found)
     except _LOADING as error:
         raise ModelError(f"{folder}: its tokenizer cannot be loaded ({first_line(error)})") from None
 
@@ -122,7 +123,9 @@ def load_causal(folder: Path | str, *, eager: bool = False) -> PreTrainedModel:
     on_gpu = torch.cuda.is_available()
     attention = "eager" if eager and not on_gpu else None
     adapter = Path(folder) / ADAPTER_CONFIG
-    base = str(read_adapter_config(Path(folder))["base_model_name_or_path"]) if adapter.exists() else str(folder)
+    base = find_model(
+        str(read_adapter_config(Path(folder))["base_model_name_or_path"]) if adapter.exists() else str(folder)
+    )
     try:
         model = AutoModelForCausalLM.from_pretrained(
             base, dtype=torch.bfloat16 if on_gpu else torch.float32, attn_implementation=attention

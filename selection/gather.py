@@ -152,7 +152,7 @@ class _Gathering:
         scores = np.stack([np.array(columns.sensibility), np.array(columns.rationality)], axis=1)
         if not len(scores):
             first = f"; the first: {self._first_reject}" if self._first_reject else ""
-            wanted = "a label" if self._table is None else "a score"
+            wanted = "a label (or name their scores with --scores)" if self._table is None else "a score"
             raise SelectionError(f"no dialogue has {wanted} among {self._counts.total()} records{first}")
         if self._labels is not None and not any(columns.judged):
             raise SelectionError(

@@ -56,6 +56,7 @@ def read_scores(path: Path, *, scorer: Path | None = None, raw_cuts: bool = Fals
     scores count as the judge's own. SelectionError where neither is there, for ids that repeat, and for a score that
     is no number from 0 to 10.
     """
+    _open(path)  # what is no score file says so before its scorer is missed
     about = _about(path, scorer)
     cuts, error = (JUDGE_CUTS, None) if raw_cuts else _calibration(path, about)
     hashes: list[npt.NDArray[np.uint64]] = []
@@ -82,8 +83,9 @@ def read_table(path: Path) -> pa.Table:
     """Return all columns of a score file or folder, ids as text; SelectionError if they cannot be read as scores."""
     import pyarrow as pa  # noqa: PLC0415
 
+    dataset = _open(path)
     try:
-        table = _dataset(path).to_table()
+        table = dataset.to_table()
         place = table.column_names.index("id")
         return table.set_column(place, "id", table.column(place).cast("string"))
     except (pa.ArrowException, OSError) as error:
@@ -94,8 +96,9 @@ def batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Yield some columns of a score file or folder, batch by batch, in order."""
     import pyarrow as pa  # noqa: PLC0415
 
+    dataset = _open(path)
     try:
-        yield from _dataset(path).to_batches(columns=columns)
+        yield from dataset.to_batches(columns=columns)
     except (pa.ArrowException, OSError) as error:
         raise SelectionError(f"{path}: cannot be read as scores: {error}") from None
 
@@ -110,6 +113,16 @@ def score_files(path: Path) -> list[Path]:
     if manifest.exists() and '"complete"' not in manifest.read_text().rstrip("\n").rpartition("\n")[2]:
         raise SelectionError(f"{path}: its run was interrupted; finish it with `empathy score ... --resume`")
     return sorted(path.glob("part-*.parquet"))
+
+
+def _open(path: Path) -> ds.Dataset:
+    """Return a score file or folder as a dataset; SelectionError if it is none."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    try:
+        return _dataset(path)
+    except (pa.ArrowException, OSError) as error:
+        raise SelectionError(f"{path}: cannot be read as scores: {error}") from None
 
 
 def _dataset(path: Path) -> ds.Dataset:
