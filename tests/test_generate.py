@@ -133,4 +133,5 @@ def test_the_command_answers_and_limits(made: Made, tmp_path: Path) -> None:
     assert "answered 3" in said
     assert "exists already" in command(2, "moe", "generate", made.mixture, path, "-o", tmp_path / "out.jsonl")
     said = command(2, "moe", "generate", tmp_path / "nothing", path, "-o", tmp_path / "new.jsonl")
-    assert "tokenizer cannot be loaded" in said
+    assert "cannot be loaded" in said
+    assert "expected a folder with config.json, safetensors and tokenizer" in said

@@ -123,7 +123,7 @@ def test_another_scorer_is_refused(place: Path, bundle: Bundle, tmp_path_factory
     [
         ("gone.jsonl --scores s.jsonl -o out", "gone.jsonl"),
         ("in.jsonl --scores gone.csv -o out", "gone.csv: no such file or folder"),
-        ("in.jsonl --scores in.jsonl -o out", "says nothing of its scorer's cuts"),
+        ("in.jsonl --scores in.jsonl -o out", "and no sensibility, rationality"),
         ("in.jsonl --scores s.jsonl -o no/out", "the folder no does not exist"),
         ("in.jsonl --scores s.jsonl -o in.jsonl", "is no selection to replace"),
         ("in.jsonl --scores s.jsonl -o .", "is no selection to replace"),
