@@ -22,7 +22,6 @@ from distill.errors import StoreError
 from distill.question import SCORED, Asking, Known, OpenBatch, Question, Reply, dialogue_json, label_json
 from scorer.dialogue import content_hash
 
-DEFAULT_STORE = Path("empathy-labels.sqlite")
 MEMORY = Path(":memory:")
 """A store that is forgotten when it is closed."""
 

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scorer.cli import fail
+from selection.ranking import BY
 from selection.settings import FORMATS, NAMES, SelectSettings
 
 if TYPE_CHECKING:
     from selection.labels import LabelTable
     from selection.scores import ScoreTable
     from selection.select import Selection
-
-_BY = ("margin", "sensibility", "rationality", "difference")
 
 
 @click.command()
@@ -36,7 +35,7 @@ _BY = ("margin", "sensibility", "rationality", "difference")
 @click.option("--match", "match_labels", metavar="LABELS", multiple=True,
               help="Choose T so that the sensibility set is nearest to the judge's in these labels (F1).")  # fmt: skip
 @click.option("--match-per-head", is_flag=True, help="With --match: a threshold a head.")
-@click.option("--by", type=click.Choice(_BY), default="margin", show_default=True,
+@click.option("--by", type=click.Choice(BY), default="margin", show_default=True,
               help="What a rank goes by; margin is how deep inside the sensibility set.")  # fmt: skip
 @click.option("--share", type=float, help="Take at most this share of the dialogues, the best.")
 @click.option("--count", type=int, help="Take at most so many dialogues, the best.")
