@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from scorer.corpus import Corpus
     from scorer.dialogue import HEADS, Dialogue, Labels, Turn
     from scorer.errors import EmpathyError
+    from scorer.manifest import Share
     from scorer.model import Scorer
     from scorer.records import Reject
 
 _HOME = {
     "Bundle": "bundle", "Corpus": "corpus", "Dialogue": "dialogue", "EmpathyError": "errors", "HEADS": "dialogue",
-    "Labels": "dialogue", "Reject": "records", "ScoreSettings": "batch", "Scorer": "model", "Summary": "batch",
-    "Turn": "dialogue", "load_bundle": "bundle", "score_files": "batch", "write_bundle": "bundle",
+    "Labels": "dialogue", "Reject": "records", "ScoreSettings": "batch", "Scorer": "model", "Share": "manifest",
+    "Summary": "batch", "Turn": "dialogue", "load_bundle": "bundle", "score_files": "batch", "write_bundle": "bundle",
 }  # fmt: skip
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Reject",
     "ScoreSettings",
     "Scorer",
+    "Share",
     "Summary",
     "Turn",
     "load_bundle",

@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from scorer.corpus import Corpus
-from scorer.dialogue import Dialogue, content_hash
-from scorer.encode import Encoded
+from scorer.dialogue import Dialogue
 from scorer.engine import Scores
 from scorer.errors import RejectedError
-from scorer.model import BATCH_SIZE, BATCH_TOKENS, Scorer
+from scorer.manifest import WHOLE, Share
+from scorer.model import BATCH_SIZE, Scorer
+from scorer.prepare import Prepared, prepare
+from scorer.reader import ReadJob, readers_for, reading
 from scorer.records import Reject
-from scorer.shards import Existing, Run, Tally, Window
-
-_WINDOW_CHARACTERS = 1 << 24
+from scorer.shards import Existing, Run
+from scorer.tally import Tally, Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreSettings:
     """How to score: padded tokens and dialogues a batch, records a window (and shard), what may go wrong.
 
-    ``window`` is also the most work that a killed run repeats. ``existing`` says what to do with an output that is
-    there already. ``strict`` makes the first bad record an error. ``uncertainty`` adds a half-width a score.
+    ``batch_tokens`` None are as many as suit the engine. ``window`` is also the most work that a killed run repeats.
+    ``existing`` says what to do with an output that is there already. ``strict`` makes the first bad record an error.
+    ``uncertainty`` adds a half-width a score. ``share`` is this process's part of a run of several in one folder.
+    ``readers`` are the processes that read and tokenise: 0 for a thread of this one, None for as many as are needed.
     """
 
-    batch_tokens: int = BATCH_TOKENS
+    batch_tokens: int | None = None
     batch_size: int = BATCH_SIZE
     window: int = 8192
+    share: Share = WHOLE
+    readers: int | None = None
     existing: Existing = "error"
     strict: bool = False
     uncertainty: bool = False
@@ -42,12 +46,12 @@ class ScoreSettings:
 class Progress(Protocol):
     """Hears how far a run has come."""
 
-    def skipped(self, records: int) -> None:
-        """Note records that an earlier run finished."""
+    def skipped(self, records: int, position: int) -> None:
+        """Note records that an earlier run finished, and how many bytes of the input were read by then."""
         ...
 
-    def read(self, tokens: int) -> None:
-        """Note that a window with so many tokens was read and is to be scored."""
+    def read(self, tokens: int, position: int) -> None:
+        """Note that a window with so many tokens is to be scored, and how many bytes were read by then."""
         ...
 
     def scored(self, rows: int, tokens: int) -> None:
@@ -58,10 +62,10 @@ class Progress(Protocol):
 class NoProgress:
     """Says nothing."""
 
-    def skipped(self, records: int) -> None:
+    def skipped(self, records: int, position: int) -> None:
         """Say nothing."""
 
-    def read(self, tokens: int) -> None:
+    def read(self, tokens: int, position: int) -> None:
         """Say nothing."""
 
     def scored(self, rows: int, tokens: int) -> None:
@@ -89,7 +93,7 @@ class Summary:
     @property
     def records(self) -> int:
         """The number of records in the input."""
-        return self.tally.scored + self.rejected
+        return self.tally.records
 
     @property
     def rate(self) -> float:
@@ -114,46 +118,65 @@ def score_files(
     start = time.monotonic()
     if settings.uncertainty:
         scorer.uncertainty(np.zeros((0, 2), dtype=np.float32))  # a scorer without one says so before anything is done
-    run = Run(output, run_identity(scorer, settings), run_metadata(scorer, settings), settings.existing)
-    resumed = sum(window.tally.scored + window.tally.rejected.total() for window in run.done)
-    complete_before = run.complete
-    if not complete_before:
-        earlier = list(run.done)
-        windows = _windows(corpus, settings.window)
-        for window in earlier:
-            records = next(windows, [])
-            run.check_same(window, records_hash(records))
-            progress.skipped(len(records))
-        for number, records in enumerate(windows, start=len(earlier)):
-            tally, ids, scores, rejects = score_window(scorer, records, settings, progress)
-            run.add(Window(number, records_hash(records), tally), ids, scores, rejects)
-        run.finish()
-    total = Tally()
-    for window in run.done:
-        total.add(window.tally)
-    return Summary(total, resumed, time.monotonic() - start, run.rejects if total.rejected else None, complete_before)
+    with open_run(scorer, output, settings) as run:
+        resumed = sum(window.tally.records for window in run.done.values())
+        complete_before = run.complete
+        if not complete_before:
+            _score_rest(scorer, corpus, run, settings, progress)
+            run.finish()
+        total = Tally()
+        for window in run.done.values():
+            total.add(window.tally)
+        rejects = run.rejects if total.rejected else None
+    return Summary(total, resumed, time.monotonic() - start, rejects, complete_before)
+
+
+def open_run(scorer: Scorer, output: Path, settings: ScoreSettings) -> Run:
+    """Return the output of a run, begun now or by an earlier process; OutputError if it may not be written."""
+    identity, metadata = run_identity(scorer, settings), run_metadata(scorer, settings)
+    return Run(output, identity, metadata, settings.existing, settings.share)
+
+
+def _score_rest(scorer: Scorer, corpus: Corpus, run: Run, settings: ScoreSettings, progress: Progress) -> None:
+    readers = readers_for(corpus, scorer.engine.readers) if settings.readers is None else settings.readers
+    earlier = dict(run.done)
+    job = ReadJob(corpus, scorer.encoder, scorer.bundle.domain, settings.window, frozenset(earlier), settings.share)
+    with reading(job, readers) as prepared:
+        for window in prepared:
+            if finished := earlier.pop(window.number, None):
+                run.check_same(finished, window.records)
+                progress.skipped(window.size, window.position)
+                continue
+            tally, columns = score_prepared(scorer, window, settings, progress)
+            run.add(Window(window.number, window.records, tally), window.ids, columns, window.rejects)
+    for finished in earlier.values():
+        run.check_same(finished, "not in the input any more")
+
+
+def score_prepared(
+    scorer: Scorer, window: Prepared, settings: ScoreSettings, progress: Progress
+) -> tuple[Tally, Scores]:
+    """Return what a window came to: its tally, and the score columns of its dialogues in input order.
+
+    The columns are the scores (N, 2), or with ``settings.uncertainty`` scores and half-widths (N, 4).
+    """
+    if window.rejects and settings.strict:
+        raise RejectedError(f"{window.rejects[0]} (--strict)")
+    progress.read(window.work, window.position)
+    scores = scorer.run(
+        window.encoded, batch_tokens=settings.batch_tokens, batch_size=settings.batch_size, on_batch=progress.scored
+    )
+    window.tally.sums = scores.sum(axis=0, dtype=float).tolist()
+    return window.tally, np.hstack([scores, scorer.uncertainty(scores)]) if settings.uncertainty else scores
 
 
 def score_window(
     scorer: Scorer, records: Sequence[Dialogue | Reject], settings: ScoreSettings, progress: Progress
 ) -> tuple[Tally, list[str], Scores, list[Reject]]:
-    """Return what a window came to: its tally, the ids and score columns in input order, and its rejects.
-
-    The columns are the scores (N, 2), or with ``settings.uncertainty`` scores and half-widths (N, 4).
-    """
-    dialogues = [record for record in records if isinstance(record, Dialogue)]
-    rejects = [record for record in records if isinstance(record, Reject)]
-    if rejects and settings.strict:
-        raise RejectedError(f"{rejects[0]} (--strict)")
-    encoded = scorer.encoder.encode(dialogues)
-    tally = _tally(scorer, dialogues, encoded, rejects)
-    progress.read(tally.tokens)
-    scores = scorer.run(
-        encoded, batch_tokens=settings.batch_tokens, batch_size=settings.batch_size, on_batch=progress.scored
-    )
-    tally.sums = scores.sum(axis=0, dtype=float).tolist()
-    columns = np.hstack([scores, scorer.uncertainty(scores)]) if settings.uncertainty else scores
-    return tally, [dialogue.id for dialogue in dialogues], columns, rejects
+    """Return what records came to: as ``score_prepared``, with the ids of the rows and the rejects."""
+    window = prepare(records, scorer.encoder, scorer.bundle.domain)
+    tally, columns = score_prepared(scorer, window, settings, progress)
+    return tally, window.ids, columns, window.rejects
 
 
 def run_identity(scorer: Scorer, settings: ScoreSettings) -> dict[str, Any]:
@@ -161,7 +184,7 @@ def run_identity(scorer: Scorer, settings: ScoreSettings) -> dict[str, Any]:
     engine = scorer.engine
     return {
         "scorer": scorer.bundle.sha256, "engine": engine.name, "precision": engine.precision,
-        "window": settings.window, "uncertainty": settings.uncertainty,
+        "window": settings.window, "uncertainty": settings.uncertainty, "shards": settings.share.count,
     }  # fmt: skip
 
 
@@ -172,48 +195,6 @@ def run_metadata(scorer: Scorer, settings: ScoreSettings) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def records_hash(records: Sequence[Dialogue | Reject]) -> str:
-    """Return a hash of ids, contents and faults, by which a resumed run knows its input again."""
-    state = sha256()
-    for record in records:
-        if isinstance(record, Dialogue):
-            state.update(f"{record.id}\0{content_hash(record.turns)}\n".encode())
-        else:
-            state.update(f"{record.line}\0{record.reason}\0{record.record}\n".encode())
-    return state.hexdigest()[:32]
-
-
 def domain_warning(scorer: Scorer, tally: Tally) -> str | None:
     """Return a line that says how the input departs from the training data, or None where it does not."""
     return scorer.bundle.domain.warning(tally.outside, tally.scored)
-
-
-def _tally(
-    scorer: Scorer, dialogues: Sequence[Dialogue], encoded: Sequence[Encoded], rejects: Sequence[Reject]
-) -> Tally:
-    tally = Tally(
-        scored=len(dialogues),
-        cut=sum(item.cut for item in encoded),
-        cut_turns=sum(item.cut_turns for item in encoded),
-        cut_tokens=sum(item.cut_tokens for item in encoded),
-        tokens=sum(map(len, encoded)),
-    )
-    tally.rejected.update(reject.reason for reject in rejects)
-    if dialogues:
-        outside: Mapping[str, Any] = scorer.bundle.domain.outside(dialogues, encoded)
-        tally.outside.update({name: int(rows.sum()) for name, rows in outside.items()})
-    return tally
-
-
-def _windows(corpus: Corpus, size: int) -> Iterator[list[Dialogue | Reject]]:
-    """Yield windows of ``size`` records, fewer where these are so long that their text would fill the memory."""
-    window: list[Dialogue | Reject] = []
-    characters = 0
-    for record in corpus:
-        window.append(record)
-        characters += sum(len(turn.content) for turn in record.turns) if isinstance(record, Dialogue) else 0
-        if len(window) == size or characters >= _WINDOW_CHARACTERS:
-            yield window
-            window, characters = [], 0
-    if window:
-        yield window

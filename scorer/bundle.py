@@ -40,6 +40,12 @@ STARTER = Path(__file__).parent / "starter"
 INT8_MODEL = "model.int8.onnx"
 """The model that multiplies in int8, in bundles whose export let it pass."""
 
+HALF_MODEL = "model.fp16.onnx"
+"""The model in half precision, for a GPU, in bundles that were exported with it."""
+
+MODELS = {"int8": INT8_MODEL, "fp16": HALF_MODEL}
+"""The precisions that have a model of their own; all others compute with model.onnx."""
+
 _REQUIRED_FILES = ("model.onnx", "tokenizer.json")
 _TEXTS = ("name", "backbone", "precision", "licence", "created")
 
@@ -86,11 +92,13 @@ class Bundle:
 
     def model_for(self, precision: str) -> bytes:
         """Return the ONNX model that a precision computes with; BundleError if the bundle has none."""
-        if precision != "int8":
-            return self.model
-        if INT8_MODEL not in self._files:
-            raise BundleError(f"{self.path}: holds no {INT8_MODEL}, so it does not compute in int8")
-        return self._files[INT8_MODEL]
+        if not self.holds(precision):
+            raise BundleError(f"{self.path}: holds no {MODELS[precision]}, so it does not compute in {precision}")
+        return self._files[MODELS.get(precision, "model.onnx")]
+
+    def holds(self, precision: str) -> bool:
+        """Whether the model that a precision computes with is in the bundle."""
+        return MODELS.get(precision, "model.onnx") in self._files
 
     def allows(self, precision: str) -> bool:
         """Whether the export's gate let a precision pass; fp32 always does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
@@ -19,6 +20,11 @@ COMMANDS = "empathy.commands"
 EXIT_NOTHING_SCORED = 1
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: as Ctrl-C, what runs is finished and what was finished is kept; only the exit code is another."""
 
 
 class CommandGroup(click.Group):
@@ -50,16 +56,18 @@ class CommandGroup(click.Group):
             if point is None:
                 raise
             fail(str(_missing(point, error)))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             command = self.get_command(ctx, ctx.invoked_subcommand or "")
             resumes = command is not None and any(option.name == "resume" for option in command.params)
             kept = "with -o, what was finished is kept: go on with --resume" if resumes else "no output was written"
-            click.echo(f"empathy: interrupted; {kept}", err=True)
-            sys.exit(EXIT_INTERRUPTED)
+            terminated = isinstance(error, Terminated)
+            click.echo(f"empathy: {'terminated' if terminated else 'interrupted'}; {kept}", err=True)
+            sys.exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED)
 
 
 def run() -> NoReturn:
     """Parse the command line and run: what `empathy` is. A usage error is one line, as every other error is."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         result = main.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -70,6 +78,10 @@ def run() -> NoReturn:
         name = context.command_path if context else "empathy"
         fail(f"{error.format_message().rstrip('.')} (see {name} --help)")
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated
 
 
 def fail(message: str) -> NoReturn:
@@ -113,6 +125,20 @@ scorer_option = click.option(
 )  # fmt: skip
 
 
+class _ShareType(click.ParamType[Any]):
+    """``2/8``: the second of eight."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from scorer.manifest import Share  # noqa: PLC0415 - keeps `empathy --help` fast
+
+        found = re.fullmatch(r"(\d+)/(\d+)", str(value))
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            self.fail(f"{value!r} is no share, expected I/N with I from 1 to N, such as 2/8", param, ctx)
+        return Share(int(found[1]) - 1, int(found[2]))
+
+
 @click.command()
 @click.argument("inputs", metavar="IN...", nargs=-1, required=True)
 @click.option(
@@ -121,12 +147,24 @@ scorer_option = click.option(
 )  # fmt: skip
 @scorer_option
 @click.option(
-    "--engine", default="auto", show_default=True, metavar="auto|onnxruntime|openvino", help="What runs the network."
-)
+    "--engine", default="auto", show_default=True,
+    metavar="auto|onnxruntime|openvino|onnxruntime-cuda|onnxruntime-tensorrt", help="What runs the network.",
+)  # fmt: skip
+@click.option(
+    "--precision", metavar="fp32|bf16|fp16|int8",
+    help="What it computes in.  [default: the fastest that the engine has here and the scorer's export let pass]",
+)  # fmt: skip
 @click.option("--threads", type=click.IntRange(min=1), help="Processor threads.  [default: one a core]")
-@click.option("--batch-tokens", type=click.IntRange(min=1), help="Padded tokens a batch.  [default: 1024]")
+@click.option("--batch-tokens", type=click.IntRange(min=1), help="Padded tokens a batch.  [default: the engine's]")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Dialogues a batch, at most.  [default: 256]")
 @click.option("--window", type=click.IntRange(min=1), help="Records sorted by length, and a shard.  [default: 8192]")
+@click.option(
+    "--readers", type=click.IntRange(min=0), help="Processes that read ahead, 0 for a thread.  [default: by need]"
+)
+@click.option(
+    "--shard", type=_ShareType(), metavar="I/N",
+    help="Score every N-th window from the I-th: N processes, anywhere, share the folder OUT.",
+)  # fmt: skip
 @click.option("--uncertainty", is_flag=True, help="Add two columns: how far the judge's score may lie from each score.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run (or begin, if there is none).")
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
@@ -138,10 +176,13 @@ def score(
     output: Path | None,
     bundle: Path | None,
     engine: str,
+    precision: str | None,
     threads: int | None,
     batch_tokens: int | None,
     batch_size: int | None,
     window: int | None,
+    readers: int | None,
+    shard: Any,
     uncertainty: bool,
     resume: bool,
     overwrite: bool,
@@ -155,23 +196,20 @@ def score(
     Efficient-Empathy release, EmpatheticDialogues CSV, Parquet, Hugging Face datasets folders, each also .gz and
     .zst, recognised by content. Records that are no dialogue go to OUT.rejects.jsonl with source, line and reason.
 
-    Exit codes: 0 done, 1 nothing could be scored, 2 usage or file error.
+    Exit codes: 0 done, 1 nothing could be scored, 2 usage or file error, 130 interrupted, 143 terminated.
     """
     from scorer.batch import ScoreSettings, score_files  # noqa: PLC0415 - keeps `empathy --help` fast
     from scorer.closing import closing_lines, warnings  # noqa: PLC0415
     from scorer.corpus import Corpus  # noqa: PLC0415
+    from scorer.manifest import begun_with  # noqa: PLC0415
     from scorer.model import Scorer  # noqa: PLC0415
     from scorer.progress import ProgressBar  # noqa: PLC0415
+    from scorer.shards import work_folder  # noqa: PLC0415
 
-    if resume and overwrite:
-        fail("--resume goes on with an output and --overwrite replaces it; give one of them")
-    if output is None and (resume or overwrite):
-        fail("--resume and --overwrite are about an output; name one with -o")
-    if output is not None and rejects_path is not None:
-        fail(f"rejects go to {output}.rejects.jsonl; --rejects is for runs without -o")
-    if output is not None and re.match("[a-z0-9+]{2,}:/", str(output)):
-        fail(f"{output} is a URL; scores are written to local files, name one and copy it there")
-    given = {"batch_tokens": batch_tokens, "batch_size": batch_size, "window": window}
+    _check_output_options(output, rejects_path, resume=resume, overwrite=overwrite, shard=shard)
+    given = {
+        "batch_tokens": batch_tokens, "batch_size": batch_size, "window": window, "readers": readers, "share": shard
+    }  # fmt: skip
     settings = ScoreSettings(
         existing="resume" if resume else "overwrite" if overwrite else "error",
         strict=strict,
@@ -179,11 +217,13 @@ def score(
         **{name: value for name, value in given.items() if value is not None},
     )
     corpus = Corpus(inputs)
-    scorer = Scorer.load(bundle, engine=engine, threads=threads)
+    if output is not None and engine == "auto" and not overwrite and (begun := begun_with(work_folder(output))):
+        engine, precision = begun["engine"], precision or begun["precision"]  # a run has one, from its first process on
+    scorer = Scorer.load(bundle, engine=engine, threads=threads, precision=precision)
     if output is None:
         _score_to_stdout(scorer, corpus, settings, rejects_path, quiet=quiet)
         return
-    with ProgressBar(corpus, sys.stderr, show=sys.stderr.isatty() and not quiet) as progress:
+    with ProgressBar(corpus.total_bytes, sys.stderr, show=sys.stderr.isatty() and not quiet) as progress:
         summary = score_files(scorer, corpus, output, settings, progress)
     if summary.complete_before:
         click.echo(f"{output} is complete already; nothing was read or scored", err=True)
@@ -194,6 +234,20 @@ def score(
         click.echo(f"empathy: warning: {line}", err=True)
     if not summary.tally.scored:
         sys.exit(EXIT_NOTHING_SCORED)
+
+
+def _check_output_options(
+    output: Path | None, rejects_path: Path | None, *, resume: bool, overwrite: bool, shard: Any
+) -> None:
+    """Refuse options that contradict each other."""
+    if resume and overwrite:
+        fail("--resume goes on with an output and --overwrite replaces it; give one of them")
+    if output is None and (resume or overwrite or shard):
+        fail("--resume, --overwrite and --shard are about an output; name one with -o")
+    if output is not None and rejects_path is not None:
+        fail(f"rejects go to {output}.rejects.jsonl; --rejects is for runs without -o")
+    if output is not None and re.match("[a-z0-9+]{2,}:/", str(output)):
+        fail(f"{output} is a URL; scores are written to local files, name one and copy it there")
 
 
 def _score_to_stdout(scorer: Any, corpus: Any, settings: Any, rejects_path: Path | None, *, quiet: bool) -> None:

@@ -11,7 +11,7 @@ from scorer.bundle import Bundle
 from scorer.corpus import Corpus
 from scorer.dialogue import HEADS
 from scorer.model import Scorer
-from scorer.shards import Tally
+from scorer.tally import Tally
 
 _NAMED = 3  # so many names of many are shown
 
@@ -29,6 +29,8 @@ def closing_lines(summary: Summary, scorer: Scorer, output: Path) -> Iterator[st
     if tally.scored:
         means = ", ".join(f"{head} {total / tally.scored:.2f}" for head, total in zip(HEADS, tally.sums, strict=True))
         yield f"means: {means}"
+    if tally.repeats:
+        yield f"repeats: {tally.repeats:,} had the text of another one close by, which was scored once for all"
     yield (
         f"truncated: {tally.cut:,}"
         + (f" ({tally.cut_turns:,} context turns and {tally.cut_tokens:,} tokens left out)" if tally.cut else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -87,23 +87,23 @@ class Encoder:
         self.max_length = max_length
         self._frame = _Frame.of(tokenizer)
 
-    def encode(self, dialogues: Sequence[Dialogue]) -> list[Encoded]:
-        """Return one ``Encoded`` a dialogue, in order; tokenising runs on all cores.
+    def __reduce__(self) -> tuple[type[Encoder], tuple[Tokenizer, int]]:
+        """Be made anew in another process: a copied tokenizer forgets how it treats special tokens."""
+        return Encoder, (self.tokenizer, self.max_length)
 
-        Before it is shortened a dialogue is tokenised whole, so that what was cut can be counted; so many at a time
-        that their tokens fit into some 100 MB.
+    def encode(self, dialogues: Sequence[Dialogue]) -> list[Encoded]:
+        """Return one ``Encoded`` a dialogue, in order; the very same object for dialogues of the same text.
+
+        Tokenising runs on all cores. Before it is shortened a dialogue is tokenised whole, so that what was cut can be
+        counted; so many at a time that their tokens fit into some 100 MB.
         """
-        encoded: list[Encoded] = []
-        texts: list[tuple[str, str]] = []
-        characters = 0
-        for number, dialogue in enumerate(dialogues, start=1):
-            texts.append(render(dialogue))
-            characters += len(texts[-1][0]) + len(texts[-1][1])
-            if characters >= _CHARACTERS_AT_ONCE or number == len(dialogues):
-                encodings = self.tokenizer.encode_batch_fast(texts)
-                encoded += map(self._fit, dialogues[number - len(texts) : number], encodings)
-                texts, characters = [], 0
-        return encoded
+        texts = [render(dialogue) for dialogue in dialogues]
+        distinct = dict(zip(texts, dialogues, strict=True))
+        found: dict[tuple[str, str], Encoded] = {}
+        for chunk in _chunks(distinct):
+            encodings = self.tokenizer.encode_batch_fast(chunk)
+            found.update((text, self._fit(distinct[text], item)) for text, item in zip(chunk, encodings, strict=True))
+        return [found[text] for text in texts]
 
     def _fit(self, dialogue: Dialogue, encoding: Encoding) -> Encoded:
         if len(encoding) > self.max_length:
@@ -151,6 +151,19 @@ class Encoder:
     def _tokens(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
         return ids
+
+
+def _chunks(texts: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    chunk: list[tuple[str, str]] = []
+    characters = 0
+    for text in texts:
+        chunk.append(text)
+        characters += len(text[0]) + len(text[1])
+        if characters >= _CHARACTERS_AT_ONCE:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
 
 
 def _cut_middle(ids: list[int], length: int) -> list[int]:

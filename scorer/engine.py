@@ -1,187 +1,151 @@
-"""Run the network on a batch of token ids: one small protocol, one class an engine.
+"""Run the network on a batch of token ids: one small protocol, one class an engine, one rule that chooses.
 
-To add an engine, write a class with the members of ``Engine`` and name it in ``ENGINES``.
+To add an engine, write a class with the members of ``Engine``, and name it in ``ENGINES`` and in ``choose``.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from scorer.bundle import Bundle
-from scorer.dialogue import HEADS
 from scorer.encode import Encoded
-from scorer.errors import BundleError, EngineError
-
-if TYPE_CHECKING:
-    import onnxruntime as ort
+from scorer.errors import EngineError
 
 Inputs = dict[str, npt.NDArray[np.int64]]
 Scores = npt.NDArray[np.float32]
 
-_KNOWN_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
-_FLOATS = {"tensor(float)", "tensor(float16)", "tensor(double)"}
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+"""What a scorer can compute in; fp32 is always allowed, the others where the bundle's gate let them pass."""
 
 PAD_MULTIPLE = 8
-"""Batches are padded to a multiple of so many tokens."""
+"""Batches are padded to a multiple of so many tokens, unless an engine says otherwise."""
 
 
 class Engine(Protocol):
     """Runs a bundle's model. ``name`` and ``precision`` are written beside the scores.
 
-    ``notice`` is a line that a user should see, such as why a faster way was not taken, or empty.
+    ``notice`` is a line that a user should see, such as why a faster way was not taken, or empty. ``streams``
+    threads may call ``run`` at once, and that is what fills the hardware. ``pad_multiple`` and ``batch_tokens`` are
+    the lengths and the padded tokens a batch that suit it, and ``readers`` the processes that read for it.
     """
 
     name: str
     precision: str
     threads: int
     notice: str
+    streams: int
+    pad_multiple: int
+    batch_tokens: int
+    readers: int
 
     def run(self, inputs: Inputs) -> Scores:
         """Return the raw outputs (B, 2) for input arrays (B, T); EngineError if the model fails."""
         ...
 
 
-class OnnxRuntimeEngine:
-    """ONNX Runtime: on an NVIDIA GPU where its CUDA provider is installed and starts, else on the CPU."""
+def _onnxruntime(bundle: Bundle, threads: int | None, precision: str | None) -> Engine:
+    from scorer.onnxruntime_engine import OnnxRuntimeEngine  # noqa: PLC0415 - each engine's library loads when chosen
 
-    def __init__(self, bundle: Bundle, threads: int | None = None, precision: str = "fp32") -> None:
-        """Load the model of a bundle, in ``fp32`` or ``int8``; ``threads`` None is one a core."""
-        import onnxruntime as ort  # noqa: PLC0415 - not needed to read corpora or cards
-
-        self.threads = threads or available_cores()
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # errors come as exceptions, and are reported once
-        # Lengths vary from batch to batch: planning memory for each shape makes it grow (onnxruntime issue 11118).
-        options.enable_mem_pattern = False
-        if precision == "fp32":  # weights stored as int8 are made float once at load; activations are never quantised
-            options.add_session_config_entry("session.disable_quant_qdq", "1")
-        self._faults = onnxruntime_faults()
-        model = bundle.model_for(precision)
-        try:
-            self._session, self.notice = _session(model, options, self._faults)
-        except self._faults as error:
-            raise BundleError(f"{bundle.path / 'model.onnx'}: ONNX Runtime cannot load it: {_line(error)}") from error
-        on_gpu = self._session.get_providers()[0] == "CUDAExecutionProvider"
-        self.name = "onnxruntime-cuda" if on_gpu else "onnxruntime"
-        self.precision = precision
-        self._inputs = [node.name for node in self._session.get_inputs()]
-        outputs = self._session.get_outputs()
-        unknown = sorted(set(self._inputs) - _KNOWN_INPUTS)
-        if unknown or "input_ids" not in self._inputs:
-            raise BundleError(f"{bundle.path / 'model.onnx'}: has inputs {self._inputs}, expected {_KNOWN_INPUTS}")
-        if len(outputs) != 1 or outputs[0].type not in _FLOATS or list(outputs[0].shape[1:]) != [len(HEADS)]:
-            found = ", ".join(f"{node.type} {node.shape}" for node in outputs)
-            expected = f"expected one of floats (batch, {len(HEADS)})"
-            raise BundleError(f"{bundle.path / 'model.onnx'}: has outputs {found}, {expected}")
-        self._output = outputs[0].name
-
-    def run(self, inputs: Inputs) -> Scores:
-        """Return the raw outputs (B, 2) for input arrays (B, T); EngineError if the model fails."""
-        rows, length = inputs["input_ids"].shape
-        feed = {name: inputs[name] for name in self._inputs}
-        try:
-            (scores,) = self._session.run([self._output], feed)
-        except self._faults as error:
-            raise EngineError(f"ONNX Runtime failed on a batch of {rows} x {length} tokens: {_line(error)}") from error
-        if scores.shape != (rows, len(HEADS)):
-            raise EngineError(f"the model gave {scores.shape} numbers, expected {(rows, len(HEADS))}")
-        return np.asarray(scores, dtype=np.float32)
+    return OnnxRuntimeEngine(bundle, threads, precision or "fp32")
 
 
-class OpenVinoEngine:
-    """OpenVINO on the processor: bf16 where it multiplies that in hardware and the bundle allows it, else fp32."""
+def _cuda(bundle: Bundle, threads: int | None, precision: str | None) -> Engine:
+    from scorer.onnxruntime_engine import OnnxRuntimeEngine  # noqa: PLC0415
 
-    name = "openvino"
-    notice = ""
-
-    def __init__(self, bundle: Bundle, threads: int | None = None, precision: str | None = None) -> None:
-        """Compile the model of a bundle; EngineError if OpenVINO is not installed or lacks ``precision`` here."""
-        try:
-            import openvino as ov  # noqa: PLC0415 - an extra
-            from openvino.passes import ConstantFolding, Manager  # noqa: PLC0415
-        except ModuleNotFoundError:
-            raise EngineError("openvino is not installed: pip install 'empathy-scorer[openvino]'") from None
-        self.threads = threads or available_cores()
-        core = ov.Core()
-        has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if precision == "bf16" and not has_bf16:
-            raise EngineError("this processor does not multiply bf16 in hardware")
-        self.precision = precision or ("bf16" if has_bf16 and bundle.allows("bf16") else "fp32")
-        try:
-            model = core.read_model(bundle.model)
-            passes = Manager()
-            passes.register_pass(ConstantFolding())  # weights stored as int8 are made float once, not in every batch
-            passes.run_passes(model)
-            hint = {"bf16": ov.Type.bf16, "fp32": ov.Type.f32}[self.precision]
-            compiled = core.compile_model(
-                model, "CPU", {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": self.threads}
-            )
-        except RuntimeError as error:
-            raise BundleError(f"{bundle.path / 'model.onnx'}: OpenVINO cannot load it: {_line(error)}") from error
-        self._request = compiled.create_infer_request()
-        self._inputs = [port.get_any_name() for port in compiled.inputs]
-
-    def run(self, inputs: Inputs) -> Scores:
-        """Return the raw outputs (B, 2) for input arrays (B, T); EngineError if the model fails."""
-        rows, length = inputs["input_ids"].shape
-        try:
-            outputs = self._request.infer({name: inputs[name] for name in self._inputs})
-        except RuntimeError as error:
-            raise EngineError(f"OpenVINO failed on a batch of {rows} x {length} tokens: {_line(error)}") from error
-        scores = np.array(outputs[0], dtype=np.float32)
-        if scores.shape != (rows, len(HEADS)):
-            raise EngineError(f"the model gave {scores.shape} numbers, expected {(rows, len(HEADS))}")
-        return scores
+    return OnnxRuntimeEngine(bundle, threads, precision or _best_on_gpu(bundle), provider="cuda")
 
 
-Faults = tuple[type[Exception], ...]
+def _tensorrt(bundle: Bundle, threads: int | None, precision: str | None) -> Engine:
+    from scorer.onnxruntime_engine import OnnxRuntimeEngine  # noqa: PLC0415
+
+    return OnnxRuntimeEngine(bundle, threads, precision or _best_on_gpu(bundle), provider="tensorrt")
 
 
-def onnxruntime_faults() -> Faults:
-    """Return what ONNX Runtime raises: exceptions of its own, which share no base, and those of its C++ code."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state  # noqa: PLC0415
+def _openvino(bundle: Bundle, threads: int | None, precision: str | None) -> Engine:
+    from scorer.openvino_engine import OpenVinoEngine  # noqa: PLC0415
 
-    own = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
-    return (*own, RuntimeError, ValueError, MemoryError)
+    return OpenVinoEngine(bundle, threads, precision)
 
 
-def _session(model: bytes, options: ort.SessionOptions, faults: Faults) -> tuple[ort.InferenceSession, str]:
-    """Return a session on CUDA where it starts, else on the CPU, and a notice that says why.
-
-    ONNX Runtime's own fallback would print to standard output, where scores may go.
-    """
-    import onnxruntime as ort  # noqa: PLC0415 - not needed to read corpora or cards
-
-    notice = ""
-    if "CUDAExecutionProvider" in ort.get_available_providers():
-        providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-        try:
-            return ort.InferenceSession(model, options, providers=providers, enable_fallback=0), notice
-        except faults as error:
-            notice = f"the CUDA provider does not start, so the processor scores: {_line(error)}"
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0), notice
-
-
-ENGINES: dict[str, Callable[[Bundle, int | None], Engine]] = {
-    "onnxruntime": OnnxRuntimeEngine,
-    "openvino": OpenVinoEngine,
+ENGINES: dict[str, Callable[[Bundle, int | None, str | None], Engine]] = {
+    "onnxruntime": _onnxruntime,
+    "onnxruntime-cuda": _cuda,
+    "onnxruntime-tensorrt": _tensorrt,
+    "openvino": _openvino,
 }
-"""Every engine by its name on the command line."""
+"""Every engine by its name, on the command line and beside the scores."""
 
 
-def make_engine(name: str, bundle: Bundle, threads: int | None = None) -> Engine:
-    """Return the engine of that name; ``auto`` takes the fastest faithful one that is installed."""
-    chosen = "onnxruntime" if name == "auto" else name
-    if chosen not in ENGINES:
+_ONLY_IN = {"bf16": "openvino", "int8": "onnxruntime", "fp16": "onnxruntime-cuda"}
+"""The engine that computes in a precision which not all of them have."""
+
+
+def make_engine(name: str, bundle: Bundle, threads: int | None = None, precision: str | None = None) -> Engine:
+    """Return the engine of that name; ``auto`` is the one that ``choose`` takes here.
+
+    ``precision`` None is the fastest that the engine has here and the bundle's gate let pass. EngineError if the
+    engine is not known or not installed, or cannot compute in that precision faithfully.
+    """
+    if name != "auto" and name not in ENGINES:
         raise EngineError(f"engine {name!r} is not known, expected auto or one of {', '.join(ENGINES)}")
-    return ENGINES[chosen](bundle, threads)
+    if precision is not None and precision not in PRECISIONS:
+        raise EngineError(f"precision {precision!r} is not known, expected one of {', '.join(PRECISIONS)}")
+    if precision is not None and not bundle.allows(precision):
+        reason = bundle.info.get("precisions", {}).get(precision, {}).get("reason", "its export did not check it")
+        raise EngineError(f"{bundle.path}: may not score in {precision} ({reason}); use fp32 or export it again")
+    if name != "auto":
+        return ENGINES[name](bundle, threads, precision)
+    notice = ""
+    if _cuda_provider_installed():
+        try:
+            return ENGINES["onnxruntime-cuda"](bundle, threads, precision)
+        except EngineError as error:  # the library for a GPU is there, and no GPU: say so and score
+            notice = str(error)
+    chosen, chosen_precision = choose(bundle, openvino=find_spec("openvino") is not None, features=cpu_features())
+    if precision is not None and precision != chosen_precision:
+        chosen, chosen_precision = _ONLY_IN.get(precision, chosen), precision
+    engine = ENGINES[chosen](bundle, threads, chosen_precision)
+    engine.notice = engine.notice or notice
+    return engine
+
+
+def choose(bundle: Bundle, *, openvino: bool, features: frozenset[str]) -> tuple[str, str]:
+    """Return the engine and precision of ``auto`` on a processor: the fastest whose scores the bundle vouches for.
+
+    1. OpenVINO in bf16, where it is installed, the processor multiplies bf16 (AMX or AVX512-BF16), and the bundle's
+       gate let bf16 pass.
+    2. ONNX Runtime in int8, where the processor has VNNI and the gate let int8 pass.
+    3. OpenVINO in fp32, where it is installed and the processor is an x86: twice ONNX Runtime's rate there.
+    4. ONNX Runtime in fp32.
+    """
+    if openvino and features & {"amx_bf16", "avx512_bf16"} and bundle.allows("bf16"):
+        return "openvino", "bf16"
+    if features & {"avx512_vnni", "avx_vnni"} and bundle.allows("int8"):
+        return "onnxruntime", "int8"
+    if openvino and features & {"x86"}:
+        return "openvino", "fp32"
+    return "onnxruntime", "fp32"
+
+
+def cpu_features() -> frozenset[str]:
+    """Return what this processor multiplies in hardware, by Linux's names, and ``x86`` if it is one.
+
+    Other systems do not tell, so there it counts as a processor without any.
+    """
+    family = {"x86"} if platform.machine().lower() in ("x86_64", "amd64") else set()
+    info = Path("/proc/cpuinfo")
+    flags = (
+        next((line for line in info.read_text().splitlines() if line.startswith("flags")), "") if info.exists() else ""
+    )
+    return frozenset(family | ({"amx_bf16", "avx512_bf16", "avx512_vnni", "avx_vnni"} & set(flags.split())))
 
 
 def collate(batch: Sequence[Encoded], pad_id: int, multiple: int = PAD_MULTIPLE) -> Inputs:
@@ -200,10 +164,26 @@ def collate(batch: Sequence[Encoded], pad_id: int, multiple: int = PAD_MULTIPLE)
     }
 
 
+def readers_on_processor(threads: int) -> int:
+    """Return how many processes read for so many cores that score: one reads for some 8 with the starter."""
+    return max(1, threads // 8)
+
+
 def available_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _line(error: Exception) -> str:
+def reason_of_library(error: Exception) -> str:
+    """Return what a library's exception says, as one line."""
     return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _best_on_gpu(bundle: Bundle) -> str:
+    return "fp16" if bundle.allows("fp16") and bundle.holds("fp16") else "fp32"
+
+
+def _cuda_provider_installed() -> bool:
+    import onnxruntime as ort  # noqa: PLC0415
+
+    return "CUDAExecutionProvider" in ort.get_available_providers()

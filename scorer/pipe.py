@@ -14,7 +14,7 @@ from scorer.corpus import Corpus
 from scorer.dialogue import Dialogue
 from scorer.model import Scorer
 from scorer.records import Reject
-from scorer.shards import Tally
+from scorer.tally import Tally
 from scorer.writers import score_line
 
 _PATIENCE_SECONDS = 0.02

@@ -12,8 +12,6 @@ from typing import IO
 
 from tqdm import tqdm
 
-from scorer.corpus import Corpus
-
 _FORMAT = "{desc} {percentage:3.0f}%|{bar:24}| {elapsed} gone, {remaining} to go{postfix}"
 _FORMAT_ENDLESS = "{desc} {elapsed} gone{postfix}"
 
@@ -21,10 +19,9 @@ _FORMAT_ENDLESS = "{desc} {elapsed} gone{postfix}"
 class ProgressBar:
     """Shows rate and time to go; draws nothing where ``show`` is False."""
 
-    def __init__(self, corpus: Corpus, stream: IO[str], *, show: bool) -> None:
-        """Watch a run over ``corpus`` and draw on ``stream``."""
-        self._corpus = corpus
-        self._total_bytes = corpus.total_bytes
+    def __init__(self, total_bytes: int | None, stream: IO[str], *, show: bool) -> None:
+        """Watch a run over an input of so many bytes, None where that is not known, and draw on ``stream``."""
+        self._total_bytes = total_bytes
         self._rows = 0
         self._tokens_read = 0
         self._skipped_bytes = 0
@@ -38,18 +35,17 @@ class ProgressBar:
             mininterval=0.2,
         )
 
-    def skipped(self, records: int) -> None:
+    def skipped(self, records: int, position: int) -> None:
         """Note records that an earlier run finished: their bytes are read and cost no scoring."""
-        self._skipped_bytes = self._corpus.bytes_read
+        self._skipped_bytes = position
         self._bar.set_postfix_str(f"skipped {records} finished records")
 
-    def read(self, tokens: int) -> None:
+    def read(self, tokens: int, position: int) -> None:
         """Note that a window with so many tokens was read: estimate the tokens of the whole input anew."""
         self._tokens_read += tokens
         if self._total_bytes is not None:
-            done = self._corpus.bytes_read
-            rest = max(0, self._total_bytes - done)
-            self._bar.total = round(self._tokens_read * (1 + rest / max(1, done - self._skipped_bytes)))
+            rest = max(0, self._total_bytes - position)
+            self._bar.total = round(self._tokens_read * (1 + rest / max(1, position - self._skipped_bytes)))
 
     def scored(self, rows: int, tokens: int) -> None:
         """Note that so many dialogues and tokens were scored."""

@@ -10,26 +10,23 @@ hash of their records that they are the same.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from scorer.dialogue import HEADS
 from scorer.engine import Scores
 from scorer.errors import OutputError
 from scorer.files import replacing, replacing_binary, writing
+from scorer.manifest import WHOLE, Manifest, Share, is_run, manifest_of
 from scorer.records import Reject
+from scorer.tally import Window
 from scorer.writers import JOIN, METADATA_KEY, meta_path, read_metadata, score_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-MANIFEST = "_manifest.jsonl"
-"""Readers of a folder of Parquet files pass over names that begin with an underscore."""
 
 REJECTS = "rejects.jsonl"
 _COLUMNS = {True: "without the columns of --uncertainty", False: "with the columns of --uncertainty"}
@@ -38,55 +35,24 @@ _THEN = "; mend that and go on with --resume"
 Existing = Literal["error", "resume", "overwrite"]
 
 
-@dataclass(slots=True)
-class Tally:
-    """What one window, or a whole run, came to. ``sums`` are of the scores, by head."""
-
-    scored: int = 0
-    cut: int = 0
-    cut_turns: int = 0
-    cut_tokens: int = 0
-    tokens: int = 0
-    sums: list[float] = field(default_factory=lambda: [0.0] * len(HEADS))
-    rejected: Counter[str] = field(default_factory=Counter)
-    outside: Counter[str] = field(default_factory=Counter)
-
-    def add(self, other: Tally) -> None:
-        """Add what another window came to."""
-        self.scored += other.scored
-        self.cut += other.cut
-        self.cut_turns += other.cut_turns
-        self.cut_tokens += other.cut_tokens
-        self.tokens += other.tokens
-        self.sums = [a + b for a, b in zip(self.sums, other.sums, strict=True)]
-        self.rejected.update(other.rejected)
-        self.outside.update(other.outside)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what ``from_json`` reads."""
-        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Tally:
-        """Return a tally from JSON; KeyError or TypeError if it is none."""
-        counters = {name: Counter(value[name]) for name in ("rejected", "outside")}
-        return cls(**{**value, **counters})
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """One finished window: its place in the run, the hash of its records, and what it came to."""
-
-    number: int
-    records: str
-    tally: Tally
+def work_folder(output: Path) -> Path:
+    """Return where the shards of an output are written: itself, or a folder beside it if it is one file."""
+    return output.with_name(output.name + ".partial") if output.suffix in JOIN else output
 
 
 class Run:
-    """The output of one run. ``done`` are the windows that an earlier, interrupted run finished."""
+    """The output of one run. ``done`` are its finished windows by their number, an earlier process's among them.
+
+    Until it is closed (it is a context manager, too) no other process may write there, unless it has another share.
+    """
 
     def __init__(
-        self, output: Path, identity: Mapping[str, Any], metadata: Mapping[str, Any], existing: Existing
+        self,
+        output: Path,
+        identity: Mapping[str, Any],
+        metadata: Mapping[str, Any],
+        existing: Existing,
+        share: Share = WHOLE,
     ) -> None:
         """Open ``output`` for a run of this ``identity`` (scorer and settings); OutputError if that may not be.
 
@@ -94,25 +60,35 @@ class Run:
         """
         self.output = output
         self.is_file = output.suffix in JOIN
-        self.folder = output.with_name(output.name + ".partial") if self.is_file else output
-        self.rejects = output.with_name(f"{output.name}.{REJECTS}") if self.is_file else output / REJECTS
+        self.folder = work_folder(output)
         self.complete = False
-        self.done: list[Window] = []
-        self._identity = json.loads(json.dumps(identity))
+        self.done: dict[int, Window] = {}
+        self._share = share
         self._metadata = json.dumps(metadata, sort_keys=True)
-        with writing(output):
-            self._open(existing)
+        self._manifest: Manifest | None = None
+        if share.count > 1 and self.is_file:
+            raise OutputError(f"{output}: is one file; several processes share a folder, so name one for --shard")
+        if self.is_file:
+            self.rejects = output.with_name(f"{output.name}.{REJECTS}")
+        else:
+            self.rejects = output / (REJECTS if share.count == 1 else f"shard-{share}.{REJECTS}")
+        try:
+            with writing(output):
+                self._open(existing, identity)
+        except OutputError:
+            self.close()
+            raise
 
     def add(self, window: Window, ids: Sequence[str], scores: Scores, rejects: Sequence[Reject]) -> None:
-        """Write a finished window: after this it survives anything."""
+        """Write a finished window, in any order: after this it survives anything."""
         with writing(self.output, then=_THEN):
             if ids:
                 self._write_shard(window.number, ids, scores)
             if rejects:
                 with replacing(self._rejects_of(window.number)) as file:
                     file.writelines(_reject_line(reject) for reject in rejects)
-            self._append({"number": window.number, "records": window.records, "tally": window.tally.to_json()})
-        self.done.append(window)
+            self._note({"number": window.number, "records": window.records, "tally": window.tally.to_json()})
+        self.done[window.number] = window
 
     def check_same(self, window: Window, records: str) -> None:
         """Raise OutputError unless a finished window's records are those that the input holds now."""
@@ -125,7 +101,7 @@ class Run:
     def finish(self) -> None:
         """Make the output from the shards: whole at its own name, or not there."""
         with writing(self.output, then=_THEN):
-            parts = [path for window in self.done if (path := self._rejects_of(window.number)).exists()]
+            parts = [path for number in sorted(self.done) if (path := self._rejects_of(number)).exists()]
             if parts:
                 with replacing(self.rejects) as file:
                     for part in parts:
@@ -135,43 +111,67 @@ class Run:
             if self.is_file:
                 self._join()
             else:
-                self._append({"complete": len(self.done)})
+                self._note({"complete": len(self.done)})
                 for part in parts:
                     part.unlink()
         self.complete = True
 
+    def close(self) -> None:
+        """Let other processes write."""
+        if self._manifest is not None:
+            self._manifest.close()
+
+    def __enter__(self) -> Run:
+        """Return the run."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
     def _join(self) -> None:
-        if any(window.tally.scored for window in self.done):
+        if any(window.tally.scored for window in self.done.values()):
             if self.output.suffix != ".parquet":  # its shards carry the metadata, and so does what they join to
                 with replacing(meta_path(self.output)) as file:
                     file.write(self._metadata + "\n")
             JOIN[self.output.suffix](self.output, self._shards())
         # Without its manifest the folder is no run any more, should this be interrupted.
-        (self.folder / MANIFEST).unlink()
+        assert self._manifest is not None
+        self._manifest.close()
+        self._manifest.path.unlink()
         shutil.rmtree(self.folder)
 
-    def _open(self, existing: Existing) -> None:
+    def _open(self, existing: Existing, identity: Mapping[str, Any]) -> None:
         if not self.output.parent.is_dir():
             raise OutputError(f"{self.output}: the folder {self.output.parent} does not exist; create it first")
         self._check_kind()
-        foreign = not self.is_file and self.folder.is_dir() and not (self.folder / MANIFEST).exists()
+        foreign = not self.is_file and self.folder.is_dir() and not is_run(self.folder)
         if foreign and any(self.folder.iterdir()):
-            raise OutputError(f"{self.output}: holds other files and no {MANIFEST}; name a new or empty folder")
-        if existing == "overwrite":
-            self._clear()
-        elif existing == "error":
+            raise OutputError(f"{self.output}: holds other files and no manifest of a run; name a new or empty folder")
+        if existing == "error":
             self._refuse()
-        elif self.is_file and self.output.exists() and not (self.folder / MANIFEST).exists():
+        if existing == "resume" and self.is_file and self.output.exists() and not is_run(self.folder):
             self._check_finished_file()
             self.complete = True
             return
         self.folder.mkdir(exist_ok=True)
+        self._manifest = Manifest(self.folder, self._share, identity)
+        if existing == "overwrite":
+            self._clear(identity)
         for unfinished in self.folder.glob(".*.tmp"):
-            unfinished.unlink()
-        if (self.folder / MANIFEST).exists():
-            self._read_manifest()
-        else:
-            self._append({"identity": self._identity})
+            if self._is_mine(unfinished.name):
+                unfinished.unlink()
+        self.done, self.complete = self._manifest.read()
+        for window in self.done.values():
+            if window.tally.scored and not self._shard_of(window.number).exists():
+                raise OutputError(f"{self._shard_of(window.number)}: is missing; start afresh with --overwrite")
+
+    def _is_mine(self, temporary: str) -> bool:
+        """Whether a temporary file is of this process's share: the others may be writing theirs at this moment."""
+        number = temporary.removeprefix(".part-")[:6]
+        return self._share.count == 1 or (number.isdigit() and self._share.has(int(number)))
 
     def _check_kind(self) -> None:
         if self.is_file and self.output.is_dir():
@@ -182,19 +182,22 @@ class Run:
             )
 
     def _refuse(self) -> None:
-        if (self.folder / MANIFEST).exists():
+        if manifest_of(self.folder, self._share).exists() or (self._share.count == 1 and is_run(self.folder)):
             raise OutputError(f"{self.folder}: an earlier run's; go on with --resume or start afresh with --overwrite")
         if self.is_file and self.output.exists():
             raise OutputError(f"{self.output}: exists already; name another output or say --overwrite")
 
-    def _clear(self) -> None:
+    def _clear(self, identity: Mapping[str, Any]) -> None:
         """Remove an earlier run's shards and nothing else; an earlier file stays until the new one takes its place."""
-        if self.is_file:
-            if self.folder.exists():
-                shutil.rmtree(self.folder)
-        elif (self.folder / MANIFEST).exists():
-            for path in [*self.folder.glob("part-*"), self.rejects, self.folder / MANIFEST]:
-                path.unlink(missing_ok=True)
+        assert self._manifest is not None
+        if self._share.count > 1:
+            raise OutputError(f"{self.folder}: may hold other processes' shards; remove the folder to start afresh")
+        for path in [*self.folder.glob("part-*"), *self.folder.glob("shard-*"), *self.folder.glob("_manifest*.jsonl")]:
+            path.unlink(missing_ok=True)
+        if not self.is_file:
+            self.rejects.unlink(missing_ok=True)
+        self._manifest.close()
+        self._manifest = Manifest(self.folder, self._share, identity)
 
     def _check_finished_file(self) -> None:
         known = read_metadata(self.output)
@@ -207,39 +210,9 @@ class Run:
         if known.get("uncertainty", False) != mine.get("uncertainty", False):
             raise OutputError(f"{self.output}: is finished, {_COLUMNS[mine['uncertainty']]}; say --overwrite")
 
-    def _read_manifest(self) -> None:
-        lines = (self.folder / MANIFEST).read_bytes().split(b"\n")
-        whole, torn = lines[:-1], lines[-1]  # a line without its line feed was being written when the run died
-        try:
-            entries = [json.loads(line) for line in whole]
-            identity = entries[0]["identity"] if entries else self._identity
-            self.complete = "complete" in (entries[-1] if entries else {})
-            self.done = [
-                Window(entry["number"], entry["records"], Tally.from_json(entry["tally"]))
-                for entry in entries[1 : len(entries) - self.complete]
-            ]
-        except (ValueError, KeyError, TypeError) as error:
-            raise OutputError(f"{self.folder / MANIFEST}: damaged ({error}); start afresh with --overwrite") from None
-        for key in sorted({*identity, *self._identity}):
-            if identity.get(key) != self._identity.get(key):
-                raise OutputError(
-                    f"{self.folder}: was begun with {key} {identity.get(key)} and this run has "
-                    f"{self._identity.get(key)}; use the same, or start afresh with --overwrite"
-                )
-        for window in self.done:
-            if window.tally.scored and not self._shard_of(window.number).exists():
-                raise OutputError(f"{self._shard_of(window.number)}: is missing; start afresh with --overwrite")
-        if torn or not entries:
-            with replacing(self.folder / MANIFEST) as file:
-                file.writelines(line.decode() + "\n" for line in whole)
-        if not entries:
-            self._append({"identity": self._identity})
-
-    def _append(self, entry: Mapping[str, Any]) -> None:
-        with open(self.folder / MANIFEST, "a") as file:
-            file.write(json.dumps(entry) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+    def _note(self, entry: Mapping[str, Any]) -> None:
+        assert self._manifest is not None
+        self._manifest.append(entry)
 
     def _write_shard(self, number: int, ids: Sequence[str], scores: Scores) -> None:
         import pyarrow as pa  # noqa: PLC0415 - 0.1 s that `import scorer` need not cost
@@ -259,9 +232,9 @@ class Run:
     def _shards(self) -> Iterator[pa.Table]:
         import pyarrow.parquet as pq  # noqa: PLC0415
 
-        for window in self.done:
-            if window.tally.scored:
-                yield pq.read_table(self._shard_of(window.number))
+        for number in sorted(self.done):
+            if self.done[number].tally.scored:
+                yield pq.read_table(self._shard_of(number))
 
 
 def _reject_line(reject: Reject) -> str:

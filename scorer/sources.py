@@ -261,7 +261,12 @@ def _is_passed_over(name: str) -> bool:
 
 def is_own_output(name: str) -> bool:
     """Whether a file name is one that scoring writes beside its output, never an input."""
-    return name.endswith((".rejects.jsonl", ".meta.json", ".partial")) or name in ("rejects.jsonl", "_manifest.jsonl")
+    return name.endswith((".rejects.jsonl", ".meta.json", ".partial")) or name == "rejects.jsonl" or is_manifest(name)
+
+
+def is_manifest(name: str) -> bool:
+    """Whether a file name is a scoring run's manifest."""
+    return name.startswith("_manifest") and name.endswith(".jsonl")
 
 
 def _open_raw(name: str) -> BinaryIO:

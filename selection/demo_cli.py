@@ -41,7 +41,7 @@ def demo(inputs: tuple[str, ...], output: Path, bundle: Path | None) -> None:
     scorer = Scorer.load(bundle)
     with writing(output):
         output.mkdir(exist_ok=True)
-    with ProgressBar(corpus, sys.stderr, show=sys.stderr.isatty()) as progress:
+    with ProgressBar(corpus.total_bytes, sys.stderr, show=sys.stderr.isatty()) as progress:
         score_files(scorer, corpus, output / SCORES, ScoreSettings(existing="overwrite"), progress)
     for line in demo_lines(scorer, corpus, output / SCORES):
         click.echo(line)

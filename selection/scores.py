@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scorer.bundle import LEVELS, load_bundle
 from scorer.corpus import id_hash
 from scorer.dialogue import HEADS, SCORE_RANGE
-from scorer.shards import MANIFEST
+from scorer.manifest import unfinished
 from scorer.uncertainty import Uncertainty
 from scorer.writers import JOIN, read_metadata
 from selection.errors import SelectionError
@@ -109,9 +109,10 @@ def score_files(path: Path) -> list[Path]:
         raise SelectionError(f"{path}: no such file or folder, expected the output of `empathy score`")
     if not path.is_dir():
         return [path]
-    manifest = path / MANIFEST
-    if manifest.exists() and '"complete"' not in manifest.read_text().rstrip("\n").rpartition("\n")[2]:
-        raise SelectionError(f"{path}: its run was interrupted; finish it with `empathy score ... --resume`")
+    if missing := unfinished(path):
+        raise SelectionError(
+            f"{path}: its run was interrupted ({missing}); finish it with `empathy score ... --resume`"
+        )
     return sorted(path.glob("part-*.parquet"))
 
 

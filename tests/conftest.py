@@ -193,7 +193,7 @@ def written(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="session")
 def scorer(bundle: Bundle) -> Scorer:
     """The tiny scorer, loaded."""
-    return Scorer.load(bundle.path, threads=1)
+    return Scorer.load(bundle.path, engine="onnxruntime", threads=1)
 
 
 @pytest.fixture

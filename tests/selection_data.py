@@ -16,7 +16,8 @@ from click.testing import CliRunner, Result
 from scorer.cli import main
 from scorer.corpus import Corpus
 from scorer.dialogue import HEADS, Dialogue
-from scorer.shards import Run, Tally, Window
+from scorer.shards import Run
+from scorer.tally import Tally, Window
 from selection.scores import read_scores
 from selection.select import select
 from selection.settings import SelectSettings
@@ -66,13 +67,13 @@ def write_scores(
 ) -> Path:  # fmt: skip
     """Write scores as `empathy score` does, by what it writes them with."""
     rows = list(scores.items() if isinstance(scores, Mapping) else scores)
-    run = Run(path, {}, {"sha256": None, **about}, "error")
-    for number in range(shards):
-        part = rows[number * len(rows) // shards : (number + 1) * len(rows) // shards]
-        values = np.array([pair for _, pair in part], dtype=np.float32).reshape(-1, 2)
-        run.add(Window(number, str(number), Tally(scored=len(part))), [id_ for id_, _ in part], values, [])
-    if finish:
-        run.finish()
+    with Run(path, {}, {"sha256": None, **about}, "error") as run:
+        for number in range(shards):
+            part = rows[number * len(rows) // shards : (number + 1) * len(rows) // shards]
+            values = np.array([pair for _, pair in part], dtype=np.float32).reshape(-1, 2)
+            run.add(Window(number, str(number), Tally(scored=len(part))), [id_ for id_, _ in part], values, [])
+        if finish:
+            run.finish()
     return path
 
 

@@ -89,10 +89,10 @@ class KillAfter:
         self.left = rows
         self.skipped_records = 0
 
-    def skipped(self, records: int) -> None:
+    def skipped(self, records: int, position: int) -> None:
         self.skipped_records += records
 
-    def read(self, tokens: int) -> None:
+    def read(self, tokens: int, position: int) -> None:
         pass
 
     def scored(self, rows: int, tokens: int) -> None:

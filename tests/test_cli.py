@@ -14,7 +14,7 @@ import pytest
 
 from scorer.batch import ScoreSettings
 from scorer.bundle import Bundle
-from scorer.model import BATCH_SIZE, BATCH_TOKENS
+from scorer.model import BATCH_SIZE
 from scorer.writers import METADATA_KEY
 from tests.conftest import Run, record, write_lines
 
@@ -48,7 +48,8 @@ def test_parquet_holds_ids_scores_and_the_scorers_cuts(
     meta = json.loads(table.schema.metadata[METADATA_KEY])
     assert meta["sha256"] == bundle.sha256
     assert meta["cuts"] == bundle.cuts
-    assert (meta["engine"], meta["precision"]) == ("onnxruntime", "fp32")
+    assert meta["engine"] in {"onnxruntime", "openvino"}
+    assert meta["precision"] == "fp32"  # the tiny scorer's export checked nothing else
 
 
 def test_every_kind_of_output_holds_the_same_scores(empathy: Run, bundle: Bundle, source: Path, tmp_path: Path) -> None:
@@ -167,7 +168,7 @@ def test_version_and_help(empathy: Run) -> None:
 
 def test_the_help_of_score_gives_the_real_defaults(empathy: Run) -> None:
     text = " ".join(empathy("score", "--help").stdout.split())
-    for default in (BATCH_TOKENS, BATCH_SIZE, ScoreSettings().window):
+    for default in (BATCH_SIZE, ScoreSettings().window):
         assert f"[default: {default}]" in text
 
 

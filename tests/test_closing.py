@@ -11,7 +11,7 @@ from scorer.bundle import Bundle
 from scorer.closing import closing_lines, describe, warnings
 from scorer.corpus import Corpus
 from scorer.model import Scorer
-from scorer.shards import Tally
+from scorer.tally import Tally
 from tests.conftest import record, write_lines
 
 

@@ -23,32 +23,32 @@ def corpus(tmp_path: Path) -> Corpus:
 
 def test_the_total_is_read_tokens_plus_the_unread_bytes_at_the_same_density(corpus: Corpus) -> None:
     records = iter(corpus)
-    with ProgressBar(corpus, io.StringIO(), show=True) as bar:
+    with ProgressBar(corpus.total_bytes, io.StringIO(), show=True) as bar:
         next(records)
-        bar.read(100)
+        bar.read(100, corpus.bytes_read)
         assert bar.total_tokens == 400
         next(records)
         next(records)
         next(records)
-        bar.read(900)
+        bar.read(900, corpus.bytes_read)
         assert bar.total_tokens == 1000
 
 
 def test_bytes_that_were_finished_before_do_not_thin_the_estimate(corpus: Corpus) -> None:
     records = iter(corpus)
-    with ProgressBar(corpus, io.StringIO(), show=True) as bar:
+    with ProgressBar(corpus.total_bytes, io.StringIO(), show=True) as bar:
         next(records)
-        bar.skipped(1)
+        bar.skipped(1, corpus.bytes_read)
         next(records)
-        bar.read(100)
+        bar.read(100, corpus.bytes_read)
         assert bar.total_tokens == 300
 
 
 def test_the_line_shows_rate_and_time_to_go(corpus: Corpus) -> None:
     stream = io.StringIO()
-    with ProgressBar(corpus, stream, show=True) as bar:
+    with ProgressBar(corpus.total_bytes, stream, show=True) as bar:
         next(iter(corpus))
-        bar.read(100)
+        bar.read(100, corpus.bytes_read)
         bar.scored(1, 50)
         bar.refresh()
     assert "12%" in stream.getvalue()
@@ -57,8 +57,8 @@ def test_the_line_shows_rate_and_time_to_go(corpus: Corpus) -> None:
 
 def test_standard_input_has_a_rate_and_no_time_to_go() -> None:
     stream = io.StringIO()
-    with ProgressBar(Corpus(["-"]), stream, show=True) as bar:
-        bar.read(100)
+    with ProgressBar(Corpus(["-"]).total_bytes, stream, show=True) as bar:
+        bar.read(100, 0)
         bar.scored(3, 50)
         bar.refresh()
     assert "3 dialogues" in stream.getvalue()
@@ -67,7 +67,7 @@ def test_standard_input_has_a_rate_and_no_time_to_go() -> None:
 
 def test_nothing_is_drawn_where_nobody_looks(corpus: Corpus) -> None:
     stream = io.StringIO()
-    with ProgressBar(corpus, stream, show=False) as bar:
-        bar.read(100)
+    with ProgressBar(corpus.total_bytes, stream, show=False) as bar:
+        bar.read(100, corpus.bytes_read)
         bar.scored(1, 50)
     assert stream.getvalue() == ""

@@ -62,7 +62,9 @@ def test_ids_are_text_whatever_they_look_like(kind: str, tmp_path: Path) -> None
 
 def test_only_a_finished_folder_is_read(tmp_path: Path) -> None:
     unfinished = write_scores(tmp_path / "scores", shards=2, finish=False)
-    with pytest.raises(SelectionError, match=r"its run was interrupted; finish it with .*--resume"):
+    with pytest.raises(
+        SelectionError, match=r"its run was interrupted \(it is not finished\); finish it with .*--resume"
+    ):
         read_scores(unfinished)
     finished = write_scores(tmp_path / "whole", shards=2)
     manifest = finished / "_manifest.jsonl"

@@ -11,16 +11,27 @@ import pyarrow.parquet as pq
 import pytest
 
 from scorer.errors import OutputError
+from scorer.manifest import WHOLE, Share
 from scorer.records import Reject
-from scorer.shards import Existing, Run, Tally, Window
+from scorer.shards import Existing, Run
+from scorer.tally import Tally, Window
 from tests.conftest import read_scores
 
 META = {"sha256": "abc", "name": "tiny", "cuts": {}}
 IDENTITY = {"scorer": "abc", "window": 2}
 
 
-def open_run(output: Path, existing: Existing = "error", identity: dict[str, Any] | None = None) -> Run:
-    return Run(output, identity or IDENTITY, META, existing)
+_OPENED: list[Run] = []
+
+
+def open_run(
+    output: Path, existing: Existing = "error", identity: dict[str, Any] | None = None, share: Share = WHOLE
+) -> Run:
+    """Open a run after the ends of all processes before it."""
+    while _OPENED:
+        _OPENED.pop().close()
+    _OPENED.append(Run(output, identity or IDENTITY, META, existing, share))
+    return _OPENED[-1]
 
 
 def add(run: Run, number: int, rows: int = 2, rejects: int = 0) -> None:
@@ -89,7 +100,7 @@ def test_resume_knows_what_was_done_even_after_a_torn_manifest_line(tmp_path: Pa
     with (run.folder / "_manifest.jsonl").open("a") as file:
         file.write('{"number": 2, "rec')
     resumed = open_run(output, "resume")
-    assert [window.number for window in resumed.done] == [0, 1]
+    assert list(resumed.done) == [0, 1]
     assert resumed.done[1].tally.rejected == {"broken_json": 1}
     add(resumed, 2)
     resumed.finish()
@@ -98,7 +109,7 @@ def test_resume_knows_what_was_done_even_after_a_torn_manifest_line(tmp_path: Pa
 
 
 def test_resume_begins_where_there_is_nothing(tmp_path: Path) -> None:
-    assert open_run(tmp_path / "out.jsonl", "resume").done == []
+    assert open_run(tmp_path / "out.jsonl", "resume").done == {}
 
 
 def test_a_shard_without_its_manifest_line_is_written_again(tmp_path: Path) -> None:
@@ -107,7 +118,7 @@ def test_a_shard_without_its_manifest_line_is_written_again(tmp_path: Path) -> N
     lines = (tmp_path / "out" / "_manifest.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "out" / "_manifest.jsonl").write_text(lines[0])
     resumed = open_run(tmp_path / "out", "resume")
-    assert resumed.done == []
+    assert resumed.done == {}
     add(resumed, 0)
     resumed.finish()
     assert pq.read_table(tmp_path / "out" / "part-000000.parquet").num_rows == 2
@@ -137,7 +148,7 @@ def test_an_existing_output_is_kept_unless_told(tmp_path: Path, name: str) -> No
     with pytest.raises(OutputError, match="--overwrite"):
         open_run(tmp_path / name)
     assert open_run(tmp_path / name, "resume").complete
-    assert open_run(tmp_path / name, "overwrite").done == []
+    assert open_run(tmp_path / name, "overwrite").done == {}
 
 
 def test_overwriting_keeps_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
@@ -228,4 +239,4 @@ def test_a_full_disk_is_one_line_and_leaves_a_resumable_run(tmp_path: Path) -> N
         add(run, 1)
     (tmp_path / "out" / "_manifest.jsonl").unlink()
     (tmp_path / "kept").rename(tmp_path / "out" / "_manifest.jsonl")
-    assert [window.number for window in open_run(tmp_path / "out", "resume").done] == [0]
+    assert list(open_run(tmp_path / "out", "resume").done) == [0]
