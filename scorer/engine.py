@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from scorer.bundle import Bundle
+from scorer.dialogue import HEADS
 from scorer.encode import Encoded
 from scorer.errors import EngineError
 
@@ -32,22 +33,28 @@ PAD_MULTIPLE = 8
 class Engine(Protocol):
     """Runs a bundle's model. ``name`` and ``precision`` are written beside the scores.
 
-    ``notice`` is a line that a user should see, such as why a faster way was not taken, or empty. ``streams``
-    threads may call ``run`` at once, and that is what fills the hardware. ``pad_multiple`` and ``batch_tokens`` are
-    the lengths and the padded tokens a batch that suit it, and ``readers`` the processes that read for it.
+    ``notice`` is a line that a user should see, such as why a faster way was not taken, or empty. ``pad_multiple``
+    and ``batch_tokens`` are the lengths and the padded tokens a batch that suit it, and ``readers`` the processes that
+    read for it.
     """
 
     name: str
     precision: str
     threads: int
     notice: str
-    streams: int
     pad_multiple: int
     batch_tokens: int
     readers: int
 
     def run(self, inputs: Inputs) -> Scores:
         """Return the raw outputs (B, 2) for input arrays (B, T); EngineError if the model fails."""
+        ...
+
+    def stream(self, batches: Iterable[Inputs]) -> Generator[Scores]:
+        """Yield the outputs of batch after batch, with as many under way at once as fill the hardware.
+
+        Whatever ends it, the batches under way are finished.
+        """
         ...
 
 
@@ -167,6 +174,13 @@ def collate(batch: Sequence[Encoded], pad_id: int, multiple: int = PAD_MULTIPLE)
 def readers_on_processor(threads: int) -> int:
     """Return how many processes read for so many cores that score: one reads for some 8 with the starter."""
     return max(1, threads // 8)
+
+
+def checked(scores: npt.NDArray[Any], rows: int) -> Scores:
+    """Return what a model gave as float32; EngineError if it is not two numbers for each row."""
+    if scores.shape != (rows, len(HEADS)):
+        raise EngineError(f"the model gave {scores.shape} numbers, expected {(rows, len(HEADS))}")
+    return np.array(scores, dtype=np.float32)
 
 
 def available_cores() -> int:

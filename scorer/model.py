@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -89,21 +88,18 @@ class Scorer:
         distinct = list({id(item): item for item in encoded}.values())
         lengths = np.array([len(item) for item in distinct], dtype=np.int64)
         engine = self.engine
-        plan = plan_batches(lengths, batch_tokens or engine.batch_tokens, batch_size, engine.pad_multiple)
+        plan = list(plan_batches(lengths, batch_tokens or engine.batch_tokens, batch_size, engine.pad_multiple))
         scores = np.empty((len(distinct), len(HEADS)), dtype=np.float32)
-
-        def score(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-            scores[rows] = engine.run(collate([distinct[row] for row in rows], self.bundle.pad_id, engine.pad_multiple))
-            return rows
-
-        with closing(_side_by_side(score, plan, engine.streams)) as finished:
-            for rows in finished:
+        batches = (collate([distinct[row] for row in rows], self.bundle.pad_id, engine.pad_multiple) for rows in plan)
+        with closing(engine.stream(batches)) as outputs:
+            for rows, found in zip(plan, outputs, strict=True):
+                scores[rows] = found
                 if on_batch is not None:
                     on_batch(len(rows), int(lengths[rows].sum()))
         if not np.isfinite(scores).all():
             row = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
-            found = f"gave {scores[row].tolist()} for a dialogue of {lengths[row]} tokens"
-            raise EngineError(f"{self.bundle.path}: {found}, expected numbers")
+            gave = f"gave {scores[row].tolist()} for a dialogue of {lengths[row]} tokens"
+            raise EngineError(f"{self.bundle.path}: {gave}, expected numbers")
         if len(distinct) < len(encoded):
             place = {id(item): row for row, item in enumerate(distinct)}
             scores = scores[[place[id(item)] for item in encoded]]
@@ -124,23 +120,6 @@ def plan_batches(
         rows = max(1, min(batch_size, batch_tokens // int(padded[order[start]])))
         yield order[start : start + rows]
         start += rows
-
-
-def _side_by_side(
-    score: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]],
-    plan: Iterator[npt.NDArray[np.int64]],
-    streams: int,
-) -> Generator[npt.NDArray[np.int64]]:
-    """Run every batch, so many at once, and yield each when it is done. Whatever happens, those begun are finished."""
-    if streams == 1:
-        yield from map(score, plan)
-        return
-    pool = ThreadPoolExecutor(streams, thread_name_prefix="engine")
-    try:
-        for done in as_completed([pool.submit(score, rows) for rows in plan]):
-            yield done.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _dialogue(item: Dialogue | Mapping[str, Any], number: int) -> Dialogue:

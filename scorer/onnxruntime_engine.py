@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
 
 from scorer.bundle import Bundle
 from scorer.dialogue import HEADS
-from scorer.engine import PAD_MULTIPLE, Inputs, Scores, available_cores, readers_on_processor, reason_of_library
+from scorer.engine import (
+    PAD_MULTIPLE,
+    Inputs,
+    Scores,
+    available_cores,
+    checked,
+    readers_on_processor,
+    reason_of_library,
+)
 from scorer.errors import BundleError, EngineError
 
 if TYPE_CHECKING:
@@ -44,7 +53,7 @@ class OnnxRuntimeEngine:
         self.notice = ""
         self.pad_multiple = PAD_MULTIPLE
         # On the processor one batch fills all cores. A GPU waits less if the next batch is on its way.
-        self.streams, self.batch_tokens = (1, 1024) if provider == "cpu" else (2, _GPU_BATCH_TOKENS)
+        self._at_once, self.batch_tokens = (1, 1024) if provider == "cpu" else (2, _GPU_BATCH_TOKENS)
         self.readers = readers_on_processor(self.threads) if provider == "cpu" else max(1, min(8, self.threads // 2))
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
@@ -72,9 +81,21 @@ class OnnxRuntimeEngine:
         except self._faults as error:
             reason = reason_of_library(error)
             raise EngineError(f"ONNX Runtime failed on a batch of {rows} x {length} tokens: {reason}") from error
-        if scores.shape != (rows, len(HEADS)):
-            raise EngineError(f"the model gave {scores.shape} numbers, expected {(rows, len(HEADS))}")
-        return np.asarray(scores, dtype=np.float32)
+        return checked(scores, rows)
+
+    def stream(self, batches: Iterable[Inputs]) -> Generator[Scores]:
+        """Yield the outputs of batch after batch; on a GPU two are under way."""
+        if self._at_once == 1:
+            yield from map(self.run, batches)
+            return
+        with ThreadPoolExecutor(self._at_once) as pool:
+            under_way: deque[Future[Scores]] = deque()
+            for batch in batches:
+                if len(under_way) == self._at_once:
+                    yield under_way.popleft().result()
+                under_way.append(pool.submit(self.run, batch))
+            while under_way:
+                yield under_way.popleft().result()
 
     def _start(self, bundle: Bundle, options: ort.SessionOptions, provider: Provider) -> ort.InferenceSession:
         import onnxruntime as ort  # noqa: PLC0415

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from queue import SimpleQueue
+from collections import deque
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import numpy as np
 
 from scorer.bundle import Bundle
-from scorer.dialogue import HEADS
-from scorer.engine import Inputs, Scores, available_cores, readers_on_processor, reason_of_library
+from scorer.engine import Inputs, Scores, available_cores, checked, readers_on_processor, reason_of_library
 from scorer.errors import BundleError, EngineError
 
 _MOST_STREAMS = 16
@@ -35,7 +35,7 @@ class OpenVinoEngine:
         except ModuleNotFoundError:
             raise EngineError("openvino is not installed: pip install 'empathy-scorer[openvino]'") from None
         self.threads = threads or available_cores()
-        self.streams = min(self.threads, _MOST_STREAMS)
+        streams = min(self.threads, _MOST_STREAMS)
         self.readers = readers_on_processor(self.threads)
         core = ov.Core()
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -47,7 +47,7 @@ class OpenVinoEngine:
         settings = {
             "INFERENCE_PRECISION_HINT": {"bf16": ov.Type.bf16, "fp32": ov.Type.f32}[self.precision],
             "INFERENCE_NUM_THREADS": self.threads,
-            "NUM_STREAMS": self.streams,
+            "NUM_STREAMS": streams,
         }
         try:
             compiled = core.compile_model(_ready(core.read_model(bundle.model)), "CPU", settings)
@@ -55,25 +55,50 @@ class OpenVinoEngine:
             reason = reason_of_library(error)
             raise BundleError(f"{bundle.path / 'model.onnx'}: OpenVINO cannot load it: {reason}") from error
         self._inputs = [port.get_any_name() for port in compiled.inputs]
-        self._idle: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(self.streams):
-            self._idle.put(compiled.create_infer_request())
+        self._requests = [compiled.create_infer_request() for _ in range(2 * streams)]  # each stream has one waiting
 
     def run(self, inputs: Inputs) -> Scores:
         """Return the raw outputs (B, 2) for input arrays (B, T); EngineError if the model fails."""
-        rows, length = inputs["input_ids"].shape
-        request = self._idle.get()
-        try:
-            outputs = request.infer({name: inputs[name] for name in self._inputs}, share_inputs=True)
-            scores = np.array(outputs[0], dtype=np.float32)
-        except RuntimeError as error:
-            reason = reason_of_library(error)
-            raise EngineError(f"OpenVINO failed on a batch of {rows} x {length} tokens: {reason}") from error
-        finally:
-            self._idle.put(request)
-        if scores.shape != (rows, len(HEADS)):
-            raise EngineError(f"the model gave {scores.shape} numbers, expected {(rows, len(HEADS))}")
+        (scores,) = self.stream([inputs])
         return scores
+
+    def stream(self, batches: Iterable[Inputs]) -> Generator[Scores]:
+        """Yield the outputs of batch after batch. One thread drives all streams: OpenVINO's own may lock each other."""
+        idle = deque(self._requests)
+        under_way: deque[tuple[Any, tuple[int, int]]] = deque()
+        try:
+            for batch in batches:
+                if not idle:
+                    yield self._finish(under_way[0])
+                    idle.append(under_way.popleft()[0])
+                request = idle.popleft()
+                under_way.append((request, batch["input_ids"].shape))
+                self._begin(request, batch)
+            while under_way:
+                yield self._finish(under_way[0])
+                under_way.popleft()
+        finally:
+            for request, _ in under_way:
+                request.wait()
+
+    def _begin(self, request: Any, batch: Inputs) -> None:
+        try:  # inputs are copied: OpenVINO frees shared ones in threads that wait for Python
+            request.start_async({name: batch[name] for name in self._inputs}, share_inputs=False)
+        except RuntimeError as error:
+            raise _failed(error, batch["input_ids"].shape) from error
+
+    def _finish(self, begun: tuple[Any, tuple[int, int]]) -> Scores:
+        request, shape = begun
+        try:
+            request.wait()
+            return checked(request.get_output_tensor(0).data, shape[0])
+        except RuntimeError as error:
+            raise _failed(error, shape) from error
+
+
+def _failed(error: RuntimeError, shape: tuple[int, int]) -> EngineError:
+    rows, length = shape
+    return EngineError(f"OpenVINO failed on a batch of {rows} x {length} tokens: {reason_of_library(error)}")
 
 
 def _ready(model: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,13 @@ class Nudged:
     def __init__(self, scorer: Scorer, by: float, precision: str = "fp32") -> None:
         self._engine, self._by = scorer.engine, np.float32(by)
         self.name, self.precision, self.threads, self.notice = "nudged", precision, 1, ""
-        self.streams, self.pad_multiple, self.batch_tokens, self.readers = 1, 8, 1024, 1
+        self.pad_multiple, self.batch_tokens, self.readers = 8, 1024, 1
 
     def run(self, inputs: Inputs) -> Scores:
         return self._engine.run(inputs) + self._by
+
+    def stream(self, batches: Iterable[Inputs]) -> Generator[Scores]:
+        yield from map(self.run, batches)
 
 
 def lines(path: Path) -> Lines:
@@ -130,7 +133,9 @@ def test_the_decision_counts_where_every_score_is_within_its_tolerance(golden: P
 def test_each_side_is_read_with_its_own_cuts(golden: Path, parts: Parts, tmp_path: Path) -> None:
     info, files = parts
     cuts = {"sensibility": [0.01 * k for k in range(10)], "rationality": [9 + 0.1 * k for k in range(10)]}
-    shifted = Scorer.load(write_bundle(tmp_path / "shifted", {**info, "cuts": cuts}, files).path, threads=1)
+    shifted = Scorer.load(
+        write_bundle(tmp_path / "shifted", {**info, "cuts": cuts}, files).path, engine="onnxruntime", threads=1
+    )
     found = run(golden, shifted, max_flips=0.5)
     assert not found.differences.any()
     assert {after for (_, after), _ in found.changes()} == {"sensibility"}

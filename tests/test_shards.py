@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from scorer.errors import OutputError
-from scorer.manifest import WHOLE, Share
+from scorer.manifest import WHOLE, Share, begun_with, unfinished
 from scorer.records import Reject
-from scorer.shards import Existing, Run
+from scorer.shards import Existing, Run, work_folder
 from scorer.tally import Tally, Window
 from tests.conftest import read_scores
 
@@ -240,3 +241,104 @@ def test_a_full_disk_is_one_line_and_leaves_a_resumable_run(tmp_path: Path) -> N
     (tmp_path / "out" / "_manifest.jsonl").unlink()
     (tmp_path / "kept").rename(tmp_path / "out" / "_manifest.jsonl")
     assert list(open_run(tmp_path / "out", "resume").done) == [0]
+
+
+# Several processes.
+
+
+def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
+    first = open_run(tmp_path / "out")
+    add(first, 0)
+    for existing in ("resume", "overwrite"):
+        with pytest.raises(OutputError, match="another process is writing it"):
+            Run(tmp_path / "out", IDENTITY, META, existing)
+    first.close()
+    with Run(tmp_path / "out", IDENTITY, META, "resume") as second:
+        assert list(second.done) == [0]
+
+
+def test_processes_with_shares_fill_one_folder(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with (
+        Run(output, IDENTITY, META, "error", Share(0, 2)) as first,
+        Run(output, IDENTITY, META, "error", Share(1, 2)) as second,
+    ):
+        add(first, 0, rejects=1)
+        add(second, 1)
+        (output / ".part-000003.parquet.77.tmp").write_bytes(b"the second's, which it is writing now")
+        add(first, 2)
+        assert unfinished(output) == "shards 1, 2 of 2 are not finished"
+        first.finish()
+        assert unfinished(output) == "shards 2 of 2 are not finished"
+    with Run(output, IDENTITY, META, "resume", Share(0, 2)) as again:
+        assert again.complete
+        assert (output / ".part-000003.parquet.77.tmp").exists()
+    with Run(output, IDENTITY, META, "resume", Share(1, 2)) as second:
+        assert not list(output.glob(".*"))
+        assert list(second.done) == [1]
+        second.finish()
+    assert unfinished(output) is None
+    assert read_scores(output)["id"].to_pylist() == ["0-0", "0-1", "1-0", "1-1", "2-0", "2-1"]
+    assert sorted(path.name for path in output.iterdir() if path.suffix == ".jsonl") == [
+        "_manifest-1-of-2.jsonl", "_manifest-2-of-2.jsonl", "shard-1-of-2.rejects.jsonl",
+    ]  # fmt: skip
+
+
+def test_a_share_that_has_not_begun_is_unfinished(tmp_path: Path) -> None:
+    with Run(tmp_path / "out", IDENTITY, META, "error", Share(2, 3)) as last:
+        last.finish()
+    assert unfinished(tmp_path / "out") == "shards 1, 2 of 3 are not finished"
+
+
+@pytest.mark.parametrize(
+    ("share", "identity", "message"),
+    [
+        (Share(1, 3), {**IDENTITY, "shards": 3}, "begun with shards 2 and this run has 3"),
+        (WHOLE, {**IDENTITY, "shards": 1}, "begun with shards 2 and this run has 1"),
+        (Share(1, 2), {**IDENTITY, "scorer": "other"}, "begun with scorer abc and this run has other"),
+    ],
+)
+def test_a_share_of_another_run_is_refused(
+    tmp_path: Path, share: Share, identity: dict[str, Any], message: str
+) -> None:
+    with Run(tmp_path / "out", {**IDENTITY, "shards": 2}, META, "error", Share(0, 2)) as first:
+        add(first, 0)
+    with pytest.raises(OutputError, match=message):
+        Run(tmp_path / "out", {"shards": 2, **identity}, META, "resume", share)
+
+
+def test_shares_need_a_folder_and_none_may_overwrite_the_others(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="is one file; several processes share a folder"):
+        Run(tmp_path / "out.parquet", IDENTITY, META, "error", Share(0, 2))
+    with Run(tmp_path / "out", IDENTITY, META, "error", Share(0, 2)) as run:
+        add(run, 0)
+    with pytest.raises(OutputError, match="may hold other processes' shards"):
+        Run(tmp_path / "out", IDENTITY, META, "overwrite", Share(1, 2))
+    assert (tmp_path / "out" / "part-000000.parquet").exists()
+
+
+def test_windows_may_be_finished_in_any_order(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "out.jsonl")
+    for number in (2, 0, 1):
+        add(run, number, rows=1)
+    run.finish()
+    rows = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert [json.loads(row)["id"] for row in rows] == ["0-0", "1-0", "2-0"]
+
+
+def test_an_output_that_vanishes_is_one_line(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "out")
+    add(run, 0)
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(OutputError, match=r"cannot be written: No such file"):
+        add(run, 1)
+    (tmp_path / "out").mkdir()  # emptied and made again: no line may go to a manifest without a beginning
+    with pytest.raises(OutputError, match=r"_manifest.jsonl: cannot be written: No such file"):
+        add(run, 1)
+
+
+def test_the_engine_that_a_run_was_begun_with_is_known(tmp_path: Path) -> None:
+    assert begun_with(tmp_path) is None
+    for name in ("out", "out.csv"):
+        with Run(tmp_path / name, {"engine": "openvino"}, META, "error"):
+            assert begun_with(work_folder(tmp_path / name)) == {"engine": "openvino"}
