@@ -89,7 +89,7 @@ def main(
         real = real_dialogues(release)
         dialogues = list(varied(real, count))
         check_distinct(write(dialogues, work / "distinct.jsonl"), count)
-        report = _about(bundle, dialogues, threads) | {"repeat": repeat, "repeats_share": repeats_share}
+        report = _about(bundle, checkpoint, dialogues, threads) | {"repeat": repeat, "repeats_share": repeats_share}
         write(with_repeats(dialogues, repeats_share), work / "repeats.jsonl")
         write(dialogues[:1], work / "one.jsonl")
         setup = Setup(
@@ -110,10 +110,13 @@ def main(
         draw(report, chart)
 
 
-def _about(bundle: Bundle, dialogues: Sequence[Dialogue], threads: int) -> dict[str, Any]:
+def _about(bundle: Bundle, checkpoint: Path | None, dialogues: Sequence[Dialogue], threads: int) -> dict[str, Any]:
     encoded = Encoder(bundle.tokenizer, bundle.max_length).encode(dialogues)
     lengths = np.array([len(one) for one in encoded], dtype=np.int64)
-    config = json.loads((bundle.path / "config.json").read_bytes())
+    path = (checkpoint or bundle.path) / "config.json"
+    if not path.exists():
+        raise click.ClickException(f"{path}: does not exist, and says how many operations a dialogue takes")
+    config = json.loads(path.read_bytes())
     return {
         "hardware": hardware(threads), "versions": versions(),
         "scorer": bundle.name, "backbone": bundle.info["backbone"],

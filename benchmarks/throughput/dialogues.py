@@ -7,16 +7,18 @@ import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import click
+
 from scorer.corpus import Corpus
 from scorer.dialogue import Dialogue, render
 from scorer.text import digest
 
 
 def real_dialogues(source: Path) -> list[Dialogue]:
-    """Return the dialogues of a published release, in an order that mixes its files; ValueError if there are none."""
+    """Return the dialogues of a published release, its files mixed; ClickException if there are none."""
     found = [record for record in Corpus([str(source)]) if isinstance(record, Dialogue)]
     if not found:
-        raise ValueError(f"{source}: holds no dialogues, expected a folder of the published release")
+        raise click.ClickException(f"{source}: holds no dialogues, expected a folder of the published release")
     random.Random(0).shuffle(found)
     return found
 
@@ -25,7 +27,8 @@ def varied(real: Sequence[Dialogue], count: int) -> Iterator[Dialogue]:
     """Yield ``count`` dialogues whose rendered texts all differ.
 
     The first pass is the dialogues as they are; in pass p the context of dialogue i gets the response of dialogue
-    i + p, so contexts and responses, and with them all lengths, stay real. ValueError if there are not so many pairs.
+    i + p, so contexts and responses, and with them all lengths, stay real. ClickException if there are
+    not so many pairs.
     """
     seen: set[int] = set()
     for shift in range(len(real)):
@@ -40,7 +43,7 @@ def varied(real: Sequence[Dialogue], count: int) -> Iterator[Dialogue]:
             seen.add(text)
             yield pair
     if len(seen) < count:
-        raise ValueError(f"{len(real)} dialogues pair up to {len(seen)} texts, expected {count}")
+        raise click.ClickException(f"{len(real)} dialogues pair up to {len(seen)} texts, expected {count}")
 
 
 def with_repeats(dialogues: Sequence[Dialogue], share: float) -> list[Dialogue]:
@@ -63,7 +66,7 @@ def write(dialogues: Iterator[Dialogue] | Sequence[Dialogue], path: Path) -> Pat
 
 
 def check_distinct(path: Path, count: int) -> None:
-    """Raise ValueError unless a written file holds ``count`` dialogues whose ids and whose rendered texts differ."""
+    """Raise ClickException unless a file holds ``count`` dialogues whose ids and whose rendered texts differ."""
     ids: set[str] = set()
     texts: set[int] = set()
     for record in Corpus([str(path)]):
@@ -71,4 +74,4 @@ def check_distinct(path: Path, count: int) -> None:
             ids.add(record.id)
             texts.add(int(digest(render(record))[:16], 16))
     if not len(ids) == len(texts) == count:
-        raise ValueError(f"{path}: {len(ids)} ids and {len(texts)} texts, expected {count} of each")
+        raise click.ClickException(f"{path}: {len(ids)} ids and {len(texts)} texts, expected {count} of each")
