@@ -83,7 +83,7 @@ def main(
     chart: Path | None,
 ) -> None:
     """Print the tables; write every figure with --json and the chart with --chart."""
-    bundle, threads = load_bundle(bundle_path), threads or available_cores()
+    bundle, threads = load_bundle(bundle_path and bundle_path.resolve()), threads or available_cores()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         real = real_dialogues(release)

@@ -10,6 +10,7 @@ hub; `empathy export FOLDER -o BUNDLE` makes its bundle. Its scores mean nothing
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import click
@@ -90,14 +91,22 @@ def of_bundle(bundle: Path, folder: Path) -> None:
 def roberta_base(folder: Path, tokenizer: Path) -> None:
     """Write a RoBERTa of base size with random weights, as a checkpoint that `empathy export` takes."""
     import torch  # noqa: PLC0415 - an extra
-    from transformers import AutoTokenizer, RobertaConfig, RobertaForSequenceClassification  # noqa: PLC0415
+    from transformers import (  # noqa: PLC0415
+        AutoTokenizer,
+        PreTrainedTokenizerFast,
+        RobertaConfig,
+        RobertaForSequenceClassification,
+    )
 
     from distill.checkpoint import write_checkpoint  # noqa: PLC0415
     from distill.network import load_backbone  # noqa: PLC0415
 
     torch.manual_seed(0)
-    spelling = AutoTokenizer.from_pretrained(tokenizer)
-    spelling.model_input_names = ["input_ids", "attention_mask"]  # RoBERTa has one token type
+    found = AutoTokenizer.from_pretrained(tokenizer)
+    spelling = PreTrainedTokenizerFast(  # without token types, of which RoBERTa has one
+        tokenizer_object=found.backend_tokenizer, model_input_names=["input_ids", "attention_mask"],
+        pad_token=found.pad_token, unk_token=found.unk_token, cls_token=found.cls_token, sep_token=found.sep_token,
+    )  # fmt: skip
     config = RobertaConfig(
         vocab_size=50265, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,
         max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=spelling.pad_token_id,
@@ -106,15 +115,16 @@ def roberta_base(folder: Path, tokenizer: Path) -> None:
     )  # fmt: skip
     model = RobertaForSequenceClassification(config)
     torch.nn.init.constant_(model.classifier.out_proj.bias, 5.0)  # in the middle of the scale, where nothing is clipped
-    unfinished = folder.with_name(f"{folder.name}.backbone")
-    model.save_pretrained(unfinished)
-    spelling.save_pretrained(unfinished)
+    with tempfile.TemporaryDirectory() as name:
+        model.save_pretrained(name)
+        spelling.save_pretrained(name)
+        backbone = load_backbone(name)
     # What a bundle must say of itself is the starter's, less all that would be claimed for these weights.
     info = json.loads((STARTER / "scorer.json").read_bytes())
     kept = ("created", "max_length", "uncertainty", "measured", "settings", "domain")
     training = {**info["training"], "content_hashes": [], "unlabelled_hashes": [], "dialogues": 0, "unlabelled": 0}
     write_checkpoint(
-        folder, model, load_backbone(str(unfinished)),
+        folder, model, backbone,
         {**{key: info[key] for key in kept}, "backbone": f"{RANDOM}, RoBERTa-base", "training": training,
          "cuts": {head: list(LEVELS) for head in HEADS}, "calibration": {"slope": [1, 1], "intercept": [0, 0]}},
     )  # fmt: skip

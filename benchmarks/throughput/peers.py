@@ -56,7 +56,7 @@ def sentence_transformers(backend: str, precision: str) -> Peer:
 
         torch.set_num_threads(threads)
         encoder = CrossEncoder(
-            str(model), backend=backend, max_length=max_length, local_files_only=True,
+            str(model), backend=backend.removesuffix("-O3"), max_length=max_length, local_files_only=True,
             activation_fn=torch.nn.Identity(), model_kwargs=_model_options(backend, precision, threads),
         )  # fmt: skip
         scores = encoder.predict(pairs, batch_size=BATCH_SIZE, show_progress_bar=False)
@@ -71,7 +71,8 @@ def _model_options(backend: str, precision: str, threads: int) -> dict[str, Any]
     if backend == "openvino":  # bf16 is its own default where the processor multiplies it
         hint = {"fp32": "f32", "bf16": "bf16"}[precision]
         return {"ov_config": {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": str(threads)}}
-    return {"provider": "CPUExecutionProvider", "session_options": _session_options(threads)}
+    name = {"onnx": "model.onnx", "onnx-O3": "model_O3.onnx"}[backend]
+    return {"provider": "CPUExecutionProvider", "session_options": _session_options(threads), "file_name": name}
 
 
 def _session_options(threads: int) -> Any:
@@ -122,6 +123,7 @@ PEERS: dict[str, Peer] = {
     "st-torch-fp32": sentence_transformers("torch", "fp32"),
     "st-torch-bf16": sentence_transformers("torch", "bf16"),
     "st-onnx-fp32": sentence_transformers("onnx", "fp32"),
+    "st-onnx-O3-fp32": sentence_transformers("onnx-O3", "fp32"),
     "st-openvino-fp32": sentence_transformers("openvino", "fp32"),
     "st-openvino-bf16": sentence_transformers("openvino", "bf16"),
     "pipeline-fp32": pipeline,
@@ -130,9 +132,13 @@ PEERS: dict[str, Peer] = {
 """Every peer by its row's name."""
 
 
+EXPORTS = ("onnx-O3", "onnx", "openvino", "optimum")
+"""Forms of the checkpoint that peers load."""
+
+
 def exported(name: str) -> str | None:
     """Return which export of the checkpoint a peer loads, None for the checkpoint itself."""
-    return next((kind for kind in ("onnx", "openvino", "optimum") if kind in name), None)
+    return next((kind for kind in EXPORTS if kind in name), None)
 
 
 def export(kind: str, checkpoint: Path, output: Path) -> None:
@@ -145,15 +151,18 @@ def export(kind: str, checkpoint: Path, output: Path) -> None:
         AutoTokenizer.from_pretrained(checkpoint).save_pretrained(output)
         return
     from sentence_transformers import CrossEncoder  # noqa: PLC0415
+    from sentence_transformers.backend import export_optimized_onnx_model  # noqa: PLC0415
 
-    options = {"export": True, **({"provider": "CPUExecutionProvider"} if kind == "onnx" else {})}
-    CrossEncoder(str(checkpoint), backend=kind, model_kwargs=options, local_files_only=True).save_pretrained(
-        str(output)
-    )
+    backend = kind.removesuffix("-O3")
+    options = {"export": True, **({"provider": "CPUExecutionProvider"} if backend == "onnx" else {})}
+    encoder = CrossEncoder(str(checkpoint), backend=backend, model_kwargs=options, local_files_only=True)
+    encoder.save_pretrained(str(output))
+    if kind == "onnx-O3":
+        export_optimized_onnx_model(encoder, "O3", str(output))
 
 
 @click.command()
-@click.argument("name", type=click.Choice([*PEERS, "export-onnx", "export-openvino", "export-optimum"]))
+@click.argument("name", type=click.Choice([*PEERS, *(f"export-{kind}" for kind in EXPORTS)]))
 @click.option("--model", type=click.Path(path_type=Path), required=True)
 @click.option("--source", type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path), required=True)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from benchmarks.throughput.measure import FailedError, Run, run
-from benchmarks.throughput.peers import PEERS, exported
+from benchmarks.throughput.peers import EXPORTS, PEERS, exported
 from scorer.bundle import Bundle
 from scorer.dialogue import HEADS
 from scorer.writers import read_metadata
@@ -41,6 +41,7 @@ _PEERS = {
     "st-torch-fp32": "sentence-transformers CrossEncoder, torch",
     "st-torch-bf16": "sentence-transformers CrossEncoder, torch",
     "st-onnx-fp32": "sentence-transformers CrossEncoder, ONNX",
+    "st-onnx-O3-fp32": "sentence-transformers CrossEncoder, ONNX O3",
     "st-openvino-fp32": "sentence-transformers CrossEncoder, OpenVINO",
     "st-openvino-bf16": "sentence-transformers CrossEncoder, OpenVINO",
     "pipeline-fp32": "transformers pipeline, unsorted",
@@ -149,7 +150,7 @@ def _engine_row(setup: Setup, name: str) -> Row:
 def export_for(rows: list[Row], setup: Setup) -> dict[str, str]:
     """Export the checkpoint once for the peers that need it; return why rows cannot run, by name."""
     why: dict[str, str] = {}
-    for kind in ("onnx", "openvino", "optimum"):
+    for kind in EXPORTS:
         needing = [row.name for row in rows if row.kind == "peer" and exported(row.name) == kind]
         if not needing:
             continue

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from benchmarks.throughput.rows import ST_DEFAULT
+from benchmarks.throughput.rows import REPEATS, ST_DEFAULT
 
 Result = dict[str, Any]
 
@@ -28,11 +28,14 @@ def finish(results: Sequence[Result], dialogues: int, flops: float, ceiling: Map
         result["rate"] = dialogues / seconds
         if "startup_seconds" in result and seconds > 2 * result["startup_seconds"]:  # else it is mostly noise
             result["rate_without_startup"] = (dialogues - 1) / (seconds - result["startup_seconds"])
-        if result["precision"] in ceiling:
+        if result["precision"] in ceiling and result["kind"] != "repeats":
             result["share_of_ceiling"] = result["rate"] * flops / (ceiling[result["precision"]] * 1e12)
-    peers = {result["name"]: result for result in ran if result["name"].startswith("st-")}
+    by_name = {result["name"]: result for result in ran}
+    if REPEATS in by_name and "ours-auto" in by_name:
+        by_name[REPEATS]["times_distinct"] = by_name[REPEATS]["rate"] / by_name["ours-auto"]["rate"]
+    peers = {name: result for name, result in by_name.items() if name.startswith("st-")}
     for result in ran:
-        if result["kind"] == "engine":
+        if result["kind"] not in ("ours", "peer"):
             continue
         if ST_DEFAULT in peers:
             result["times_st_default"] = result["rate"] / peers[ST_DEFAULT]["rate"]
@@ -103,6 +106,13 @@ def _ceiling_lines(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _other_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    for result in report["rows"]:
+        if "times_distinct" in result:
+            yield ""
+            yield (
+                f"With {report['repeats_share']:.0%} of the dialogues repeats of others' texts, `empathy score` takes "
+                f"{result['times_distinct']:.2f} times as many a second as of distinct ones."
+            )
     if report.get("first_line"):
         yield ""
         yield "Seconds from starting `empathy score -` to the first scored line, the dialogue already in the pipe:"
