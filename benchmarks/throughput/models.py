@@ -1,0 +1,135 @@
+"""Checkpoints to measure with: the weights that a bundle holds, or a RoBERTa-base of random weights.
+
+python -m benchmarks.throughput.models of-bundle BUNDLE FOLDER
+python -m benchmarks.throughput.models roberta-base FOLDER [--tokenizer FOLDER]
+
+The first is how the peers get the very weights that we score with, those stored as int8 made float. The second needs no
+hub; `empathy export FOLDER -o BUNDLE` makes its bundle. Its scores mean nothing, so only its rates and drift do.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import click
+import numpy as np
+import numpy.typing as npt
+
+from scorer.bundle import LEVELS, STARTER, Bundle, load_bundle
+from scorer.dialogue import HEADS
+
+RANDOM = "random weights"
+"""Begins the name of a scorer whose scores mean nothing."""
+
+Arrays = dict[str, npt.NDArray[np.float32]]
+
+
+def weights_of(bundle: Bundle) -> Arrays:
+    """Return the weights in a bundle's model.onnx by the names that its torch model gives them.
+
+    The exporter renames what MatMul multiplies with, and turns it; the node keeps the name of its layer.
+    """
+    import onnx  # noqa: PLC0415 - an extra
+    from onnx import numpy_helper  # noqa: PLC0415
+
+    graph = onnx.load_from_string(bundle.model).graph
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    weights: Arrays = {}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear":
+            stored, scale = (arrays[name] for name in node.input[:2])
+            axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
+            arrays[node.output[0]] = stored.astype(np.float32) * np.expand_dims(scale, 1 - axis)
+        if node.op_type == "MatMul" and node.input[1] in arrays:
+            name = node.name.removesuffix("/MatMul").strip("/").replace("/", ".") + ".weight"
+            weights[name] = np.ascontiguousarray(arrays[node.input[1]].T)
+    for name, array in arrays.items():
+        if name.endswith(".int8") and f"{name.removesuffix('.int8')}.float" not in arrays:  # a table of embeddings
+            array = array.astype(np.float32) * arrays[f"{name.removesuffix('.int8')}.scale"]
+        plain = name.removesuffix(".int8").removesuffix(".float")
+        if plain.endswith((".weight", ".bias")) and array.dtype == np.float32:
+            weights[plain] = array
+    return weights
+
+
+def checkpoint_of(bundle: Bundle, folder: Path) -> Path:
+    """Write a bundle's weights as a Hugging Face folder; ClickException if they are not all found."""
+    import torch  # noqa: PLC0415 - an extra
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer  # noqa: PLC0415
+
+    model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(bundle.path))
+    weights = {name: torch.from_numpy(np.array(array)) for name, array in weights_of(bundle).items()}
+    missing = [name for name, _ in model.named_parameters() if name not in weights]
+    if missing:
+        raise click.ClickException(
+            f"{bundle.path}: its model.onnx has no weights named {', '.join(missing[:3])}; give its --checkpoint"
+        )
+    model.load_state_dict(weights, strict=False)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(bundle.path).save_pretrained(folder)
+    return folder
+
+
+@click.group()
+def main() -> None:
+    """Make a checkpoint."""
+
+
+@main.command("of-bundle")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+def of_bundle(bundle: Path, folder: Path) -> None:
+    """Write the weights of BUNDLE as a Hugging Face checkpoint into FOLDER."""
+    print(checkpoint_of(load_bundle(bundle), folder))
+
+
+@main.command("roberta-base")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--tokenizer", type=click.Path(path_type=Path), default=STARTER, help="[default: the starter's]")
+def roberta_base(folder: Path, tokenizer: Path) -> None:
+    """Write a RoBERTa of base size with random weights, as a checkpoint that `empathy export` takes."""
+    import torch  # noqa: PLC0415 - an extra
+    from transformers import (  # noqa: PLC0415
+        AutoTokenizer,
+        PreTrainedTokenizerFast,
+        RobertaConfig,
+        RobertaForSequenceClassification,
+    )
+
+    from distill.checkpoint import write_checkpoint  # noqa: PLC0415
+    from distill.network import load_backbone  # noqa: PLC0415
+
+    torch.manual_seed(0)
+    found = AutoTokenizer.from_pretrained(tokenizer)
+    spelling = PreTrainedTokenizerFast(  # without token types, of which RoBERTa has one
+        tokenizer_object=found.backend_tokenizer, model_input_names=["input_ids", "attention_mask"],
+        pad_token=found.pad_token, unk_token=found.unk_token, cls_token=found.cls_token, sep_token=found.sep_token,
+    )  # fmt: skip
+    config = RobertaConfig(
+        vocab_size=50265, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,
+        max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=spelling.pad_token_id,
+        bos_token_id=spelling.cls_token_id, eos_token_id=spelling.sep_token_id, problem_type="regression",
+        id2label=dict(enumerate(HEADS)), label2id={head: i for i, head in enumerate(HEADS)},
+    )  # fmt: skip
+    model = RobertaForSequenceClassification(config)
+    torch.nn.init.constant_(model.classifier.out_proj.bias, 5.0)  # in the middle of the scale, where nothing is clipped
+    with tempfile.TemporaryDirectory() as name:
+        model.save_pretrained(name)
+        spelling.save_pretrained(name)
+        backbone = load_backbone(name)
+    # What a bundle must say of itself is the starter's, less all that would be claimed for these weights.
+    info = json.loads((STARTER / "scorer.json").read_bytes())
+    kept = ("created", "max_length", "uncertainty", "measured", "settings", "domain")
+    training = {**info["training"], "content_hashes": [], "unlabelled_hashes": [], "dialogues": 0, "unlabelled": 0}
+    write_checkpoint(
+        folder, model, backbone,
+        {**{key: info[key] for key in kept}, "backbone": f"{RANDOM}, RoBERTa-base", "training": training,
+         "cuts": {head: list(LEVELS) for head in HEADS}, "calibration": {"slope": [1, 1], "intercept": [0, 0]}},
+    )  # fmt: skip
+    print(folder)
+
+
+if __name__ == "__main__":
+    main()
