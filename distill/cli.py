@@ -248,6 +248,7 @@ def _export_lines(bundle: Bundle) -> list[str]:
     for name, verdict in verdicts.items():
         drift = f"; scores drift by {verdict['drift_max']:.3f} at most" if "drift_max" in verdict else ""
         lines.append(f"  {name:12} {'allowed' if verdict['allowed'] else 'refused'}: {verdict['reason']}{drift}")
+    lines.append(f"  {'graph':12} {bundle.info['graph']}")
     return [*lines, f"written to {bundle.path}, {size:.1f} MB, {bundle.info['precision']}"]
 
 

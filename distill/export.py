@@ -20,6 +20,7 @@ from distill.card import checkpoint_card
 from distill.checkpoint import Checkpoint
 from distill.errors import CheckpointError
 from distill.gate import MAX_FLIPS, MIN_CHECKED, Verdict, judge_precision
+from distill.narrow import narrow
 from distill.network import Scores, predict
 from distill.quantise import Batch, static_int8, store_int8
 from scorer.bundle import INT8_MODEL, Bundle, write_bundle
@@ -80,9 +81,10 @@ def export(
 
 def _write(checkpoint: Checkpoint, output: Path, check: Sequence[Dialogue], settings: ExportSettings) -> Bundle:
     model = checkpoint.load_model()
-    plain = to_onnx(model)
+    narrowed = narrow(to_onnx(model), vocabulary=model.config.vocab_size, longest=int(checkpoint.info["max_length"]))
+    plain = narrowed.model
     held = _check(checkpoint, model, check) if check else None
-    info = _info(checkpoint, settings, model)
+    info = {**_info(checkpoint, settings, model), "graph": narrowed.note}
     trial = _Trial(checkpoint, info, settings, held)
     files = {"model.onnx": plain.SerializeToString()}
     verdicts = {"fp32": trial.judge(files, "fp32")}

@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer, pipeline
@@ -106,6 +107,12 @@ def test_every_precision_has_a_verdict_with_figures(exported: Bundle) -> None:
     assert all(verdict["reason"] for verdict in verdicts.values())
     assert exported.allows("fp32")
     assert exported.allows("int8") == ("model.int8.onnx" in exported.info["files"])
+
+
+def test_the_last_layer_is_computed_for_the_first_token_only(exported: Bundle) -> None:
+    assert exported.info["graph"] == "6 matrix products are computed for the first token only"
+    names = [node.name for node in onnx.load_from_string(exported.model).graph.node]
+    assert sum(".first." in name for name in names) == 1  # a slice of the layer below
 
 
 def test_without_a_check_only_fp32_is_allowed(checkpoint: Checkpoint, tmp_path: Path) -> None:
