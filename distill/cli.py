@@ -105,6 +105,8 @@ def train(
               help="A precision to check for scoring; fp32 always is one.  [default: all]")  # fmt: skip
 @click.option("--weights", type=click.Choice(["int8", "fp32"]), default="int8", show_default=True,
               help="How to store weights; int8 a quarter of the size, if the check lets it pass.")  # fmt: skip
+@click.option("--half", is_flag=True,
+              help="Also store the model in half precision, for a GPU, if the gate allows it.")  # fmt: skip
 @click.option("--max-flips", type=click.FloatRange(0, 1), default=0.01, show_default=True,
               help="Share of selection decisions that a precision may change.")  # fmt: skip
 @click.option("--name", help="What the scorer is called.  [default: the checkpoint's folder]")
@@ -120,6 +122,7 @@ def export(
     name: str | None,
     licence: str,
     *,
+    half: bool,
     quiet: bool,
 ) -> None:
     """Export a trained CHECKPOINT to a BUNDLE that `empathy score --scorer BUNDLE` runs without torch.
@@ -136,7 +139,7 @@ def export(
 
     settings = ExportSettings(
         name=name or "", licence=licence, precisions=precisions or PRECISIONS, small=weights == "int8",
-        max_flips=max_flips,
+        half=half, max_flips=max_flips,
     )  # fmt: skip
     bundle = export_core(load_checkpoint(checkpoint), output, _dialogues(check), settings)
     if not quiet:

@@ -40,6 +40,10 @@ STARTER = Path(__file__).parent / "starter"
 INT8_MODEL = "model.int8.onnx"
 """The model that multiplies in int8, in bundles whose export let it pass."""
 
+HALF_MODEL = "model.fp16.onnx"
+"""The model in half precision, for a GPU, in bundles whose export was asked for it and let it pass."""
+
+_MODELS = {"int8": INT8_MODEL, "fp16": HALF_MODEL}
 _REQUIRED_FILES = ("model.onnx", "tokenizer.json")
 _TEXTS = ("name", "backbone", "precision", "licence", "created")
 
@@ -86,11 +90,14 @@ class Bundle:
 
     def model_for(self, precision: str) -> bytes:
         """Return the ONNX model that a precision computes with; BundleError if the bundle has none."""
-        if precision != "int8":
-            return self.model
-        if INT8_MODEL not in self._files:
-            raise BundleError(f"{self.path}: holds no {INT8_MODEL}, so it does not compute in int8")
-        return self._files[INT8_MODEL]
+        name = self.model_file(precision)
+        if name not in self._files:
+            raise BundleError(f"{self.path}: holds no {name}, so it does not compute in {precision}; export it again")
+        return self._files[name]
+
+    def model_file(self, precision: str) -> str:
+        """Return the name of the file that a precision computes with, whether the bundle has it or not."""
+        return _MODELS.get(precision, "model.onnx")
 
     def allows(self, precision: str) -> bool:
         """Whether the export's gate let a precision pass; fp32 always does."""

@@ -50,7 +50,7 @@ class OnnxRuntimeEngine:
     """ONNX Runtime: on an NVIDIA GPU where its CUDA provider is installed and starts, else on the CPU."""
 
     def __init__(self, bundle: Bundle, threads: int | None = None, precision: str = "fp32") -> None:
-        """Load the model of a bundle, in ``fp32`` or ``int8``; ``threads`` None is one a core."""
+        """Load the model of a bundle, in ``fp32``, ``fp16`` or ``int8``; ``threads`` None is one a core."""
         import onnxruntime as ort  # noqa: PLC0415 - not needed to read corpora or cards
 
         self.threads = threads or available_cores()
@@ -63,11 +63,11 @@ class OnnxRuntimeEngine:
         if precision == "fp32":  # weights stored as int8 are made float once at load; activations are never quantised
             options.add_session_config_entry("session.disable_quant_qdq", "1")
         self._faults = onnxruntime_faults()
-        model = bundle.model_for(precision)
+        model, path = bundle.model_for(precision), bundle.path / bundle.model_file(precision)
         try:
             self._session, self.notice = _session(model, options, self._faults)
         except self._faults as error:
-            raise BundleError(f"{bundle.path / 'model.onnx'}: ONNX Runtime cannot load it: {_line(error)}") from error
+            raise BundleError(f"{path}: ONNX Runtime cannot load it: {_line(error)}") from error
         on_gpu = self._session.get_providers()[0] == "CUDAExecutionProvider"
         self.name = "onnxruntime-cuda" if on_gpu else "onnxruntime"
         self.precision = precision
@@ -75,11 +75,11 @@ class OnnxRuntimeEngine:
         outputs = self._session.get_outputs()
         unknown = sorted(set(self._inputs) - _KNOWN_INPUTS)
         if unknown or "input_ids" not in self._inputs:
-            raise BundleError(f"{bundle.path / 'model.onnx'}: has inputs {self._inputs}, expected {_KNOWN_INPUTS}")
+            raise BundleError(f"{path}: has inputs {self._inputs}, expected {_KNOWN_INPUTS}")
         if len(outputs) != 1 or outputs[0].type not in _FLOATS or list(outputs[0].shape[1:]) != [len(HEADS)]:
             found = ", ".join(f"{node.type} {node.shape}" for node in outputs)
             expected = f"expected one of floats (batch, {len(HEADS)})"
-            raise BundleError(f"{bundle.path / 'model.onnx'}: has outputs {found}, {expected}")
+            raise BundleError(f"{path}: has outputs {found}, {expected}")
         self._output = outputs[0].name
 
     def run(self, inputs: Inputs) -> Scores:

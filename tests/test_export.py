@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pyarrow.parquet as pq
 import pytest
+from onnx import numpy_helper
 from transformers import AutoTokenizer, pipeline
 
 from distill.checkpoint import Checkpoint, load_checkpoint
@@ -18,11 +19,12 @@ from distill.errors import CheckpointError
 from distill.export import ExportSettings, export, to_onnx
 from distill.labelled import read_labelled
 from distill.network import Scores, predict
-from distill.quantise import static_int8
+from distill.quantise import static_int8, to_half
 from distill.settings import TrainSettings
 from distill.train import train
 from scorer.bundle import Bundle, load_bundle
 from scorer.dialogue import Dialogue, render
+from scorer.engine import OnnxRuntimeEngine
 from scorer.errors import BundleError
 from scorer.model import Scorer
 from tests.conftest import Run, make_dialogue, varied, write_lines
@@ -135,6 +137,44 @@ def test_what_changes_decisions_is_refused_and_the_reason_kept(
         assert verdict["flips"] == 0
 
 
+def test_half_precision_is_stored_on_demand_and_scores_the_same(
+    checkpoint: Checkpoint, check: list[Dialogue], tmp_path: Path
+) -> None:
+    settings = ExportSettings(half=True, precisions=("fp32",), small=False)
+    bundle = export(checkpoint, tmp_path / "bundle", check, settings)
+    assert bundle.info["precisions"]["fp16"]["allowed"]
+    assert bundle.info["precisions"]["fp16"]["drift_max"] > 0  # it was this file's
+    assert (bundle.path / "model.fp16.onnx").stat().st_size < 0.8 * (bundle.path / "model.onnx").stat().st_size
+    model = onnx.load_from_string(bundle.model_for("fp16"))
+    kinds = {tensor.data_type for tensor in model.graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in kinds
+    assert onnx.TensorProto.FLOAT not in kinds
+    scores = Scorer(bundle, OnnxRuntimeEngine(bundle, precision="fp16")).score(check)
+    np.testing.assert_allclose(scores, Scorer.load(bundle.path).score(check), atol=0.02)
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_half_precision_that_is_refused_is_not_stored(
+    checkpoint: Checkpoint, check: list[Dialogue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, checked: bool
+) -> None:
+    def broken(model: onnx.ModelProto) -> onnx.ModelProto:
+        """Return the model in half precision, with the two heads exchanged."""
+        half = to_half(model)
+        for tensor in half.graph.initializer:
+            if tuple(tensor.dims) == (2, 32) and "classifier" in tensor.name:
+                tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[::-1].copy(), tensor.name))
+        return half
+
+    monkeypatch.setattr("distill.export.to_half", broken)
+    bundle = export(checkpoint, tmp_path / "bundle", check if checked else [], ExportSettings(half=True))
+    verdict = bundle.info["precisions"]["fp16"]
+    assert not verdict["allowed"]
+    assert ("over 1.00%" if checked else "export with --check") in verdict["reason"]
+    assert not (bundle.path / "model.fp16.onnx").exists()
+    with pytest.raises(BundleError, match=r"^[^\n]*holds no model\.fp16\.onnx, so it does not compute in fp16; export"):
+        bundle.model_for("fp16")
+
+
 def test_dialogues_that_were_trained_on_do_not_count_as_a_check(checkpoint: Checkpoint, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "labels.jsonl", labelled_records(160))
     trained = list(read_labelled([str(path)]).dialogues)
@@ -157,11 +197,25 @@ def test_the_command_exports_and_a_second_time_refuses(
 ) -> None:
     records = [{"messages": [{"role": t.role, "content": t.content} for t in d.turns]} for d in check]
     path = write_lines(tmp_path / "check.jsonl", records)
-    arguments = ("export", checkpoint.path, "-o", tmp_path / "b", "--check", path, "--precision", "fp16", "--name", "x")
+    arguments = (
+        "export",
+        checkpoint.path,
+        "-o",
+        tmp_path / "b",
+        "--check",
+        path,
+        "--half",
+        "--precision",
+        "fp16",
+        "--name",
+        "x",
+    )
     result = empathy(*arguments)
     assert result.returncode == 0, result.stderr
     assert "fp16" in result.stderr
-    assert load_bundle(tmp_path / "b").name == "x"
+    bundle = load_bundle(tmp_path / "b")
+    assert bundle.name == "x"
+    assert "model.fp16.onnx" in bundle.info["files"]
     again = empathy(*arguments)
     assert again.returncode == 2
     assert "exists already" in again.stderr
