@@ -41,6 +41,7 @@ def _setting(flag: str, kind: Any, text: str, default: str | None = None) -> Any
 @_setting("--epochs", int, "Passes over the data.")
 @_setting("--learning-rate", float, "The last layer's.", default="5e-5 x (768 / hidden size)^2")
 @_setting("--batch-size", int, "Dialogues a step and device.")
+@_setting("--layers", int, "Keep the backbone's lowest layers only: smaller, faster, less faithful.", default="all")
 @_setting("--layer-decay", float, "Factor on the learning rate from a layer to the one below.")
 @_setting("--frozen-layers", int, "Lowest layers that are not trained, with the embeddings.")
 @_setting("--weight-decay", float, "AdamW's.")
