@@ -3,38 +3,40 @@
 BERT's pooler and the heads of RoBERTa, DistilBERT and MPNet read one vector of the last layer, the first token's. Keys
 and values are needed of every token; queries, attention, both feed-forward products and the norms of that one only.
 
-Shapes are observed, not inferred: a graph computes many from other tensors, and no inference follows all of them. So
-whatever comes out is held against the plain graph at several shapes, the longest that is scored among them.
+Whatever comes out is held against the plain graph at several shapes, the longest that is scored among them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-import onnxruntime as ort
-from onnx import TensorProto, helper, numpy_helper
+from onnx import AttributeProto, helper, numpy_helper
 
+from distill.graph import (
+    Array,
+    Shapes,
+    attribute,
+    drop_dead,
+    fold_shapes,
+    observe,
+    open_session,
+    replace,
+    small_constants,
+)
 from distill.quantise import Batch
 from scorer.engine import onnxruntime_faults
 
 MAX_DRIFT = 1e-4
 """How far a score of the narrowed graph may lie from the plain graph's, of 10; rounding comes to 1e-5."""
 
-Array = npt.NDArray[Any]
-Shapes = Mapping[str, Sequence[tuple[int, ...]]]
-"""For each tensor its shape in every observed batch."""
-
 _POINTWISE = frozenset([
     "Abs", "Add", "Cast", "Div", "Erf", "Gelu", "Identity", "Max", "Min", "Mul", "Neg", "Pow", "Relu", "Sigmoid",
     "Sqrt", "Sub", "Tanh", "Where",
 ])  # fmt: skip
-_OF_SHAPES = frozenset(["Cast", "Concat", "Div", "Gather", "Identity", "Mul", "Slice", "Sqrt", "Squeeze", "Unsqueeze"])
-_SMALL = 64  # constants that may be shapes, axes or indices
+_GRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,24 +66,40 @@ def narrow(model: onnx.ModelProto, vocabulary: int, longest: int) -> Narrowed:
     ``vocabulary`` is the number of token ids, ``longest`` that of the tokens of the longest dialogue. The scores are
     the plain graph's within ``MAX_DRIFT``, or the plain graph is returned and ``note`` says why.
     """
-    if any(attribute.type in (5, 10) for node in model.graph.node for attribute in node.attribute):
-        return Narrowed(model, 0, "every token is computed in every layer: the graph has branches")
-    batches = [_batch(model, shape, vocabulary) for shape in ((2, longest), (3, 7), (1, 1))]
     try:
-        narrowed, products = _rewrite(model, batches[:2])
-        if not products:
-            return Narrowed(model, 0, "every token is computed in every layer: more than the first one is read")
-        onnx.checker.check_model(narrowed)
-        drift = _drift(model, narrowed, batches)
+        narrowed, products = _checked(model, vocabulary, longest)
+    except _UnfitError as error:
+        reason = str(error)
     except (*onnxruntime_faults(), onnx.checker.ValidationError) as error:
-        what = " ".join(str(error).split())[:200]
-        return Narrowed(model, 0, f"every token is computed in every layer: without, the graph does not run ({what})")
+        reason = f"narrowed, it does not run ({' '.join(str(error).split())[:200]})"
+    else:
+        return Narrowed(narrowed, products, f"matrix products computed for the first token only: {products}")
+    return Narrowed(model, 0, f"every token is computed in every layer: {reason}")
+
+
+class _UnfitError(Exception):
+    """A graph that stays as it is, and why."""
+
+
+def _checked(model: onnx.ModelProto, vocabulary: int, longest: int) -> tuple[onnx.ModelProto, int]:
+    """Return the narrowed graph and its number of narrowed products, checked; _UnfitError if it is not to be had."""
+    if any(entry.type in _GRAPHS for node in model.graph.node for entry in node.attribute):
+        raise _UnfitError("the graph has branches")
+    names = [port.name for port in model.graph.input]
+    if not set(names) <= {"input_ids", "attention_mask", "token_type_ids"}:
+        raise _UnfitError(f"the graph has inputs {names}")
+    batches = [_batch(names, shape, vocabulary) for shape in ((2, longest), (3, 7), (1, longest // 2), (1, 1))]
+    narrowed, products = _rewrite(model, batches[:2])
+    if not products:
+        raise _UnfitError("more than the first one is read")
+    onnx.checker.check_model(narrowed)
+    drift = _drift(model, narrowed, batches)
     if not drift <= MAX_DRIFT:  # NaN is not
-        return Narrowed(model, 0, f"every token is computed in every layer: without, scores differ by {drift:.2g}")
-    return Narrowed(narrowed, products, f"{products} matrix products are computed for the first token only")
+        raise _UnfitError(f"narrowed, its scores differ by {drift:.2g}")
+    return narrowed, products
 
 
-def _batch(model: onnx.ModelProto, shape: tuple[int, int], vocabulary: int) -> Batch:
+def _batch(names: Sequence[str], shape: tuple[int, int], vocabulary: int) -> Batch:
     """Return random inputs (batch, length): every row after the first ends early."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, shape[1] + 1, (shape[0], 1))
@@ -92,20 +110,12 @@ def _batch(model: onnx.ModelProto, shape: tuple[int, int], vocabulary: int) -> B
         "attention_mask": mask,
         "token_type_ids": np.zeros(shape, dtype=np.int64),
     }
-    return {port.name: given[port.name] for port in model.graph.input}
-
-
-def _session(model: onnx.ModelProto, *, optimise: bool) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    if not optimise:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return {name: given[name] for name in names}
 
 
 def _drift(plain: onnx.ModelProto, narrowed: onnx.ModelProto, batches: Iterable[Batch]) -> float:
     """Return the largest difference of the two graphs' outputs."""
-    first, second = (_session(model, optimise=True) for model in (plain, narrowed))
+    first, second = (open_session(model, optimise=True) for model in (plain, narrowed))
     pairs = (pair for batch in batches for pair in zip(first.run(None, batch), second.run(None, batch), strict=True))
     return float(np.max([np.abs(a - b).max() for a, b in pairs]))
 
@@ -115,94 +125,14 @@ def _rewrite(model: onnx.ModelProto, batches: Sequence[Batch]) -> tuple[onnx.Mod
     narrowed = onnx.ModelProto()
     narrowed.CopyFrom(model)
     graph = narrowed.graph
-    shapes, values = _observe(model, batches)
-    _fold_shapes(graph, shapes, values)
-    _drop_dead(graph)
+    shapes, values = observe(model, batches)
+    fold_shapes(graph, shapes, values)
+    drop_dead(graph)
     weights = {tensor.name: [tuple(tensor.dims)] * len(batches) for tensor in graph.initializer}
     products = _narrow(graph, {**shapes, **weights})
-    _drop_dead(graph)
+    drop_dead(graph)
     del graph.value_info[:]  # shapes that were
     return narrowed, products
-
-
-def _observe(model: onnx.ModelProto, batches: Sequence[Batch]) -> tuple[Shapes, Mapping[str, list[Array]]]:
-    """Return every tensor's shapes, and the values of those that are computed from shapes alone."""
-    watching = onnx.ModelProto()
-    watching.CopyFrom(model)
-    graph = watching.graph
-    computed = _computed_from_shapes(graph)
-    names = [port.name for port in graph.input] + [name for node in graph.node for name in node.output if name]
-    graph.node.extend(helper.make_node("Shape", [name], [f"{name}.observed"]) for name in names)
-    del graph.output[:]
-    graph.output.extend(helper.make_tensor_value_info(f"{name}.observed", TensorProto.INT64, None) for name in names)
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in computed)
-    session = _session(watching, optimise=False)
-    found = [session.run(None, batch) for batch in batches]
-    shapes = {name: [tuple(run[place].tolist()) for run in found] for place, name in enumerate(names)}
-    return shapes, {name: [run[len(names) + place] for run in found] for place, name in enumerate(computed)}
-
-
-def _computed_from_shapes(graph: onnx.GraphProto) -> list[str]:
-    """Return the tensors that depend on the shapes of others and not on what these hold."""
-    constant = {tensor.name for tensor in graph.initializer}
-    computed: dict[str, None] = {}
-    for node in graph.node:
-        if node.op_type == "Constant":
-            constant.update(node.output)
-        elif node.op_type == "Shape" or (
-            node.op_type in _OF_SHAPES
-            and any(name in computed for name in node.input)
-            and all(name in computed or name in constant for name in node.input)
-        ):
-            computed.update(dict.fromkeys(node.output))
-    return list(computed)
-
-
-def _fold_shapes(graph: onnx.GraphProto, shapes: Shapes, values: Mapping[str, list[Array]]) -> None:
-    """Make constants of what is computed from shapes and always the same, and of the targets of Reshape.
-
-    A narrowed tensor is then no longer asked for its former shape.
-    """
-    for node in graph.node:
-        for position, name in enumerate(node.input):
-            found = values.get(name)
-            if found is None:
-                continue
-            constant = found[0] if all(np.array_equal(found[0], other) for other in found) else None
-            if constant is None and node.op_type == "Reshape" and not _attribute(node, "allowzero", 0):
-                constant = _target(shapes[node.input[0]], found)
-            if constant is not None:
-                node.input[position] = f"{node.output[0]}.{position}.constant"
-                graph.initializer.append(numpy_helper.from_array(constant, node.input[position]))
-
-
-def _target(inputs: Sequence[tuple[int, ...]], targets: Sequence[Array]) -> Array | None:
-    """Return what ONNX's Reshape takes for every batch: 0 copies the input's size, one -1 is what is left."""
-    entries = []
-    for axis, sizes in enumerate(zip(*(target.tolist() for target in targets), strict=True)):
-        if len(set(sizes)) == 1:
-            entries.append(sizes[0])
-        else:
-            copied = all(shape[axis : axis + 1] == (size,) for shape, size in zip(inputs, sizes, strict=True))
-            entries.append(0 if copied else -1)
-    return np.array(entries, dtype=np.int64) if entries.count(-1) <= 1 else None
-
-
-def _drop_dead(graph: onnx.GraphProto) -> None:
-    """Remove nodes and weights that no output depends on."""
-    needed = {port.name for port in graph.output}
-    kept = []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            kept.append(node)
-            needed.update(node.input)
-    _replace(graph.node, kept[::-1])
-    _replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in needed])
-
-
-def _replace(field: Any, entries: list[Any]) -> None:
-    del field[:]
-    field.extend(entries)
 
 
 def _narrow(graph: onnx.GraphProto, shapes: Shapes) -> int:
@@ -210,18 +140,18 @@ def _narrow(graph: onnx.GraphProto, shapes: Shapes) -> int:
 
     Where others need a tensor whole, or its node cannot pass the wish on, those that want less read a Slice of it.
     """
-    constants = _constants(graph)
+    constants = small_constants(graph)
     whole = {port.name for port in graph.output}
     uses: dict[str, list[_Use]] = {}
     nodes: list[onnx.NodeProto] = []
     products = 0
     for node in reversed(graph.node):
-        wanting = uses.pop(node.output[0], [])
+        wanting = [use for name in node.output for use in uses.get(name, [])]
         passed = None
         if len({use.axis for use in wanting}) == 1 and len(node.output) == 1 and node.output[0] not in whole:
             passed = _passed_on(node, wanting[0].axis, shapes, constants)
         if passed is None:
-            nodes += _slices(graph, node.output[0], wanting)
+            nodes += [cut for name in node.output for cut in _slices(graph, name, uses.get(name, []))]
             passed = _read_first(node, shapes, constants)
         elif node.op_type == "MatMul":
             products += 1
@@ -231,9 +161,10 @@ def _narrow(graph: onnx.GraphProto, shapes: Shapes) -> int:
                 uses.setdefault(name, []).append(_Use(node, position, passed[position]))
             else:
                 whole.add(name)
-    for name, wanting in uses.items():  # inputs and weights, which no node makes
-        nodes += _slices(graph, name, wanting)
-    _replace(graph.node, nodes[::-1])
+    made = {name for node in graph.node for name in node.output}
+    for name in [name for name in uses if name not in made]:  # inputs and weights
+        nodes += _slices(graph, name, uses[name])
+    replace(graph.node, nodes[::-1])
     return products
 
 
@@ -259,7 +190,7 @@ def _read_first(node: onnx.NodeProto, shapes: Shapes, constants: Mapping[str, Ar
     """Return {0: axis} for a Gather of index 0, where all wishes begin."""
     if node.op_type != "Gather" or node.input[1] not in constants or constants[node.input[1]].any():
         return {}
-    return {0: _attribute(node, "axis", 0) % len(shapes[node.input[0]][0])}
+    return {0: attribute(node, "axis", 0) % len(shapes[node.input[0]][0])}
 
 
 def _passed_on(
@@ -284,7 +215,7 @@ def _pointwise(node: onnx.NodeProto, axis: int, shapes: Shapes) -> dict[int, int
 def _over_last(node: onnx.NodeProto, axis: int, shapes: Shapes) -> dict[int, int] | None:
     """What is computed along the last axis leaves the others to themselves."""
     last = len(shapes[node.output[0]][0]) - 1
-    return {0: axis} if _attribute(node, "axis", -1) in (-1, last) and axis != last else None
+    return {0: axis} if attribute(node, "axis", -1) in (-1, last) and axis != last else None
 
 
 def _product(node: onnx.NodeProto, axis: int, shapes: Shapes) -> dict[int, int] | None:
@@ -295,7 +226,7 @@ def _product(node: onnx.NodeProto, axis: int, shapes: Shapes) -> dict[int, int] 
 
 def _transposed(node: onnx.NodeProto, axis: int, shapes: Shapes) -> dict[int, int] | None:
     rank = len(shapes[node.output[0]][0])
-    return {0: _attribute(node, "perm", list(range(rank))[::-1])[axis]}
+    return {0: attribute(node, "perm", list(range(rank))[::-1])[axis]}
 
 
 _RULES: dict[str, Callable[[onnx.NodeProto, int, Shapes], dict[int, int] | None]] = {
@@ -316,19 +247,3 @@ def _of_reshape(
     before, after = shapes[node.input[0]], shapes[node.output[0]]
     same = all(a[: axis + 1] == b[: axis + 1] for a, b in zip(before, after, strict=True))
     return {0: axis} if same else None
-
-
-def _constants(graph: onnx.GraphProto) -> dict[str, Array]:
-    """Return the small constants, by name."""
-    tensors = [(tensor.name, tensor) for tensor in graph.initializer]
-    tensors += [(node.output[0], _attribute(node, "value", None)) for node in graph.node if node.op_type == "Constant"]
-    return {
-        name: numpy_helper.to_array(tensor)
-        for name, tensor in tensors
-        if tensor is not None and np.prod(tensor.dims) <= _SMALL
-    }
-
-
-def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    found = [attribute for attribute in node.attribute if attribute.name == name]
-    return helper.get_attribute_value(found[0]) if found else default
