@@ -25,7 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.throughput.dialogues import real_dialogues, varied, write
-from scorer.shards import MANIFEST, REJECTS
+from scorer.manifest import NAME as MANIFEST
+from scorer.manifest import REJECTS
 
 _REJECTED_EVERY = 997
 

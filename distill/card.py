@@ -40,13 +40,14 @@ def checkpoint_card(info: Mapping[str, Any]) -> str:
             f", taught by {' and '.join(training['teachers'])} on these and {training['unlabelled']:,} unlabelled "
             "dialogues"
         )
+    kept = f", cut to depth {settings['layers']}, its lowest layers" if settings.get("layers") else ""
     licence = f"\n- **Licence**: {info['licence']}." if "licence" in info else ""
     return f"""# {info.get("name", "A scorer of sensibility and rationality")}
 
 Scores the last assistant turn of a dialogue for sensibility (emotional depth) and rationality (logical thought), 0 to
 10, as a judge scored them who rated dialogues for *Efficient-Empathy* (arXiv 2407.01937) or by a rubric of that kind.
 
-- **Backbone**: {info["backbone"]}, fine-tuned for {settings["epochs"]} epochs{taught}.
+- **Backbone**: {info["backbone"]}{kept}, fine-tuned for {settings["epochs"]} epochs{taught}.
 - **Training data**: {training["dialogues"]:,} labelled dialogues of {training["conversations"]:,} conversations
   ({training["data"]}).{licence}
 - **Use**: on dialogues like those it was trained on. On text of another kind its scores mean little, and neither its

@@ -41,6 +41,7 @@ def _setting(flag: str, kind: Any, text: str, default: str | None = None) -> Any
 @_setting("--epochs", int, "Passes over the data.")
 @_setting("--learning-rate", float, "The last layer's.", default="5e-5 x (768 / hidden size)^2")
 @_setting("--batch-size", int, "Dialogues a step and device.")
+@_setting("--layers", int, "Keep the backbone's lowest layers only: smaller, faster, less faithful.", default="all")
 @_setting("--layer-decay", float, "Factor on the learning rate from a layer to the one below.")
 @_setting("--frozen-layers", int, "Lowest layers that are not trained, with the embeddings.")
 @_setting("--weight-decay", float, "AdamW's.")
@@ -105,6 +106,8 @@ def train(
               help="A precision to check for scoring; fp32 always is one.  [default: all]")  # fmt: skip
 @click.option("--weights", type=click.Choice(["int8", "fp32"]), default="int8", show_default=True,
               help="How to store weights; int8 a quarter of the size, if the check lets it pass.")  # fmt: skip
+@click.option("--half", is_flag=True,
+              help="Also store the model in half precision, for a GPU, if the gate allows it.")  # fmt: skip
 @click.option("--max-flips", type=click.FloatRange(0, 1), default=0.01, show_default=True,
               help="Share of selection decisions that a precision may change.")  # fmt: skip
 @click.option("--name", help="What the scorer is called.  [default: the checkpoint's folder]")
@@ -120,6 +123,7 @@ def export(
     name: str | None,
     licence: str,
     *,
+    half: bool,
     quiet: bool,
 ) -> None:
     """Export a trained CHECKPOINT to a BUNDLE that `empathy score --scorer BUNDLE` runs without torch.
@@ -136,7 +140,7 @@ def export(
 
     settings = ExportSettings(
         name=name or "", licence=licence, precisions=precisions or PRECISIONS, small=weights == "int8",
-        max_flips=max_flips,
+        half=half, max_flips=max_flips,
     )  # fmt: skip
     bundle = export_core(load_checkpoint(checkpoint), output, _dialogues(check), settings)
     if not quiet:
@@ -248,6 +252,7 @@ def _export_lines(bundle: Bundle) -> list[str]:
     for name, verdict in verdicts.items():
         drift = f"; scores drift by {verdict['drift_max']:.3f} at most" if "drift_max" in verdict else ""
         lines.append(f"  {name:12} {'allowed' if verdict['allowed'] else 'refused'}: {verdict['reason']}{drift}")
+    lines.append(f"  {'graph':12} {bundle.info['graph']}")
     return [*lines, f"written to {bundle.path}, {size:.1f} MB, {bundle.info['precision']}"]
 
 

@@ -20,9 +20,10 @@ from distill.card import checkpoint_card
 from distill.checkpoint import Checkpoint
 from distill.errors import CheckpointError
 from distill.gate import MAX_FLIPS, MIN_CHECKED, Verdict, judge_precision
+from distill.narrow import narrow
 from distill.network import Scores, predict
-from distill.quantise import Batch, static_int8, store_int8
-from scorer.bundle import INT8_MODEL, Bundle, write_bundle
+from distill.quantise import Batch, static_int8, store_int8, to_half
+from scorer.bundle import HALF_MODEL, INT8_MODEL, Bundle, write_bundle
 from scorer.dialogue import Dialogue, training_hash
 from scorer.encode import Encoded
 from scorer.engine import Engine, collate
@@ -42,12 +43,17 @@ _UNCHECKED = "not checked: export with --check IN, dialogues that were not train
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportSettings:
-    """How to export. ``small`` stores weights as int8 if the gate lets them; ``max_flips`` is the gate's limit."""
+    """How to export.
+
+    ``small`` stores weights as int8 if the gate lets them, ``half`` the model in half precision too, if the gate lets
+    it; ``max_flips`` is the gate's limit.
+    """
 
     name: str = ""
     licence: str = "not stated"
     precisions: tuple[str, ...] = PRECISIONS
     small: bool = True
+    half: bool = False
     max_flips: float = MAX_FLIPS
 
 
@@ -82,9 +88,10 @@ def export(
 
 def _write(checkpoint: Checkpoint, output: Path, check: Sequence[Dialogue], settings: ExportSettings) -> Bundle:
     model = checkpoint.load_model()
-    plain = to_onnx(model)
+    narrowed = narrow(to_onnx(model), vocabulary=model.config.vocab_size, longest=int(checkpoint.info["max_length"]))
+    plain = narrowed.model
     held = _check(checkpoint, model, check) if check else None
-    info = _info(checkpoint, settings, model)
+    info = {**_info(checkpoint, settings, model), "graph": narrowed.note}
     trial = _Trial(checkpoint, info, settings, held)
     files = {"model.onnx": plain.SerializeToString()}
     verdicts = {"fp32": trial.judge(files, "fp32")}
@@ -97,13 +104,13 @@ def _write(checkpoint: Checkpoint, output: Path, check: Sequence[Dialogue], sett
             files, weights = small, "int8"
     if "bf16" in settings.precisions:
         verdicts["bf16"] = trial.judge(files, "bf16")
-    if "fp16" in settings.precisions:
+    if settings.half:
+        verdicts["fp16"] = trial.admit(files, HALF_MODEL, to_half(plain), "fp16")
+    elif "fp16" in settings.precisions:
         verdicts["fp16"] = _judge_half(trial, model)
     if "int8" in settings.precisions and held is not None:
-        fixed = static_int8(plain, _batches(held.calibration, info["pad_id"])).SerializeToString()
-        verdicts["int8"] = trial.judge({**files, INT8_MODEL: fixed}, "int8")
-        if verdicts["int8"].allowed:
-            files[INT8_MODEL] = fixed
+        fixed = static_int8(plain, _batches(held.calibration, info["pad_id"]))
+        verdicts["int8"] = trial.admit(files, INT8_MODEL, fixed, "int8")
     elif "int8" in settings.precisions:
         verdicts["int8"] = Verdict(allowed=False, reason=_UNCHECKED)
     info["precision"] = f"{weights} weights, fp32 compute"
@@ -145,6 +152,14 @@ class _Trial:
                 return Verdict(allowed=False, reason=f"not checked: {error}")
         return self.verdict(scores)
 
+    def admit(self, files: dict[str, bytes], name: str, model: onnx.ModelProto, what: str) -> Verdict:
+        """Return the verdict on one model file more, which joins ``files`` if it is allowed."""
+        data = model.SerializeToString()
+        verdict = self.judge({**files, name: data}, what)
+        if verdict.allowed:
+            files[name] = data
+        return verdict
+
     def verdict(self, scores: Scores) -> Verdict:
         """Return the verdict on scores of the check's dialogues."""
         assert self.check is not None
@@ -154,6 +169,7 @@ class _Trial:
 _ENGINES: dict[str, Callable[[Bundle], Engine]] = {
     "fp32": OnnxRuntimeEngine,
     "int8 weights": OnnxRuntimeEngine,
+    "fp16": lambda bundle: OnnxRuntimeEngine(bundle, precision="fp16"),
     "int8": lambda bundle: OnnxRuntimeEngine(bundle, precision="int8"),
     "bf16": lambda bundle: OpenVinoEngine(bundle, precision="bf16"),
 }
@@ -161,7 +177,7 @@ _ENGINES: dict[str, Callable[[Bundle], Engine]] = {
 
 
 def _judge_half(trial: _Trial, model: PreTrainedModel) -> Verdict:
-    """Return the verdict on half precision, computed by torch: on a GPU where there is one."""
+    """Return the verdict on half precision without a file of it, computed by torch: on a GPU where there is one."""
     if trial.check is None:
         return Verdict(allowed=False, reason=_UNCHECKED)
     device = "cuda" if torch.cuda.is_available() else "cpu"

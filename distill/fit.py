@@ -65,7 +65,7 @@ def fit(
     """
     keep_freed_memory()
     set_seed(settings.seed)
-    model = load_network(backbone.name)
+    model = load_network(backbone.name, backbone.layers)
     _freeze(model, min(settings.frozen_layers, backbone.layers), backbone)
     mean, sd = train.targets.mean(axis=0), train.targets.std(axis=0)
     callbacks: list[TrainerCallback] = [Steps(on_step)] if on_step else []

@@ -49,8 +49,11 @@ class Backbone:
         return Encoder(self.tokenizer.backend_tokenizer, max_length)  # type: ignore[attr-defined]
 
 
-def load_backbone(name: str) -> Backbone:
-    """Look at a backbone, by hub id or folder, without loading its weights; TrainError if there is none to train."""
+def load_backbone(name: str, layers: int | None = None) -> Backbone:
+    """Look at a backbone, by hub id or folder, without loading its weights; TrainError if there is none to train.
+
+    ``layers`` is how many of its layers to keep, the lowest; None is all.
+    """
     try:
         config = AutoConfig.from_pretrained(name)
         tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
@@ -63,6 +66,10 @@ def load_backbone(name: str) -> Backbone:
         raise TrainError(f"backbone {name!r}: has no fast tokenizer (tokenizer.json), which scoring needs")
     if tokenizer.pad_token_id is None:
         raise TrainError(f"backbone {name!r}: its tokenizer has no padding token; expected an encoder (BERT, RoBERTa)")
+    if layers is not None:
+        if layers > config.num_hidden_layers:
+            raise TrainError(f"layers is {layers}, expected 1 to {config.num_hidden_layers}, which {name} has")
+        config.num_hidden_layers = layers
     positions = getattr(config, "max_position_embeddings", None) or 512
     # RoBERTa counts positions from the padding id + 1, so two of its 514 are never used.
     usable = positions - (tokenizer.pad_token_id + 1 if config.model_type in _POSITIONS_AFTER_PAD else 0)
@@ -87,8 +94,12 @@ def _parameters(config: object) -> int:
         return int(AutoModelForSequenceClassification.from_config(config).num_parameters())
 
 
-def load_network(name: str | Path) -> PreTrainedModel:
-    """Return a backbone with a head of two regression outputs; a checkpoint keeps its head."""
+def load_network(name: str | Path, layers: int | None = None) -> PreTrainedModel:
+    """Return a backbone with a head of two regression outputs; a checkpoint keeps its head.
+
+    ``layers`` is how many of its layers to keep, the lowest; None is all. The configuration says so too.
+    """
+    kept = {} if layers is None else {"num_hidden_layers": layers}  # weights of the layers above are passed over
     # On a processor the fused attention's backward pass in bfloat16 takes several times as long (measured).
     attention = None if torch.cuda.is_available() else "eager"
     verbosity = transformers_logging.get_verbosity()
@@ -96,7 +107,7 @@ def load_network(name: str | Path) -> PreTrainedModel:
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
             name, num_labels=len(HEADS), problem_type="regression", id2label=dict(enumerate(HEADS)),
-            label2id={head: index for index, head in enumerate(HEADS)}, attn_implementation=attention,
+            label2id={head: index for index, head in enumerate(HEADS)}, attn_implementation=attention, **kept,
         )  # fmt: skip
     except (OSError, ValueError, RuntimeError) as error:
         raise TrainError(f"backbone {str(name)!r}: its weights cannot be loaded ({_first_line(error)})") from None

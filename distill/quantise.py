@@ -1,6 +1,7 @@
-"""Store or run a model's matrices as int8: two ways that differ in what is computed with.
+"""Store or run a model's matrices in fewer bits: three ways that differ in what is computed with.
 
-``store_int8`` makes the file small and computes with floats; ``static_int8`` computes with int8.
+``store_int8`` makes the file small and computes with floats; ``static_int8`` computes with int8, ``to_half`` with
+float16.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 Batch = dict[str, npt.NDArray[np.int64]]
 
@@ -132,6 +134,11 @@ def static_int8(model: onnx.ModelProto, batches: Sequence[Batch]) -> onnx.ModelP
         finally:
             logging.disable(logging.NOTSET)
         return onnx.load(target)
+
+
+def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model in half precision, weights and computation; its inputs and outputs stay what they are."""
+    return convert_float_to_float16(model, keep_io_types=True)
 
 
 class _Batches(CalibrationDataReader):

@@ -16,6 +16,8 @@ class TrainSettings:
     """Settings of one training; two runs with the same settings, labels and machine give the same scorer.
 
     ``learning_rate`` None is 5e-5 at a hidden size of 768 and falls with its square (MiniLM's 384: 2e-4).
+    ``layers`` keeps so many of the backbone's layers, the lowest, which matter most (Sajjad et al., On the Effect of
+    Dropping Layers of Pre-trained Transformer Models, arXiv 2004.03844); None keeps all.
     ``layer_decay`` is the factor on the learning rate from each layer to the one below it; ``frozen_layers`` are not
     trained at all, counted from the embeddings. ``warmup`` is a share of all steps. ``folds`` is the number of
     cross-validation folds by conversation, 0 for one tenth held out; ``split_seed`` deals conversations into them.
@@ -28,6 +30,7 @@ class TrainSettings:
     epochs: int = 3
     learning_rate: float | None = None
     batch_size: int = 32
+    layers: int | None = None
     layer_decay: float = 0.9
     frozen_layers: int = 0
     weight_decay: float = 0.01
@@ -65,11 +68,12 @@ class TrainSettings:
         return cls(**{name: entry for name, entry in value.items() if name in known})
 
 
-_OPTIONAL = ("learning_rate", "patience")
+_OPTIONAL = ("learning_rate", "layers", "patience")
 _RANGES = (
     ("epochs", 1, 1000),
     ("learning_rate", 1e-8, 1),
     ("batch_size", 1, 4096),
+    ("layers", 1, 1000),
     ("layer_decay", 0.1, 1),
     ("frozen_layers", 0, 1000),
     ("weight_decay", 0, 1),

@@ -145,8 +145,8 @@ def _examples(run: Training, part: Part) -> tuple[Examples, Examples | None]:
 
 
 def checked_backbone(settings: TrainSettings) -> Backbone:
-    """Return the encoder that a training begins with; TrainError if it cannot be loaded or is too short."""
-    backbone = load_backbone(settings.backbone)
+    """Return the encoder that a training begins with; TrainError if it cannot be loaded, is too short or shallow."""
+    backbone = load_backbone(settings.backbone, settings.layers)
     if settings.max_length > backbone.max_length:
         raise TrainError(
             f"max length is {settings.max_length} and {settings.backbone} takes {backbone.max_length} tokens at most"

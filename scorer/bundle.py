@@ -41,11 +41,9 @@ INT8_MODEL = "model.int8.onnx"
 """The model that multiplies in int8, in bundles whose export let it pass."""
 
 HALF_MODEL = "model.fp16.onnx"
-"""The model in half precision, for a GPU, in bundles that were exported with it."""
+"""The model in half precision, for a GPU, in bundles whose export was asked for it and let it pass."""
 
-MODELS = {"int8": INT8_MODEL, "fp16": HALF_MODEL}
-"""The precisions that have a model of their own; all others compute with model.onnx."""
-
+_MODELS = {"int8": INT8_MODEL, "fp16": HALF_MODEL}
 _REQUIRED_FILES = ("model.onnx", "tokenizer.json")
 _TEXTS = ("name", "backbone", "precision", "licence", "created")
 
@@ -93,12 +91,17 @@ class Bundle:
     def model_for(self, precision: str) -> bytes:
         """Return the ONNX model that a precision computes with; BundleError if the bundle has none."""
         if not self.holds(precision):
-            raise BundleError(f"{self.path}: holds no {MODELS[precision]}, so it does not compute in {precision}")
-        return self._files[MODELS.get(precision, "model.onnx")]
+            name = self.model_file(precision)
+            raise BundleError(f"{self.path}: holds no {name}, so it does not compute in {precision}; export it again")
+        return self._files[self.model_file(precision)]
 
     def holds(self, precision: str) -> bool:
         """Whether the model that a precision computes with is in the bundle."""
-        return MODELS.get(precision, "model.onnx") in self._files
+        return self.model_file(precision) in self._files
+
+    def model_file(self, precision: str) -> str:
+        """Return the name of the file that a precision computes with, whether the bundle has it or not."""
+        return _MODELS.get(precision, "model.onnx")
 
     def allows(self, precision: str) -> bool:
         """Whether the export's gate let a precision pass; fp32 always does."""

@@ -1,4 +1,4 @@
-"""A set of 64-bit hashes in 16 to 32 bytes each, where Python's own takes some 70: it holds an id for every dialogue."""
+"""A set of 64-bit hashes in 16 to 32 bytes each, where Python's own takes some 70: it has one for every dialogue."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from scorer.bundle import Bundle
@@ -112,7 +113,7 @@ class OnnxRuntimeEngine:
         except self._faults as error:
             if provider == "cpu":
                 reason = reason_of_library(error)
-                raise BundleError(f"{bundle.path / 'model.onnx'}: ONNX Runtime cannot load it: {reason}") from error
+                raise BundleError(f"{_path(bundle, self.precision)}: ONNX Runtime cannot load it: {reason}") from error
             raise EngineError(f"{_GPU[provider]} does not start: {reason_of_library(error)}") from error
 
     def _checked_output(self, bundle: Bundle) -> str:
@@ -120,12 +121,16 @@ class OnnxRuntimeEngine:
         outputs = self._session.get_outputs()
         unknown = sorted(set(self._inputs) - _KNOWN_INPUTS)
         if unknown or "input_ids" not in self._inputs:
-            raise BundleError(f"{bundle.path / 'model.onnx'}: has inputs {self._inputs}, expected {_KNOWN_INPUTS}")
+            raise BundleError(f"{_path(bundle, self.precision)}: has inputs {self._inputs}, expected {_KNOWN_INPUTS}")
         if len(outputs) != 1 or outputs[0].type not in _FLOATS or list(outputs[0].shape[1:]) != [len(HEADS)]:
             found = ", ".join(f"{node.type} {node.shape}" for node in outputs)
             expected = f"expected one of floats (batch, {len(HEADS)})"
-            raise BundleError(f"{bundle.path / 'model.onnx'}: has outputs {found}, {expected}")
+            raise BundleError(f"{_path(bundle, self.precision)}: has outputs {found}, {expected}")
         return str(outputs[0].name)
+
+
+def _path(bundle: Bundle, precision: str) -> Path:
+    return bundle.path / bundle.model_file(precision)
 
 
 def onnxruntime_faults() -> Faults:

@@ -8,8 +8,10 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pyarrow.parquet as pq
 import pytest
+from onnx import numpy_helper
 from transformers import AutoTokenizer, pipeline
 
 from distill.checkpoint import Checkpoint, load_checkpoint
@@ -17,13 +19,14 @@ from distill.errors import CheckpointError
 from distill.export import ExportSettings, export, to_onnx
 from distill.labelled import read_labelled
 from distill.network import Scores, predict
-from distill.quantise import static_int8
+from distill.quantise import static_int8, to_half
 from distill.settings import TrainSettings
 from distill.train import train
 from scorer.bundle import Bundle, load_bundle
 from scorer.dialogue import Dialogue, render
 from scorer.errors import BundleError
 from scorer.model import Scorer
+from scorer.onnxruntime_engine import OnnxRuntimeEngine
 from tests.conftest import Run, make_dialogue, varied, write_lines
 from tests.tiny import labelled_file, labelled_records, write_backbone
 
@@ -108,6 +111,12 @@ def test_every_precision_has_a_verdict_with_figures(exported: Bundle) -> None:
     assert exported.allows("int8") == ("model.int8.onnx" in exported.info["files"])
 
 
+def test_the_last_layer_is_computed_for_the_first_token_only(exported: Bundle) -> None:
+    assert exported.info["graph"] == "matrix products computed for the first token only: 6"
+    names = [node.name for node in onnx.load_from_string(exported.model).graph.node]
+    assert sum(".first." in name for name in names) == 1  # a slice of the layer below
+
+
 def test_without_a_check_only_fp32_is_allowed(checkpoint: Checkpoint, tmp_path: Path) -> None:
     bundle = export(checkpoint, tmp_path / "bundle")
     assert [name for name, verdict in bundle.info["precisions"].items() if verdict["allowed"]] == ["fp32"]
@@ -126,6 +135,44 @@ def test_what_changes_decisions_is_refused_and_the_reason_kept(
         assert "over 0.00%" in verdict["reason"]
     else:
         assert verdict["flips"] == 0
+
+
+def test_half_precision_is_stored_on_demand_and_scores_the_same(
+    checkpoint: Checkpoint, check: list[Dialogue], tmp_path: Path
+) -> None:
+    settings = ExportSettings(half=True, precisions=("fp32",), small=False)
+    bundle = export(checkpoint, tmp_path / "bundle", check, settings)
+    assert bundle.info["precisions"]["fp16"]["allowed"]
+    assert bundle.info["precisions"]["fp16"]["drift_max"] > 0  # it was this file's
+    assert (bundle.path / "model.fp16.onnx").stat().st_size < 0.8 * (bundle.path / "model.onnx").stat().st_size
+    model = onnx.load_from_string(bundle.model_for("fp16"))
+    kinds = {tensor.data_type for tensor in model.graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in kinds
+    assert onnx.TensorProto.FLOAT not in kinds
+    scores = Scorer(bundle, OnnxRuntimeEngine(bundle, precision="fp16")).score(check)
+    np.testing.assert_allclose(scores, Scorer.load(bundle.path).score(check), atol=0.02)
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_half_precision_that_is_refused_is_not_stored(
+    checkpoint: Checkpoint, check: list[Dialogue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, checked: bool
+) -> None:
+    def broken(model: onnx.ModelProto) -> onnx.ModelProto:
+        """Return the model in half precision, with the two heads exchanged."""
+        half = to_half(model)
+        for tensor in half.graph.initializer:
+            if tuple(tensor.dims) == (2, 32) and "classifier" in tensor.name:
+                tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[::-1].copy(), tensor.name))
+        return half
+
+    monkeypatch.setattr("distill.export.to_half", broken)
+    bundle = export(checkpoint, tmp_path / "bundle", check if checked else [], ExportSettings(half=True))
+    verdict = bundle.info["precisions"]["fp16"]
+    assert not verdict["allowed"]
+    assert ("over 1.00%" if checked else "export with --check") in verdict["reason"]
+    assert not (bundle.path / "model.fp16.onnx").exists()
+    with pytest.raises(BundleError, match=r"^[^\n]*holds no model\.fp16\.onnx, so it does not compute in fp16; export"):
+        bundle.model_for("fp16")
 
 
 def test_dialogues_that_were_trained_on_do_not_count_as_a_check(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -150,11 +197,25 @@ def test_the_command_exports_and_a_second_time_refuses(
 ) -> None:
     records = [{"messages": [{"role": t.role, "content": t.content} for t in d.turns]} for d in check]
     path = write_lines(tmp_path / "check.jsonl", records)
-    arguments = ("export", checkpoint.path, "-o", tmp_path / "b", "--check", path, "--precision", "fp16", "--name", "x")
+    arguments = (
+        "export",
+        checkpoint.path,
+        "-o",
+        tmp_path / "b",
+        "--check",
+        path,
+        "--half",
+        "--precision",
+        "fp16",
+        "--name",
+        "x",
+    )
     result = empathy(*arguments)
     assert result.returncode == 0, result.stderr
     assert "fp16" in result.stderr
-    assert load_bundle(tmp_path / "b").name == "x"
+    bundle = load_bundle(tmp_path / "b")
+    assert bundle.name == "x"
+    assert "model.fp16.onnx" in bundle.info["files"]
     again = empathy(*arguments)
     assert again.returncode == 2
     assert "exists already" in again.stderr

@@ -11,7 +11,7 @@ import torch
 from distill.errors import TrainError
 from distill.network import collate, depth_of, fold_affine, has_bf16, load_backbone, load_network, predict
 from tests.conftest import varied
-from tests.tiny import write_backbone
+from tests.tiny import KINDS, write_backbone
 
 
 @pytest.fixture(scope="module", params=["bert", "roberta"])
@@ -64,6 +64,30 @@ def test_inputs_are_padded_to_sixteens_with_the_backbones_padding(backbone: Path
 )
 def test_depth_counts_from_the_embeddings(name: str, depth: int) -> None:
     assert depth_of(name, 6, name.split(".", maxsplit=1)[0] if name != "classifier.weight" else "bert") == depth
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_lowest_layers_are_kept_as_they_were(kind: str, layers: int, tmp_path: Path) -> None:
+    folder = write_backbone(tmp_path / kind, kind=kind, layers=3)
+    found = load_backbone(str(folder), layers)
+    model = load_network(folder, layers)
+    assert found.layers == model.config.num_hidden_layers == layers
+    assert found.parameters == model.num_parameters()
+    base = model.base_model_prefix
+    depths = {depth_of(name, layers, base) for name, _ in model.named_parameters()}
+    assert depths == set(range(layers + 2))
+    whole = load_network(folder).state_dict()
+    mine = {name: tensor for name, tensor in model.state_dict().items() if depth_of(name, layers, base) <= layers}
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in mine.items())
+    ids = torch.arange(1, 13).reshape(1, 12)
+    body, upper = (getattr(each, base).eval()(ids, output_hidden_states=True) for each in (model, load_network(folder)))
+    torch.testing.assert_close(body.last_hidden_state, upper.hidden_states[layers])
+
+
+def test_more_layers_than_there_are_is_one_line(backbone: Path) -> None:
+    with pytest.raises(TrainError, match=r"^layers is 3, expected 1 to 2, which \S*tiny has$"):
+        load_backbone(str(backbone), 3)
 
 
 def test_what_is_no_backbone_is_said_in_one_line(tmp_path: Path) -> None:

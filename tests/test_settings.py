@@ -16,6 +16,7 @@ LIMITS: list[tuple[str, float, float]] = [
     ("epochs", 1, 1000),
     ("learning_rate", 1e-8, 1),
     ("batch_size", 1, 4096),
+    ("layers", 1, 1000),
     ("layer_decay", 0.1, 1),
     ("frozen_layers", 0, 1000),
     ("weight_decay", 0, 1),

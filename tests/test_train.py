@@ -19,6 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from distill.checkpoint import Checkpoint, load_checkpoint
 from distill.errors import CheckpointError, TrainError
 from distill.labelled import LabelledSet, read_labelled
+from distill.network import predict
 from distill.plan import Progress, plan
 from distill.settings import TrainSettings
 from distill.train import train
@@ -226,6 +227,28 @@ def test_frozen_layers_stay_as_they_were(backbone: Path, labelled: LabelledSet, 
     assert any("layer.1." in name for name in changed)
 
 
+def test_a_training_keeps_the_lowest_layers_and_says_so(backbone: Path, labelled: LabelledSet, tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match="layers is 3, expected 1 to 2"):
+        train(labelled, settings(backbone, layers=3), tmp_path / "x")
+    assert not (tmp_path / "x.partial").exists()
+    with pytest.raises(KeyboardInterrupt):
+        train(labelled, settings(backbone, layers=1), tmp_path / "one", progress=Killed("final", 1))
+    with pytest.raises(OutputError, match="was begun with layers 1 and this run has None"):
+        train(labelled, settings(backbone), tmp_path / "one", existing="resume")
+    checkpoint = train(labelled, settings(backbone, layers=1), tmp_path / "one", existing="resume")
+    assert json.loads((checkpoint.path / "config.json").read_text())["num_hidden_layers"] == 1
+    assert checkpoint.settings.layers == checkpoint.backbone.layers == 1
+    assert ", cut to depth 1, its lowest layers, fine-tuned" in (checkpoint.path / "README.md").read_text()
+    names = checkpoint.load_model().state_dict()
+    assert any("layer.0." in name for name in names)
+    assert not any("layer.1." in name for name in names)
+    np.testing.assert_allclose(
+        logits(checkpoint.path, labelled.dialogues[:5]),
+        predict(checkpoint.load_model(), checkpoint.encoder.encode(labelled.dialogues[:5])),
+        atol=1e-4,
+    )
+
+
 def test_a_roberta_is_trained_and_its_positions_are_counted(labelled: LabelledSet, tmp_path: Path) -> None:
     roberta = write_backbone(tmp_path / "roberta", kind="roberta")
     with pytest.raises(TrainError, match="takes 127 tokens at most"):
@@ -333,6 +356,7 @@ def test_the_command_trains_and_counts_what_had_no_label(backbone: Path, tmp_pat
         (["--backbone", "nobody/no-such-model"], "cannot be loaded"),
         (["--epochs", "0"], "epochs is 0, expected 1 to 1000"),
         (["--folds", "1"], "folds is 1"),
+        (["--layers", "0"], "layers is 0, expected 1 to 1000"),
         (["--learning-rate", "nan"], "learning rate is nan"),
         (["--teacher", "nowhere"], "no such folder"),
         (["--resume", "--overwrite"], "give one of them"),

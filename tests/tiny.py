@@ -7,7 +7,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, RobertaConfig, RobertaModel
+from transformers import (
+    BertConfig,
+    BertModel,
+    DistilBertConfig,
+    DistilBertModel,
+    MPNetConfig,
+    MPNetModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from tests.conftest import make_tokenizer, record, write_lines
 
@@ -15,19 +25,24 @@ WARM = ["i am so sorry", "that is sad", "so sorry my dog died"]
 COLD = ["what happened today", "we won the game", "that is great"]
 
 
-def write_backbone(folder: Path, *, kind: str = "bert", seed: int = 0) -> Path:
-    """Write a random encoder of two layers with its tokenizer, as a Hugging Face folder."""
+KINDS = ("bert", "roberta", "distilbert", "mpnet")
+
+
+def write_backbone(folder: Path, *, kind: str = "bert", seed: int = 0, layers: int = 2) -> Path:
+    """Write a random encoder of one of ``KINDS`` with its tokenizer, as a Hugging Face folder."""
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
     sizes: dict[str, Any] = {
-        "vocab_size": tokenizer.get_vocab_size(), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "intermediate_size": 64, "pad_token_id": 0,
+        "vocab_size": tokenizer.get_vocab_size(), "hidden_size": 32, "num_hidden_layers": layers,
+        "num_attention_heads": 2, "intermediate_size": 64, "pad_token_id": 0, "max_position_embeddings": 128,
     }  # fmt: skip
-    if kind == "bert":
-        model = BertModel(BertConfig(**sizes, max_position_embeddings=128))
-    else:
-        model = RobertaModel(RobertaConfig(**sizes, max_position_embeddings=128, type_vocab_size=1))
-    model.save_pretrained(folder)
+    models = {
+        "bert": lambda: BertModel(BertConfig(**sizes)),
+        "roberta": lambda: RobertaModel(RobertaConfig(**sizes, type_vocab_size=1)),
+        "distilbert": lambda: DistilBertModel(DistilBertConfig(**sizes, hidden_dim=64)),
+        "mpnet": lambda: MPNetModel(MPNetConfig(**sizes)),
+    }
+    models[kind]().save_pretrained(folder)
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
         model_input_names=["input_ids", "attention_mask", *(["token_type_ids"] if kind == "bert" else [])],
