@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -97,12 +97,45 @@ class Summary:
         return max(0, self.records - self.resumed) / max(self.seconds, 1e-9)
 
 
+Record = Dialogue | Reject
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a window came to: the hash of its records, its tally, the ids and columns of its rows, its rejects."""
+
+    records: str
+    tally: Tally
+    ids: list[str]
+    columns: Scores
+    rejects: list[Reject]
+
+
+Numbered = Iterable[tuple[int, Sequence[Record]]]
+ScoreWindows = Callable[[Scorer, Numbered, ScoreSettings, Progress], Iterator[tuple[int, Scored]]]
+"""Scores numbered windows, here or elsewhere, and yields what they came to in the same order."""
+
+
+def score_windows(
+    scorer: Scorer, windows: Numbered, settings: ScoreSettings, progress: Progress
+) -> Iterator[tuple[int, Scored]]:
+    """Score windows in this process."""
+    for number, records in windows:
+        yield number, score_one(scorer, records, settings, progress)
+
+
+def score_one(scorer: Scorer, records: Sequence[Record], settings: ScoreSettings, progress: Progress) -> Scored:
+    """Return what one window came to: a function of its records alone, on whatever machine."""
+    return Scored(records_hash(records), *score_window(scorer, records, settings, progress))
+
+
 def score_files(
     scorer: Scorer,
     corpus: Corpus,
     output: Path,
     settings: ScoreSettings | None = None,
     progress: Progress | None = None,
+    score: ScoreWindows = score_windows,
 ) -> Summary:
     """Score every dialogue of ``corpus`` into ``output``, in input order, and every other record into its rejects.
 
@@ -124,9 +157,8 @@ def score_files(
             records = next(windows, [])
             run.check_same(window, records_hash(records))
             progress.skipped(len(records))
-        for number, records in enumerate(windows, start=len(earlier)):
-            tally, ids, scores, rejects = score_window(scorer, records, settings, progress)
-            run.add(Window(number, records_hash(records), tally), ids, scores, rejects)
+        for number, done in score(scorer, enumerate(windows, start=len(earlier)), settings, progress):
+            run.add(Window(number, done.records, done.tally), done.ids, done.columns, done.rejects)
         run.finish()
     total = Tally()
     for window in run.done:

@@ -113,6 +113,13 @@ scorer_option = click.option(
 )  # fmt: skip
 
 
+def _ray_address(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """Refuse what is no address before an input that was taken for one is missed."""
+    from scorer.connect import check_address  # noqa: PLC0415
+
+    return None if value is None else check_address(value)
+
+
 @click.command()
 @click.argument("inputs", metavar="IN...", nargs=-1, required=True)
 @click.option(
@@ -127,6 +134,12 @@ scorer_option = click.option(
 @click.option("--batch-tokens", type=click.IntRange(min=1), help="Padded tokens a batch.  [default: 1024]")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Dialogues a batch, at most.  [default: 256]")
 @click.option("--window", type=click.IntRange(min=1), help="Records sorted by length, and a shard.  [default: 8192]")
+@click.option(
+    "--ray", metavar="[ADDRESS]", is_flag=False, flag_value="auto", is_eager=True, callback=_ray_address,
+    help="Score on a Ray cluster: HOST:PORT, local, or, left out, the one that is there, else a local one.",
+)  # fmt: skip
+@click.option("--ray-workers", type=click.IntRange(min=1), help="Workers, at most.  [default: what there is room for]")
+@click.option("--ray-gpus", type=click.FloatRange(min=0, min_open=True), help="GPUs a worker.  [default: none]")
 @click.option("--uncertainty", is_flag=True, help="Add two columns: how far the judge's score may lie from each score.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run (or begin, if there is none).")
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
@@ -142,6 +155,9 @@ def score(
     batch_tokens: int | None,
     batch_size: int | None,
     window: int | None,
+    ray: str | None,
+    ray_workers: int | None,
+    ray_gpus: float | None,
     uncertainty: bool,
     resume: bool,
     overwrite: bool,
@@ -163,14 +179,17 @@ def score(
     from scorer.model import Scorer  # noqa: PLC0415
     from scorer.progress import ProgressBar  # noqa: PLC0415
 
-    if resume and overwrite:
-        fail("--resume goes on with an output and --overwrite replaces it; give one of them")
-    if output is None and (resume or overwrite):
-        fail("--resume and --overwrite are about an output; name one with -o")
-    if output is not None and rejects_path is not None:
-        fail(f"rejects go to {output}.rejects.jsonl; --rejects is for runs without -o")
-    if output is not None and re.match("[a-z0-9+]{2,}:/", str(output)):
-        fail(f"{output} is a URL; scores are written to local files, name one and copy it there")
+    url = output is not None and re.match("[a-z0-9+]{2,}:/", str(output)) is not None
+    faults = {
+        "--resume goes on with an output and --overwrite replaces it; give one of them": resume and overwrite,
+        "--resume and --overwrite are about an output; name one with -o": output is None and (resume or overwrite),
+        "--ray is about an output; name one with -o": output is None and ray is not None,
+        "--ray-workers and --ray-gpus are about a cluster; give --ray too": ray is None and (ray_workers or ray_gpus),
+        f"rejects go to {output}.rejects.jsonl; --rejects is for runs without -o": output and rejects_path,
+        f"{output} is a URL; scores are written to local files, name one and copy it there": url,
+    }
+    for message in [message for message, found in faults.items() if found]:
+        fail(message)
     given = {"batch_tokens": batch_tokens, "batch_size": batch_size, "window": window}
     settings = ScoreSettings(
         existing="resume" if resume else "overwrite" if overwrite else "error",
@@ -179,16 +198,24 @@ def score(
         **{name: value for name, value in given.items() if value is not None},
     )
     corpus = Corpus(inputs)
-    scorer = Scorer.load(bundle, engine=engine, threads=threads)
+    scorer = Scorer.load(bundle, engine=engine, threads=threads if ray is None else 1)
     if output is None:
         _score_to_stdout(scorer, corpus, settings, rejects_path, quiet=quiet)
         return
     with ProgressBar(corpus, sys.stderr, show=sys.stderr.isatty() and not quiet) as progress:
-        summary = score_files(scorer, corpus, output, settings, progress)
+        if ray is None:
+            summary, told = score_files(scorer, corpus, output, settings, progress), []
+        else:
+            from scorer.cluster import Cluster, ClusterSettings  # noqa: PLC0415
+
+            where = ClusterSettings(address=ray, workers=ray_workers, threads=threads, gpus=ray_gpus or 0.0)
+            with Cluster(scorer, engine, settings, where) as cluster:
+                summary = score_files(cluster.scorer, corpus, output, settings, progress, cluster.score)
+            scorer, told = cluster.scorer, [cluster.closing()]
     if summary.complete_before:
         click.echo(f"{output} is complete already; nothing was read or scored", err=True)
         return
-    for line in [] if quiet else closing_lines(summary, scorer, output):
+    for line in [] if quiet else [*closing_lines(summary, scorer, output), *told]:
         click.echo(line, err=True)
     for line in warnings(summary.tally, scorer, corpus):
         click.echo(f"empathy: warning: {line}", err=True)
