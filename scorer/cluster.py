@@ -124,15 +124,18 @@ class Cluster:
         more = True
         while more or turn:
             idle = self._idle()
+            handed = idle is not None
             if idle and self._again:
                 self._hand(self._again.popleft(), idle)
-            elif idle and more and len(turn) < _AHEAD * len(self._workers):
+            elif idle and more and len(turn) < _AHEAD * sum(bool(worker.node) for worker in self._workers):
                 number, records = next(rest, (-1, None))
                 more = records is not None
                 if records is not None:
                     turn.append(_Task(number, self._ray.put(records)))
                     self._hand(turn[-1], idle)
-            self._step(wait=not idle or not more)
+            else:
+                handed = False
+            self._step(wait=not handed)
             while turn and turn[0].result is not None:
                 task = turn.popleft()
                 if isinstance(task.result, Exception):
@@ -175,10 +178,10 @@ class Cluster:
     def _step(self, *, wait: bool = True) -> None:
         """Start workers that are missing and take in what calls returned; ``wait`` up to a second for a first one."""
         self._recruit()
-        ready, _ = self._ray.wait(list(self._calls), num_returns=1, timeout=1.0 if wait else 0.0)
-        for reference in ready:
-            if reference in self._calls:  # else its worker was dropped in this loop
-                self._take(reference)
+        calls = list(self._calls)
+        ready = self._ray.wait(calls, num_returns=1, timeout=1.0 if wait else 0.0)[0] if calls else []
+        for reference in ready:  # one at most
+            self._take(reference)
 
     def _take(self, reference: Any) -> None:
         worker, task = self._calls.pop(reference)
@@ -251,13 +254,12 @@ class Cluster:
 
     def _room(self) -> int:
         """Return the number of workers that the machines of now have room for."""
-        room = 0.0
-        for node in self._ray.nodes():
-            if node["Alive"]:
-                has = node["Resources"]
-                gpus = has.get("GPU", 0) / self._where.gpus if self._where.gpus else float("inf")
-                room += min(has.get("CPU", 0) // self._threads, gpus // 1)
-        return int(room)
+        asked = {"CPU": self._threads, "GPU": self._where.gpus}
+        return sum(
+            min(int(node["Resources"].get(name, 0) / count) for name, count in asked.items() if count)
+            for node in self._ray.nodes()
+            if node["Alive"]
+        )
 
 
 def _actor(ray: Any, threads: int, gpus: float) -> Any:
