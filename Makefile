@@ -56,7 +56,7 @@ $(VENV)/base: $(VENV)/pip pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/dev: $(VENV)/base
-	$(INSTALL) --editable '.[dev,distill,select,moe,openvino]'
+	$(INSTALL) --editable '.[dev,distill,select,moe,openvino,ray]'
 	@touch $@
 
 clean:

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.throughput.dialogues import real_dialogues, varied, write
 from scorer.manifest import NAME as MANIFEST
-from scorer.manifest import REJECTS
+from scorer.shards import REJECTS
 
 _REJECTED_EVERY = 997
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from scorer.corpus import Corpus
-from scorer.dialogue import Dialogue
+from scorer.dialogue import HEADS, Dialogue
+from scorer.encode import Encoded
 from scorer.engine import Scores
 from scorer.errors import RejectedError
 from scorer.manifest import WHOLE, Share
@@ -72,6 +73,10 @@ class NoProgress:
         """Say nothing."""
 
 
+ScoreWindows = Callable[[Scorer, Iterator[Prepared], ScoreSettings, Progress], Iterator[tuple[Prepared, Scores]]]
+"""Scores windows and yields them in order; tells the progress."""
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What a run came to. ``resumed`` records were finished by an earlier run; ``seconds`` are this run's.
@@ -107,11 +112,13 @@ def score_files(
     output: Path,
     settings: ScoreSettings | None = None,
     progress: Progress | None = None,
+    score: ScoreWindows | None = None,
 ) -> Summary:
     """Score every dialogue of ``corpus`` into ``output``, in input order, and every other record into its rejects.
 
     ``output`` ends in .parquet, .jsonl or .csv, or is a folder for Parquet shards. It is whole or not there; what an
     interrupted run leaves can be resumed. OutputError if it may not be written, RejectedError under ``strict``.
+    ``score`` is what scores windows; left out, ``score_windows``, which does it here.
     """
     settings = settings or ScoreSettings()
     progress = progress or NoProgress()
@@ -122,7 +129,7 @@ def score_files(
         resumed = sum(window.tally.records for window in run.done.values())
         complete_before = run.complete
         if not complete_before:
-            _score_rest(scorer, corpus, run, settings, progress)
+            _score_rest(scorer, corpus, run, settings, progress, score or score_windows)
             run.finish()
         total = Tally()
         for window in run.done.values():
@@ -137,46 +144,60 @@ def open_run(scorer: Scorer, output: Path, settings: ScoreSettings) -> Run:
     return Run(output, identity, metadata, settings.existing, settings.share)
 
 
-def _score_rest(scorer: Scorer, corpus: Corpus, run: Run, settings: ScoreSettings, progress: Progress) -> None:
+def _score_rest(
+    scorer: Scorer, corpus: Corpus, run: Run, settings: ScoreSettings, progress: Progress, score: ScoreWindows
+) -> None:
     readers = readers_for(corpus, scorer.engine.readers) if settings.readers is None else settings.readers
     earlier = dict(run.done)
     job = ReadJob(corpus, scorer.encoder, scorer.bundle.domain, settings.window, frozenset(earlier), settings.share)
-    with reading(job, readers) as prepared:
+
+    def new(prepared: Iterator[Prepared]) -> Iterator[Prepared]:
         for window in prepared:
             if finished := earlier.pop(window.number, None):
                 run.check_same(finished, window.records)
                 progress.skipped(window.size, window.position)
-                continue
-            tally, columns = score_prepared(scorer, window, settings, progress)
+            else:
+                yield window
+
+    with reading(job, readers) as prepared:
+        for window, columns in score(scorer, new(prepared), settings, progress):
+            tally = replace(window.tally, sums=columns[:, : len(HEADS)].sum(axis=0, dtype=float).tolist())
             run.add(Window(window.number, window.records, tally), window.ids, columns, window.rejects)
     for finished in earlier.values():
         run.check_same(finished, "not in the input any more")
 
 
-def score_prepared(
-    scorer: Scorer, window: Prepared, settings: ScoreSettings, progress: Progress
-) -> tuple[Tally, Scores]:
-    """Return what a window came to: its tally, and the score columns of its dialogues in input order.
+def score_windows(
+    scorer: Scorer, windows: Iterator[Prepared], settings: ScoreSettings, progress: Progress
+) -> Iterator[tuple[Prepared, Scores]]:
+    """Yield each window with the score columns of its dialogues (see ``score_encoded``), in order."""
+    for window in windows:
+        check_strict(window.rejects, settings)
+        progress.read(window.work, window.position)
+        yield window, score_encoded(scorer, window.encoded, settings, progress)
 
-    The columns are the scores (N, 2), or with ``settings.uncertainty`` scores and half-widths (N, 4).
-    """
-    if window.rejects and settings.strict:
-        raise RejectedError(f"{window.rejects[0]} (--strict)")
-    progress.read(window.work, window.position)
+
+def score_encoded(scorer: Scorer, encoded: Sequence[Encoded], settings: ScoreSettings, progress: Progress) -> Scores:
+    """Return the score columns of dialogues, in order: scores (N, 2), with ``uncertainty`` half-widths too (N, 4)."""
     scores = scorer.run(
-        window.encoded, batch_tokens=settings.batch_tokens, batch_size=settings.batch_size, on_batch=progress.scored
+        encoded, batch_tokens=settings.batch_tokens, batch_size=settings.batch_size, on_batch=progress.scored
     )
-    window.tally.sums = scores.sum(axis=0, dtype=float).tolist()
-    return window.tally, np.hstack([scores, scorer.uncertainty(scores)]) if settings.uncertainty else scores
+    return np.hstack([scores, scorer.uncertainty(scores)]) if settings.uncertainty else scores
 
 
 def score_window(
     scorer: Scorer, records: Sequence[Dialogue | Reject], settings: ScoreSettings, progress: Progress
 ) -> tuple[Tally, list[str], Scores, list[Reject]]:
-    """Return what records came to: as ``score_prepared``, with the ids of the rows and the rejects."""
+    """Return what records came to: their tally, the ids and columns of the rows, and the rejects."""
     window = prepare(records, scorer.encoder, scorer.bundle.domain)
-    tally, columns = score_prepared(scorer, window, settings, progress)
-    return tally, window.ids, columns, window.rejects
+    ((_, columns),) = score_windows(scorer, iter([window]), settings, progress)
+    return window.tally, window.ids, columns, window.rejects
+
+
+def check_strict(rejects: Sequence[Reject], settings: ScoreSettings) -> None:
+    """Raise RejectedError for the first reject, under ``strict``."""
+    if rejects and settings.strict:
+        raise RejectedError(f"{rejects[0]} (--strict)")
 
 
 def run_identity(scorer: Scorer, settings: ScoreSettings) -> dict[str, Any]:

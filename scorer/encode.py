@@ -79,10 +79,14 @@ class Encoder:
         """Take a tokenizer with a pair template; ``max_length`` counts special tokens and is at least 16."""
         if max_length < 16:
             raise ValueError(f"max_length is {max_length}; a context and a response need at least 16 tokens")
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
+        # Only where it is not so yet: another encoder may be at work with it, and then it cannot be changed.
+        if tokenizer.truncation is not None:
+            tokenizer.no_truncation()
+        if tokenizer.padding is not None:
+            tokenizer.no_padding()
         # A dialogue that contains "[SEP]" or "</s>" is text that says so, not a new segment.
-        tokenizer.encode_special_tokens = True
+        if not tokenizer.encode_special_tokens:
+            tokenizer.encode_special_tokens = True
         self.tokenizer = tokenizer
         self.max_length = max_length
         self._frame = _Frame.of(tokenizer)

@@ -15,7 +15,7 @@ import scorer
 ROOT = Path(__file__).parent.parent
 ORDER = ("scorer", "selection", "distill", "moe")
 BASE = {"backports", "click", "fsspec", "numpy", "onnxruntime", "pyarrow", "tokenizers", "tqdm"}
-OPTIONAL = {"openvino"}  # an engine of its own: `empathy-scorer[openvino]`
+OPTIONAL = {"openvino", "ray"}  # extras of their own
 HEAVY = ("torch", "transformers", "sklearn", "datasets", "optimum")
 
 

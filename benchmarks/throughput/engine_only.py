@@ -18,6 +18,7 @@ from scorer.batch import ScoreSettings
 from scorer.bundle import load_bundle
 from scorer.corpus import Corpus
 from scorer.dialogue import Dialogue
+from scorer.engine import make_engine
 from scorer.model import Scorer
 
 
