@@ -213,7 +213,7 @@ def partly_trained(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Sc
     folder = tmp_path_factory.mktemp("trained")
     hashes = read(folder / "labels.jsonl", labels()).hashes
     write_bundle(folder / "tiny", {**info, "training": {"content_hashes": hashes[:15]}}, files)
-    return Scorer.load(folder / "tiny", threads=1)
+    return Scorer.load(folder / "tiny", engine="onnxruntime", threads=1)
 
 
 @pytest.fixture(scope="session")

@@ -61,8 +61,10 @@ def checkpoint_scores(checkpoint: Checkpoint, dialogues: list[Dialogue]) -> Scor
 def test_scoring_gives_the_checkpoints_scores(checkpoint: Checkpoint, exported: Bundle, check: list[Dialogue]) -> None:
     expected = checkpoint_scores(checkpoint, check)
     plain = export(checkpoint, exported.path.with_name("plain"))
-    np.testing.assert_allclose(Scorer.load(plain.path).score(check), expected, atol=1e-4)
-    np.testing.assert_allclose(Scorer.load(exported.path).score(check), expected, atol=0.05)  # weights as int8
+    np.testing.assert_allclose(Scorer.load(plain.path, engine="onnxruntime").score(check), expected, atol=1e-4)
+    np.testing.assert_allclose(
+        Scorer.load(exported.path, engine="onnxruntime").score(check), expected, atol=0.05
+    )  # weights as int8
 
 
 def test_the_hugging_face_pipeline_gives_the_same_scores(
@@ -96,7 +98,7 @@ def test_optimum_loads_the_exported_model_and_gives_the_same_scores(exported: Bu
     pairs = [render(dialogue) for dialogue in check[:20]]
     inputs = tokenizer([a for a, _ in pairs], [b for _, b in pairs], padding=True, return_tensors="pt")
     scores = model(**inputs).logits.numpy().clip(0, 10)
-    np.testing.assert_allclose(scores, Scorer.load(exported.path).score(check[:20]), atol=1e-3)
+    np.testing.assert_allclose(scores, Scorer.load(exported.path, engine="onnxruntime").score(check[:20]), atol=1e-3)
 
 
 def test_every_precision_has_a_verdict_with_figures(exported: Bundle) -> None:
@@ -150,7 +152,7 @@ def test_half_precision_is_stored_on_demand_and_scores_the_same(
     assert onnx.TensorProto.FLOAT16 in kinds
     assert onnx.TensorProto.FLOAT not in kinds
     scores = Scorer(bundle, OnnxRuntimeEngine(bundle, precision="fp16")).score(check)
-    np.testing.assert_allclose(scores, Scorer.load(bundle.path).score(check), atol=0.02)
+    np.testing.assert_allclose(scores, Scorer.load(bundle.path, engine="onnxruntime").score(check), atol=0.02)
 
 
 @pytest.mark.parametrize("checked", [True, False])

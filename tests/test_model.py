@@ -40,7 +40,7 @@ def load_with(folder: Path, row: Sequence[float], word: str | None = None) -> Sc
         name = model.graph.initializer[place].name
         model.graph.initializer[place].CopyFrom(numpy_helper.from_array(array, name))
     files = {"model.onnx": model.SerializeToString(), "tokenizer.json": tokenizer.to_str().encode()}
-    return Scorer.load(write_bundle(folder / "b", bundle_info(tokenizer), files).path, threads=1)
+    return Scorer.load(write_bundle(folder / "b", bundle_info(tokenizer), files).path, engine="onnxruntime", threads=1)
 
 
 # What is scored, and what comes back.

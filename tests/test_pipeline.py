@@ -30,7 +30,7 @@ class World:
         self.folder = folder
         self.corpus = write_lines(folder / "corpus.jsonl", [to_record(dialogue) for dialogue in varied(120)])
         self.base = write_base(folder / "base")
-        self.scorer = Scorer.load(write_tiny_bundle(folder / "bundle", seed=2).path, threads=1)
+        self.scorer = Scorer.load(write_tiny_bundle(folder / "bundle", seed=2).path, engine="onnxruntime", threads=1)
         self.settings = RunSettings(
             expert=ExpertSettings(base=str(self.base), **TINY),
             compose=ComposeSettings(router="informed", max_length=160),

@@ -81,7 +81,7 @@ def test_ratios_are_of_equal_precision() -> None:
 
 
 def test_a_bundles_weights_give_its_scores_in_torch(tmp_path: Path) -> None:
-    starter = Scorer.load(threads=1)
+    starter = Scorer.load(engine="onnxruntime", threads=1)
     dialogues = [make_dialogue("my dog died", "i am so sorry for you ."), make_dialogue("i won", "how much ?")]
     encoded = starter.encoder.encode(dialogues)
     model = load_network(checkpoint_of(starter.bundle, tmp_path / "checkpoint")).eval()

@@ -39,7 +39,7 @@ def uncertain(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Scorer:
     info, files = parts
     folder = tmp_path_factory.mktemp("uncertain") / "tiny"
     write_bundle(folder, {**info, "uncertainty": UNCERTAINTY.to_json()}, files)
-    return Scorer.load(folder, threads=1)
+    return Scorer.load(folder, engine="onnxruntime", threads=1)
 
 
 @pytest.fixture
