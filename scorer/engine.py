@@ -198,6 +198,7 @@ def _best_on_gpu(bundle: Bundle) -> str:
 
 
 def _cuda_provider_installed() -> bool:
-    import onnxruntime as ort  # noqa: PLC0415
-
-    return "CUDAExecutionProvider" in ort.get_available_providers()
+    """Whether ONNX Runtime's library for CUDA is there. To import it only for asking would slow every start."""
+    found = find_spec("onnxruntime")
+    folders = (found.submodule_search_locations or []) if found else []
+    return any(any(Path(folder, "capi").glob("*onnxruntime_providers_cuda*")) for folder in folders)

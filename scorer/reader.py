@@ -118,9 +118,18 @@ def _process(job: ReadJob) -> Iterator[Iterator[Prepared]]:
     windows_end, windows_begin = os.pipe()
     command = [sys.executable, "-m", "scorer.reader", str(job_end), str(windows_begin)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    process = subprocess.Popen(command, pass_fds=(job_end, windows_begin), env=environment)  # noqa: S603 - this Python
-    os.close(job_end)
-    os.close(windows_begin)
+    try:
+        process = subprocess.Popen(command, pass_fds=(job_end, windows_begin), env=environment)  # noqa: S603 - this Python
+    except OSError as error:  # no memory, or no more processes
+        for end in (job_begin, windows_end):
+            os.close(end)
+        why = error.strerror or error
+        raise InputError(
+            f"no process could be started to read the input ({why}); read in a thread: --readers 0"
+        ) from None
+    finally:
+        os.close(job_end)
+        os.close(windows_begin)
     with open(windows_end, "rb") as file:
         try:
             # Where it died already, what it left unsaid is told when the first window does not come.

@@ -101,3 +101,12 @@ def test_an_encoder_in_another_process_treats_special_tokens_as_text(scorer: Sco
     assert first.encoded[0].ids.tolist() == second.encoded[0].ids.tolist()
     separator = scorer.bundle.tokenizer.token_to_id("[SEP]")
     assert first.encoded[0].ids.tolist().count(separator) == 2
+
+
+def test_where_no_process_can_be_started_is_one_line(job: ReadJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(InputError, match=r"Resource temporarily unavailable.*--readers 0"), reading(job, 1):
+        pass
