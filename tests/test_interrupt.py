@@ -17,7 +17,7 @@ from scorer.bundle import Bundle
 from tests.conftest import Run, read_scores, record, write_lines
 
 EMPATHY = str(Path(sys.executable).with_name("empathy"))
-COUNT = 20_000
+COUNT = 10_000
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(source: Path, output: Path, bundle: Bundle, *more: str) -> subprocess.Popen[str]:
-    arguments = ["score", source, "-o", output, "--scorer", bundle.path, "--window", "500", "--readers", "1", *more]
-    return subprocess.Popen([EMPATHY, *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    fixed = ("--scorer", bundle.path, "--engine", "onnxruntime", "--window", "200", "--readers", "1")
+    command = [EMPATHY, "score", source, "-o", output, *fixed, *more]
+    return subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
 
 
 def wait_for_shards(folder: Path, process: subprocess.Popen[str], count: int = 1) -> None:
@@ -50,7 +51,7 @@ def wait_for_shards(folder: Path, process: subprocess.Popen[str], count: int = 1
 
 
 def finish(empathy: Run, source: Path, output: Path, bundle: Bundle) -> str:
-    result = empathy("score", source, "-o", output, "--scorer", bundle.path, "--window", "500", "--resume")
+    result = empathy("score", source, "-o", output, "--scorer", bundle.path, "--window", "200", "--resume")
     assert result.returncode == 0, result.stderr
     return result.stderr
 
