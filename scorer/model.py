@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from scorer.bundle import Bundle, load_bundle
+from scorer.choose import make_engine
 from scorer.dialogue import HEADS, SCORE_RANGE, Dialogue
 from scorer.encode import Encoded, Encoder
-from scorer.engine import PAD_MULTIPLE, Engine, Scores, collate, make_engine
+from scorer.engine import PAD_MULTIPLE, Engine, Scores, collate
 from scorer.errors import BundleError, EngineError, RejectedError
 from scorer.records import RecordError, parse_record
 

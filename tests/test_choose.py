@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scorer.bundle import Bundle, write_bundle
-from scorer.engine import choose, cpu_features, make_engine
+from scorer.choose import choose, cpu_features, make_engine
 from scorer.errors import BundleError, EngineError
 from scorer.model import Scorer
 from scorer.writers import METADATA_KEY

@@ -12,8 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from scorer.bundle import Bundle, write_bundle
+from scorer.choose import ENGINES, make_engine
 from scorer.encode import Encoded
-from scorer.engine import ENGINES, Inputs, available_cores, collate, make_engine
+from scorer.engine import Inputs, available_cores, collate
 from scorer.errors import BundleError, EngineError
 from scorer.onnxruntime_engine import OnnxRuntimeEngine
 from tests.conftest import bundle_info, make_model, make_tokenizer

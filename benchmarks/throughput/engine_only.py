@@ -16,9 +16,9 @@ import numpy as np
 from benchmarks.throughput.peers import write
 from scorer.batch import ScoreSettings
 from scorer.bundle import load_bundle
+from scorer.choose import make_engine
 from scorer.corpus import Corpus
 from scorer.dialogue import Dialogue
-from scorer.engine import make_engine
 from scorer.model import Scorer
 
 
