@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -65,7 +67,7 @@ class CommandGroup(click.Group):
 
 def run() -> NoReturn:
     """Parse the command line and run: what `empathy` is. A usage error is one line, as every other error is."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, partial(_terminate, os.getpid()))
     try:
         result = main.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -78,7 +80,9 @@ def run() -> NoReturn:
     sys.exit(result if isinstance(result, int) else 0)
 
 
-def _terminate(*_: object) -> NoReturn:
+def _terminate(owner: int, *_: object) -> NoReturn:
+    if os.getpid() != owner:  # a forked worker, which is simply to end
+        os._exit(EXIT_TERMINATED)
     raise Terminated
 
 
