@@ -133,7 +133,9 @@ def score(
     corpus = Corpus(inputs)
     if output is not None and engine == "auto" and not overwrite and (begun := begun_with(work_folder(output))):
         engine, precision = begun["engine"], precision or begun["precision"]  # a run has one, from its first process on
-    scorer = Scorer.load(bundle, engine=engine, threads=threads if ray is None else 1, precision=precision)
+    # On a cluster this process runs no network, and may lack the GPU that workers have.
+    here = ("auto", None) if ray_gpus else (engine, precision)
+    scorer = Scorer.load(bundle, engine=here[0], threads=threads if ray is None else 1, precision=here[1])
     if output is None:
         _score_to_stdout(scorer, corpus, settings, rejects_path, quiet=quiet)
         return
