@@ -216,6 +216,13 @@ def partly_trained(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Sc
     return Scorer.load(folder / "tiny", engine="onnxruntime", threads=1)
 
 
+# The installed command, which listens to Ctrl-C even where the tests run in the background of a shell.
+INTERRUPTIBLE = [
+    sys.executable, "-c",
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\nfrom scorer.cli import run; run()",
+]  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def empathy() -> Run:
     """Run the installed command in a process of its own, as a user does; it fails the test on any traceback."""

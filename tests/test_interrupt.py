@@ -7,16 +7,14 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from scorer.bundle import Bundle
-from tests.conftest import Run, read_scores, record, write_lines
+from tests.conftest import INTERRUPTIBLE, Run, read_scores, record, write_lines
 
-EMPATHY = str(Path(sys.executable).with_name("empathy"))
 COUNT = 10_000
 
 
@@ -35,7 +33,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(source: Path, output: Path, bundle: Bundle, *more: str) -> subprocess.Popen[str]:
     fixed = ("--scorer", bundle.path, "--engine", "onnxruntime", "--window", "200", "--readers", "1")
-    command = [EMPATHY, "score", source, "-o", output, *fixed, *more]
+    command = [*INTERRUPTIBLE, "score", source, "-o", output, *fixed, *more]
     return subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
 
 

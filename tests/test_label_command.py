@@ -7,7 +7,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 from distill.agreement import self_agreement
 from distill.labelled import read_labelled
 from distill.rubric import Rubric
-from tests.conftest import Run, record, write_lines
+from tests.conftest import INTERRUPTIBLE, Run, record, write_lines
 from tests.judge_server import Running, judge_server
 from tests.labelling import KEY, check_labels, dialogues_file, options
 
@@ -232,7 +231,5 @@ def test_a_sample_is_labelled_and_a_larger_one_pays_for_the_rest(empathy: Run, t
 
 def running(server: Running, source: Path, folder: Path, **more: Any) -> subprocess.Popen[bytes]:
     """Start the command and return its process, which listens to Ctrl-C even where the tests run in the background."""
-    command = [sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-               "from scorer.cli import run; run()"]  # fmt: skip
     arguments = ["label", source, "-o", folder / "labels.jsonl", *options(server, folder, **more)]
-    return subprocess.Popen([*command, *map(str, arguments)], env=ENVIRONMENT, stderr=subprocess.PIPE)
+    return subprocess.Popen([*INTERRUPTIBLE, *map(str, arguments)], env=ENVIRONMENT, stderr=subprocess.PIPE)

@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +19,7 @@ from scorer.errors import OutputError, RejectedError
 from selection.errors import SelectionError
 from selection.exchange import check_output
 from selection.ranking import Limits
-from tests.conftest import Run, write_lines
+from tests.conftest import INTERRUPTIBLE, Run, write_lines
 from tests.selection_data import (
     BY_HAND,
     FILES,
@@ -190,7 +189,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_earlier_selection(place: Path, e
 @contextmanager
 def in_the_middle(place: Path) -> Iterator[subprocess.Popen[str]]:
     """A run that has read half of its input from a pipe, and waits for the rest."""
-    command = [str(Path(sys.executable).with_name("empathy")), "select", "-", "--scores", "s.jsonl", "-o", "out"]
+    command = [*INTERRUPTIBLE, "select", "-", "--scores", "s.jsonl", "-o", "out"]
     pipe = subprocess.PIPE
     with subprocess.Popen([*command, "--overwrite"], cwd=place, stdin=pipe, stderr=pipe, text=True) as process:
         assert process.stdin is not None
