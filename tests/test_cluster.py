@@ -123,7 +123,7 @@ class StopAfter(NoProgress):
 
 
 class Slow(NoProgress):
-    """Gives every worker the time to start: takes 20 ms a window until something becomes true."""
+    """Gives every worker the time to start: takes 0.2 s a window until something becomes true."""
 
     def __init__(self, until: Callable[[], bool]) -> None:
         self.until = until
@@ -131,7 +131,7 @@ class Slow(NoProgress):
 
     def scored(self, rows: int, tokens: int) -> None:
         self.over = self.over or self.until()
-        time.sleep(0 if self.over else 0.02)
+        time.sleep(0 if self.over else 0.2)
 
 
 class Killed(Exception):
@@ -234,13 +234,13 @@ def test_a_machine_that_dies_midway_changes_nothing(scorer: Scorer, tmp_path: Pa
     score_files(scorer, Corpus([str(source)]), tmp_path / "here", SETTINGS)
     machine = nodes.add(num_cpus=1)
     with Cluster(scorer, "auto", SETTINGS, ClusterSettings(threads=1)) as cluster:
+        alive = [machine]
 
         def kill() -> bool:
-            """Kill the machine once all three have workers, each of which has windows by then."""
-            found = cluster.closing().startswith("workers: 3")
-            if found:
-                nodes.kill(machine)
-            return found
+            """Kill the machine once all three have workers; the run stays slow until that was noticed."""
+            if alive and cluster.closing().startswith("workers: 3"):
+                nodes.kill(alive.pop())
+            return "died" in cluster.closing()
 
         slow = Slow(kill)
         score_files(cluster.scorer, Corpus([str(source)]), tmp_path / "there", SETTINGS, slow, cluster.score)
