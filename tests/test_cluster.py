@@ -123,7 +123,7 @@ class StopAfter(NoProgress):
 
 
 class Slow(NoProgress):
-    """Gives every worker the time to start: takes 0.2 s a window until something becomes true."""
+    """Gives every worker the time to start: takes 0.3 s a window until something becomes true."""
 
     def __init__(self, until: Callable[[], bool]) -> None:
         self.until = until
@@ -131,7 +131,7 @@ class Slow(NoProgress):
 
     def scored(self, rows: int, tokens: int) -> None:
         self.over = self.over or self.until()
-        time.sleep(0 if self.over else 0.2)
+        time.sleep(0 if self.over else 0.3)
 
 
 class Killed(Exception):
