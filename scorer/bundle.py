@@ -92,7 +92,8 @@ class Bundle:
         """Return the ONNX model that a precision computes with; BundleError if the bundle has none."""
         if not self.holds(precision):
             name = self.model_file(precision)
-            raise BundleError(f"{self.path}: holds no {name}, so it does not compute in {precision}; export it again")
+            again = "export it again" + (" with --half" if name == HALF_MODEL else "")
+            raise BundleError(f"{self.path}: holds no {name}, so it does not compute in {precision}; {again}")
         return self._files[self.model_file(precision)]
 
     def holds(self, precision: str) -> bool:

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any
 
 from scorer.batch import Progress, ScoreSettings, check_strict
-from scorer.connect import AUTO, LOCAL, connect
+from scorer.connect import AUTO, LOCAL, check_ready, connect
 from scorer.engine import Scores
 from scorer.errors import EmpathyError, EngineError
 from scorer.model import Scorer
@@ -105,7 +105,11 @@ class Cluster:
         self._looked = self._alive = float("-inf")
 
     def __enter__(self) -> Cluster:
-        """Return the cluster; on GPUs ``scorer`` is then what the first worker computes with."""
+        """Return the cluster; on GPUs ``scorer`` is then what the first worker computes with.
+
+        EngineError or MissingExtraError where there is none, before an output is begun.
+        """
+        check_ready(self._where.address)
         if self._where.gpus:
             self._start(expected=None)
             while not self._served:
@@ -283,17 +287,19 @@ def _actor(ray: Any, threads: int, gpus: float) -> Any:
             import ray  # noqa: PLC0415
 
             node = ray.util.get_node_ip_address()
-            try:
+            try:  # whatever the machine lacks is one line on the driver; any other fault keeps its traceback
                 here = importlib.metadata.version("empathy-scorer")
                 if here != driver:
                     return node, f"has empathy-scorer {here} and this process {driver}; install the same there"
-                from scorer.worker import Worker  # noqa: PLC0415
+                from scorer.worker import Worker, start  # noqa: PLC0415
 
-                self._worker = Worker(pickle.loads(job))  # noqa: S301 - the driver's own
-            except Exception as error:  # noqa: BLE001 - whatever a machine lacks is one line on the driver
-                fix = "; install there what is installed here" if isinstance(error, ImportError) else ""
-                return node, f"{' '.join(str(error).split())}{fix}"
-            return node, self._worker.facts
+                found: Worker | str = start(pickle.loads(job))  # noqa: S301 - the driver's own
+            except ImportError as error:
+                return node, f"{error}; install there what is installed here"
+            if isinstance(found, str):
+                return node, found
+            self._worker = found
+            return node, found.facts
 
         def score(self, encoded: Any) -> Any:
             return self._worker.score(encoded)

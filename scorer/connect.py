@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,13 @@ def find_address(text: str) -> str:
             f"{address}: no Ray cluster answers ({why}); start one with `ray start --head`, or take --ray=local"
         ) from None
     return address
+
+
+def check_ready(text: str) -> None:
+    """Raise EngineError or MissingExtraError where ``connect`` would, as far as that shows without connecting."""
+    find_address(text)
+    if find_spec("ray") is None:
+        raise MissingExtraError("ray", "ray")
 
 
 def connect(text: str) -> tuple[Any, str]:

@@ -12,7 +12,7 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import cycle
@@ -29,6 +29,9 @@ from scorer.prepare import Prepared, prepare_windows
 
 _LARGE_BYTES = 1 << 22
 """A smaller input is read before a process for it has started."""
+
+_PATIENCE_SECONDS = 10.0
+"""A window is read in one or two; a thread that waits on for a silent pipe is left behind, and does no harm there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +65,10 @@ def readers_for(corpus: Corpus, wanted: int) -> int:
 @contextmanager
 def reading(job: ReadJob, processes: int) -> Iterator[Iterator[Prepared]]:
     """Give the windows of a job in order, each prepared while the one before it is scored."""
-    with ExitStack() as stack:
-        if processes == 0:
-            yield stack.enter_context(_one_ahead(job.windows()))
-        else:
-            parts = [stack.enter_context(_process(part)) for part in job.split(processes)]
-            yield stack.enter_context(_one_ahead(_in_turn(parts)))
+    with ExitStack() as readers:
+        parts = [readers.enter_context(_process(part)) for part in (job.split(processes) if processes else [])]
+        with _one_ahead(_in_turn(parts) if parts else job.windows(), readers.close) as windows:
+            yield windows
 
 
 def _in_turn(parts: Sequence[Iterator[Prepared]]) -> Iterator[Prepared]:
@@ -80,8 +81,11 @@ def _in_turn(parts: Sequence[Iterator[Prepared]]) -> Iterator[Prepared]:
 
 
 @contextmanager
-def _one_ahead(windows: Iterator[Prepared]) -> Iterator[Iterator[Prepared]]:
-    """Give the same windows, the next one being fetched by a thread."""
+def _one_ahead(windows: Iterator[Prepared], stop: Callable[[], None]) -> Iterator[Iterator[Prepared]]:
+    """Give the same windows, the next one being fetched by a thread. Leaving early calls ``stop`` and ends the thread.
+
+    A thread that is inside a library when Python ends would abort the process.
+    """
     fetched: Queue[Prepared | BaseException | None] = Queue(maxsize=1)
     enough = Event()
 
@@ -102,13 +106,16 @@ def _one_ahead(windows: Iterator[Prepared]) -> Iterator[Iterator[Prepared]]:
                 raise item
             yield item
 
-    Thread(target=fetch, name="read ahead", daemon=True).start()
+    thread = Thread(target=fetch, name="read ahead", daemon=True)
+    thread.start()
     try:
         yield give()
     finally:
         enough.set()
+        stop()
         while not fetched.empty():  # so that a thread that waits for room finds it
             fetched.get()
+        thread.join(_PATIENCE_SECONDS)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from scorer.batch import NoProgress, ScoreSettings, score_encoded
 from scorer.bundle import Bundle
 from scorer.encode import Encoded
 from scorer.engine import PAD_MULTIPLE, Inputs, Scores
-from scorer.errors import EngineError
+from scorer.errors import EmpathyError, EngineError
 from scorer.model import Scorer
 
 
@@ -87,3 +87,13 @@ class Worker:
     def score(self, encoded: Sequence[Encoded]) -> Scores:
         """Return the score columns of a window's dialogues."""
         return score_encoded(self._scorer, encoded, self._settings, NoProgress())
+
+
+def start(job: Job) -> Worker | str:
+    """Return a worker, or in one line why this machine cannot have one."""
+    try:
+        return Worker(job)
+    except EmpathyError as error:
+        return str(error)
+    except OSError as error:  # no room for the bundle
+        return f"the bundle cannot be written there: {error.strerror or error}"

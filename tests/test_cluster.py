@@ -23,7 +23,7 @@ from scorer.connect import check_address, find_address
 from scorer.corpus import Corpus
 from scorer.errors import BundleError, EngineError, RejectedError
 from scorer.model import Scorer
-from scorer.worker import Job, Worker, bundle_files
+from scorer.worker import Job, Worker, bundle_files, start
 from tests.conftest import Run, read_scores, record, varied, write_lines
 
 if find_spec("ray") is None:  # not importorskip: Ray reads its environment when it is imported
@@ -226,6 +226,23 @@ def test_the_command_takes_no_input_for_an_address(empathy: Run, source: Path) -
         result = empathy("score", *arguments)
         assert (result.returncode, result.stderr.count("\n")) == (2, 1)
         assert message in result.stderr
+
+
+def test_where_no_cluster_answers_no_output_is_begun(empathy: Run, source: Path, tmp_path: Path) -> None:
+    result = empathy("score", source, "-o", tmp_path / "out.parquet", "--ray=127.0.0.1:9")
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert not (tmp_path / "out.parquet.partial").exists()
+
+
+def test_a_bundle_that_a_machine_has_no_room_for_is_one_line(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert start(job(bundle)) == "the bundle cannot be written there: No space left on device"
+    monkeypatch.undo()
+    assert isinstance(start(job(bundle)), Worker)
+    assert "was changed" in str(start(job(bundle, files={**bundle_files(bundle), "tokenizer.json": b"{}"})))
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,14 @@ def test_leaving_early_ends_the_reader(job: ReadJob) -> None:
         next(windows)
     with pytest.raises(ChildProcessError):  # no child is left, not even a dead one
         os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.parametrize("processes", [0, 1, 2])
+def test_leaving_early_leaves_no_thread_behind(job: ReadJob, processes: int) -> None:
+    """One that is inside the tokenizer when Python ends would abort the process, whatever the exit code was to be."""
+    with reading(job, processes) as windows:
+        next(windows)
+    assert "read ahead" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_small_inputs_are_read_by_a_thread_and_pipes_by_one_process(
