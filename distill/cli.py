@@ -135,8 +135,9 @@ def export(
     Exit codes: 0 done, 2 usage or file error.
     """
     from distill.checkpoint import load_checkpoint  # noqa: PLC0415
-    from distill.export import PRECISIONS, ExportSettings  # noqa: PLC0415
+    from distill.export import ExportSettings  # noqa: PLC0415
     from distill.export import export as export_core  # noqa: PLC0415
+    from scorer.engine import PRECISIONS  # noqa: PLC0415
 
     settings = ExportSettings(
         name=name or "", licence=licence, precisions=precisions or PRECISIONS, small=weights == "int8",

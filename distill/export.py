@@ -26,15 +26,12 @@ from distill.quantise import Batch, static_int8, store_int8, to_half
 from scorer.bundle import HALF_MODEL, INT8_MODEL, Bundle, write_bundle
 from scorer.dialogue import Dialogue, training_hash
 from scorer.encode import Encoded
-from scorer.engine import Engine, collate
+from scorer.engine import PRECISIONS, Engine, collate
 from scorer.errors import BundleError, EngineError
 from scorer.files import writing
 from scorer.model import Scorer
 from scorer.onnxruntime_engine import OnnxRuntimeEngine
 from scorer.openvino_engine import OpenVinoEngine
-
-PRECISIONS = ("fp32", "bf16", "fp16", "int8")
-"""What a scorer can compute in; fp32 is always allowed."""
 
 _CALIBRATION_BATCHES = 32
 _CALIBRATION_SIZE = 8

@@ -125,7 +125,8 @@ def score_files(
     start = time.monotonic()
     if settings.uncertainty:
         scorer.uncertainty(np.zeros((0, 2), dtype=np.float32))  # a scorer without one says so before anything is done
-    with open_run(scorer, output, settings) as run:
+    identity, metadata = run_identity(scorer, settings), run_metadata(scorer, settings)
+    with Run(output, identity, metadata, settings.existing, settings.share) as run:
         resumed = sum(window.tally.records for window in run.done.values())
         complete_before = run.complete
         if not complete_before:
@@ -136,12 +137,6 @@ def score_files(
             total.add(window.tally)
         rejects = run.rejects if total.rejected else None
     return Summary(total, resumed, time.monotonic() - start, rejects, complete_before)
-
-
-def open_run(scorer: Scorer, output: Path, settings: ScoreSettings) -> Run:
-    """Return the output of a run, begun now or by an earlier process; OutputError if it may not be written."""
-    identity, metadata = run_identity(scorer, settings), run_metadata(scorer, settings)
-    return Run(output, identity, metadata, settings.existing, settings.share)
 
 
 def _score_rest(

@@ -126,6 +126,11 @@ scorer_option = click.option(
     help="The scorer's folder (made by `empathy export`). Left out: the starter that comes with the package.",
 )  # fmt: skip
 
+engine_option = click.option(
+    "--engine", default="auto", show_default=True,
+    metavar="auto|onnxruntime|openvino|onnxruntime-cuda|onnxruntime-tensorrt", help="What runs the network.",
+)  # fmt: skip
+
 
 @click.command()
 @click.argument("bundle", metavar="[BUNDLE]", required=False, type=click.Path(path_type=Path))

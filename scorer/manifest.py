@@ -22,6 +22,9 @@ from scorer.tally import Tally, Window
 NAME = "_manifest.jsonl"
 """Readers of a folder of Parquet files pass over names that begin with an underscore."""
 
+NAMES = "_manifest*.jsonl"
+"""What matches every manifest's name, a share's among them."""
+
 _OF_SHARE = re.compile(r"_manifest-(\d+)-of-(\d+)\.jsonl")
 
 
@@ -84,7 +87,7 @@ class Manifest:
             os.truncate(self.path, len(whole) + bool(entries))
         if not entries:
             self.append({"identity": self._identity})
-        for other in sorted(self.path.parent.glob("_manifest*.jsonl")):
+        for other in manifests(self.path.parent):
             if other != self.path and (known := identity_of(other)) is not None:
                 self._check(known)
         return {window.number: window for window in windows}, complete
@@ -117,7 +120,7 @@ def manifest_of(folder: Path, share: Share) -> Path:
 
 def begun_with(folder: Path) -> dict[str, Any] | None:
     """Return the identity of the run that a folder holds, None if there is none."""
-    return next(filter(None, map(identity_of, sorted(folder.glob("_manifest*.jsonl")))), None)
+    return next(filter(None, map(identity_of, manifests(folder))), None)
 
 
 def identity_of(manifest: Path) -> dict[str, Any] | None:
@@ -130,18 +133,18 @@ def identity_of(manifest: Path) -> dict[str, Any] | None:
     return identity if isinstance(identity, dict) else None
 
 
-def is_run(folder: Path) -> bool:
-    """Whether a folder holds the manifest of a run."""
-    return any(folder.glob("_manifest*.jsonl"))
+def manifests(folder: Path) -> list[Path]:
+    """Return the manifests of a folder, in order; none where no run is there."""
+    return sorted(folder.glob(NAMES))
 
 
 def unfinished(folder: Path) -> str | None:
     """Return what is missing until the run in a folder is complete, None if nothing is or no run is there."""
-    manifests = {path.name: path for path in folder.glob("_manifest*.jsonl")}
-    counts = {int(found[2]) for name in manifests if (found := _OF_SHARE.fullmatch(name))}
+    present = {path.name: path for path in manifests(folder)}
+    counts = {int(found[2]) for name in present if (found := _OF_SHARE.fullmatch(name))}
     names = [manifest_of(folder, Share(index, count)).name for count in counts for index in range(count)]
-    expected = names or list(manifests)
-    open_ = [name for name in expected if name not in manifests or not _is_complete(manifests[name])]
+    expected = names or list(present)
+    open_ = [name for name in expected if name not in present or not _is_complete(present[name])]
     if not open_:
         return None
     shares = [found[1] for name in open_ if (found := _OF_SHARE.fullmatch(name))]

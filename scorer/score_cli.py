@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from scorer.cli import EXIT_NOTHING_SCORED, fail, scorer_option
+from scorer.cli import EXIT_NOTHING_SCORED, engine_option, fail, scorer_option
 
 
 class _ShareType(click.ParamType[Any]):
@@ -41,10 +41,7 @@ def _ray_address(_context: click.Context, _option: click.Parameter, value: str |
     help="A .parquet, .jsonl or .csv file, else a folder of Parquet shards. Left out: JSON lines to standard output.",
 )  # fmt: skip
 @scorer_option
-@click.option(
-    "--engine", default="auto", show_default=True,
-    metavar="auto|onnxruntime|openvino|onnxruntime-cuda|onnxruntime-tensorrt", help="What runs the network.",
-)  # fmt: skip
+@engine_option
 @click.option(
     "--precision", metavar="fp32|bf16|fp16|int8",
     help="What it computes in.  [default: the fastest that the engine has here and the scorer's export let pass]",

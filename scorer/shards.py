@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from scorer.engine import Scores
 from scorer.errors import OutputError
 from scorer.files import replacing, replacing_binary, writing
-from scorer.manifest import WHOLE, Manifest, Share, is_run, manifest_of
+from scorer.manifest import WHOLE, Manifest, Share, manifest_of, manifests
 from scorer.records import Reject
 from scorer.tally import Window
 from scorer.writers import JOIN, METADATA_KEY, meta_path, read_metadata, score_columns
@@ -147,12 +147,12 @@ class Run:
         if not self.output.parent.is_dir():
             raise OutputError(f"{self.output}: the folder {self.output.parent} does not exist; create it first")
         self._check_kind()
-        foreign = not self.is_file and self.folder.is_dir() and not is_run(self.folder)
+        foreign = not self.is_file and self.folder.is_dir() and not manifests(self.folder)
         if foreign and any(self.folder.iterdir()):
             raise OutputError(f"{self.output}: holds other files and no manifest of a run; name a new or empty folder")
         if existing == "error":
             self._refuse()
-        if existing == "resume" and self.is_file and self.output.exists() and not is_run(self.folder):
+        if existing == "resume" and self.is_file and self.output.exists() and not manifests(self.folder):
             self._check_finished_file()
             self.complete = True
             return
@@ -182,7 +182,7 @@ class Run:
             )
 
     def _refuse(self) -> None:
-        if manifest_of(self.folder, self._share).exists() or (self._share.count == 1 and is_run(self.folder)):
+        if manifest_of(self.folder, self._share).exists() or (self._share.count == 1 and manifests(self.folder)):
             raise OutputError(f"{self.folder}: an earlier run's; go on with --resume or start afresh with --overwrite")
         if self.is_file and self.output.exists():
             raise OutputError(f"{self.output}: exists already; name another output or say --overwrite")
@@ -192,7 +192,7 @@ class Run:
         assert self._manifest is not None
         if self._share.count > 1:
             raise OutputError(f"{self.folder}: may hold other processes' shards; remove the folder to start afresh")
-        for path in [*self.folder.glob("part-*"), *self.folder.glob("shard-*"), *self.folder.glob("_manifest*.jsonl")]:
+        for path in [*self.folder.glob("part-*"), *self.folder.glob("shard-*"), *manifests(self.folder)]:
             path.unlink(missing_ok=True)
         if not self.is_file:
             self.rejects.unlink(missing_ok=True)

@@ -14,12 +14,14 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from backports import zstd
 
 from scorer.errors import InputError
+from scorer.manifest import NAMES as MANIFESTS
 
 STDIN = "-"
 BUFFER_BYTES = 1 << 16
@@ -261,12 +263,11 @@ def _is_passed_over(name: str) -> bool:
 
 def is_own_output(name: str) -> bool:
     """Whether a file name is one that scoring writes beside its output, never an input."""
-    return name.endswith((".rejects.jsonl", ".meta.json", ".partial")) or name == "rejects.jsonl" or is_manifest(name)
-
-
-def is_manifest(name: str) -> bool:
-    """Whether a file name is a scoring run's manifest."""
-    return name.startswith("_manifest") and name.endswith(".jsonl")
+    return (
+        name.endswith((".rejects.jsonl", ".meta.json", ".partial"))
+        or name == "rejects.jsonl"
+        or fnmatch(name, MANIFESTS)
+    )
 
 
 def _open_raw(name: str) -> BinaryIO:

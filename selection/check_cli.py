@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scorer.cli import fail
+from scorer.cli import engine_option, fail
 
 if TYPE_CHECKING:
     from selection.golden import Check
@@ -27,8 +27,7 @@ _HEADINGS = ("id", "head", "expected", "got", "difference", "tolerance", "decisi
 @click.argument("golden", metavar="GOLDEN", type=click.Path(path_type=Path))
 @click.option("--scorer", "bundle", metavar="BUNDLE", type=click.Path(path_type=Path),
               help="The scorer to check.  [default: the starter]")  # fmt: skip
-@click.option("--engine", default="auto", show_default=True, metavar="auto|onnxruntime|openvino",
-              help="What runs the network.")  # fmt: skip
+@engine_option
 @click.option("--write", "inputs", metavar="IN", multiple=True,
               help="Make GOLDEN from these dialogues and the scores that the scorer gives them now.")  # fmt: skip
 @click.option("--tolerance", type=float,
