@@ -19,16 +19,16 @@ from typing import Any
 import click
 import numpy as np
 
-from distill.agreement import judge_against_scores
-from distill.baselines import baseline_figures
-from distill.checkpoint import Checkpoint, load_checkpoint
+from distill.agreement.baselines import baseline_figures
+from distill.agreement.compare import judge_against_scores
+from distill.cli.train_bar import TrainBar
 from distill.labelled import LabelledSet, read_labelled
-from distill.progress import TrainBar
-from distill.settings import TrainSettings
-from distill.train import train
-from scorer.corpus import Corpus
+from distill.training.checkpoint import Checkpoint, load_checkpoint
+from distill.training.settings import TrainSettings
+from distill.training.train import train
 from scorer.dialogue import Dialogue
-from scorer.engine import available_cores
+from scorer.engines.base import available_cores
+from scorer.inputs.corpus import Corpus
 
 COLUMNS = {
     "r S": "sensibility.pearson",
@@ -100,9 +100,14 @@ def trained(labelled: LabelledSet, settings: TrainSettings, path: Path, **teachi
     teachers = [teaching["teacher"]] if "teacher" in teaching else []
     with TrainBar(sys.stderr, show=False, log=True) as bar:
         return train(
-            labelled, settings, path, teachers=teachers, unlabelled=teaching.get("unlabelled", ()),
-            existing="resume", progress=bar,
-        )  # fmt: skip
+            labelled,
+            settings,
+            path,
+            teachers=teachers,
+            unlabelled=teaching.get("unlabelled", ()),
+            existing="resume",
+            progress=bar,
+        )
 
 
 def out_of_fold(labelled: LabelledSet, checkpoint: Checkpoint) -> dict[str, float]:

@@ -24,14 +24,17 @@ from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 _SIZES = {
-    "hidden_size": 2048, "intermediate_size": 8192, "num_attention_heads": 16, "num_key_value_heads": 8,
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
     "vocab_size": 32000,
-}  # fmt: skip
+}
 _LAYER_BYTES = 2 * (3 * 2048 * 8192 + 2 * 2048 * 2048 + 2 * 1024 * 2048)
 
 # Linux counts what a process had before it became another program towards its ru_maxrss; VmHWM begins anew.
 _MEASURED = """
-from scorer.cli import main
+from scorer.cli.main import main
 main(standalone_mode=False)
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
@@ -52,15 +55,23 @@ def main(work: Path, gigabytes: float, max_shard_size: str) -> None:
     start = time.monotonic()
     result = subprocess.run(
         [*command, "--max-shard-size", max_shard_size], check=True, stdout=subprocess.PIPE, text=True
-    )  # fmt: skip
+    )
     seconds = time.monotonic() - start
     peak = int(result.stdout.split()[-1]) * 1024
     sizes = {name: sum(f.stat().st_size for f in (work / name).glob("*.safetensors")) for name in ("base", "moe")}
     shards = len(list((work / "moe").glob("*.safetensors")))
     print(
-        json.dumps({"base_gb": sizes["base"] / 1e9, "moe_gb": sizes["moe"] / 1e9, "shards": shards,
-                    "max_shard_size": max_shard_size, "peak_gb": peak / 1e9, "seconds": round(seconds, 1)})
-    )  # fmt: skip
+        json.dumps(
+            {
+                "base_gb": sizes["base"] / 1e9,
+                "moe_gb": sizes["moe"] / 1e9,
+                "shards": shards,
+                "max_shard_size": max_shard_size,
+                "peak_gb": peak / 1e9,
+                "seconds": round(seconds, 1),
+            }
+        )
+    )
 
 
 def tensors(config: LlamaConfig) -> Iterator[tuple[str, torch.Tensor]]:
@@ -100,8 +111,9 @@ def write_expert(folder: Path, base: Path, config: LlamaConfig, seed: int) -> Pa
     adapted.peft_config["default"].base_model_name_or_path = str(base.resolve())
     weights = {
         name.replace(".default", ""): torch.randn(tensor.shape) * 0.02
-        for name, tensor in adapted.state_dict().items() if "lora_" in name
-    }  # fmt: skip
+        for name, tensor in adapted.state_dict().items()
+        if "lora_" in name
+    }
     folder.mkdir()
     save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     adapted.peft_config["default"].save_pretrained(str(folder))

@@ -24,10 +24,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from scorer.bundle import load_bundle
-from scorer.corpus import Corpus
+from scorer.bundle.bundle import load_bundle
 from scorer.dialogue import HEADS, Dialogue
-from scorer.engine import available_cores
+from scorer.engines.base import available_cores
+from scorer.inputs.corpus import Corpus
 
 EMPATHY = str(Path(sys.executable).with_name("empathy"))
 

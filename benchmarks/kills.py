@@ -25,16 +25,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.throughput.dialogues import real_dialogues, varied, write
-from scorer.manifest import NAME as MANIFEST
-from scorer.shards import REJECTS
+from scorer.run.manifest import NAME as MANIFEST
+from scorer.run.output import REJECTS
 
 _REJECTED_EVERY = 997
 
 # The command as it is, but for a bar that notes what it hears before it goes on.
 _COUNTED = """
 import os, sys
-import scorer.progress
-from scorer.cli import run
+import scorer.cli.progress
+from scorer.cli.main import run
 
 class Counting(scorer.progress.ProgressBar):
     def scored(self, rows, tokens):

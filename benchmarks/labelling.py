@@ -25,8 +25,8 @@ from typing import Any
 
 import click
 
-from tests.judge_server import judge_server
-from tests.labelling import dialogues_file, options
+from tests.distill.judge.judge_server import judge_server
+from tests.distill.judge.labelling import dialogues_file, options
 
 EMPATHY = str(Path(sys.executable).with_name("empathy"))
 
@@ -47,10 +47,14 @@ def measure(count: int, latency: float, concurrency: int, folder: Path) -> dict[
     times = [datetime.fromisoformat(received).timestamp() for received, _ in rows]
     rate = len(rows) / (times[-1] - times[0] + rows[0][1])
     return {
-        "count": len(rows), "concurrency": concurrency, "latency": latency, "answers_a_second": round(rate, 1),
-        "share_of_possible": round(rate * latency / concurrency, 3), "wall_seconds": round(wall, 1),
+        "count": len(rows),
+        "concurrency": concurrency,
+        "latency": latency,
+        "answers_a_second": round(rate, 1),
+        "share_of_possible": round(rate * latency / concurrency, 3),
+        "wall_seconds": round(wall, 1),
         "client_ms_a_call": round((usage.ru_utime + usage.ru_stime) / len(rows) * 1000, 2),
-    }  # fmt: skip
+    }
 
 
 @click.command()

@@ -16,14 +16,14 @@ from pathlib import Path
 import click
 import numpy as np
 
-from distill.calibrate import cross_calibrate
-from distill.fit import Examples, fit
 from distill.labelled import read_labelled
-from distill.measure import cross_levels
-from distill.network import load_backbone, predict
-from distill.settings import TrainSettings
+from distill.training.calibrate import cross_calibrate
+from distill.training.measure import cross_levels
+from distill.training.network import load_backbone, predict
+from distill.training.settings import TrainSettings
+from distill.training.trainer import Examples, fit
+from selection.folds import folds_of
 from selection.metrics import Pair, all_figures
-from selection.splits import folds_of
 
 SIZES = (250, 500, 1000, 2000, 4000)
 _SHOWN = ("sensibility.pearson", "rationality.pearson", "sensibility.mae", "rationality.mae", "paper.kappa")

@@ -29,32 +29,37 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
-from distill.checkpoint import Checkpoint, load_checkpoint
 from distill.labelled import LabelledSet, read_labelled
-from distill.network import predict
-from distill.plan import measured_folds
-from moe.chat import Chat, Example
-from moe.compose import compose
-from moe.expert import train_expert
-from moe.fit import fit
-from moe.generate import generate, read_responses
-from moe.measures import answered, response_losses, text_measures
-from moe.model import load_causal, load_tokenizer
+from distill.training.checkpoint import Checkpoint, load_checkpoint
+from distill.training.fits import measured_folds
+from distill.training.network import predict
+from moe.evaluation.generate import generate, read_responses
+from moe.evaluation.measures import answered, response_losses, text_measures
+from moe.mixture.compose import compose
+from moe.models import load_causal, load_tokenizer
+from moe.sets.chat import Chat, Example
 from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings, Schedule
-from moe.train import train_mixture
-from scorer.corpus import Corpus
+from moe.training.expert import train_expert
+from moe.training.router import train_mixture
+from moe.training.trainer import fit
 from scorer.dialogue import HEADS, Dialogue, Turn
-from scorer.engine import available_cores
+from scorer.engines.base import available_cores
+from scorer.inputs.corpus import Corpus
 from scorer.text import normalise
-from selection.layouts import to_line, to_record
+from selection.files.layouts import to_line, to_record
+from selection.folds import fold_of
 from selection.rules import PAPER
-from selection.splits import fold_of
 
 VOCABULARY = 4096
 SIZES = {
-    "hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 5, "num_attention_heads": 4,
-    "num_key_value_heads": 4, "max_position_embeddings": 256, "tie_word_embeddings": True,
-}  # fmt: skip
+    "hidden_size": 256,
+    "intermediate_size": 688,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 256,
+    "tie_word_embeddings": True,
+}
 LENGTH = 192
 HELD_OUT_PARTS = 5
 PRETRAINING = Schedule(learning_rate=2e-3, epochs=1, batch_size=16, max_length=LENGTH, held_out=0, checkpointing=False)
@@ -67,9 +72,17 @@ GENERATE = GenerateSettings(max_new_tokens=40, max_length=LENGTH + 40, batch_siz
 DRAWS = 2000
 
 VARIANTS = (
-    "base", "all data", "random subset", "sensibility set", "rationality set", "experts averaged",
-    "MoE, random router", "MoE, informed router", "MoE, random router, trained", "MoE, informed router, trained",
-)  # fmt: skip
+    "base",
+    "all data",
+    "random subset",
+    "sensibility set",
+    "rationality set",
+    "experts averaged",
+    "MoE, random router",
+    "MoE, informed router",
+    "MoE, random router, trained",
+    "MoE, informed router, trained",
+)
 
 
 @click.command()
@@ -80,9 +93,13 @@ VARIANTS = (
 @click.option("--seeds", default=3, show_default=True, help="As many folds are used.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path))
 def main(
-    labels: tuple[str, ...], unlabelled: tuple[str, ...], checkpoint: Path, work: Path, seeds: int,
+    labels: tuple[str, ...],
+    unlabelled: tuple[str, ...],
+    checkpoint: Path,
+    work: Path,
+    seeds: int,
     json_path: Path | None,
-) -> None:  # fmt: skip
+) -> None:
     """Measure every variant, print the table, and write every figure with ``--json``."""
     work.mkdir(exist_ok=True)
     scorers = load_checkpoint(checkpoint)
@@ -194,15 +211,18 @@ class Seed:
         records = read_responses(file)
         texts = [record["messages"][-1]["content"] for record in records]
         return {
-            "seed": self.seed, "variant": variant, "trained_on": self.counts.get(variant),
+            "seed": self.seed,
+            "variant": variant,
+            "trained_on": self.counts.get(variant),
             "conversations": [one.conversation for one in examples],
             "sets": [self.held_out_sets[row] for row in rows],
-            "losses": losses.round(4).tolist(), "tokens": [len(one) - one.prompt for one in examples],
+            "losses": losses.round(4).tolist(),
+            "tokens": [len(one) - one.prompt for one in examples],
             "marks": self.marks(records, reference=False),
             "reference_marks": self.marks(records, reference=True) if variant == "base" else [],
             "marked_conversations": [record["conversation"] for record in records],
             "texts": text_measures(texts, [record["reference"] for record in records]),
-        }  # fmt: skip
+        }
 
     def marks(self, records: Sequence[dict[str, Any]], *, reference: bool) -> list[list[float]]:
         """Return the scores of responses by the scorer of this fold, on the scale of its calibration."""
@@ -225,15 +245,20 @@ def train_tokenizer(texts: Sequence[Dialogue]) -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=["<s>", "</s>", "<pad>"], show_progress=False,
+        vocab_size=VOCABULARY,
+        special_tokens=["<s>", "</s>", "<pad>"],
+        show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )  # fmt: skip
+    )
     spoken = (f"{turn.role.capitalize()}: {turn.content}\n" for dialogue in texts for turn in dialogue.turns)
     tokenizer.train_from_iterator(spoken, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>",
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
         model_input_names=["input_ids", "attention_mask"],
-    )  # fmt: skip
+    )
 
 
 def average(experts: Sequence[Path], output: Path) -> None:
@@ -271,19 +296,24 @@ def summary(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         pool = Pool(mine)
         rows[name] = {
             "trained_on": [point["trained_on"] for point in mine],
-            "perplexity": pool.perplexity(), "by_seed": [Pool([point]).perplexity()["value"] for point in mine],
+            "perplexity": pool.perplexity(),
+            "by_seed": [Pool([point]).perplexity()["value"] for point in mine],
             "log_perplexity_less_random_subset": pool.difference(against),
             "by_set": {PAPER.sets[k]: pool.perplexity(only=k)["value"] for k in (0, 1)},
             "marks": {head: pool.mark(k) for k, head in enumerate(HEADS)},
             "marks_less_random_subset": {head: pool.mark_difference(against, k) for k, head in enumerate(HEADS)},
-            **{key: float(np.mean([point["texts"][key] for point in mine]))
-               for key in ("dist_1", "dist_2", "bleu", "rouge_l", "words", "empty")},
-        }  # fmt: skip
+            **{
+                key: float(np.mean([point["texts"][key] for point in mine]))
+                for key in ("dist_1", "dist_2", "bleu", "rouge_l", "words", "empty")
+            },
+        }
     reference = np.concatenate([np.array(point["reference_marks"]) for point in by_variant["base"]])
     return {
-        "seeds": seeds, "held_out": len(against.losses), "rows": rows,
+        "seeds": seeds,
+        "held_out": len(against.losses),
+        "rows": rows,
         "reference_marks": dict(zip(HEADS, reference.mean(axis=0).tolist(), strict=True)),
-    }  # fmt: skip
+    }
 
 
 class Pool:
@@ -352,13 +382,17 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     for name, row in report["rows"].items():
         marks, less = row["marks"], row["marks_less_random_subset"]["sensibility"]
         cells = [
-            name, ", ".join(str(count) for count in row["trained_on"] if count) or "-",
-            between(row["perplexity"], 2), ", ".join(f"{value:.2f}" for value in row["by_seed"]),
+            name,
+            ", ".join(str(count) for count in row["trained_on"] if count) or "-",
+            between(row["perplexity"], 2),
+            ", ".join(f"{value:.2f}" for value in row["by_seed"]),
             between(row["log_perplexity_less_random_subset"], 4),
             *(f"{row['by_set'][key]:.2f}" for key in ("sensibility", "rationality")),
-            *(f"{marks[head]:.2f}" for head in HEADS), "-" if less is None else between(less, 2),
-            f"{row['dist_2']:.3f}", f"{row['words']:.1f}",
-        ]  # fmt: skip
+            *(f"{marks[head]:.2f}" for head in HEADS),
+            "-" if less is None else between(less, 2),
+            f"{row['dist_2']:.3f}",
+            f"{row['words']:.1f}",
+        ]
         yield f"| {' | '.join(cells)} |"
     yield ""
     yield "marks of the responses that the dialogues have: " + ", ".join(

@@ -27,18 +27,18 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import RidgeCV
 
-from distill.calibrate import cross_calibrate, cut_table
-from distill.fit import Examples, fit
 from distill.labelled import LabelledSet, read_labelled
-from distill.measure import cross_levels
-from distill.network import has_bf16, load_backbone, predict
-from distill.sample import STRATEGIES, choose, embed
-from distill.settings import TrainSettings
-from distill.workfolder import identity
-from scorer.engine import available_cores
+from distill.sampling.strategies import STRATEGIES, choose, embed
+from distill.training.calibrate import cross_calibrate, cut_table
+from distill.training.measure import cross_levels
+from distill.training.network import has_bf16, load_backbone, predict
+from distill.training.settings import TrainSettings
+from distill.training.trainer import Examples, fit
+from distill.training.work_folder import identity
+from scorer.engines.base import available_cores
 from scorer.files import replacing, replacing_binary
+from selection.folds import folds_of
 from selection.metrics import Pair, all_figures
-from selection.splits import folds_of
 
 SIZES = (250, 500, 1000, 2000, 4000)
 FIGURES = {
@@ -82,8 +82,13 @@ class Point:
 @click.command()
 @click.argument("labels", nargs=-1, required=True)
 @click.option("--backbone", required=True, help="The encoder that is trained, and whose embeddings `diverse` spreads.")
-@click.option("--learner", type=click.Choice(["fine-tuned", "ridge"]), default="fine-tuned", show_default=True,
-              help="Fine-tune the encoder, or fit a ridge to its embeddings: weaker, and far quicker.")  # fmt: skip
+@click.option(
+    "--learner",
+    type=click.Choice(["fine-tuned", "ridge"]),
+    default="fine-tuned",
+    show_default=True,
+    help="Fine-tune the encoder, or fit a ridge to its embeddings: weaker, and far quicker.",
+)
 @click.option("--strategies", default=",".join(STRATEGIES), show_default=True)
 @click.option("--sizes", default=",".join(map(str, SIZES)), show_default=True)
 @click.option("--seeds", default="0,1", show_default=True, help="Of split, sample and training alike.")
@@ -187,9 +192,15 @@ def buy(bench: Bench, strategy: str, seed: int, size: int) -> Rows:
     last = point(bench, strategy, seed, before[-1])
     scores, cuts = (last.raw[rows], pool_cuts(bench, last, rows)) if strategy in _BY_SCORES else (None, None)
     new = choose(
-        dialogues, size - len(last.chosen), strategy, seed=seed, scores=scores, cuts=cuts,
-        embeddings=bench.embeddings[rows], taken={bench.labelled.dialogues[row].id for row in last.chosen},
-    )  # fmt: skip
+        dialogues,
+        size - len(last.chosen),
+        strategy,
+        seed=seed,
+        scores=scores,
+        cuts=cuts,
+        embeddings=bench.embeddings[rows],
+        taken={bench.labelled.dialogues[row].id for row in last.chosen},
+    )
     return np.concatenate([last.chosen, rows[new]])
 
 
@@ -264,8 +275,11 @@ def report(
     for size in bench.sizes[1:]:
         print(f"| {size:,} |", " | ".join(savings[figure].get(size, "-") for figure in FIGURES), "|")
     if json_path:
-        machine = {"processor": platform.processor() or platform.machine(), "cores": available_cores(),
-                   "bf16": has_bf16()}  # fmt: skip
+        machine = {
+            "processor": platform.processor() or platform.machine(),
+            "cores": available_cores(),
+            "bf16": has_bf16(),
+        }
         versions = {name: version(name) for name in ("empathy-scorer", "torch", "transformers", "scikit-learn")}
         found = {"machine": machine, "versions": versions, **about, "rows": rows, "saved": savings}
         with replacing(json_path) as file:

@@ -20,16 +20,16 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from distill.calibrate import fit_uncertainty, other_folds
-from distill.measure import cross_levels
-from scorer.corpus import id_hash
+from distill.training.calibrate import fit_uncertainty, other_folds
+from distill.training.measure import cross_levels
 from scorer.dialogue import HEADS
-from scorer.engine import available_cores
-from selection.labels import LabelTable, read_labels
+from scorer.engines.base import available_cores
+from scorer.inputs.corpus import id_hash
+from selection.deciding.stability import borderline, compare, deviations, first_chance, most_doubtful, under_error
+from selection.files.labels import LabelTable, read_labels
+from selection.files.scores import read_table
 from selection.metrics import Pair, all_figures, counts
 from selection.rules import RULES
-from selection.scores import read_table
-from selection.stability import borderline, compare, deviations, first_chance, most_doubtful, under_error
 
 ASKED = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
 RANDOM_DRAWS = 20
@@ -44,18 +44,20 @@ Ints = npt.NDArray[np.int64]
 @click.option("--against", type=click.Path(path_type=Path), help="Another checkpoint's, for how far two sets differ.")
 @click.option("--threshold", default=5.0, show_default=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path))
-def main(
-    labels: tuple[str, ...], oof: Path, against: Path | None, threshold: float, json_path: Path | None
-) -> None:  # fmt: skip
+def main(labels: tuple[str, ...], oof: Path, against: Path | None, threshold: float, json_path: Path | None) -> None:
     """Print the tables, and write every figure with ``--json``."""
     table = read_labels(labels)
     found = Found(table, oof, threshold)
     report: dict[str, Any] = {
         "machine": {"processor": platform.processor() or platform.machine(), "cores": available_cores()},
         "versions": {name: version(name) for name in ("empathy-scorer", "numpy")},
-        "dialogues": len(found.judge_sets), "threshold": threshold,
-        "sets": set_table(found), "agreement": agreement(found), "doubt": doubt(found), "asking": asking(found),
-    }  # fmt: skip
+        "dialogues": len(found.judge_sets),
+        "threshold": threshold,
+        "sets": set_table(found),
+        "agreement": agreement(found),
+        "doubt": doubt(found),
+        "asking": asking(found),
+    }
     if against:
         report["another_checkpoint"] = difference(found, Found(table, against, threshold))
     for line in lines(report):
@@ -96,10 +98,13 @@ def set_table(found: Found) -> dict[str, Any]:
     table = counts(found.judge_sets, found.sets, 3, np.ones(len(found.sets)))
     names = found.rule.sets
     return {
-        name: {"judge": int(table[k].sum()), "scorer": int(table[:, k].sum()),
-               "overlap": {other: int(table[k, j]) for j, other in enumerate(names)}}
+        name: {
+            "judge": int(table[k].sum()),
+            "scorer": int(table[:, k].sum()),
+            "overlap": {other: int(table[k, j]) for j, other in enumerate(names)},
+        }
         for k, name in enumerate(names)
-    }  # fmt: skip
+    }
 
 
 def agreement(found: Found) -> dict[str, float]:
@@ -116,12 +121,16 @@ def doubt(found: Found) -> dict[str, float]:
     change = under_error(found.scores, found.deviation, found.sets, found.rule, found.threshold)
     real = compare(found.sets, found.judge_sets, found.rule.sets)
     return {
-        "in_or_out_wrong": float(wrong.mean()), "in_or_out_wrong_expected": float(said.mean()),
-        "moved": real.moved, "moved_expected": change.moved,
-        "jaccard_sensibility": real.jaccard["sensibility"], "jaccard_expected": change.jaccard["sensibility"],
-        "borderline": float(marked.mean()), "wrong_of_borderline": float(wrong[marked].mean()),
+        "in_or_out_wrong": float(wrong.mean()),
+        "in_or_out_wrong_expected": float(said.mean()),
+        "moved": real.moved,
+        "moved_expected": change.moved,
+        "jaccard_sensibility": real.jaccard["sensibility"],
+        "jaccard_expected": change.jaccard["sensibility"],
+        "borderline": float(marked.mean()),
+        "wrong_of_borderline": float(wrong[marked].mean()),
         "wrong_of_others": float(wrong[~marked].mean()),
-    }  # fmt: skip
+    }
 
 
 def asking(found: Found) -> dict[str, dict[str, float]]:

@@ -15,8 +15,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from scorer.corpus import Corpus
 from scorer.dialogue import Dialogue, Turn
+from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
 from selection.rules import PAPER
 

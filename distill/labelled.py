@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from distill.errors import TrainError
-from scorer.corpus import Corpus
 from scorer.dialogue import HEADS, Dialogue, Labels, training_hash
-from scorer.records import Reject
+from scorer.inputs.corpus import Corpus
+from scorer.inputs.parse import Reject
 
 Scores = npt.NDArray[np.float32]
 

@@ -17,20 +17,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distill.agreement import judge_against_scorer
-from distill.checkpoint import load_checkpoint
+from distill.agreement.compare import judge_against_scorer
 from distill.errors import LabelError
-from distill.export import ExportSettings, export
-from distill.gate import MIN_CHECKED
-from distill.judge import Watcher
-from distill.label import INTERRUPTED, Labelling, LabelSettings, write_labels
+from distill.exporting.export import ExportSettings, export
+from distill.exporting.gate import MIN_CHECKED
+from distill.judge.ask import Watcher
+from distill.judge.labelling import INTERRUPTED, Labelling, LabelSettings, write_labels
+from distill.judge.rubric import Rubric
+from distill.judge.store import Store
 from distill.labelled import read_labelled
-from distill.picking import pick
-from distill.plan import Progress
-from distill.rubric import Rubric
-from distill.settings import TrainSettings
-from distill.store import Store
-from distill.train import checked_backbone, train
+from distill.sampling.pick import pick
+from distill.training.checkpoint import load_checkpoint
+from distill.training.fits import Progress
+from distill.training.settings import TrainSettings
+from distill.training.train import checked_backbone, train
 from scorer.dialogue import HEADS, Dialogue
 from scorer.errors import OutputError
 from scorer.files import replacing, writing
@@ -170,7 +170,7 @@ class Loop:
             export(load_checkpoint(checkpoint), folder / SCORER, enough, settings)
         found = judge_against_scorer(
             read_labelled([str(self._output / "check.jsonl")]), Scorer.load(folder / SCORER)
-        ).measure(0)  # fmt: skip
+        ).measure(0)
         pearson = {head: _null(found.figures[f"{head}.pearson"]) for head in HEADS}
         values = [value for value in pearson.values() if value is not None]
         return Round(
@@ -189,9 +189,13 @@ class Loop:
             before = self._output / f"round-{number - 1}"
             ids = json.loads((before / "sample.json").read_text()) if number > 1 else []
             new = pick(
-                self._pool, min(self._settings.step, len(self._pool) - len(ids)), self._settings.strategy,
-                seed=self._settings.seed + number, bundle=before / SCORER if number > 1 else None, taken=ids,
-            )  # fmt: skip
+                self._pool,
+                min(self._settings.step, len(self._pool) - len(ids)),
+                self._settings.strategy,
+                seed=self._settings.seed + number,
+                bundle=before / SCORER if number > 1 else None,
+                taken=ids,
+            )
             with writing(path), replacing(path) as file:
                 file.write(json.dumps([*ids, *(dialogue.id for dialogue in new)]) + "\n")
         by_id = {dialogue.id: dialogue for dialogue in self._pool}
@@ -267,9 +271,7 @@ class Loop:
         if self._output.exists() and any(self._output.iterdir()):
             raise OutputError(f"{self._output}: holds other files and no {STATE}; name a new or empty folder")
         if not self._output.parent.is_dir():
-            raise OutputError(
-                f"{self._output}: the folder {self._output.parent} does not exist; create it first"
-            )  # fmt: skip
+            raise OutputError(f"{self._output}: the folder {self._output.parent} does not exist; create it first")
         self._state = {"identity": identity, "spent_before": self._store.spent(), "rounds": []}
         with writing(self._output):
             self._output.mkdir(exist_ok=True)

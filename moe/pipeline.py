@@ -18,26 +18,26 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from moe.compose import compose
 from moe.errors import SetError, SettingError
-from moe.evaluate import RESULT, evaluate, read_held_out
-from moe.expert import train_expert
-from moe.generate import model_hash
+from moe.evaluation.evaluate import RESULT, evaluate, read_held_out
+from moe.evaluation.generate import model_hash
+from moe.mixture.compose import compose
 from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings
-from moe.train import train_mixture
-from scorer.batch import ScoreSettings, score_files
-from scorer.corpus import Corpus
+from moe.training.expert import train_expert
+from moe.training.router import train_mixture
 from scorer.dialogue import Dialogue
 from scorer.errors import OutputError
 from scorer.files import replacing, replacing_binary, writing
+from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
-from scorer.shards import Existing
-from selection.exchange import MANIFEST
-from selection.layouts import to_line, to_record
-from selection.scores import read_scores
+from scorer.run.output import Existing
+from scorer.run.score import ScoreSettings, score_files
+from selection.deciding.settings import SelectSettings
+from selection.files.folder import MANIFEST
+from selection.files.layouts import to_line, to_record
+from selection.files.scores import read_scores
+from selection.folds import fold_of
 from selection.select import select
-from selection.settings import SelectSettings
-from selection.splits import fold_of
 
 STATE = "state.json"
 _PARTS = 10_000
@@ -78,9 +78,14 @@ class Pipeline:
     """One run in a folder. ``run`` does what is not done yet."""
 
     def __init__(
-        self, inputs: Sequence[str], output: Path, settings: RunSettings, scorer: Scorer, marker: Scorer,
+        self,
+        inputs: Sequence[str],
+        output: Path,
+        settings: RunSettings,
+        scorer: Scorer,
+        marker: Scorer,
         report: Report = lambda _stage, _what: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Take a corpus, the scorer that selects, and the ``marker``, the scorer that marks what the models answer."""
         self._inputs, self._output, self._settings = inputs, output, settings
         self._scorer, self._marker, self._report = scorer, marker, report
@@ -99,11 +104,13 @@ class Pipeline:
             base = model_hash(settings.expert.base)
             experts = [
                 self._stage(
-                    f"expert {name}", [chosen, base, name, {**settings.expert.to_json(), "base": ""}],
-                    f"experts/{name}/moe.json", self._expert(name),
+                    f"expert {name}",
+                    [chosen, base, name, {**settings.expert.to_json(), "base": ""}],
+                    f"experts/{name}/moe.json",
+                    self._expert(name),
                 )
                 for name in names
-            ]  # fmt: skip
+            ]
             mixed = self._stage(
                 "compose", [experts, settings.compose.to_json()], "composed/moe.json", self._compose(names)
             )
@@ -111,11 +118,16 @@ class Pipeline:
             self._stage(
                 "evaluate",
                 [
-                    trained, experts, split, self._marker.bundle.sha256, settings.generate.to_json(),
+                    trained,
+                    experts,
+                    split,
+                    self._marker.bundle.sha256,
+                    settings.generate.to_json(),
                     settings.evaluate_on,
                 ],
-                f"evaluation/{RESULT}", self._evaluate(names),
-            )  # fmt: skip
+                f"evaluation/{RESULT}",
+                self._evaluate(names),
+            )
         return dict(json.loads((output / "evaluation" / RESULT).read_bytes()))
 
     def _open(self) -> None:

@@ -143,9 +143,14 @@ class GenerateSettings:
 
 _COMMON: Ranges = (("max_length", 16, 1 << 20), ("seed", 0, 2**32 - 1))
 _SCHEDULE: Ranges = (
-    ("learning_rate", 1e-8, 1), ("epochs", 1, 1000), ("batch_size", 1, 4096), ("accumulate", 1, 65536),
-    ("warmup", 0, 0.9), ("held_out", 0, 0.5), *_COMMON,
-)  # fmt: skip
+    ("learning_rate", 1e-8, 1),
+    ("epochs", 1, 1000),
+    ("batch_size", 1, 4096),
+    ("accumulate", 1, 65536),
+    ("warmup", 0, 0.9),
+    ("held_out", 0, 0.5),
+    *_COMMON,
+)
 
 
 def check(settings: object, ranges: Ranges) -> None:

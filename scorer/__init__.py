@@ -14,20 +14,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scorer.batch import ScoreSettings, Summary, score_files
-    from scorer.bundle import Bundle, load_bundle, write_bundle
-    from scorer.corpus import Corpus
+    from scorer.bundle.bundle import Bundle, load_bundle, write_bundle
     from scorer.dialogue import HEADS, Dialogue, Labels, Turn
     from scorer.errors import EmpathyError
-    from scorer.manifest import Share
+    from scorer.inputs.corpus import Corpus
+    from scorer.inputs.parse import Reject
     from scorer.model import Scorer
-    from scorer.records import Reject
+    from scorer.run.manifest import Share
+    from scorer.run.score import ScoreSettings, Summary, score_files
 
 _HOME = {
-    "Bundle": "bundle", "Corpus": "corpus", "Dialogue": "dialogue", "EmpathyError": "errors", "HEADS": "dialogue",
-    "Labels": "dialogue", "Reject": "records", "ScoreSettings": "batch", "Scorer": "model", "Share": "manifest",
-    "Summary": "batch", "Turn": "dialogue", "load_bundle": "bundle", "score_files": "batch", "write_bundle": "bundle",
-}  # fmt: skip
+    "dialogue": ("HEADS", "Dialogue", "Labels", "Turn"),
+    "errors": ("EmpathyError",),
+    "inputs.corpus": ("Corpus",),
+    "inputs.parse": ("Reject",),
+    "bundle.bundle": ("Bundle", "load_bundle", "write_bundle"),
+    "model": ("Scorer",),
+    "run.manifest": ("Share",),
+    "run.score": ("ScoreSettings", "Summary", "score_files"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "HEADS",
@@ -50,6 +56,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name from the module that holds it."""
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

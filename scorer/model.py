@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scorer.bundle import Bundle, load_bundle
-from scorer.choose import make_engine
+from scorer.bundle.bundle import Bundle, load_bundle
+from scorer.bundle.encode import Encoded, Encoder
 from scorer.dialogue import HEADS, SCORE_RANGE, Dialogue
-from scorer.encode import Encoded, Encoder
-from scorer.engine import PAD_MULTIPLE, Engine, Scores, collate
+from scorer.engines.auto import make_engine
+from scorer.engines.base import PAD_MULTIPLE, Engine, Scores, collate
 from scorer.errors import BundleError, EngineError, RejectedError
-from scorer.records import RecordError, parse_record
+from scorer.inputs.parse import RecordError, parse_record
 
 BATCH_SIZE = 256
 """Dialogues a batch, at most."""

@@ -19,19 +19,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scorer.batch import ScoreSettings, run_metadata
-from scorer.bundle import LEVELS
-from scorer.corpus import Corpus
+from scorer.bundle.bundle import LEVELS
 from scorer.dialogue import HEADS, SCORE_RANGE, Dialogue, conversation_key
-from scorer.engine import Scores
+from scorer.engines.base import Scores
 from scorer.errors import OutputError
 from scorer.files import replacing, writing
+from scorer.inputs.corpus import Corpus
+from scorer.inputs.cursor import Place
+from scorer.inputs.json_lines import text_lines
+from scorer.inputs.parse import RecordError, Reject, parse_json, parse_record
+from scorer.inputs.sources import Source, reason_of
 from scorer.model import Scorer
-from scorer.place import Place
-from scorer.records import RecordError, Reject, parse_json, parse_record
-from scorer.sources import Source, reason_of
-from scorer.textfiles import text_lines
-from scorer.writers import meta_path, read_metadata
+from scorer.run.score import ScoreSettings, run_metadata
+from scorer.run.score_file import meta_path, read_metadata
 from selection.errors import GoldenError
 from selection.rules import PAPER, Cuts, Sets, per_head
 
@@ -126,12 +126,16 @@ class Check:
         for row, i in zip(*np.unravel_index(order, concerned.shape), strict=True):
             if concerned[row, i]:
                 yield {
-                    "id": self.golden.dialogues[row].id, "head": HEADS[i],
-                    "expected": shortest(self.golden.scores[row, i]), "got": shortest(self.scores[row, i]),
+                    "id": self.golden.dialogues[row].id,
+                    "head": HEADS[i],
+                    "expected": shortest(self.golden.scores[row, i]),
+                    "got": shortest(self.scores[row, i]),
                     "difference": float(self.differences[row, i]),
-                    "tolerance": float(self.tolerances[row]), "beyond": bool(self.beyond[row, i]),
-                    "set_before": PAPER.sets[self.before[row]], "set_after": PAPER.sets[self.after[row]],
-                }  # fmt: skip
+                    "tolerance": float(self.tolerances[row]),
+                    "beyond": bool(self.beyond[row, i]),
+                    "set_before": PAPER.sets[self.before[row]],
+                    "set_after": PAPER.sets[self.after[row]],
+                }
 
     def changes(self) -> list[tuple[tuple[str, str], int]]:
         """Return how many decisions changed from which set to which, the most first."""
@@ -141,16 +145,19 @@ class Check:
     def to_json(self) -> dict[str, Any]:
         """Return everything, as `empathy check --json` writes it."""
         return {
-            "golden": str(self.golden.path), "passed": self.passed, "dialogues": len(self.scores),
+            "golden": str(self.golden.path),
+            "passed": self.passed,
+            "dialogues": len(self.scores),
             "beyond_tolerance": int(self.beyond.any(axis=1).sum()),
             "largest_difference": float(np.abs(self.differences).max()),
-            "decisions_changed": int(self.flipped.sum()), "max_flips": self.max_flips,
+            "decisions_changed": int(self.flipped.sum()),
+            "max_flips": self.max_flips,
             "threshold": self.golden.threshold,
             "changes": [{"before": old, "after": new, "count": n} for (old, new), n in self.changes()],
             "expected": _side(self.golden.metadata) | {"written": self.golden.metadata["written"]},
             "got": _side(self.metadata),
             "moved": list(self.moved()),
-        }  # fmt: skip
+        }
 
 
 def read_golden(path: Path) -> Golden:
@@ -169,9 +176,14 @@ def read_golden(path: Path) -> Golden:
     labels = [dialogue.labels for dialogue in found.values()]
     scores = np.array([[getattr(entry, head) for head in HEADS] for entry in labels], dtype=np.float32)
     return Golden(
-        path=path, dialogues=tuple(found.values()), scores=scores, own=np.array(own, dtype=np.float64),
-        metadata=metadata, cuts=cuts, threshold=threshold,
-    )  # fmt: skip
+        path=path,
+        dialogues=tuple(found.values()),
+        scores=scores,
+        own=np.array(own, dtype=np.float64),
+        metadata=metadata,
+        cuts=cuts,
+        threshold=threshold,
+    )
 
 
 def write_golden(
@@ -194,8 +206,10 @@ def write_golden(
         dialogues.append(record)
     scores = scorer.score(dialogues)
     metadata = run_metadata(scorer, ScoreSettings()) | {
-        "written": date.today().isoformat(), "threshold": THRESHOLD, "tolerance": tolerance
-    }  # fmt: skip
+        "written": date.today().isoformat(),
+        "threshold": THRESHOLD,
+        "tolerance": tolerance,
+    }
     with writing(path), replacing(path) as file, replacing(meta_path(path)) as meta:
         for dialogue, row in zip(dialogues, scores, strict=True):
             extra = {"tolerance": own[dialogue.id]} if dialogue.id in own else {}
@@ -213,12 +227,14 @@ def compare(golden: Golden, scorer: Scorer, limits: Limits) -> Check:
     tolerance, flips = ACROSS if not same else EXACT if metadata["precision"] == "fp32" else LOWER
     default = next(value for value in (limits.tolerance, expected["tolerance"], tolerance) if value is not None)
     return Check(
-        golden=golden, scores=scores, metadata=metadata,
+        golden=golden,
+        scores=scores,
+        metadata=metadata,
         tolerances=np.where(np.isnan(golden.own), default, golden.own),
         max_flips=flips if limits.max_flips is None else limits.max_flips,
         before=PAPER.apply(golden.scores, golden.cuts, golden.threshold),
         after=PAPER.apply(scores, scorer.bundle.cuts, golden.threshold),
-    )  # fmt: skip
+    )
 
 
 def shortest(score: np.float32) -> float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from scorer.bundle import LEVELS
+from scorer.bundle.bundle import LEVELS
 from scorer.dialogue import HEADS, SCORE_RANGE
 
 JUDGE_CUTS: Mapping[str, Sequence[float]] = dict.fromkeys(HEADS, LEVELS)

@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scorer.corpus import Corpus
 from scorer.dialogue import HEADS
 from scorer.files import replacing_binary, writing
-from selection.decide import Decision, Evidence, decide
+from scorer.inputs.corpus import Corpus
+from selection.deciding.decide import Decision, Evidence, decide
+from selection.deciding.settings import SelectSettings
+from selection.deciding.stability import deviations as deviations_of
+from selection.deciding.stability import most_doubtful, under_error
+from selection.deciding.threshold import bins_of, for_share, match, sweep
 from selection.errors import SelectionError
-from selection.exchange import MANIFEST, check_output, exchange, unfinished
-from selection.gather import REJECTS, ROWS, SPOOL, Gathered, Report, gather, read_rows
-from selection.labels import LabelTable
-from selection.layouts import convert
+from selection.files.folder import MANIFEST, check_output, exchange, unfinished
+from selection.files.labels import LabelTable
+from selection.files.layouts import convert
+from selection.files.scores import ScoreTable
+from selection.files.spool import REJECTS, ROWS, SPOOL, Gathered, Report, gather, read_rows
 from selection.rules import JUDGE_CUTS, RULES, Cuts
-from selection.scores import ScoreTable
-from selection.settings import SelectSettings
-from selection.stability import deviations as deviations_of
-from selection.stability import most_doubtful, under_error
-from selection.threshold import bins_of, for_share, match, sweep
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -80,14 +80,17 @@ def select(
     """
     check_output(output, overwrite=overwrite)
     with writing(output), unfinished(output, SPOOL) as work:
-        found = gather(
-            corpus, work, table=table, labels=labels, tokenizer=tokenizer, strict=strict, report=report
-        )  # fmt: skip
+        found = gather(corpus, work, table=table, labels=labels, tokenizer=tokenizer, strict=strict, report=report)
         evidence = Evidence(
-            scores=found.scores, judged=found.judged, hashes=found.hashes, conversations=found.conversations,
-            categories=found.categories, tokens=found.tokens, cuts=JUDGE_CUTS if table is None else table.cuts,
+            scores=found.scores,
+            judged=found.judged,
+            hashes=found.hashes,
+            conversations=found.conversations,
+            categories=found.categories,
+            tokens=found.tokens,
+            cuts=JUDGE_CUTS if table is None else table.cuts,
             error=None if table is None else table.error,
-        )  # fmt: skip
+        )
         settings, how = _aimed(settings, evidence, aim)
         decision = decide(evidence, settings)
         _write_sets(work, decision, found, settings)
@@ -125,11 +128,15 @@ def _aimed(settings: SelectSettings, evidence: Evidence, aim: Aim | None) -> tup
     conversations = [aim.labels.conversations[row] for row in rows[mine]]
     found = match(evidence.scores[mine], evidence.cuts, wanted, conversations, one=aim.one)
     how = {
-        "by": "match", "labels": aim.labels_name, "judge_threshold": dict(zip(HEADS, settings.threshold, strict=True)),
-        "dialogues": found.dialogues, "f1": found.f1, "f1_cross_validated": found.cross_validated,
+        "by": "match",
+        "labels": aim.labels_name,
+        "judge_threshold": dict(zip(HEADS, settings.threshold, strict=True)),
+        "dialogues": found.dialogues,
+        "f1": found.f1,
+        "f1_cross_validated": found.cross_validated,
         "f1_interval_95": list(found.interval),
         "threshold_interval_95": dict(zip(HEADS, map(list, found.threshold_interval), strict=True)),
-    }  # fmt: skip
+    }
     return replace(settings, threshold=found.threshold), how
 
 
@@ -152,15 +159,24 @@ def _write_sets(work: Path, decision: Decision, found: Gathered, settings: Selec
 
 
 def _write_table(work: Path, decision: Decision, found: Gathered) -> None:
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     texts = pa.dictionary(pa.int8(), pa.string())
     schema = pa.schema(
-        [("id", pa.string()), *((head, pa.float32()) for head in HEADS), ("set", texts), ("reason", texts),
-         ("borderline", pa.bool_()), ("chance", pa.float32()), ("judged", pa.bool_()), ("category", pa.string()),
-         ("turns", pa.int32()), ("words", pa.int32())]
-    )  # fmt: skip
+        [
+            ("id", pa.string()),
+            *((head, pa.float32()) for head in HEADS),
+            ("set", texts),
+            ("reason", texts),
+            ("borderline", pa.bool_()),
+            ("chance", pa.float32()),
+            ("judged", pa.bool_()),
+            ("category", pa.string()),
+            ("turns", pa.int32()),
+            ("words", pa.int32()),
+        ]
+    )
     start = 0
     waiting: list[Any] = []
     with replacing_binary(work / TABLE) as file, pq.ParquetWriter(file, schema) as writer:
@@ -185,9 +201,15 @@ def _write_table(work: Path, decision: Decision, found: Gathered) -> None:
 
 
 def _info(
-    settings: SelectSettings, how: dict[str, Any], evidence: Evidence, decision: Decision, found: Gathered,
-    table: ScoreTable | None, labels: LabelTable | None, corpus: Corpus,
-) -> dict[str, Any]:  # fmt: skip
+    settings: SelectSettings,
+    how: dict[str, Any],
+    evidence: Evidence,
+    decision: Decision,
+    found: Gathered,
+    table: ScoreTable | None,
+    labels: LabelTable | None,
+    corpus: Corpus,
+) -> dict[str, Any]:
     count = len(found)
     doubtful = np.bincount(decision.sets, weights=decision.borderline, minlength=len(decision.names))
     sets = {

@@ -18,10 +18,10 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from distill.labelled import LabelledSet, read_labelled
-from scorer.bundle import Bundle, write_bundle
+from scorer.bundle.bundle import Bundle, write_bundle
+from scorer.bundle.domain import fit_domain
+from scorer.bundle.encode import Encoder
 from scorer.dialogue import HEADS, Dialogue, Turn, content_hash, conversation_key
-from scorer.domain import fit_domain
-from scorer.encode import Encoder
 from scorer.model import Scorer
 
 WORDS = (
@@ -151,11 +151,17 @@ def labels(count: int = COUNT, seed: int = 0, **more: Any) -> list[dict[str, Any
     numbers = np.random.default_rng(seed).integers(0, 11, (count, 2)).tolist()
     return [
         record(
-            *(turn.content for turn in dialogue.turns[:-1]), f"number {i}",
-            id=f"d{i}", conversation=f"c{i // 2}", judge=JUDGE, sensibility=s, rationality=r,
-        ) | more
+            *(turn.content for turn in dialogue.turns[:-1]),
+            f"number {i}",
+            id=f"d{i}",
+            conversation=f"c{i // 2}",
+            judge=JUDGE,
+            sensibility=s,
+            rationality=r,
+        )
+        | more
         for i, (dialogue, (s, r)) in enumerate(zip(varied(count), numbers, strict=True))
-    ]  # fmt: skip
+    ]
 
 
 def read(path: Path, records: Sequence[object]) -> LabelledSet:
@@ -218,9 +224,10 @@ def partly_trained(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Sc
 
 # The installed command, which listens to Ctrl-C even where the tests run in the background of a shell.
 INTERRUPTIBLE = [
-    sys.executable, "-c",
+    sys.executable,
+    "-c",
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\nfrom scorer.cli import run; run()",
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from scorer.cli import main
+from scorer.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ROOT / "docs" / "commands.md"

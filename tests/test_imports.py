@@ -46,7 +46,7 @@ def test_the_scorer_imports_only_what_the_base_install_brings() -> None:
     assert {line.split(">")[0].split(".")[0] for line in dependencies} == BASE
 
 
-@pytest.mark.parametrize("module", ["scorer", "scorer.cli", "scorer.batch"])
+@pytest.mark.parametrize("module", ["scorer", "scorer.cli.main", "scorer.run.score"])
 def test_importing_loads_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print([m for m in {(*HEAVY, 'onnxruntime', 'pyarrow')!r} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -54,16 +54,13 @@ def test_importing_loads_nothing_heavy(module: str) -> None:
 
 
 def test_scoring_loads_no_training_library() -> None:
-    code = (
-        "import sys; from scorer import Scorer; Scorer.load(); "
-        f"print([m for m in {HEAVY!r} if m in sys.modules])"
-    )  # fmt: skip
+    code = f"import sys; from scorer import Scorer; Scorer.load(); print([m for m in {HEAVY!r} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
 
 def test_the_public_surface_is_what_all_says() -> None:
     assert all(getattr(scorer, name) is not None for name in scorer.__all__)
-    assert set(scorer.__all__) == set(scorer._HOME)
+    assert set(scorer.__all__) == set(scorer._MODULE_OF)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         scorer.nothing  # noqa: B018

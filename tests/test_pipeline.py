@@ -14,10 +14,10 @@ from moe.errors import SettingError
 from moe.pipeline import Pipeline, RunSettings
 from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings
 from scorer.model import Scorer
-from selection.layouts import to_record
+from selection.files.layouts import to_record
 from tests.conftest import Run, varied, write_lines, write_tiny_bundle
-from tests.moe_fixtures import command
-from tests.tiny_causal import write_base
+from tests.moe.moe_fixtures import command
+from tests.moe.tiny_causal import write_base
 
 STAGES = ["split", "score", "select", "expert sensibility", "expert rationality", "compose", "train", "evaluate"]
 TINY: dict[str, Any] = {"max_length": 160, "checkpointing": False, "held_out": 0}
@@ -36,8 +36,9 @@ class World:
             compose=ComposeSettings(router="informed", max_length=160),
             router=RouterSettings(**TINY),
             generate=GenerateSettings(max_new_tokens=4, max_length=160),
-            held_out=0.2, evaluate_on=6,
-        )  # fmt: skip
+            held_out=0.2,
+            evaluate_on=6,
+        )
 
     def run(self, *, fail_in: str = "", **more: Any) -> tuple[dict[str, str], dict[str, Any]]:
         """Return what became of each stage, and the evaluation."""
@@ -92,7 +93,7 @@ def test_what_did_not_change_is_skipped_and_what_did_is_done_anew(world: World) 
     assert anew(world.run(router=router, evaluate_on=5)[0]) == ["train", "evaluate"]
     (world.folder / "out" / "moe" / "moe.json").unlink()
     (world.folder / "out" / "moe" / "thesis.txt").write_text("mine")
-    from scorer.errors import OutputError  # noqa: PLC0415
+    from scorer.errors import OutputError
 
     with pytest.raises(OutputError, match="is not replaced"):
         world.run(router=router, evaluate_on=5)
@@ -128,9 +129,21 @@ def test_bad_runs_are_one_line(world: World, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_command_runs_as_installed(world: World, tmp_path: Path, empathy: Run) -> None:
     arguments = (
-        "run", world.corpus, "-o", tmp_path / "out", "--base", world.base, "--scorer", world.scorer.bundle.path,
-        "--max-length", "160", "--max-new-tokens", "4", "--evaluate-on", "4",
-    )  # fmt: skip
+        "run",
+        world.corpus,
+        "-o",
+        tmp_path / "out",
+        "--base",
+        world.base,
+        "--scorer",
+        world.scorer.bundle.path,
+        "--max-length",
+        "160",
+        "--max-new-tokens",
+        "4",
+        "--evaluate-on",
+        "4",
+    )
     result = empathy(*arguments)
     assert result.returncode == 0, result.stderr
     assert "perplexity" in result.stdout

@@ -40,12 +40,12 @@ from benchmarks.throughput.rows import (
     read_scores,
 )
 from benchmarks.throughput.table import Result, finish, lines
-from scorer.bundle import Bundle, load_bundle
+from scorer.bundle.bundle import Bundle, load_bundle
+from scorer.bundle.encode import Encoder
 from scorer.dialogue import Dialogue
-from scorer.encode import Encoder
-from scorer.engine import available_cores
+from scorer.engines.base import available_cores
 from scorer.files import replacing
-from scorer.writers import read_metadata
+from scorer.run.score_file import read_metadata
 
 
 def _names(_context: click.Context, option: click.Parameter, value: str | None) -> set[str]:
@@ -118,14 +118,18 @@ def _about(bundle: Bundle, checkpoint: Path | None, dialogues: Sequence[Dialogue
         raise click.ClickException(f"{path}: does not exist, and says how many operations a dialogue takes")
     config = json.loads(path.read_bytes())
     return {
-        "hardware": hardware(threads), "versions": versions(),
-        "scorer": bundle.name, "backbone": bundle.info["backbone"],
+        "hardware": hardware(threads),
+        "versions": versions(),
+        "scorer": bundle.name,
+        "backbone": bundle.info["backbone"],
         "meaningless": bundle.info["backbone"].startswith(RANDOM),
-        "dialogues": len(dialogues), "mean_tokens": float(lengths.mean()), "cut": sum(one.cut for one in encoded),
+        "dialogues": len(dialogues),
+        "mean_tokens": float(lengths.mean()),
+        "cut": sum(one.cut for one in encoded),
         "fitting": [one.id for one, ids in zip(dialogues, encoded, strict=True) if not ids.cut],
         "flops_a_dialogue": flops_a_dialogue(config, lengths),
         "widths": [config["hidden_size"], config["intermediate_size"]],
-    }  # fmt: skip
+    }
 
 
 def _checkpoint(bundle: Bundle, given: Path | None, work: Path) -> Path | None:
@@ -144,9 +148,16 @@ class _Bench:
     def __init__(self, rows: list[Row], setup: Setup, work: Path, report: dict[str, Any]) -> None:
         self.rows, self.setup, self.work, self.report = rows, setup, work, report
         self.results: dict[str, Result] = {
-            row.name: {"name": row.name, "title": row.title, "kind": row.kind, "precision": row.precision,
-                       "seconds": [], "peak_mib": None} for row in rows
-        }  # fmt: skip
+            row.name: {
+                "name": row.name,
+                "title": row.title,
+                "kind": row.kind,
+                "precision": row.precision,
+                "seconds": [],
+                "peak_mib": None,
+            }
+            for row in rows
+        }
         for name, reason in export_for(rows, setup).items():
             self.results[name]["reason"] = reason
 
@@ -201,8 +212,9 @@ class _Bench:
 
     def _start_up(self, row: Row) -> None:
         if row.kind in ("ours", "peer"):
-            tries = [row.measure(self.work / "one.jsonl", self.work / "one.parquet", self.setup.threads)[1]
-                     for _ in range(2)]  # fmt: skip
+            tries = [
+                row.measure(self.work / "one.jsonl", self.work / "one.parquet", self.setup.threads)[1] for _ in range(2)
+            ]
             self.results[row.name]["startup_seconds"] = min(tries)
 
     def _agree(self, row: Row, reference: Any, ids: list[str]) -> None:
@@ -221,8 +233,17 @@ class _Bench:
 
     def _ceiling(self) -> dict[str, dict[str, float]]:
         hidden, inner = self.report["widths"]
-        command = [sys.executable, "-m", "benchmarks.throughput.ceiling", "--threads", str(self.setup.threads),
-                   "--hidden", str(hidden), "--intermediate", str(inner)]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.throughput.ceiling",
+            "--threads",
+            str(self.setup.threads),
+            "--hidden",
+            str(hidden),
+            "--intermediate",
+            str(inner),
+        ]
         try:
             found: dict[str, dict[str, float]] = json.loads(run(command, self.setup.threads).printed)
         except FailedError as error:

@@ -50,7 +50,7 @@ def shapes(hidden: int, inner: int) -> dict[str, tuple[int, int, int]]:
 @click.option("--intermediate", type=int, required=True)
 def main(threads: int, hidden: int, intermediate: int) -> None:
     """Print TFLOP/s of torch's Linear by precision and shape as JSON, each the best of 3 tries or of 0.4 seconds."""
-    import torch  # noqa: PLC0415 - the formula needs none
+    import torch  # the formula needs none
 
     torch.set_num_threads(threads)
     found: dict[str, dict[str, float]] = {}

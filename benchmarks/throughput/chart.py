@@ -19,10 +19,15 @@ _BAR = 22
 def draw(report: Mapping[str, Any], path: Path) -> None:
     """Write the rows that score end to end as .svg or .png, ours in blue, the fastest on top."""
     bars = [
-        {"row": f"{row['title']}, {row['precision']}", "rate": row["rate"], "label": f"{row['rate']:,.0f}",
-         "colour": _OURS if row["kind"] == "ours" else _PEER}
-        for row in report["rows"] if "reason" not in row and row["kind"] in ("ours", "peer")
-    ]  # fmt: skip
+        {
+            "row": f"{row['title']}, {row['precision']}",
+            "rate": row["rate"],
+            "label": f"{row['rate']:,.0f}",
+            "colour": _OURS if row["kind"] == "ours" else _PEER,
+        }
+        for row in report["rows"]
+        if "reason" not in row and row["kind"] in ("ours", "peer")
+    ]
     base = alt.Chart(alt.Data(values=bars)).encode(
         y=alt.Y("row:N", sort="-x", title=None, axis=alt.Axis(labelLimit=0, ticks=False, domain=False, labelPadding=8)),
         x=alt.X("rate:Q", title="dialogues a second, file to file", axis=alt.Axis(grid=False, tickCount=5)),
@@ -30,12 +35,20 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
     bar = base.mark_bar(height=_BAR - 6, cornerRadiusEnd=2).encode(color=alt.Color("colour:N", scale=None))
     figure = base.mark_text(align="left", dx=5, color=_TEXT, fontSize=12).encode(text="label:N")
     chart = (
-        (bar + figure).properties(width=420, height=_BAR * len(bars))
+        (bar + figure)
+        .properties(width=420, height=_BAR * len(bars))
         .configure(font=_FONT, background="transparent", padding=8)
         .configure_view(stroke=None)
-        .configure_axis(labelColor=_TEXT, titleColor=_TEXT, domainColor=_TEXT, tickColor=_TEXT, labelFontSize=12,
-                        titleFontSize=12, titleFontWeight="normal")
-    )  # fmt: skip
+        .configure_axis(
+            labelColor=_TEXT,
+            titleColor=_TEXT,
+            domainColor=_TEXT,
+            tickColor=_TEXT,
+            labelFontSize=12,
+            titleFontSize=12,
+            titleFontWeight="normal",
+        )
+    )
     if path.suffix == ".png":
         with replacing_binary(path) as binary:
             chart.save(binary, format="png", scale_factor=2)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from scorer.corpus import Corpus
 from scorer.dialogue import Dialogue, render
+from scorer.inputs.corpus import Corpus
 from scorer.text import digest
 
 

@@ -14,12 +14,12 @@ import click
 import numpy as np
 
 from benchmarks.throughput.peers import write
-from scorer.batch import ScoreSettings
-from scorer.bundle import load_bundle
-from scorer.choose import make_engine
-from scorer.corpus import Corpus
+from scorer.bundle.bundle import load_bundle
 from scorer.dialogue import Dialogue
+from scorer.engines.auto import make_engine
+from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
+from scorer.run.score import ScoreSettings
 
 
 @click.command()

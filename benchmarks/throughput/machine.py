@@ -9,9 +9,19 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = (
-    "empathy-scorer", "sentence-transformers", "transformers", "tokenizers", "optimum", "optimum-onnx", "optimum-intel",
-    "torch", "onnxruntime", "openvino", "numpy", "pyarrow",
-)  # fmt: skip
+    "empathy-scorer",
+    "sentence-transformers",
+    "transformers",
+    "tokenizers",
+    "optimum",
+    "optimum-onnx",
+    "optimum-intel",
+    "torch",
+    "onnxruntime",
+    "openvino",
+    "numpy",
+    "pyarrow",
+)
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
 
 
@@ -25,13 +35,16 @@ def hardware(threads: int) -> dict[str, Any]:
     flags = cpu.get("flags", "").split()
     return {
         "processor": cpu.get("model name") or platform.processor() or platform.machine(),
-        "family": cpu.get("cpu family"), "model": cpu.get("model"),
+        "family": cpu.get("cpu family"),
+        "model": cpu.get("model"),
         "flags": [flag for flag in _FLAGS if flag in flags],
-        "cores": os.cpu_count(), "threads": threads,
+        "cores": os.cpu_count(),
+        "threads": threads,
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "system": platform.platform(), "python": platform.python_version(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
         "load_before": os.getloadavg()[0],
-    }  # fmt: skip
+    }
 
 
 def versions() -> dict[str, str | None]:

@@ -49,9 +49,14 @@ def seconds_to_first_line(command: Sequence[str], line: str, threads: int) -> fl
     """Return the seconds from starting a command to the first line it prints after it was given one."""
     start = time.perf_counter()
     with subprocess.Popen(
-        command, cwd=ROOT, env=environment(threads), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True,
-    ) as process:  # fmt: skip
+        command,
+        cwd=ROOT,
+        env=environment(threads),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(line)

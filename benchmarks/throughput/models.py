@@ -17,7 +17,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from scorer.bundle import LEVELS, STARTER, Bundle, load_bundle
+from scorer.bundle.bundle import LEVELS, STARTER, Bundle, load_bundle
 from scorer.dialogue import HEADS
 
 RANDOM = "random weights"
@@ -31,8 +31,8 @@ def weights_of(bundle: Bundle) -> Arrays:
 
     The exporter renames what MatMul multiplies with, and turns it; the node keeps the name of its layer.
     """
-    import onnx  # noqa: PLC0415 - an extra
-    from onnx import numpy_helper  # noqa: PLC0415
+    import onnx  # an extra
+    from onnx import numpy_helper
 
     graph = onnx.load_from_string(bundle.model).graph
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -56,8 +56,8 @@ def weights_of(bundle: Bundle) -> Arrays:
 
 def checkpoint_of(bundle: Bundle, folder: Path) -> Path:
     """Write a bundle's weights as a Hugging Face folder; ClickException if they are not all found."""
-    import torch  # noqa: PLC0415 - an extra
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer  # noqa: PLC0415
+    import torch  # an extra
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(bundle.path))
     weights = {name: torch.from_numpy(np.array(array)) for name, array in weights_of(bundle).items()}
@@ -90,29 +90,38 @@ def of_bundle(bundle: Path, folder: Path) -> None:
 @click.option("--tokenizer", type=click.Path(path_type=Path), default=STARTER, help="[default: the starter's]")
 def roberta_base(folder: Path, tokenizer: Path) -> None:
     """Write a RoBERTa of base size with random weights, as a checkpoint that `empathy export` takes."""
-    import torch  # noqa: PLC0415 - an extra
-    from transformers import (  # noqa: PLC0415
-        AutoTokenizer,
-        PreTrainedTokenizerFast,
-        RobertaConfig,
-        RobertaForSequenceClassification,
-    )
+    import torch  # an extra
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification
 
-    from distill.checkpoint import write_checkpoint  # noqa: PLC0415
-    from distill.network import load_backbone  # noqa: PLC0415
+    from distill.training.checkpoint import write_checkpoint
+    from distill.training.network import load_backbone
 
     torch.manual_seed(0)
     found = AutoTokenizer.from_pretrained(tokenizer)
     spelling = PreTrainedTokenizerFast(  # without token types, of which RoBERTa has one
-        tokenizer_object=found.backend_tokenizer, model_input_names=["input_ids", "attention_mask"],
-        pad_token=found.pad_token, unk_token=found.unk_token, cls_token=found.cls_token, sep_token=found.sep_token,
-    )  # fmt: skip
+        tokenizer_object=found.backend_tokenizer,
+        model_input_names=["input_ids", "attention_mask"],
+        pad_token=found.pad_token,
+        unk_token=found.unk_token,
+        cls_token=found.cls_token,
+        sep_token=found.sep_token,
+    )
     config = RobertaConfig(
-        vocab_size=50265, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,
-        max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=spelling.pad_token_id,
-        bos_token_id=spelling.cls_token_id, eos_token_id=spelling.sep_token_id, problem_type="regression",
-        id2label=dict(enumerate(HEADS)), label2id={head: i for i, head in enumerate(HEADS)},
-    )  # fmt: skip
+        vocab_size=50265,
+        hidden_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        intermediate_size=3072,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+        pad_token_id=spelling.pad_token_id,
+        bos_token_id=spelling.cls_token_id,
+        eos_token_id=spelling.sep_token_id,
+        problem_type="regression",
+        id2label=dict(enumerate(HEADS)),
+        label2id={head: i for i, head in enumerate(HEADS)},
+    )
     model = RobertaForSequenceClassification(config)
     torch.nn.init.constant_(model.classifier.out_proj.bias, 5.0)  # in the middle of the scale, where nothing is clipped
     with tempfile.TemporaryDirectory() as name:
@@ -124,10 +133,17 @@ def roberta_base(folder: Path, tokenizer: Path) -> None:
     kept = ("created", "max_length", "uncertainty", "measured", "settings", "domain")
     training = {**info["training"], "content_hashes": [], "unlabelled_hashes": [], "dialogues": 0, "unlabelled": 0}
     write_checkpoint(
-        folder, model, backbone,
-        {**{key: info[key] for key in kept}, "backbone": f"{RANDOM}, RoBERTa-base", "training": training,
-         "cuts": {head: list(LEVELS) for head in HEADS}, "calibration": {"slope": [1, 1], "intercept": [0, 0]}},
-    )  # fmt: skip
+        folder,
+        model,
+        backbone,
+        {
+            **{key: info[key] for key in kept},
+            "backbone": f"{RANDOM}, RoBERTa-base",
+            "training": training,
+            "cuts": {head: list(LEVELS) for head in HEADS},
+            "calibration": {"slope": [1, 1], "intercept": [0, 0]},
+        },
+    )
     print(folder)
 
 

@@ -41,8 +41,8 @@ def read(path: Path) -> tuple[list[str], Pairs]:
 
 def write(path: Path, ids: list[str], scores: Scores) -> None:
     """Write ids and scores (N, 2) as Parquet."""
-    import pyarrow as pa  # noqa: PLC0415 - each process loads what it needs and no more
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow as pa  # each process loads what it needs and no more
+    import pyarrow.parquet as pq
 
     pq.write_table(pa.table([pa.array(ids), *map(pa.array, scores.T)], names=["id", *HEADS]), path)
 
@@ -51,14 +51,18 @@ def sentence_transformers(backend: str, precision: str) -> Peer:
     """Return CrossEncoder on one of its backends."""
 
     def score(model: Path, pairs: Pairs, max_length: int, threads: int) -> Scores:
-        import torch  # noqa: PLC0415
-        from sentence_transformers import CrossEncoder  # noqa: PLC0415
+        import torch
+        from sentence_transformers import CrossEncoder
 
         torch.set_num_threads(threads)
         encoder = CrossEncoder(
-            str(model), backend=backend.removesuffix("-O3"), max_length=max_length, local_files_only=True,
-            activation_fn=torch.nn.Identity(), model_kwargs=_model_options(backend, precision, threads),
-        )  # fmt: skip
+            str(model),
+            backend=backend.removesuffix("-O3"),
+            max_length=max_length,
+            local_files_only=True,
+            activation_fn=torch.nn.Identity(),
+            model_kwargs=_model_options(backend, precision, threads),
+        )
         scores = encoder.predict(pairs, batch_size=BATCH_SIZE, show_progress_bar=False)
         return np.asarray(scores, dtype=np.float32)
 
@@ -76,7 +80,7 @@ def _model_options(backend: str, precision: str, threads: int) -> dict[str, Any]
 
 
 def _session_options(threads: int) -> Any:
-    import onnxruntime as ort  # noqa: PLC0415
+    import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -85,8 +89,8 @@ def _session_options(threads: int) -> Any:
 
 def pipeline(model: Path, pairs: Pairs, max_length: int, threads: int) -> Scores:
     """Score with transformers' text-classification pipeline."""
-    import torch  # noqa: PLC0415
-    from transformers import pipeline as make_pipeline  # noqa: PLC0415
+    import torch
+    from transformers import pipeline as make_pipeline
 
     torch.set_num_threads(threads)
     classify = make_pipeline("text-classification", model=str(model), device="cpu")
@@ -104,8 +108,8 @@ def pipeline(model: Path, pairs: Pairs, max_length: int, threads: int) -> Scores
 
 def optimum(model: Path, pairs: Pairs, max_length: int, threads: int) -> Scores:
     """Score with optimum's ORTModelForSequenceClassification, batch after batch."""
-    from optimum.onnxruntime import ORTModelForSequenceClassification  # noqa: PLC0415
-    from transformers import AutoTokenizer  # noqa: PLC0415
+    from optimum.onnxruntime import ORTModelForSequenceClassification
+    from transformers import AutoTokenizer
 
     network = ORTModelForSequenceClassification.from_pretrained(model, session_options=_session_options(threads))
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -144,14 +148,14 @@ def exported(name: str) -> str | None:
 def export(kind: str, checkpoint: Path, output: Path) -> None:
     """Export a checkpoint once, as each package's documentation says."""
     if kind == "optimum":
-        from optimum.onnxruntime import ORTModelForSequenceClassification  # noqa: PLC0415
-        from transformers import AutoTokenizer  # noqa: PLC0415
+        from optimum.onnxruntime import ORTModelForSequenceClassification
+        from transformers import AutoTokenizer
 
         ORTModelForSequenceClassification.from_pretrained(checkpoint, export=True).save_pretrained(output)
         AutoTokenizer.from_pretrained(checkpoint).save_pretrained(output)
         return
-    from sentence_transformers import CrossEncoder  # noqa: PLC0415
-    from sentence_transformers.backend import export_optimized_onnx_model  # noqa: PLC0415
+    from sentence_transformers import CrossEncoder
+    from sentence_transformers.backend import export_optimized_onnx_model
 
     backend = kind.removesuffix("-O3")
     options = {"export": True, **({"provider": "CPUExecutionProvider"} if backend == "onnx" else {})}
@@ -170,7 +174,7 @@ def export(kind: str, checkpoint: Path, output: Path) -> None:
 @click.option("--threads", type=int)
 def main(
     name: str, model: Path, source: Path | None, output: Path, max_length: int | None, threads: int | None
-) -> None:  # fmt: skip
+) -> None:
     """Score SOURCE with a peer, or export a checkpoint for one."""
     if name.startswith("export-"):
         export(name.removeprefix("export-"), model, output)

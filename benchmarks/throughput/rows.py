@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from benchmarks.throughput.measure import FailedError, Run, run
 from benchmarks.throughput.peers import EXPORTS, PEERS, exported
-from scorer.bundle import Bundle
+from scorer.bundle.bundle import Bundle
 from scorer.dialogue import HEADS
-from scorer.writers import read_metadata
+from scorer.run.score_file import read_metadata
 from selection.metrics import correlation
 from selection.rules import PAPER
 
@@ -126,9 +126,21 @@ def _peer_row(setup: Setup, name: str) -> Row:
 
     def command(source: Path, output: Path) -> list[str]:
         return [
-            sys.executable, "-m", "benchmarks.throughput.peers", name, "--model", str(model), "--source", str(source),
-            "--output", str(output), "--max-length", str(setup.bundle.max_length), "--threads", str(setup.threads),
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "benchmarks.throughput.peers",
+            name,
+            "--model",
+            str(model),
+            "--source",
+            str(source),
+            "--output",
+            str(output),
+            "--max-length",
+            str(setup.bundle.max_length),
+            "--threads",
+            str(setup.threads),
+        ]
 
     assert name in PEERS
     return Row(name=name, title=_PEERS[name], kind="peer", precision=name.rpartition("-")[2], command=command)
@@ -139,10 +151,22 @@ def _engine_row(setup: Setup, name: str) -> Row:
 
     def command(source: Path, output: Path) -> list[str]:
         return [
-            sys.executable, "-m", "benchmarks.throughput.engine_only", "--engine", engine, "--precision", precision,
-            "--scorer", str(setup.bundle.path), "--source", str(source), "--output", str(output), "--threads",
+            sys.executable,
+            "-m",
+            "benchmarks.throughput.engine_only",
+            "--engine",
+            engine,
+            "--precision",
+            precision,
+            "--scorer",
+            str(setup.bundle.path),
+            "--source",
+            str(source),
+            "--output",
+            str(output),
+            "--threads",
             str(setup.threads),
-        ]  # fmt: skip
+        ]
 
     return Row(name=name, title=title, kind="engine", precision=precision, command=command)
 
@@ -154,8 +178,16 @@ def export_for(rows: list[Row], setup: Setup) -> dict[str, str]:
         needing = [row.name for row in rows if row.kind == "peer" and exported(row.name) == kind]
         if not needing:
             continue
-        command = [sys.executable, "-m", "benchmarks.throughput.peers", f"export-{kind}", "--model",
-                   str(setup.checkpoint), "--output", str(setup.exports / kind)]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.throughput.peers",
+            f"export-{kind}",
+            "--model",
+            str(setup.checkpoint),
+            "--output",
+            str(setup.exports / kind),
+        ]
         try:
             run(command, setup.threads)
         except FailedError as error:

@@ -11,9 +11,21 @@ from benchmarks.throughput.rows import REPEATS, ST_DEFAULT
 Result = dict[str, Any]
 
 _COLUMNS = (
-    "row", "precision", "seconds (lowest to highest)", "dialogues/s", "without start-up", "start-up s", "peak MiB",
-    "r S", "r R", "flips", "largest diff.", "x ST default", "x ST best, same precision", "of the ceiling",
-)  # fmt: skip
+    "row",
+    "precision",
+    "seconds (lowest to highest)",
+    "dialogues/s",
+    "without start-up",
+    "start-up s",
+    "peak MiB",
+    "r S",
+    "r R",
+    "flips",
+    "largest diff.",
+    "x ST default",
+    "x ST best, same precision",
+    "of the ceiling",
+)
 
 
 def finish(results: Sequence[Result], dialogues: int, flops: float, ceiling: Mapping[str, float]) -> None:
@@ -75,14 +87,19 @@ def _cells(result: Result, *, meaningless: bool) -> list[str]:
     flips = None if meaningless else found.get("flips")
     low, high = min(result["seconds"]), max(result["seconds"])
     return [
-        result["title"], result["precision"], f"{result['median_seconds']:.1f} ({low:.1f} to {high:.1f})",
-        f"{result['rate']:.1f}", _number(result.get("rate_without_startup"), ".1f"),
-        _number(result.get("startup_seconds"), ".2f"), _number(result["peak_mib"], ",.0f"),
+        result["title"],
+        result["precision"],
+        f"{result['median_seconds']:.1f} ({low:.1f} to {high:.1f})",
+        f"{result['rate']:.1f}",
+        _number(result.get("rate_without_startup"), ".1f"),
+        _number(result.get("startup_seconds"), ".2f"),
+        _number(result["peak_mib"], ",.0f"),
         *(_number(r.get(head), ".5f") for head in ("sensibility", "rationality")),
-        _number(flips, ".2%"), _number(found.get("largest_difference"), ".1e"),
+        _number(flips, ".2%"),
+        _number(found.get("largest_difference"), ".1e"),
         *(_number(result.get(key), ".2f") for key in ("times_st_default", "times_st_best")),
         _number(result.get("share_of_ceiling"), ".0%"),
-    ]  # fmt: skip
+    ]
 
 
 def _number(value: float | None, form: str) -> str:

@@ -12,21 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from scorer.corpus import Corpus
 from scorer.errors import OutputError
 from scorer.files import replacing, writing
-from scorer.shards import REJECTS
+from scorer.inputs.corpus import Corpus
+from scorer.run.output import REJECTS
+from selection.deciding.settings import SelectSettings
 from selection.errors import SelectionError
-from selection.labels import LabelTable
-from selection.report import figures as of
-from selection.report.drift import common_rows, drift
-from selection.report.examples import Pick, Text, choose, to_json
-from selection.report.folder import is_selection, read_rejects, read_selection
-from selection.report.judged import agreement, cost, redraws
-from selection.report.rows import Rows, deal
-from selection.report.texts import of_corpus, of_selection
-from selection.scores import read_scores
-from selection.settings import SelectSettings
+from selection.files.labels import LabelTable
+from selection.files.scores import read_scores
+from selection.report.numbers import figures as of
+from selection.report.numbers.drift import common_rows, drift
+from selection.report.numbers.judged import agreement, cost, redraws
+from selection.report.sources.examples import Pick, Text, choose, to_json
+from selection.report.sources.rows import Rows, deal
+from selection.report.sources.selection_folder import is_selection, read_rejects, read_selection
+from selection.report.sources.texts import of_corpus, of_selection
 
 Section = dict[str, Any]
 
@@ -91,10 +91,10 @@ def report(
     that of score files that say no cuts. OutputError if a file may not be written, SelectionError for sources that
     cannot be read and for ids of ``corpus`` or ``labels`` that match nothing.
     """
-    import vl_convert  # noqa: F401, PLC0415 - altair draws with it, and misses it only then
+    import vl_convert  # noqa: F401 - altair draws with it, and misses it only then
 
-    from selection.report.charts import draw  # noqa: PLC0415 - altair is an extra
-    from selection.report.page import render  # noqa: PLC0415
+    from selection.report.charts.draw import draw  # altair is an extra
+    from selection.report.page import render
 
     check_outputs(paths, output, json_path, overwrite=overwrite)
     found = figures(paths, settings, corpus=corpus, labels=labels, scorer=scorer, raw_cuts=raw_cuts)
@@ -127,9 +127,14 @@ def _check_output(path: Path, *, overwrite: bool) -> None:
 
 
 def figures(
-    paths: Sequence[Path], settings: ReportSettings, *, corpus: Corpus | None = None, labels: LabelTable | None = None,
-    scorer: Path | None = None, raw_cuts: bool = False,
-) -> Section:  # fmt: skip
+    paths: Sequence[Path],
+    settings: ReportSettings,
+    *,
+    corpus: Corpus | None = None,
+    labels: LabelTable | None = None,
+    scorer: Path | None = None,
+    raw_cuts: bool = False,
+) -> Section:
     """Return every number of a report."""
     sources = [_read(path, settings, scorer=scorer, raw_cuts=raw_cuts) for path in paths]
     if len(sources) > 1:
@@ -195,9 +200,10 @@ def _find_texts(sources: Sequence[Source], corpus: Corpus | None) -> None:
     for source, gathered in zip(bare, found, strict=True):
         source.rows, source.texts = source.rows.with_facts(gathered.facts), gathered.texts
         source.matched = {
-            "with_dialogue": gathered.found, "scores_without_dialogue": len(source.rows) - gathered.found,
+            "with_dialogue": gathered.found,
+            "scores_without_dialogue": len(source.rows) - gathered.found,
             "dialogues_without_score": gathered.unknown,
-        }  # fmt: skip
+        }
 
 
 def _sections(source: Source, settings: ReportSettings, labels: LabelTable | None) -> Section:
@@ -234,14 +240,17 @@ def _provenance(rows: Rows) -> Section:
     judge, corpus = info.get("judge"), info.get("corpus")
     settings = info.get("settings") or {}
     return {
-        "created": info.get("created"), "rule": info["rule"], "limited": rows.limited, "scorer": scorer,
+        "created": info.get("created"),
+        "rule": info["rule"],
+        "limited": rows.limited,
+        "scorer": scorer,
         "corpus": corpus and {name: _said(corpus.get(name)) for name in ("inputs", "sha256")},
         "judge": judge and {name: _said(judge.get(name)) for name in ("models", "rubrics")},
         "file_format": info.get("file_format"),
         "whole_conversations": bool(settings.get("whole_conversations")),
         "limits": {name: value for name, value in (settings.get("limits") or {}).items() if value is not None},
         "error_known": rows.error is not None,
-    }  # fmt: skip
+    }
 
 
 def _said(value: Any) -> str | None:
@@ -256,10 +265,12 @@ def _rejects(source: Source) -> Section:
     file = path / REJECTS if inside else path.with_name(f"{path.name}.{REJECTS}")
     counts, first = read_rejects(file) if file.exists() else ({}, [])
     return {
-        "of": "empathy select" if source.dealt else "empathy score", "count": sum(counts.values()),
-        "reasons": counts, "first": first,
+        "of": "empathy select" if source.dealt else "empathy score",
+        "count": sum(counts.values()),
+        "reasons": counts,
+        "first": first,
         "scores_without_dialogue": source.rows.info.get("scores_without_dialogue", 0),
-    }  # fmt: skip
+    }
 
 
 def _examples(sources: Sequence[Source], labels: LabelTable | None) -> Section:

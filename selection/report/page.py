@@ -16,9 +16,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from selection.report.charts import MOST_JOINTS
-from selection.report.drawing import set_colour
-from selection.stability import DOUBT
+from selection.deciding.stability import DOUBT
+from selection.report.charts.draw import MOST_JOINTS
+from selection.report.charts.style import set_colour
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _NARROW = "\u202f"
@@ -28,21 +28,36 @@ _NONE = "–"
 def render(figures: Mapping[str, Any], charts: Mapping[str, str]) -> str:
     """Return the page; ``charts`` are SVG by name and are taken as they are."""
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
         lstrip_blocks=True,
-    )  # fmt: skip
+    )
     environment.filters |= {
-        "n": whole_number, "pct": percent, "f": decimal, "ci": interval, "pci": percent_interval, "usd": dollars,
-        "day": day, "colour": set_colour, "listed": listed,
-    }  # fmt: skip
+        "n": whole_number,
+        "pct": percent,
+        "f": decimal,
+        "ci": interval,
+        "pci": percent_interval,
+        "usd": dollars,
+        "day": day,
+        "colour": set_colour,
+        "listed": listed,
+    }
     style = _text("style.css").replace("DARK", _text("dark.css"))
     script = _text("script.js")
     digest = b64encode(sha256(script.encode()).digest()).decode()
     template = "one.html.jinja" if len(figures["sources"]) == 1 else "several.html.jinja"
     page: str = environment.get_template(template).render(
-        figures, charts={name: Markup(svg) for name, svg in charts.items()}, style=Markup(style),  # noqa: S704 - ours
-        script=Markup(script), script_hash=digest, doubt=DOUBT, most_joints=MOST_JOINTS,  # noqa: S704 - ours
-    )  # fmt: skip
+        figures,
+        charts={name: Markup(svg) for name, svg in charts.items()},  # noqa: S704 - ours
+        style=Markup(style),  # noqa: S704 - ours
+        script=Markup(script),  # noqa: S704 - ours
+        script_hash=digest,
+        doubt=DOUBT,
+        most_joints=MOST_JOINTS,
+    )
     return page.encode("utf-8", "replace").decode() + "\n"  # a lone surrogate cannot be written
 
 

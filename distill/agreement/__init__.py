@@ -1,0 +1,1 @@
+"""Two raters compared: figures, baselines, table, pictures."""

@@ -1,0 +1,108 @@
+"""Pictures of an agreement: what the scorer gives for each of the judge's scores, and where decisions differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import numpy as np
+
+from distill.agreement.compare import Agreement
+from scorer.dialogue import HEADS
+from scorer.files import replacing_binary, writing
+from selection.metrics import LEVEL_COUNT, counts
+from selection.rules import PAPER
+
+_POINTS = 3000
+_SIZE = 320
+
+
+def draw(agreement: Agreement, folder: Path) -> list[Path]:
+    """Write scatter.png, confusion.png and sets.png into a folder; return their paths."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        charts = {
+            "scatter.png": _scatter(agreement),
+            "confusion.png": _confusion(agreement),
+            "sets.png": _sets(agreement),
+        }
+        for name, chart in charts.items():
+            with replacing_binary(folder / name) as file:
+                chart.save(file, format="png", scale_factor=2)
+    return [folder / name for name in charts]
+
+
+def _scatter(agreement: Agreement) -> Any:
+    """Return the scorer's scores over the judge's, a panel a head: points spread sideways, bars at the median."""
+    pair = agreement.pair
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(len(pair))[:_POINTS]
+    panels = []
+    for i, head in enumerate(HEADS):
+        jitter = rng.uniform(-0.35, 0.35, len(rows))
+        points = [
+            {
+                "judge": float(pair.reference[row, i]),
+                "x": float(pair.reference[row, i] + shift),
+                "y": float(pair.other[row, i]),
+            }
+            for row, shift in zip(rows, jitter, strict=True)
+        ]
+        base = alt.Chart(alt.Data(values=points)).properties(width=_SIZE, height=_SIZE, title=head)
+        cloud = base.mark_circle(size=8, opacity=0.25, color="#4c78a8").encode(
+            x=alt.X("x:Q", title=agreement.reference, scale=alt.Scale(domain=[-0.5, 10.5])),
+            y=alt.Y("y:Q", title=agreement.other, scale=alt.Scale(domain=[0, 10])),
+        )
+        median = base.mark_tick(color="#e45756", thickness=3, width=22, orient="horizontal").encode(
+            x="judge:Q", y="median(y):Q"
+        )
+        panels.append(cloud + median)
+    return alt.hconcat(*panels)
+
+
+def _confusion(agreement: Agreement) -> Any:
+    pair = agreement.pair
+    ones = np.ones(len(pair))
+    panels = [
+        _heat(
+            counts(pair.reference_levels[:, i], pair.other_levels[:, i], LEVEL_COUNT, ones),
+            [str(level) for level in range(LEVEL_COUNT)],
+            head,
+            agreement,
+        )
+        for i, head in enumerate(HEADS)
+    ]
+    return alt.hconcat(*panels)
+
+
+def _sets(agreement: Agreement) -> Any:
+    pair, threshold = agreement.pair, agreement.threshold
+    first, second = (PAPER.apply(levels, threshold=threshold) for levels in (pair.reference_levels, pair.other_levels))
+    table = counts(first, second, len(PAPER.sets), np.ones(len(pair)))
+    return _heat(table, list(PAPER.sets), f"sets of the paper's rule, threshold {threshold}", agreement)
+
+
+def _heat(table: Any, names: list[str], title: str, agreement: Agreement) -> Any:
+    """Return a confusion table as a heat map: colours are shares of the judge's row, figures are counts."""
+    cells = [
+        {
+            "judge": names[row],
+            "other": names[column],
+            "count": int(table[row, column]),
+            "share": float(table[row, column] / max(1.0, table[row].sum())),
+        }
+        for row in range(len(names))
+        for column in range(len(names))
+    ]
+    base = alt.Chart(alt.Data(values=cells)).encode(
+        x=alt.X("other:N", sort=names, title=agreement.other, axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("judge:N", sort=names, title=agreement.reference),
+    )
+    heat = base.mark_rect().encode(color=alt.Color("share:Q", scale=alt.Scale(scheme="blues"), title="share of row"))
+    text = (
+        base.transform_filter("datum.count > 0")
+        .mark_text(fontSize=10)
+        .encode(text="count:Q", color=alt.condition("datum.share > 0.6", alt.value("white"), alt.value("black")))
+    )
+    return (heat + text).properties(width=_SIZE, height=_SIZE, title=title)

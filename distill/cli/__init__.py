@@ -1,0 +1,1 @@
+"""The commands `empathy label`, `train`, `export`, `agree` and `distill`."""

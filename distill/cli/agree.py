@@ -1,0 +1,124 @@
+"""`empathy agree`: a judge against a scorer, scores or another judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from scorer.cli.main import fail
+
+if TYPE_CHECKING:
+    from distill.agreement.compare import Agreement
+    from distill.labelled import LabelledSet
+
+
+@click.command()
+@click.argument("inputs", metavar="LABELS...", nargs=-1, required=True)
+@click.option(
+    "--scorer",
+    "bundle",
+    metavar="BUNDLE",
+    type=click.Path(path_type=Path),
+    help="Compare with this scorer.  [default: the starter]",
+)
+@click.option(
+    "--scores",
+    metavar="FILE",
+    type=click.Path(path_type=Path, exists=True),
+    help="Compare with these scores: `empathy score`'s output or a checkpoint's oof.parquet.",
+)
+@click.option("--against", metavar="LABELS", multiple=True, help="Compare with these labels of the same dialogues.")
+@click.option("--unseen", is_flag=True, help="Leave out the dialogues that the scorer was trained on.")
+@click.option("--baselines", is_flag=True, help="Beside it: a constant and TF-IDF + ridge, cross-validated on LABELS.")
+@click.option("--embeddings", metavar="ID_OR_FOLDER", help="With --baselines: ridge on this encoder's embeddings too.")
+@click.option("--threshold", type=click.IntRange(1, 9), default=5, show_default=True, help="T of the selection rules.")
+@click.option(
+    "--bootstrap",
+    "draws",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
+    help="Replicates for the intervals; 0 leaves them out.",
+)
+@click.option("--json", "json_path", metavar="FILE", type=click.Path(path_type=Path), help="Write every figure here.")
+@click.option("--pictures", metavar="DIR", type=click.Path(path_type=Path), help="Draw scatter and confusion here.")
+def agree(
+    inputs: tuple[str, ...],
+    bundle: Path | None,
+    scores: Path | None,
+    against: tuple[str, ...],
+    embeddings: str | None,
+    threshold: int,
+    draws: int,
+    json_path: Path | None,
+    pictures: Path | None,
+    *,
+    unseen: bool,
+    baselines: bool,
+) -> None:
+    """Compare a judge's LABELS with a scorer, with a file of scores, or with other labels.
+
+    Per head and selection rule, with 95 % intervals over conversations; beside the judge's own self-agreement where
+    LABELS has dialogues that were judged twice.
+
+    Exit codes: 0 done, 2 usage, label or file error.
+    """
+    from distill.agreement.table import table_lines
+    from distill.labelled import read_labelled
+
+    if sum(map(bool, (bundle, scores, against))) > 1:
+        fail("--scorer, --scores and --against are three things to compare with; give one of them")
+    labelled = read_labelled(inputs)
+    if against:
+        from distill.agreement.compare import judge_against_judge
+
+        names = (", ".join(inputs), ", ".join(against))
+        found = judge_against_judge(labelled, read_labelled(against), names, threshold)
+    elif scores:
+        from distill.agreement.compare import judge_against_scores
+
+        found = judge_against_scores(labelled, scores, threshold)
+    else:
+        from distill.agreement.compare import judge_against_scorer
+        from scorer.model import Scorer
+
+        found = judge_against_scorer(labelled, Scorer.load(bundle), threshold, unseen=unseen)
+    found.measure(draws)
+    _add_beside(found, labelled, embeddings, baselines=baselines)
+    for line in table_lines(found):
+        click.echo(line)
+    for line in found.warnings:
+        click.echo(f"empathy: warning: {line}", err=True)
+    _write_agreement(found, json_path, pictures)
+
+
+def _add_beside(found: Agreement, labelled: LabelledSet, embeddings: str | None, *, baselines: bool) -> None:
+    """Put the judge's self-agreement and the baselines beside an agreement, and say what was left out."""
+    from distill.agreement.compare import self_agreement
+
+    if labelled.rejects:
+        count = len(labelled.rejects)
+        found.notes.append(f"{count} records had no dialogue or label; the first: {labelled.rejects[0]}")
+    if repeated := self_agreement(labelled, found.threshold):
+        found.rows[repeated[0]] = repeated[1]
+    if baselines:
+        from distill.agreement.baselines import baseline_figures
+
+        found.rows |= baseline_figures(labelled, embeddings, found.threshold)
+
+
+def _write_agreement(found: Agreement, json_path: Path | None, pictures: Path | None) -> None:
+    import json
+
+    from scorer.files import replacing, writing
+
+    if json_path:
+        with writing(json_path), replacing(json_path) as file:
+            file.write(json.dumps(found.to_json(), indent=1) + "\n")
+    if pictures:
+        from distill.agreement.pictures import draw
+
+        for path in draw(found, pictures):
+            click.echo(f"drew {path}", err=True)

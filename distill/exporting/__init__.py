@@ -1,0 +1,1 @@
+"""A checkpoint -> a bundle, each precision behind a gate."""

@@ -1,0 +1,234 @@
+"""One OpenAI-compatible server: how it is asked, what its refusals mean, and where its key is kept from."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from distill.errors import LabelError
+from distill.judge.rate_limit import retry_after
+from distill.judge.records import OPENAI_URL, Asking, host_of
+from distill.judge.rubric import SCHEMA
+
+if TYPE_CHECKING:
+    from openai import APIConnectionError, APIStatusError
+
+T = TypeVar("T")
+
+DEFAULT_KEY = "OPENAI_API_KEY"
+_NO_KEY = "no-key-needed"
+_MIN_SECRET = 8
+"""A shorter "key" is the placeholder of a local server; striking it out would mutilate texts."""
+
+Kind = Literal["busy", "failed", "lost", "refused", "adapt"]
+_BUSY = (429, 503)
+_FATAL = {
+    401: "the server refuses the key in {key}",
+    402: "the account has no credit left",
+    403: "the server forbids this to the key in {key}",
+    404: "the server knows no such model or path; check --model and --base-url (it often ends in /v1)",
+}
+_TOO_LONG = ("context_length", "context length", "context size", "too long", "too many tokens", "content_filter")
+
+
+class CallError(Exception):
+    """A call brought no answer.
+
+    ``kind`` is what to do: "busy", everybody waits; "failed", ask again, nothing was billed; "lost", ask again, it may
+    have been billed; "refused", this question is not answered; "adapt", ask again at once, in plainer terms.
+    """
+
+    def __init__(self, kind: Kind, reason: str, detail: str, wait: float | None = None) -> None:
+        """Take what to do, a reason in snake_case, a detail, and the seconds that the server asks to wait."""
+        super().__init__(f"{reason}: {detail}")
+        self.kind = kind
+        self.reason = reason
+        self.detail = detail
+        self.wait = wait
+
+
+def clean_url(base_url: str | None) -> str:
+    """Return a base URL in its one spelling; LabelError if it is none, or holds what must not be stored."""
+    url = (base_url or OPENAI_URL).strip().rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise LabelError(f"--base-url {url!a}: expected http(s)://HOST/PATH, as https://api.openai.com/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise LabelError(
+            f"--base-url of {parts.hostname}: has a user, password, query or fragment, which would be stored with the "
+            "labels; give the key in the environment"
+        )
+    return url
+
+
+def find_key(base_url: str, name: str) -> str:
+    """Return the key in the environment variable ``name``; only a server other than OpenAI's may do without."""
+    key = os.environ.get(name, "").strip()
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise LabelError(f"{name} holds characters that no key has (a line break, a space or an accent); set it again")
+    if key:
+        return key
+    if base_url == OPENAI_URL or name != DEFAULT_KEY:
+        raise LabelError(f"{name} is not set; put the key of {host_of(base_url)} into that environment variable")
+    return _NO_KEY
+
+
+_FORMATS: tuple[dict[str, Any] | None, ...] = (
+    {"type": "json_schema", "json_schema": SCHEMA},
+    {"type": "json_object", "schema": SCHEMA["schema"]},  # llama-cpp-python's
+    None,
+)
+"""Ways to ask for structured output, the best first; without any the prompt still asks for JSON."""
+
+Form = tuple[int, str]
+
+
+@dataclass(slots=True)
+class Dialect:
+    """What a server has been found to take: the number of a format, and the name of the limit of tokens.
+
+    ``proven`` is the form in which it has answered.
+    """
+
+    format: int
+    limit: str
+    proven: Form | None = None
+    swapped: bool = False
+
+    @property
+    def form(self) -> Form:
+        """The form in which the next question is asked."""
+        return self.format, self.limit
+
+
+class Endpoint:
+    """A server, one client for all calls. Enter it before asking."""
+
+    def __init__(self, asking: Asking, key_name: str, timeout: float) -> None:
+        """Read the key; ``timeout`` are the seconds that a call may take in all, from the first byte to the last."""
+        from openai import AsyncOpenAI  # half a second that other commands need not cost
+
+        self.asking = asking
+        self._timeout = timeout
+        self._key_name = key_name
+        self._key = find_key(asking.base_url, key_name)
+        self.client = AsyncOpenAI(api_key=self._key, base_url=asking.base_url, max_retries=0, timeout=timeout)
+        new = asking.base_url == OPENAI_URL or host_of(asking.base_url).endswith(".azure.com")
+        self._dialect = Dialect(format=0, limit="max_completion_tokens" if new else "max_tokens")
+
+    def body(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+        """Return the request of one question, in the form that the server takes as far as is known."""
+        body: dict[str, Any] = {
+            "model": self.asking.model,
+            "messages": list(messages),
+            "temperature": self.asking.temperature,
+            self._dialect.limit: self.asking.max_tokens,
+        }
+        response_format = _FORMATS[self._dialect.format]
+        return body if response_format is None else {**body, "response_format": response_format}
+
+    async def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Return the body of the answer; CallError says what to do without one, LabelError that no call can succeed."""
+        used = self._dialect.form
+
+        async def call() -> str:
+            async with asyncio.timeout(self._timeout):
+                # All of the request goes as extra_body: to walk it by its types costs the client a third of its time,
+                # and to make objects of the answer another part.
+                answer = await self.client.chat.completions.with_raw_response.create(
+                    model=self.asking.model, messages=[], extra_body=self.body(messages)
+                )
+            return answer.content.decode(errors="replace")
+
+        body = await self.guarded(call, used)
+        self._dialect.proven = used
+        return self.redact(body)
+
+    async def guarded(self, call: Callable[[], Awaitable[T]], used: Form | None = None) -> T:
+        """Make a call to the client; every fault is a CallError or, if no call can succeed, a LabelError.
+
+        ``used`` is the form of the request, where a refusal may be of the form.
+        """
+        from openai import APIConnectionError, APIStatusError
+
+        try:
+            return await call()
+        except TimeoutError:
+            raise CallError("lost", "timeout", f"no whole answer within {self._timeout:g} s") from None
+        except APIStatusError as error:
+            raise self._refusal(error, used) from None
+        except APIConnectionError as error:
+            raise self._broken(error) from None
+
+    def redact(self, text: str) -> str:
+        """Return a text without the key, should the server have put it there."""
+        return text.replace(self._key, "***") if len(self._key) >= _MIN_SECRET else text
+
+    def fatal(self, status: int, said: str) -> LabelError:
+        """Return the error for a status after which no call can succeed."""
+        meaning = _FATAL[status].format(key=self._key_name)
+        return LabelError(f"{host_of(self.asking.base_url)}: {meaning} (HTTP {status}: {said})")
+
+    def said(self, error: APIStatusError) -> str:
+        """Return what the server said of an error, as one short line without the key."""
+        body = error.body
+        message = body.get("message") if isinstance(body, Mapping) else None
+        text = message if isinstance(message, str) else error.message
+        return self._line(text)
+
+    def _line(self, text: str) -> str:
+        """Return a foreign text as part of one line: without the key, and without what would act on a terminal."""
+        return " ".join("".join(char if char.isprintable() else " " for char in self.redact(text)).split())[:300]
+
+    def _broken(self, error: APIConnectionError) -> CallError:
+        cause = error.__cause__
+        detail = self._line(f"{type(cause).__name__} {cause or ''}")
+        never_sent = type(cause).__name__ in {"ConnectError", "ConnectTimeout", "PoolTimeout"}
+        return CallError("failed" if never_sent else "lost", "no_connection" if never_sent else "broken_off", detail)
+
+    def _refusal(self, error: APIStatusError, used: Form | None) -> Exception:
+        status, said = error.status_code, self.said(error)
+        if status in _FATAL:
+            return self.fatal(status, said)
+        if status == 429 and "insufficient_quota" in f"{error.code} {error.type}":
+            return self.fatal(402, said)
+        detail = f"HTTP {status}: {said}"
+        if status in _BUSY:
+            return CallError("busy", "busy", detail, retry_after(error.response.headers))
+        of_form = status in {400, 413, 422, 501} or "response_format" in said
+        if used and of_form and self._adapt(used, f"{error.code} {said}".lower()):
+            return CallError("adapt", "not_supported", detail)
+        if status < 500 and status not in {408, 409}:
+            return CallError("refused", "refused_by_server", detail)
+        return CallError("failed", "server_error", detail)
+
+    def _adapt(self, used: Form, said: str) -> bool:
+        """Change the form of the requests if the refusal was of the form; whether to ask again."""
+        dialect = self._dialect
+        if used != dialect.form:
+            return True  # another worker met the same refusal first
+        if dialect.proven == used or any(text in said for text in _TOO_LONG):
+            return False
+        if dialect.limit in said and not dialect.swapped:
+            dialect.swapped = True
+            dialect.limit = "max_completion_tokens" if dialect.limit == "max_tokens" else "max_tokens"
+        elif _FORMATS[dialect.format] is not None:
+            dialect.format += 1
+        else:
+            return False
+        return True
+
+    async def __aenter__(self) -> Endpoint:
+        """Return the endpoint."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        await self.client.close()

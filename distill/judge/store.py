@@ -1,0 +1,263 @@
+"""Every reply that a judge ever gave, in one SQLite file: what was paid for once is never asked again.
+
+A question is a dialogue's content with everything that shapes the answer (``question_key``). Each reply is committed
+when it arrives, usable or not, with its tokens and price, so a killed process loses only what was in flight; the write-
+ahead log is flushed to disk every second (``sync``), which bounds what a power cut may cost. The process that labels
+holds a lock that ends with it, however it ends; reading needs none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from distill.errors import StoreError
+from distill.judge.records import SCORED, Asking, Known, OpenBatch, Question, Reply, dialogue_json, label_json
+from scorer.dialogue import content_hash
+
+MEMORY = Path(":memory:")
+"""A store that is forgotten when it is closed."""
+
+_VERSION = 1
+_APPLICATION = 0x454D5059  # "EMPY": the file says whose it is
+_CHUNK = 500
+_KNOWN = ("status", "detail", "sensibility", "rationality", "raw", "cost_usd")
+_SCHEMA = """
+CREATE TABLE rubrics (hash TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE questions (
+    key TEXT PRIMARY KEY, content TEXT NOT NULL, rubric TEXT NOT NULL, base_url TEXT NOT NULL, model TEXT NOT NULL,
+    temperature REAL NOT NULL, max_tokens INTEGER NOT NULL, draw INTEGER NOT NULL, dialogue TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE replies (
+    number INTEGER PRIMARY KEY, key TEXT NOT NULL REFERENCES questions, status TEXT NOT NULL, detail TEXT NOT NULL,
+    sensibility INTEGER, rationality INTEGER, raw TEXT NOT NULL, served_model TEXT, prompt_tokens INTEGER,
+    completion_tokens INTEGER, price_in REAL, price_out REAL, cost_usd REAL, seconds REAL NOT NULL,
+    received TEXT NOT NULL
+);
+CREATE INDEX replies_of_key ON replies (key);
+CREATE TABLE batches (
+    name TEXT PRIMARY KEY, base_url TEXT NOT NULL, batch_id TEXT, sizes TEXT NOT NULL, worst_usd REAL NOT NULL,
+    price_in REAL, price_out REAL, submitted TEXT NOT NULL, done INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+"""
+
+
+class Store:
+    """An open label store. Rows go in whole; nothing is ever changed or deleted."""
+
+    def __init__(self, path: Path, *, create: bool = True) -> None:
+        """Open a store, or create it; StoreError if the file is none."""
+        self.path = path
+        if not create and not path.exists():
+            raise StoreError(f"{path}: no such store; `empathy label` makes it, or name yours with --store")
+        if not path.parent.is_dir():
+            raise StoreError(f"{path}: the folder {path.parent} does not exist; create it first")
+        self._base = path if path == MEMORY else path.resolve()
+        with self._reading():
+            self._database = sqlite3.connect(self._base, isolation_level=None, timeout=30)
+            self._prepare()
+        self._log: int | None = None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the store for labelling; StoreError if another process does. The lock ends with the process."""
+        # SQLite's own lock, on a file beside the store: it is portable, ends with the process, and lets others read.
+        holder = sqlite3.connect(f"{self._base}.lock", isolation_level=None, timeout=0)
+        try:
+            try:
+                holder.execute("BEGIN EXCLUSIVE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                    raise StoreError(f"{self.path}.lock: cannot be locked: {error}") from None
+                raise StoreError(
+                    f"{self.path}: another process labels with this store; wait for it, or name another with --store"
+                ) from None
+            yield
+        finally:
+            holder.close()
+
+    def add_questions(self, questions: Iterable[Question], asking: Asking, rubric: str) -> None:
+        """Note what is about to be asked, in one transaction; what is known already stays as it is."""
+        with self._transaction():
+            self._database.execute("INSERT OR IGNORE INTO rubrics VALUES (?, ?)", (asking.rubric, rubric))
+            self._database.executemany(
+                "INSERT OR IGNORE INTO questions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (_row(question, asking) for question in questions),
+            )
+
+    def add(self, key: str, reply: Reply) -> None:
+        """Write a reply: after this it survives the end of the process, whatever ends it."""
+        self.add_all([(key, reply)])
+
+    def add_all(self, replies: Sequence[tuple[str, Reply]], *, done: str | None = None) -> None:
+        """Write replies in one transaction, and in the same one that the batch ``done`` was collected."""
+        now = _now()
+        with self._transaction():
+            for key, reply in replies:
+                row = asdict(reply)
+                columns = ", ".join(["key", *row, "received"])
+                marks = ", ".join("?" * (len(row) + 2))
+                self._database.execute(f"INSERT INTO replies ({columns}) VALUES ({marks})", (key, *row.values(), now))  # noqa: S608
+            if done is not None:
+                self._database.execute("UPDATE batches SET done = 1 WHERE name = ?", (done,))
+
+    def known(self, keys: Sequence[str]) -> dict[str, Known]:
+        """Return what is known of some questions, by key; those without a reply are left out."""
+        found: dict[str, Known] = {}
+        for start in range(0, len(keys), _CHUNK):
+            some = keys[start : start + _CHUNK]
+            marks = ", ".join("?" * len(some))
+            with self._reading():
+                rows = self._database.execute(
+                    f"SELECT key, {', '.join(_KNOWN)} FROM replies "  # noqa: S608
+                    f"WHERE key IN ({marks}) ORDER BY number",
+                    some,
+                ).fetchall()
+            for key, *row in rows:
+                reply = Reply(**dict(zip(_KNOWN, row, strict=True)))
+                found[key] = found.get(key, Known()).after(reply)
+        return found
+
+    def spent(self) -> float:
+        """Return what all replies cost together, USD; those without a price count nothing."""
+        with self._reading():
+            row = self._database.execute("SELECT TOTAL(cost_usd) FROM replies").fetchone()
+        return float(row[0])
+
+    def labels(self, where: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield one labelled record a judged question, oldest answer first; ``where`` narrows by column."""
+        narrowed = "".join(f" AND {column} = ?" for column in where)
+        query = (
+            "SELECT dialogue, q.rubric, base_url, model, temperature, draw, sensibility, rationality,"  # noqa: S608
+            " (SELECT CASE WHEN COUNT(*) = COUNT(cost_usd) THEN SUM(cost_usd) END FROM replies WHERE key = q.key)"
+            " FROM questions q JOIN replies r ON r.number ="
+            " (SELECT MIN(number) FROM replies WHERE key = q.key AND status = ?)"
+            f" WHERE 1{narrowed} ORDER BY r.number"
+        )
+        with self._reading():
+            for text, rubric, base_url, model, temperature, draw, *scores, cost in self._database.execute(
+                query, (SCORED, *where.values())
+            ):
+                asking = Asking(rubric=rubric, base_url=base_url, model=model, temperature=temperature, max_tokens=0)
+                yield label_json(json.loads(text), asking, draw, scores, cost)
+
+    def add_batch(self, batch: OpenBatch, base_url: str) -> None:
+        """Note a batch that is about to be submitted: a process that dies in between finds it by its name."""
+        row = (batch.name, base_url, json.dumps(batch.sizes), batch.worst_usd, *(batch.prices or (None, None)), _now())
+        with self._transaction():
+            self._database.execute(
+                "INSERT INTO batches (name, base_url, sizes, worst_usd, price_in, price_out, submitted)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                row,
+            )
+
+    def set_batch(self, name: str, batch_id: str | None) -> None:
+        """Note the id under which the server knows a batch; None says that it never got it."""
+        with self._transaction():
+            if batch_id is None:
+                self._database.execute("UPDATE batches SET done = 1 WHERE name = ?", (name,))
+            else:
+                self._database.execute("UPDATE batches SET batch_id = ? WHERE name = ?", (batch_id, name))
+
+    def open_batches(self, base_url: str) -> list[OpenBatch]:
+        """Return every batch of a server that was submitted, or was about to be, and is not collected."""
+        with self._reading():
+            rows = self._database.execute(
+                "SELECT name, batch_id, sizes, worst_usd, price_in, price_out FROM batches"
+                " WHERE base_url = ? AND NOT done ORDER BY submitted, name",
+                (base_url,),
+            ).fetchall()
+        return [
+            OpenBatch(
+                name=name,
+                batch_id=batch_id,
+                sizes={key: (size[0], size[1]) for key, size in json.loads(sizes).items()},
+                worst_usd=worst,
+                prices=None if price_in is None else (price_in, price_out),
+            )
+            for name, batch_id, sizes, worst, price_in, price_out in rows
+        ]
+
+    def sync(self) -> None:
+        """Flush the write-ahead log to disk; may run in another thread."""
+        try:
+            if self._log is None:
+                self._log = os.open(f"{self._base}-wal", os.O_RDWR)
+            os.fsync(self._log)
+        except FileNotFoundError:  # nothing was written yet
+            return
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot be written to disk: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """Close the file; what was written is in it."""
+        if self._log is not None:
+            os.close(self._log)
+            self._log = None
+        self._database.close()
+
+    def __enter__(self) -> Store:
+        """Return the store."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def _prepare(self) -> None:
+        application = self._database.execute("PRAGMA application_id").fetchone()[0]
+        tables = self._database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+        if tables and application != _APPLICATION:
+            raise StoreError(f"{self.path}: is a database of something else; name another with --store")
+        version = self._database.execute("PRAGMA user_version").fetchone()[0]
+        if tables and version != _VERSION:
+            raise StoreError(f"{self.path}: has store version {version}, this release reads {_VERSION}")
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = NORMAL")
+        if not tables:
+            pragmas = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_VERSION};"
+            self._database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {pragmas} COMMIT;")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._reading():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            finally:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Turn a fault of SQLite or of the disk into one line."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: cannot be used as a label store: {error}") from error
+
+
+def _row(question: Question, asking: Asking) -> tuple[Any, ...]:
+    return (
+        question.key,
+        content_hash(question.dialogue.turns),
+        asking.rubric,
+        asking.base_url,
+        asking.model,
+        asking.temperature,
+        asking.max_tokens,
+        question.draw,
+        json.dumps(dialogue_json(question.dialogue)),
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,1 @@
+"""Which dialogues are worth a label."""

@@ -1,0 +1,1 @@
+"""Labels -> a calibrated checkpoint, measured on held-out conversations."""

@@ -1,0 +1,209 @@
+"""The network itself: load it with its tokenizer, feed it, read its scores. Everything that touches torch tensors."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from distill.errors import TrainError
+from scorer.bundle.encode import Encoded, Encoder
+from scorer.dialogue import HEADS
+from scorer.engines import base as engine
+
+Scores = npt.NDArray[np.float32]
+
+PAD_MULTIPLE = 16
+"""Lengths are padded to a multiple: each new shape costs oneDNN a compilation, and matrix units work in sixteens."""
+
+_PREDICT_TOKENS = 8192
+_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # of mallopt, in malloc.h
+_LAYER = re.compile(r"\.(?:layer|layers|h|block|blocks)\.(\d+)\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """An encoder as it is found: its tokenizer and what of its configuration training depends on."""
+
+    name: str
+    tokenizer: object
+    hidden_size: int
+    layers: int
+    parameters: int
+    pad_id: int
+    has_token_types: bool
+    max_length: int
+
+    def encoder(self, max_length: int) -> Encoder:
+        """Return what turns dialogues into this backbone's token ids."""
+        return Encoder(self.tokenizer.backend_tokenizer, max_length)  # type: ignore[attr-defined]
+
+
+def load_backbone(name: str, layers: int | None = None) -> Backbone:
+    """Look at a backbone, by hub id or folder, without loading its weights; TrainError if there is none to train.
+
+    ``layers`` is how many of its layers to keep, the lowest; None is all.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
+    except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError) as error:  # each of them occurs
+        raise TrainError(
+            f"backbone {name!r}: cannot be loaded ({_first_line(error)}); expected the id of an encoder on the "
+            "Hugging Face hub, or a folder with its config.json, weights and tokenizer.json"
+        ) from None
+    if not getattr(tokenizer, "is_fast", False):
+        raise TrainError(f"backbone {name!r}: has no fast tokenizer (tokenizer.json), which scoring needs")
+    if tokenizer.pad_token_id is None:
+        raise TrainError(f"backbone {name!r}: its tokenizer has no padding token; expected an encoder (BERT, RoBERTa)")
+    if layers is not None:
+        if layers > config.num_hidden_layers:
+            raise TrainError(f"layers is {layers}, expected 1 to {config.num_hidden_layers}, which {name} has")
+        config.num_hidden_layers = layers
+    positions = getattr(config, "max_position_embeddings", None) or 512
+    # RoBERTa counts positions from the padding id + 1, so two of its 514 are never used.
+    usable = positions - (tokenizer.pad_token_id + 1 if config.model_type in _POSITIONS_AFTER_PAD else 0)
+    return Backbone(
+        name=name,
+        tokenizer=tokenizer,
+        hidden_size=int(config.hidden_size),
+        layers=int(config.num_hidden_layers),
+        parameters=_parameters(config),
+        pad_id=int(tokenizer.pad_token_id),
+        has_token_types=getattr(config, "type_vocab_size", 0) > 1,
+        max_length=usable,
+    )
+
+
+_POSITIONS_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "xmod", "data2vec-text")
+
+
+def _parameters(config: object) -> int:
+    """Return how many numbers a network of this configuration has, without making it."""
+    with torch.device("meta"):
+        return int(AutoModelForSequenceClassification.from_config(config).num_parameters())
+
+
+def load_network(name: str | Path, layers: int | None = None) -> PreTrainedModel:
+    """Return a backbone with a head of two regression outputs; a checkpoint keeps its head.
+
+    ``layers`` is how many of its layers to keep, the lowest; None is all. The configuration says so too.
+    """
+    kept = {} if layers is None else {"num_hidden_layers": layers}  # weights of the layers above are passed over
+    # On a processor the fused attention's backward pass in bfloat16 takes several times as long (measured).
+    attention = None if torch.cuda.is_available() else "eager"
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # "some weights are newly initialized": the head is to be trained
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            name,
+            num_labels=len(HEADS),
+            problem_type="regression",
+            id2label=dict(enumerate(HEADS)),
+            label2id={head: index for index, head in enumerate(HEADS)},
+            attn_implementation=attention,
+            **kept,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise TrainError(f"backbone {str(name)!r}: its weights cannot be loaded ({_first_line(error)})") from None
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    return model
+
+
+def last_linear(model: PreTrainedModel) -> torch.nn.Linear:
+    """Return the layer that gives the two scores."""
+    layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m.out_features == len(HEADS)]
+    if len(layers) != 1:
+        raise TrainError(f"{type(model).__name__} has {len(layers)} linear layers with 2 outputs, expected 1")
+    return layers[0]
+
+
+@torch.no_grad()
+def fold_affine(model: PreTrainedModel, slope: npt.ArrayLike, intercept: npt.ArrayLike) -> None:
+    """Make a model emit ``slope * score + intercept``, a head each (2,), by changing its last layer."""
+    last = last_linear(model)
+    a = torch.as_tensor(np.asarray(slope), dtype=last.weight.dtype, device=last.weight.device)
+    b = torch.as_tensor(np.asarray(intercept), dtype=last.weight.dtype, device=last.weight.device)
+    last.weight.mul_(a[:, None])
+    last.bias.mul_(a).add_(b)
+
+
+def depth_of(parameter: str, layers: int, base: str) -> int:
+    """Return how deep a parameter lies: 0 the embeddings, 1 to ``layers``, ``layers`` + 1 the head."""
+    if found := _LAYER.search(parameter):
+        return int(found[1]) + 1
+    if not parameter.startswith(f"{base}."):
+        return layers + 1
+    below = "embed" in parameter or "relative" in parameter or "rel_" in parameter
+    return 0 if below else layers + 1  # else a pooler or a last norm
+
+
+def collate(batch: Sequence[Encoded], pad_id: int, *, types: bool) -> dict[str, torch.Tensor]:
+    """Return padded model inputs, each of shape (B, T) with T a multiple of 16."""
+    arrays = engine.collate(batch, pad_id, PAD_MULTIPLE)
+    return {name: torch.from_numpy(array) for name, array in arrays.items() if types or name != "token_type_ids"}
+
+
+@torch.inference_mode()
+def predict(
+    model: PreTrainedModel,
+    encoded: Sequence[Encoded],
+    *,
+    bf16: bool = False,
+    on_batch: Callable[[int], None] | None = None,
+) -> Scores:
+    """Return the logits of a model (N, 2), which are scores, not clipped; ``on_batch`` hears the rows done."""
+    was_training = model.training
+    model.eval()
+    types = getattr(model.config, "type_vocab_size", 0) > 1
+    pad_id = int(model.config.pad_token_id or 0)
+    order = np.argsort([-len(item) for item in encoded], kind="stable")
+    scores = np.zeros((len(encoded), len(HEADS)), dtype=np.float32)
+    start = 0
+    while start < len(order):
+        size = max(1, _PREDICT_TOKENS // (len(encoded[order[start]]) + PAD_MULTIPLE))
+        rows = order[start : start + size]
+        inputs = collate([encoded[row] for row in rows], pad_id, types=types)
+        inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+            scores[rows] = model(**inputs).logits.float().cpu().numpy()
+        start += size
+        if on_batch is not None:
+            on_batch(len(rows))
+    model.train(was_training)
+    return scores
+
+
+def has_bf16() -> bool:
+    """Whether this machine multiplies bfloat16 matrices in hardware."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("amx_bf16", False))
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep what tensors free, as each training step allocates the same again.
+
+    By default every large tensor is a mapping of its own, zeroed page by page at each step. Tensors of more than 32
+    MiB stay so, and what is free at the end of the heap beyond 128 MiB goes back: else memory only grows.
+    """
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
+        libc.mallopt(_M_TRIM_THRESHOLD, 128 * 2**20)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,243 @@
+"""Fit an encoder to scores: the pure core of `empathy train`, on transformers' Trainer.
+
+Takes token ids and targets, gives a model whose logits are scores; opens no file but the Trainer's own.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+
+from distill.training.dropout import QuickDropout
+from distill.training.network import (
+    Backbone,
+    Scores,
+    collate,
+    depth_of,
+    fold_affine,
+    has_bf16,
+    keep_freed_memory,
+    load_network,
+)
+from distill.training.settings import TrainSettings
+from scorer.bundle.encode import Encoded
+
+OnStep = Callable[[int, float], None]
+"""Hears the number of steps done so far and the last loss."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """What to learn: token ids, target scores (N, 2) from 0 to 10, and what each row counts (N,), mean about 1."""
+
+    encoded: Sequence[Encoded]
+    targets: Scores
+    weights: Scores
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.encoded)
+
+
+def fit(
+    backbone: Backbone,
+    train: Examples,
+    validation: Examples | None,
+    settings: TrainSettings,
+    folder: Path,
+    on_step: OnStep | None = None,
+) -> PreTrainedModel:
+    """Fine-tune a backbone on ``train``; the returned model's logits are scores on the scale of the targets.
+
+    Mean squared error of z-scored targets, whose mean and sd are folded into the last layer. ``validation`` stops it
+    early, after ``settings.patience`` epochs that bring no lower error, and the best epoch's weights are kept.
+    ``folder`` is where the Trainer keeps its checkpoints; one that is there is gone on with.
+    """
+    keep_freed_memory()
+    set_seed(settings.seed)
+    model = load_network(backbone.name, backbone.layers)
+    _freeze(model, min(settings.frozen_layers, backbone.layers), backbone)
+    mean, sd = train.targets.mean(axis=0), train.targets.std(axis=0)
+    callbacks: list[TrainerCallback] = [Steps(on_step)] if on_step else []
+    if validation is not None and settings.patience is not None:
+        callbacks.append(EarlyStoppingCallback(early_stopping_patience=settings.patience))
+    trainer = _Regressor(
+        model=model,
+        args=_arguments(settings, folder, early_stopping=validation is not None),
+        data_collator=_Collator(backbone),
+        train_dataset=_rows(train, mean, sd),
+        eval_dataset=None if validation is None else _rows(validation, mean, sd),
+        callbacks=callbacks,
+        settings=settings,
+        backbone=backbone,
+    )
+    with warnings.catch_warnings(), nullcontext() if torch.cuda.is_available() else QuickDropout():
+        warnings.filterwarnings("ignore", message=".*mtime may not be reliable.*")  # then they are sorted by step
+        warnings.filterwarnings("ignore", message=".*pin_memory.*")  # there is no accelerator, and none is needed
+        trainer.train(resume_from_checkpoint=last_whole(folder))
+    # Mixed precision wraps the network's forward pass; without that wrap it computes in float32 again.
+    vars(model).pop("forward", None)
+    fold_affine(model, sd, mean)  # score = sd * z + mean
+    return model.eval()
+
+
+def last_whole(folder: Path) -> str | None:
+    """Return the newest of the Trainer's checkpoints that was written to its end, and remove those that were not.
+
+    The Trainer writes trainer_state.json last; a kill or a full disk leaves a checkpoint without it, which
+    transformers' own search would take.
+    """
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    whole = [path for path in found if _holds_json(path / "trainer_state.json")]
+    for path in found:
+        if path not in whole:
+            shutil.rmtree(path)
+    return str(whole[-1]) if whole else None
+
+
+def _holds_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def steps_of(rows: int, settings: TrainSettings) -> int:
+    """Return the number of optimiser steps that so many rows take on one device."""
+    return settings.epochs * -(-rows // settings.batch_size)
+
+
+def _arguments(settings: TrainSettings, folder: Path, *, early_stopping: bool) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=64,
+        warmup_ratio=settings.warmup,
+        max_grad_norm=1.0,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        bf16=has_bf16(),
+        use_cpu=not torch.cuda.is_available(),
+        group_by_length=True,
+        remove_unused_columns=False,
+        save_strategy="epoch",
+        eval_strategy="epoch" if early_stopping else "no",
+        load_best_model_at_end=early_stopping,
+        metric_for_best_model="loss" if early_stopping else None,
+        save_total_limit=1,
+        logging_strategy="epoch",
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _freeze(model: PreTrainedModel, layers: int, backbone: Backbone) -> None:
+    """Keep the embeddings and the lowest ``layers`` layers as they are; 0 freezes nothing."""
+    for name, parameter in model.named_parameters():
+        if layers and depth_of(name, backbone.layers, model.base_model_prefix) <= layers:
+            parameter.requires_grad_(False)
+
+
+def _rows(examples: Examples, mean: Scores, sd: Scores) -> list[dict[str, Any]]:
+    targets = (examples.targets - mean) / sd
+    return [
+        {"input_ids": item.ids, "encoded": item, "labels": targets[row], "weight": examples.weights[row]}
+        for row, item in enumerate(examples.encoded)
+    ]
+
+
+class _Collator:
+    """Rows -> padded inputs (B, T), ``labels`` (B, 2) and ``weight`` (B,)."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        inputs = collate([row["encoded"] for row in rows], self._backbone.pad_id, types=self._backbone.has_token_types)
+        inputs["labels"] = torch.from_numpy(np.stack([row["labels"] for row in rows]).astype(np.float32))
+        inputs["weight"] = torch.tensor([float(row["weight"]) for row in rows])
+        return inputs
+
+
+class _Regressor(Trainer):
+    """The Trainer with a weighted squared error and a learning rate a layer."""
+
+    def __init__(self, *, settings: TrainSettings, backbone: Backbone, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._settings = settings
+        self._backbone = backbone
+        # Trainer prints its log lines to standard output when it draws no bar of its own.
+        self.remove_callback(_printer())
+
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any
+    ) -> Any:
+        """Return the mean over rows of weight * squared error of z-scores, and the outputs on demand."""
+        labels, weight = inputs["labels"], inputs["weight"]
+        outputs = model(**{name: value for name, value in inputs.items() if name not in ("labels", "weight")})
+        error = (outputs.logits.float() - labels).square().mean(dim=1)  # (B,)
+        loss = (weight * error).mean()
+        return (loss, outputs) if return_outputs else loss
+
+    def create_optimizer(self) -> torch.optim.Optimizer:
+        """Return AdamW with a learning rate that falls from the head down, and no decay of norms and biases."""
+        self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(self._groups(), fused=True)
+        return self.optimizer
+
+    def _groups(self) -> list[dict[str, Any]]:
+        settings, backbone = self._settings, self._backbone
+        top = backbone.layers + 1
+        groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            depth = depth_of(name, backbone.layers, self.model.base_model_prefix)
+            if parameter.requires_grad:
+                groups.setdefault((depth, parameter.ndim > 1), []).append(parameter)
+        rate = settings.rate_for(backbone.hidden_size)
+        return [
+            {
+                "params": parameters,
+                "lr": rate * settings.layer_decay ** (top - depth),
+                "weight_decay": settings.weight_decay if is_matrix else 0.0,
+            }
+            for (depth, is_matrix), parameters in sorted(groups.items())
+        ]
+
+
+def _printer() -> type[TrainerCallback]:
+    from transformers import PrinterCallback
+
+    return PrinterCallback  # type: ignore[no-any-return]
+
+
+class Steps(TrainerCallback):
+    """Tells how far the training is."""
+
+    def __init__(self, on_step: OnStep) -> None:
+        self._on_step = on_step
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Say how many steps are done."""
+        loss = state.log_history[-1].get("loss", float("nan")) if state.log_history else float("nan")
+        self._on_step(state.global_step, loss)

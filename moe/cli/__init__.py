@@ -1,0 +1,1 @@
+"""The commands `empathy moe` and `empathy run`."""

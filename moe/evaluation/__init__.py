@@ -1,0 +1,1 @@
+"""Answers of models and every figure about them."""

@@ -1,0 +1,1 @@
+"""Experts -> one mixture, tensor by tensor."""

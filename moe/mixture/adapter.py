@@ -1,0 +1,83 @@
+"""A LoRA adapter on disk: which of a base's tensors it changes, and by what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from moe.errors import ModelError
+from moe.models import ADAPTER_CONFIG, first_line, read_adapter_config
+from moe.outputs import read_info
+from moe.settings import ATTENTION, MLP
+
+_FILE = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_PLAIN: Mapping[str, tuple[Any, ...]] = {
+    "peft_type": ("LORA",),
+    "bias": ("none",),
+    "use_dora": (False, None),
+    "fan_in_fan_out": (False, None),
+    "modules_to_save": (None, []),
+    "rank_pattern": ({}, None),
+    "alpha_pattern": ({}, None),
+    "lora_bias": (False, None),
+}
+"""The settings of an adapter whose change to a weight is alpha / r x B A and nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An expert as it lies on disk. ``targets`` are the names of the base's tensors that it changes."""
+
+    folder: Path
+    base: str
+    scale: float
+    targets: frozenset[str]
+    info: Mapping[str, Any] | None
+
+    def merged(self, name: str, weight: torch.Tensor) -> torch.Tensor:
+        """Return the base's tensor with this expert's change: W + scale x B A, in float32."""
+        weight = weight.float()
+        if name not in self.targets:
+            return weight
+        key = _PREFIX + name.removesuffix(".weight")
+        with safe_open(self.folder / _FILE, framework="pt") as file:
+            a = file.get_tensor(f"{key}.lora_A.weight").float()  # (rank, in)
+            b = file.get_tensor(f"{key}.lora_B.weight").float()  # (out, rank)
+        if (b.shape[0], a.shape[1]) != tuple(weight.shape):
+            raise ModelError(
+                f"{self.folder}: changes {name} of {b.shape[0]} x {a.shape[1]}, and the base's is "
+                f"{' x '.join(map(str, weight.shape))}; it is another base's expert"
+            )
+        return weight + self.scale * (b @ a)
+
+
+def load_adapter(folder: Path) -> Adapter:
+    """Return the adapter in a folder; ModelError if there is none, or one that cannot be merged exactly."""
+    config = read_adapter_config(folder)
+    for key, allowed in _PLAIN.items():
+        if config.get(key, allowed[0]) not in allowed:
+            raise ModelError(
+                f"{folder / ADAPTER_CONFIG}: {key} is {config[key]!r}, expected {allowed[0]!r}: only a plain LoRA is "
+                "merged exactly"
+            )
+    try:
+        with safe_open(folder / _FILE, framework="pt") as file:
+            names = list(file.keys())
+        rank, alpha = int(config["r"]), float(config["lora_alpha"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{folder}: its {_FILE} cannot be read ({first_line(error)}); train the expert again"
+        ) from None
+    targets = frozenset(name.removeprefix(_PREFIX).rpartition(".lora_")[0] + ".weight" for name in names)
+    for name in sorted(targets):
+        if name.split(".")[-2] not in (*ATTENTION, *MLP):
+            raise ModelError(f"{folder}: changes {name}; expected {', '.join((*ATTENTION, *MLP))} only")
+    scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    return Adapter(folder, str(config["base_model_name_or_path"]), scale, targets, read_info(folder))

@@ -1,0 +1,270 @@
+"""`empathy moe compose`: a base and its experts become a mixture that transformers and vLLM load without our code.
+
+Tensors stream from the base's safetensors to the output's shards: what is held is one tensor and its change by an
+expert, whatever the size of the model. The experts' MLPs become the experts of each layer. All other tensors are the
+base's; where adapters changed them (``--targets all``) the mean of the experts', as the published code does.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig
+
+from moe.errors import ModelError, SettingError
+from moe.mixture.adapter import Adapter, load_adapter
+from moe.mixture.architectures import Architecture, architecture_of, moe_config, place_of
+from moe.mixture.initial_router import informed_router, random_router
+from moe.models import Weights, find_model, load_causal, load_config, load_tokenizer, open_weights, tokenizer_hash
+from moe.outputs import building, check_apart, check_output, write_info
+from moe.sets.chat import Chat
+from moe.sets.examples import read_examples, set_info
+from moe.settings import ComposeSettings
+from moe.training.expert import base_info
+from scorer.files import replacing_binary
+from selection.folds import fold_of
+
+_TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One tensor of a mixture: its name, type (safetensors' name) and shape, the base's tensor it is from, and how.
+
+    ``expert`` is the number of the expert whose merged tensor it is, None for a tensor that all share; a router has
+    no ``source`` and ``layer`` says which it is.
+    """
+
+    name: str
+    stored: str
+    shape: tuple[int, ...]
+    source: str | None
+    expert: int | None = None
+    layer: int = -1
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Its type."""
+        return _TYPES[self.stored]
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return int(self.dtype.itemsize) * math.prod(self.shape)
+
+
+def compose(
+    experts: Sequence[Path],
+    output: Path,
+    settings: ComposeSettings,
+    *,
+    base: str | None = None,
+    sets: Sequence[Path] = (),
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write the mixture of ``experts`` to the folder ``output``, whole or not at all, and return its moe.json.
+
+    ``base`` None is the one that the experts name. ``sets`` are needed by an informed router, one for each expert in
+    the same order. ModelError says which experts do not fit together or which base cannot become a mixture.
+    """
+    check_output(output, "moe", replace=overwrite)
+    _check_settings(experts, settings, sets)
+    adapters = [load_adapter(folder) for folder in experts]
+    name = base or _common_base(adapters)
+    folder = find_model(name)
+    check_apart(output, [*experts, folder])
+    config = load_config(folder)
+    found = architecture_of(config, name)
+    weights = open_weights(folder)
+    about = base_info(name, folder)
+    _check_adapters(adapters, weights, about)
+    tokenizer = _common_tokenizer(adapters, folder)
+    target = moe_config(config, found, len(adapters), settings.top_k)
+    shards = plan_shards(plan(weights, found, config, len(adapters)), settings.max_shard_bytes)
+    routers = _routers(folder, config, tokenizer, settings, sets, len(adapters))
+    with building(output) as work:
+        write_shards(work, shards, weights, adapters, routers)
+        target.save_pretrained(work)
+        if (folder / "generation_config.json").exists():
+            shutil.copyfile(folder / "generation_config.json", work / "generation_config.json")
+        tokenizer.save_pretrained(work)
+        info = {
+            "base": about,
+            "tokenizer_sha256": tokenizer_hash(tokenizer),
+            "architecture": found.name,
+            "experts": [_expert_info(adapter) for adapter in adapters],
+            "router": {"how": settings.router, "sets": [set_info(path) for path in sets]},
+            "shared": "the mean of the experts'" if _trains_shared(adapters) else "the base's",
+            "warnings": list(_warnings(config, found)),
+            "settings": settings.to_json(),
+        }
+        return write_info(work, "moe", info)
+
+
+def plan(weights: Weights, found: Architecture, config: PretrainedConfig, experts: int) -> Iterator[Part]:
+    """Yield every tensor of the mixture, in the order of the base's; ModelError for one that has no place in it."""
+    tied = bool(config.tie_word_embeddings)
+    for name, (shape, stored) in weights.shapes.items():
+        kind, layer, projection = place_of(name)
+        if stored not in _TYPES:
+            raise ModelError(f"{weights.folder}: {name} is stored as {stored}, expected {', '.join(_TYPES)}")
+        if kind == "expert":
+            for number in range(experts):
+                yield Part(found.expert_name(layer, projection, number), stored, shape, name, number)
+            if projection == "gate_proj":
+                yield Part(found.gate_name(layer), stored, (experts, shape[1]), None, layer=layer)
+        elif kind == "shared" and not (tied and name == "lm_head.weight"):
+            yield Part(name, stored, shape, name)
+
+
+def plan_shards(parts: Iterator[Part], limit: int) -> list[list[Part]]:
+    """Return the parts of each output file: in order, at most ``limit`` bytes, at least one tensor."""
+    shards: list[list[Part]] = [[]]
+    room = limit
+    for part in parts:
+        if part.size > room and shards[-1]:
+            shards.append([])
+            room = limit
+        shards[-1].append(part)
+        room -= part.size
+    return shards
+
+
+def write_shards(
+    work: Path, shards: Sequence[Sequence[Part]], weights: Weights, adapters: Sequence[Adapter], routers: torch.Tensor
+) -> None:
+    """Write the output's safetensors, one tensor in memory at a time, and their index."""
+    index: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        file = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        with replacing_binary(work / file) as stream:
+            # The widest first, as the library has it: so each tensor is aligned to its own width.
+            ordered = sorted(shard, key=lambda part: -part.dtype.itemsize)
+            stream.write(_header(ordered))
+            for part in ordered:
+                tensor = _tensor(part, weights, adapters, routers)
+                stream.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        index |= {part.name: file for part in shard}
+    if len(shards) > 1:
+        total = sum(part.size for shard in shards for part in shard)
+        text = json.dumps({"metadata": {"total_size": total}, "weight_map": index}, indent=1, sort_keys=True)
+        (work / "model.safetensors.index.json").write_text(text + "\n")
+
+
+def _header(parts: Sequence[Part]) -> bytes:
+    """Return the beginning of a safetensors file: the length of a JSON text, 8 bytes, and the text.
+
+    The library's own writer wants all tensors of a file in memory, twice. The format: huggingface/safetensors, README.
+    """
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for part in parts:
+        start, end = end, end + part.size
+        entries[part.name] = {"dtype": part.stored, "shape": part.shape, "data_offsets": [start, end]}
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _tensor(part: Part, weights: Weights, adapters: Sequence[Adapter], routers: torch.Tensor) -> torch.Tensor:
+    if part.source is None:
+        return routers[part.layer].to(part.dtype)
+    weight = weights.get(part.source)
+    if part.expert is not None:
+        return adapters[part.expert].merged(part.source, weight).to(part.dtype)
+    if not any(part.source in adapter.targets for adapter in adapters):
+        return weight
+    total = torch.zeros_like(weight, dtype=torch.float32)
+    for adapter in adapters:
+        total += adapter.merged(part.source, weight)
+    return (total / len(adapters)).to(part.dtype)
+
+
+def _routers(
+    folder: Path, config: PretrainedConfig, tokenizer: Any, settings: ComposeSettings, sets: Sequence[Path], count: int
+) -> torch.Tensor:
+    """Return every layer's router, (layers, experts, hidden size)."""
+    if settings.router == "random":
+        layers, deviation = config.num_hidden_layers, config.initializer_range
+        return random_router(layers, count, config.hidden_size, deviation, settings.seed)
+    chat = Chat(tokenizer, settings.max_length)
+    samples = []
+    for path in sets:
+        examples = read_examples(path, chat).examples
+        # By a hash, so that the sample is no matter of the order of the set.
+        order = sorted(examples, key=lambda one: fold_of(one.conversation, 1 << 60, settings.seed))
+        samples.append(order[: settings.sample])
+    return informed_router(load_causal(folder), samples, chat.pad_id)
+
+
+def _check_settings(experts: Sequence[Path], settings: ComposeSettings, sets: Sequence[Path]) -> None:
+    if len(experts) < 2:
+        raise SettingError(f"{len(experts)} expert, expected at least 2 to mix")
+    if settings.top_k > len(experts):
+        raise SettingError(f"top k is {settings.top_k} and there are {len(experts)} experts; expected at most those")
+    if settings.router == "informed" and len(sets) != len(experts):
+        raise SettingError(
+            f"an informed router needs the set of each expert, in the same order: {len(sets)} sets (--sets) and "
+            f"{len(experts)} experts"
+        )
+    if settings.router == "random" and sets:
+        raise SettingError("a random router looks at no sets; leave --sets out, or say --router informed")
+
+
+def _common_base(adapters: Sequence[Adapter]) -> str:
+    names = {adapter.base: adapter.folder for adapter in adapters}
+    if len(names) > 1:
+        listed = " and ".join(f"{name} ({folder})" for name, folder in names.items())
+        raise ModelError(f"the experts come from different bases, {listed}; expected one (or name it with --base)")
+    return next(iter(names))
+
+
+def _check_adapters(adapters: Sequence[Adapter], weights: Weights, about: Mapping[str, Any]) -> None:
+    """Raise ModelError for an expert of another base; one that has no moe.json is known by its tensors alone."""
+    for adapter in adapters:
+        known = adapter.info["base"]["fingerprint"] if adapter.info else about["fingerprint"]
+        if known != about["fingerprint"]:
+            raise ModelError(
+                f"{adapter.folder}: was trained on another base (fingerprint {known[:12]}, {about['name']} has "
+                f"{about['fingerprint'][:12]}); mix experts of one base"
+            )
+        if missing := adapter.targets - weights.shapes.keys():
+            raise ModelError(f"{adapter.folder}: changes {min(missing)}, which the base lacks; it is another base's")
+
+
+def _common_tokenizer(adapters: Sequence[Adapter], base: Path) -> Any:
+    """Return the tokenizer that all experts were trained with, with its chat template; ModelError if they differ."""
+    found: dict[str, tuple[Any, Path]] = {}
+    for adapter in adapters:
+        own = (adapter.folder / "tokenizer_config.json").exists()
+        tokenizer = load_tokenizer(adapter.folder if own else base)
+        Chat(tokenizer, 16)  # gives it the default template where it has none
+        found.setdefault(tokenizer_hash(tokenizer), (tokenizer, adapter.folder))
+    if len(found) > 1:
+        listed = " and ".join(str(folder) for _, folder in found.values())
+        raise ModelError(f"{listed}: have different tokenizers or chat templates; mix experts that share them")
+    return next(iter(found.values()))[0]
+
+
+def _trains_shared(adapters: Sequence[Adapter]) -> bool:
+    return any(".self_attn." in name for adapter in adapters for name in adapter.targets)
+
+
+def _warnings(config: PretrainedConfig, found: Architecture) -> Iterator[str]:
+    if getattr(config, "rope_scaling", None) and found.name == "MixtralForCausalLM":
+        yield (
+            "the base scales its rotary embeddings, which transformers does in a Mixtral as well; several servers "
+            "(older vLLM, SGLang) read no rope_scaling of a Mixtral, so compare their answers before you serve"
+        )
+
+
+def _expert_info(adapter: Adapter) -> dict[str, Any]:
+    known = adapter.info or {}
+    return {"name": adapter.folder.resolve().name} | {key: known.get(key) for key in ("set", "settings", "metrics")}

@@ -1,0 +1,157 @@
+"""Load what others made: tokenizers, configurations and causal language models, adapters included."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
+
+from moe.errors import ModelError
+
+ADAPTER_CONFIG = "adapter_config.json"
+_INDEX = "model.safetensors.index.json"
+_SINGLE = "model.safetensors"
+_WEIGHTS = ["*.safetensors", "*.json", "*.model", "*.jinja", "*.txt"]
+_LOADING = (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RuntimeError, SafetensorError)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The tensors of a model on disk, one at a time; each is mapped for as long as it is held."""
+
+    folder: Path
+    files: Mapping[str, str]
+
+    def get(self, name: str) -> torch.Tensor:
+        """Return one tensor."""
+        # Opened anew for each: the pages of an open file, once read, would count as memory of this process.
+        with safe_open(self.folder / self.files[name], framework="pt") as file:
+            tensor: torch.Tensor = file.get_tensor(name)
+        return tensor
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and data type (safetensors' name, as BF16) of every tensor, in the files' order."""
+        found = {}
+        for file_name in dict.fromkeys(self.files.values()):
+            with safe_open(self.folder / file_name, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 - it is no mapping
+                    part = file.get_slice(name)
+                    found[name] = (tuple(part.get_shape()), str(part.get_dtype()))
+        return found
+
+    def fingerprint(self) -> str:
+        """Return a hash of every tensor's name, type, shape and first row: other weights, another fingerprint."""
+        state = sha256()
+        for name, (shape, dtype) in sorted(self.shapes.items()):
+            state.update(f"{name}{shape}{dtype}".encode())
+            with safe_open(self.folder / self.files[name], framework="pt") as file:
+                row = file.get_slice(name)[:1] if shape else file.get_tensor(name)
+            state.update(row.reshape(-1).view(torch.uint8).numpy().tobytes())
+        return state.hexdigest()
+
+
+def open_weights(folder: Path) -> Weights:
+    """Return the safetensors of a folder; ModelError if it has none or they are damaged."""
+    try:
+        if (folder / _INDEX).exists():
+            files = dict(json.loads((folder / _INDEX).read_bytes())["weight_map"])
+        elif (folder / _SINGLE).exists():
+            with safe_open(folder / _SINGLE, framework="pt") as file:
+                files = dict.fromkeys(file.keys(), _SINGLE)
+        else:
+            raise ModelError(f"{folder}: holds no {_SINGLE} and no {_INDEX}; save the model as safetensors first")
+        weights = Weights(folder, files)
+        if missing := files.keys() - weights.shapes.keys():
+            raise ModelError(f"{folder}: {_INDEX} names {min(missing)!r}, which its files lack; copy the model again")
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ModelError(f"{folder}: its weights cannot be read ({first_line(error)}); copy the model again") from None
+    return weights
+
+
+def find_model(name: str) -> Path:
+    """Return the folder of a model: itself, or the hub's files of that id; ModelError if there is none."""
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        return Path(snapshot_download(name, allow_patterns=_WEIGHTS))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        raise ModelError(
+            f"{name!r}: cannot be loaded ({first_line(error)}); expected a folder with config.json, safetensors and "
+            "tokenizer, or the id of such a model on the Hugging Face hub"
+        ) from None
+
+
+def load_config(folder: Path | str) -> PretrainedConfig:
+    """Return a model's configuration; ModelError if there is none."""
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except _LOADING as error:
+        raise ModelError(f"{folder}: its config.json cannot be used ({first_line(error)})") from None
+
+
+def load_tokenizer(folder: Path | str) -> Any:
+    """Return a model's tokenizer; ModelError if there is none."""
+    found = find_model(str(folder))
+    try:
+        return AutoTokenizer.from_pretrained(found)
+    except _LOADING as error:
+        raise ModelError(f"{folder}: its tokenizer cannot be loaded ({first_line(error)})") from None
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """Return a hash of a tokenizer's vocabulary and chat template."""
+    known = json.dumps([sorted(tokenizer.get_vocab().items()), tokenizer.chat_template])
+    return sha256(known.encode()).hexdigest()
+
+
+def load_causal(folder: Path | str, *, eager: bool = False) -> PreTrainedModel:
+    """Return a causal language model: bfloat16 on a GPU, float32 on a processor; an expert is merged into its base.
+
+    ``eager`` takes the attention whose backward pass is fast on a processor. ModelError if nothing can be loaded.
+    """
+    on_gpu = torch.cuda.is_available()
+    attention = "eager" if eager and not on_gpu else None
+    adapter = Path(folder) / ADAPTER_CONFIG
+    base = find_model(
+        str(read_adapter_config(Path(folder))["base_model_name_or_path"]) if adapter.exists() else str(folder)
+    )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            base, dtype=torch.bfloat16 if on_gpu else torch.float32, attn_implementation=attention
+        )
+        if adapter.exists():
+            from peft import PeftModel  # half a second that plain models need not cost
+
+            model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    except _LOADING as error:
+        raise ModelError(f"{folder}: cannot be loaded as a causal language model ({first_line(error)})") from None
+    return model
+
+
+def read_adapter_config(folder: Path) -> dict[str, Any]:
+    """Return adapter_config.json; ModelError if the folder holds no adapter."""
+    path = folder / ADAPTER_CONFIG
+    try:
+        info = json.loads(path.read_bytes())
+        str(info["base_model_name_or_path"])
+    except FileNotFoundError:
+        raise ModelError(f"{folder}: holds no {ADAPTER_CONFIG}; expected an expert (`empathy moe expert`)") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: is no adapter's configuration ({first_line(error)})") from None
+    return dict(info)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an exception's text, for the one line that a person reads."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

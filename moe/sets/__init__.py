@@ -1,0 +1,1 @@
+"""Selected sets as training examples of a causal model."""

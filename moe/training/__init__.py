@@ -1,0 +1,1 @@
+"""Experts and the router of their mixture, trained on transformers' Trainer."""

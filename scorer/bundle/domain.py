@@ -1,0 +1,145 @@
+"""Does the input look like what the scorer was trained on? Four simple statistics, kept in the bundle.
+
+A distilled scorer knows only its training domain, and nothing in a score shows that a dialogue lies outside.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+
+from scorer.bundle.encode import Encoded
+from scorer.dialogue import Dialogue
+
+FEATURES = ("turns", "tokens", "response_characters", "unseen_tokens")
+"""Turns, tokens (before any cut), characters of the response, and the share of tokens never seen in training."""
+
+WARN_SHARE = 0.1
+"""Warn when more than this share of an input, and three times the training data's own, lies outside."""
+
+WARN_DIALOGUES = 10
+"""A share of fewer dialogues says nothing."""
+
+_PERCENTILES = (0.5, 99.5)
+_FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """The range of each feature in the training data (its middle 99 %), and the tokens that occurred there.
+
+    ``outside_share`` is the share of the training dialogues with some feature outside its range.
+    """
+
+    ranges: Mapping[str, tuple[float, float]]
+    seen: npt.NDArray[np.bool_]  # (vocabulary,)
+    outside_share: float
+
+    def outside(self, dialogues: Sequence[Dialogue], encoded: Sequence[Encoded]) -> dict[str, npt.NDArray[np.bool_]]:
+        """Return for each feature, and for ``any`` of them, which dialogues lie outside its range; each (N,)."""
+        values = _features(dialogues, encoded, self.seen)
+        found = {name: (values[name] < low) | (values[name] > high) for name, (low, high) in self.ranges.items()}
+        return found | {"any": np.logical_or.reduce(list(found.values()))}
+
+    def warning(self, outside: Mapping[str, int], dialogues: int) -> str | None:
+        """Return a line that warns of a foreign input, from counts by feature, or None where there is no need."""
+        share = outside.get("any", 0) / max(1, dialogues)
+        if dialogues < WARN_DIALOGUES or share <= max(WARN_SHARE, 3 * self.outside_share):
+            return None
+        parts = [
+            f"{name.replace('_', ' ')} {outside[name] / dialogues:.0%}"
+            for name in sorted(self.ranges, key=lambda name: -outside.get(name, 0))
+            if outside.get(name)
+        ]
+        return (
+            f"{share:.0%} of the dialogues are unlike the scorer's training data ({', '.join(parts)}; "
+            f"{self.outside_share:.0%} of the training data itself): trust these scores less, or distil a scorer on "
+            "dialogues like these"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``from_json`` reads."""
+        return {
+            "ranges": {name: list(limits) for name, limits in self.ranges.items()},
+            "vocabulary": len(self.seen),
+            "seen_tokens": base64.b64encode(np.packbits(self.seen).tobytes()).decode(),
+            "outside_share": self.outside_share,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Domain:
+        """Return a domain from JSON; KeyError, TypeError or ValueError if it is none."""
+        bits = np.unpackbits(np.frombuffer(base64.b64decode(value["seen_tokens"], validate=True), dtype=np.uint8))
+        vocabulary = value["vocabulary"]
+        if type(vocabulary) is not int or not 0 < vocabulary <= len(bits):
+            raise ValueError(f"vocabulary of {vocabulary!r} tokens and {len(bits)} bits")
+        if set(value["ranges"]) != set(FEATURES):
+            raise ValueError(f"ranges of {sorted(value['ranges'])}, expected {sorted(FEATURES)}")
+        ranges = {}
+        for name in FEATURES:
+            low, high = value["ranges"][name]
+            ranges[name] = (_number(low), _number(high))
+        return cls(ranges, bits[:vocabulary].astype(bool), _number(value["outside_share"]))
+
+
+def fit_domain(dialogues: Sequence[Dialogue], encoded: Sequence[Encoded], vocabulary: int) -> Domain:
+    """Return the domain of training dialogues; ``vocabulary`` is the number of token ids.
+
+    No token of a training dialogue is unseen in training, so the range of unseen tokens is measured on each
+    fifth of the conversations against the tokens of the others.
+    """
+    fold = np.array([crc32(dialogue.conversation.encode()) % _FOLDS for dialogue in dialogues])
+    unseen = np.zeros(len(dialogues))
+    for number in range(_FOLDS):
+        inside, outside = np.flatnonzero(fold != number).tolist(), np.flatnonzero(fold == number).tolist()
+        seen = _seen([encoded[i] for i in inside], vocabulary)
+        rows = _features([dialogues[i] for i in outside], [encoded[i] for i in outside], seen)
+        unseen[outside] = rows["unseen_tokens"]
+    seen = _seen(encoded, vocabulary)
+    values = _features(dialogues, encoded, seen) | {"unseen_tokens": unseen}
+    ranges = {name: _limits(values[name]) for name in FEATURES}
+    beyond = [(values[name] < low) | (values[name] > high) for name, (low, high) in ranges.items()]
+    return Domain(ranges, seen, round(float(np.logical_or.reduce(beyond).mean()), 4))
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not abs(value) < 1e300:  # neither NaN, nor too large for a float
+        raise ValueError(f"{value!r} in its domain, expected a number")
+    return float(value)
+
+
+def _limits(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.percentile(values, _PERCENTILES)
+    return round(float(low), 4), round(float(high), 4)
+
+
+def _seen(encoded: Sequence[Encoded], vocabulary: int) -> npt.NDArray[np.bool_]:
+    seen = np.zeros(vocabulary, dtype=bool)
+    for item in encoded:
+        seen[item.ids] = True
+    return seen
+
+
+def _features(
+    dialogues: Sequence[Dialogue], encoded: Sequence[Encoded], seen: npt.NDArray[np.bool_]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return each feature of each dialogue, (N,) a feature."""
+    lengths = np.array([len(item) for item in encoded], dtype=np.int64)
+    ids = np.concatenate([item.ids for item in encoded]) if len(encoded) else np.zeros(0, dtype=np.int32)
+    known = np.zeros(len(ids), dtype=bool)
+    inside = ids < len(seen)
+    known[inside] = seen[ids[inside]]
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+    unseen = np.add.reduceat(~known, starts, dtype=np.float64) if len(ids) else np.zeros(0)
+    return {
+        "turns": np.array([len(d.turns) for d in dialogues], dtype=np.float64),
+        "tokens": np.array([len(item) + item.cut_tokens for item in encoded], dtype=np.float64),
+        "response_characters": np.array([len(d.response) for d in dialogues], dtype=np.float64),
+        "unseen_tokens": unseen / np.maximum(lengths, 1),
+    }

@@ -1,0 +1,93 @@
+"""What a run and a scorer look like in a terminal: pure functions from results to lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from scorer.bundle.bundle import Bundle
+from scorer.dialogue import HEADS
+from scorer.inputs.corpus import Corpus
+from scorer.model import Scorer
+from scorer.run.score import Summary, domain_warning
+from scorer.run.windows import Tally
+
+_NAMED = 3  # so many names of many are shown
+
+
+def closing_lines(summary: Summary, scorer: Scorer, output: Path) -> Iterator[str]:
+    """Yield what a finished run came to, a line a fact."""
+    tally = summary.tally
+    engine = scorer.engine
+    yield (
+        f"scored {tally.scored:,} of {summary.records:,} records in {summary.seconds:.1f} s "
+        f"({summary.rate:,.0f} a second; {engine.name} {engine.precision}, {engine.threads} threads)"
+    )
+    if summary.resumed:
+        yield f"resumed: {summary.resumed:,} of them were finished before and not scored again"
+    if tally.scored:
+        means = ", ".join(f"{head} {total / tally.scored:.2f}" for head, total in zip(HEADS, tally.sums, strict=True))
+        yield f"means: {means}"
+    if tally.repeats:
+        yield f"repeats: {tally.repeats:,} had the text of another one close by, which was scored once for all"
+    yield (
+        f"truncated: {tally.cut:,}"
+        + (f" ({tally.cut_turns:,} context turns and {tally.cut_tokens:,} tokens left out)" if tally.cut else "")
+    )
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in tally.rejected.most_common())
+    yield f"rejected: {summary.rejected:,}" + (f" ({reasons}), see {summary.rejects}" if reasons else "")
+    yield f"wrote {output}" if tally.scored else f"nothing could be scored, so {output} was not written"
+
+
+def warnings(tally: Tally, scorer: Scorer, corpus: Corpus) -> Iterator[str]:
+    """Yield what should be known before the scores are used."""
+    if corpus.skipped:
+        names = ", ".join(corpus.skipped[:_NAMED]) + (", ..." if len(corpus.skipped) > _NAMED else "")
+        yield f"{len(corpus.skipped)} files in folders hold no dialogues and were passed over: {names}"
+    if scorer.engine.notice:
+        yield scorer.engine.notice
+    if warning := domain_warning(scorer, tally):
+        yield warning
+
+
+def describe(bundle: Bundle) -> Iterator[str]:
+    """Yield what a scorer is, where it comes from and how it was measured."""
+    info = bundle.info
+    training: dict[str, Any] = info["training"]
+    facts = {
+        "scorer": f"{bundle.name} ({bundle.path})",
+        "sha256": bundle.sha256,
+        "created": info["created"],
+        "licence": info["licence"],
+        "backbone": info["backbone"],
+        "stored as": info["precision"],
+        "heads": ", ".join(f"{head} (0 to 10)" for head in HEADS),
+        "max length": f"{bundle.max_length} tokens",
+        "template": f"version {info['template_version']}",
+        "trained on": training.get("data", "not said"),
+        "": f"{len(training['content_hashes']):,} dialogues, hashes kept",
+    }
+    for name, value in facts.items():
+        yield f"{name:12}{value}"
+    for head in HEADS:
+        yield f"cuts {head}: " + " ".join(f"{cut:.2f}" for cut in bundle.cuts[head])
+    domain = bundle.domain
+    yield "domain: " + ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in domain.ranges.items())
+    if how := info["measured"].get("how"):
+        yield f"measured: {how}"
+    for name, value in info["measured"].items():
+        if name != "how":
+            yield f"  {name:32}{_plain(value)}"
+    if uncertainty := bundle.uncertainty:
+        for head in HEADS:
+            widths = " ".join(f"{width:.2f}" for width in uncertainty.widths[head])
+            yield f"uncertainty {head}: {widths} for {uncertainty.coverage:.0%}, from low scores to high ones"
+    for name, verdict in info.get("precisions", {}).items():
+        yield f"precision {name}: {'allowed' if verdict['allowed'] else 'refused'}, {verdict['reason']}"
+    yield "files verified: " + ", ".join(sorted(info["files"]))
+
+
+def _plain(value: Any) -> str:
+    """Return a figure, or one a head, as text."""
+    return " / ".join(map(str, value.values())) if isinstance(value, dict) else str(value)

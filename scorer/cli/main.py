@@ -1,0 +1,159 @@
+"""The `empathy` command: the group that every package's commands join, and the one that shows a scorer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points, version
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from scorer.errors import EmpathyError, MissingExtraError
+
+COMMANDS = "empathy.commands"
+"""Entry points of this group are the commands."""
+
+EXIT_NOTHING_SCORED = 1
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: as Ctrl-C, what runs is finished and what was finished is kept; only the exit code is another."""
+
+
+class CommandGroup(click.Group):
+    """Finds its commands among the installed packages' entry points, and turns errors into one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all installed commands."""
+        return sorted({point.name for point in entry_points(group=COMMANDS)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load one command; where its module cannot be imported, a stand-in that says what to install."""
+        point = _entry_point(cmd_name)
+        if point is None:
+            return None
+        try:
+            command: click.Command = point.load()
+        except ModuleNotFoundError as error:
+            return _unavailable(point, _missing(point, error))
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; every error a user can cause is one line and an exit code, never a traceback."""
+        try:
+            return super().invoke(ctx)
+        except EmpathyError as error:
+            fail(str(error))
+        except ModuleNotFoundError as error:  # a command imports what is heavy when it runs
+            point = _entry_point(ctx.invoked_subcommand or "")
+            if point is None:
+                raise
+            fail(str(_missing(point, error)))
+        except KeyboardInterrupt as error:
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            resumes = command is not None and any(option.name == "resume" for option in command.params)
+            kept = "with -o, what was finished is kept: go on with --resume" if resumes else "no output was written"
+            terminated = isinstance(error, Terminated)
+            click.echo(f"empathy: {'terminated' if terminated else 'interrupted'}; {kept}", err=True)
+            sys.exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED)
+
+
+def run() -> NoReturn:
+    """Parse the command line and run: what `empathy` is. A usage error is one line, as every other error is."""
+    signal.signal(signal.SIGTERM, partial(_terminate, os.getpid()))
+    try:
+        result = main.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(EXIT_ERROR)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        name = context.command_path if context else "empathy"
+        fail(f"{error.format_message().rstrip('.')} (see {name} --help)")
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def _terminate(owner: int, *_: object) -> NoReturn:
+    if os.getpid() != owner:  # a forked worker, which is simply to end
+        os._exit(EXIT_TERMINATED)
+    raise Terminated
+
+
+def fail(message: str) -> NoReturn:
+    """Print one line and exit with code 2."""
+    click.echo(f"empathy: error: {' '.join(message.split())}", err=True)
+    sys.exit(EXIT_ERROR)
+
+
+def _entry_point(name: str) -> EntryPoint | None:
+    return next((point for point in entry_points(group=COMMANDS) if point.name == name), None)
+
+
+def _missing(point: EntryPoint, error: ModuleNotFoundError) -> EmpathyError:
+    """Return the error that names the command's extra: that of its entry point, else its package."""
+    module = error.name or point.module
+    extra = " ".join(point.extras) or point.module.split(".")[0]
+    if extra == "scorer":
+        return EmpathyError(f"{module} is not installed and `empathy {point.name}` needs it: pip install {module}")
+    return MissingExtraError(extra, module)
+
+
+def _unavailable(point: EntryPoint, missing: EmpathyError) -> click.Command:
+    anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+    @click.command(point.name, help=f"({missing})", context_settings=anything)
+    def unavailable() -> None:
+        raise missing
+
+    return unavailable
+
+
+@click.command(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("empathy-scorer"), "--version", prog_name="empathy-scorer")
+def main() -> None:
+    """Score dialogues for sensibility and rationality, offline: the local scorer that replaces an LLM judge."""
+
+
+scorer_option = click.option(
+    "--scorer",
+    "bundle",
+    metavar="BUNDLE",
+    type=click.Path(path_type=Path),
+    help="The scorer's folder (made by `empathy export`). Left out: the starter that comes with the package.",
+)
+
+engine_option = click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    metavar="auto|onnxruntime|openvino|onnxruntime-cuda|onnxruntime-tensorrt",
+    help="What runs the network.",
+)
+
+
+@click.command()
+@click.argument("bundle", metavar="[BUNDLE]", required=False, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print all of scorer.json, and the bundle's hash.")
+def inspect(bundle: Path | None, as_json: bool) -> None:
+    """Verify a scorer and say what it is, where it comes from and how it was measured.
+
+    Left out, BUNDLE is the starter that comes with the package.
+    """
+    import json
+
+    from scorer.bundle.bundle import load_bundle
+    from scorer.cli.lines import describe
+
+    loaded = load_bundle(bundle)
+    if as_json:
+        click.echo(json.dumps({**loaded.info, "sha256": loaded.sha256}, indent=1))
+    else:
+        for line in describe(loaded):
+            click.echo(line)

@@ -1,0 +1,308 @@
+"""Score on a Ray cluster: this process reads, hands out windows and writes; actors on other machines score them.
+
+The output, its manifest and the way to resume are those of `scorer.run.score.score_files`, which never knows who scored
+a window. A window's token ids go to a worker through Ray's object store and its scores come back; inputs, outputs and
+the bundle's folder need to be seen by this process only. A worker that dies, with its machine or alone, loses the
+windows that it had, and these are handed out again: they are still here.
+
+Plain actors, not Ray Data, because the input is one stream that is read once, in order (ids are made unique along it,
+and it may be standard input). In Ray Data 2.60 such a stream is a read task that runs as long as the whole run. When a
+machine died with results that nobody had taken yet, Ray wanted to run that task again to restore them, waited for
+it to end first, and the run stood still (ray-project/ray, pull request 64805, describes the same circle).
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any
+
+from scorer.cluster.connection import AUTO, LOCAL, check_ready, connect
+from scorer.cluster.worker import EngineFacts, Job, bundle_files
+from scorer.engines.base import Scores
+from scorer.errors import EmpathyError, EngineError
+from scorer.model import Scorer
+from scorer.run.prepare import Prepared
+from scorer.run.score import Progress, ScoreSettings, check_strict
+
+_PACKAGE = "empathy-scorer"
+_THREADS = 4  # a worker, where the machines have as many
+_IN_FLIGHT = 2  # windows a worker: one that it scores and one that waits, so that it never does
+_AHEAD = 4  # windows a worker that are read and not yet written, so that memory has a bound
+_ATTEMPTS = 5  # a window that so many workers died of is not tried on yet another
+_PATIENCE = 600.0  # seconds to wait for a worker where there is none: an autoscaler takes minutes
+_LOOK = 5.0  # seconds between two looks at the machines that there are
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSettings:
+    """Which cluster, and what of it is used.
+
+    ``address`` is HOST:PORT, ``local`` for a cluster of this machine only that ends with the run, or ``auto``: that of
+    RAY_ADDRESS, else the one that runs on this machine, else a local one. ``workers`` are so many at most (None: as
+    many as the machines have room for), each with ``threads`` processor cores (None: 4, or as many as the smallest
+    machine has) and ``gpus`` GPUs (workers may share one: 0.5).
+    """
+
+    address: str = AUTO
+    workers: int | None = None
+    threads: int | None = None
+    gpus: float = 0.0
+
+
+@dataclass(slots=True)
+class _Task:
+    """A window on its way. ``result`` is what it came to, or the error that the run ends with when its turn comes."""
+
+    window: Prepared
+    sent: Any
+    attempts: int = 0
+    result: Scores | Exception | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """A worker: its actor, the machine it is on once it has started, and the windows that it has."""
+
+    actor: Any
+    node: str = ""
+    has: list[_Task] = field(default_factory=list)
+
+
+class Cluster:
+    """The workers of one run. Ray is connected to when it is first needed, and left at the end of the context."""
+
+    def __init__(
+        self, scorer: Scorer, engine: str, settings: ScoreSettings, where: ClusterSettings, precision: str | None = None
+    ) -> None:
+        """Score with the bundle of ``scorer`` and an engine as in ``make_engine``; CPUs compute as ``scorer`` does."""
+        self.scorer = scorer
+        engines = (engine, precision) if where.gpus else (scorer.engine.name, scorer.engine.precision)
+        self._engine, self._precision = engines
+        self._settings = settings
+        self._where = where
+        self._ray: Any = None
+        self._job: Any = None
+        self._threads = where.threads or _THREADS
+        self._workers: list[_Worker] = []
+        self._calls: dict[Any, tuple[_Worker, _Task | None]] = {}
+        """Who is at what, by the reference of what it will return; None is loading the bundle."""
+        self._again: deque[_Task] = deque()
+        self._served: dict[_Worker, str] = {}
+        self._lost = 0
+        self._why = ""
+        self._wanted = 0
+        self._looked = self._alive = float("-inf")
+
+    def __enter__(self) -> Cluster:
+        """Return the cluster; on GPUs ``scorer`` is then what the first worker computes with.
+
+        EngineError or MissingExtraError where there is none, before an output is begun.
+        """
+        check_ready(self._where.address)
+        if self._where.gpus:
+            self._start(expected=None)
+            while not self._served:
+                self._step()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave Ray: the workers end, and so does a local cluster."""
+        if self._ray is not None:
+            self._ray.shutdown()
+
+    def score(
+        self, scorer: Scorer, windows: Iterator[Prepared], settings: ScoreSettings, progress: Progress
+    ) -> Iterator[tuple[Prepared, Scores]]:
+        """Yield windows with their score columns, in their order: a `scorer.run.score.ScoreWindows`.
+
+        EngineError where workers cannot start or do not compute as ``scorer`` does. The error of a window, such as
+        RejectedError under ``strict``, comes when its turn does, after all that could be finished before it.
+        """
+        if self._ray is None:
+            self._start(expected=(scorer.engine.name, scorer.engine.precision))
+        turn: deque[_Task] = deque()
+        more = True
+        while more or turn:
+            idle = self._idle()
+            handed = idle is not None
+            if idle and self._again:
+                self._hand(self._again.popleft(), idle)
+            elif idle and more and len(turn) < _AHEAD * sum(bool(worker.node) for worker in self._workers):
+                window = next(windows, None)
+                more = window is not None
+                if window is not None:
+                    turn.append(_Task(window, self._ray.put(window.encoded)))
+                    self._hand(turn[-1], idle)
+            else:
+                handed = False
+            self._step(wait=not handed)
+            while turn and turn[0].result is not None:
+                task = turn.popleft()
+                if isinstance(task.result, Exception):
+                    raise task.result from None
+                assert task.result is not None
+                check_strict(task.window.rejects, settings)
+                progress.read(task.window.work, task.window.position)
+                progress.scored(len(task.window.ids), task.window.work)
+                yield task.window, task.result
+
+    def closing(self) -> str:
+        """Return a line that says who scored."""
+        nodes = len(set(self._served.values()))
+        machines = "one machine" if nodes == 1 else f"{nodes} machines"
+        lost = f"; {self._lost} of them died and others scored their windows" if self._lost else ""
+        return f"workers: {len(self._served)} of {self._threads} threads, on {machines}{lost}"
+
+    def _start(self, expected: tuple[str, str] | None) -> None:
+        self._ray, address = connect(self._where.address)
+        if self._where.threads is None:
+            cores = [int(node["Resources"].get("CPU", 0)) for node in self._ray.nodes() if node["Alive"]]
+            self._threads = min([_THREADS, *(count for count in cores if count)])
+        if address == LOCAL and not self._room():  # no machine will ever join
+            raise EngineError(f"this machine has no room for {self._asked()}: it has {self._has()}")
+        job = Job(
+            files=bundle_files(self.scorer.bundle),
+            engine=self._engine,
+            precision=self._precision,
+            threads=self._threads,
+            gpus=self._where.gpus,
+            expected=expected,
+            settings=self._settings,
+        )
+        self._job = self._ray.put(pickle.dumps(job))  # bytes, which a machine without this package can take
+        self._alive = time.monotonic()
+
+    def _idle(self) -> _Worker | None:
+        """Return the worker with the least to do, if one may have another window."""
+        ready = [worker for worker in self._workers if worker.node and len(worker.has) < _IN_FLIGHT]
+        return min(ready, key=lambda worker: len(worker.has), default=None)
+
+    def _hand(self, task: _Task, worker: _Worker) -> None:
+        worker.has.append(task)
+        self._calls[worker.actor.score.remote(task.sent)] = worker, task
+
+    def _step(self, *, wait: bool = True) -> None:
+        """Start workers that are missing and take in what calls returned; ``wait`` up to a second for a first one."""
+        self._recruit()
+        calls = list(self._calls)
+        ready = self._ray.wait(calls, num_returns=1, timeout=1.0 if wait else 0.0)[0] if calls else []
+        for reference in ready:  # one at most
+            self._take(reference)
+
+    def _take(self, reference: Any) -> None:
+        worker, task = self._calls.pop(reference)
+        errors = self._ray.exceptions
+        try:
+            result = self._ray.get(reference)
+        except errors.RayTaskError as error:
+            if task is None:
+                raise
+            # What a window fails of, it fails of anywhere. A fault that is nobody's mistake keeps its traceback.
+            result = error.cause if isinstance(error.cause, EmpathyError) else error
+        except errors.RayError as error:
+            self._drop(worker, task, error)
+            return
+        if task is None:
+            self._join(worker, *result)
+            return
+        worker.has.remove(task)
+        task.result, task.sent = result, None
+        self._alive = time.monotonic()
+
+    def _join(self, worker: _Worker, node: str, found: EngineFacts | str) -> None:
+        if isinstance(found, str):
+            raise EngineError(f"worker on {node}: {found}")
+        engine = self.scorer.engine
+        if self._served and (found.name, found.precision) != (engine.name, engine.precision):  # GPUs: as the first one
+            raise EngineError(f"worker on {node}: runs {found.name} {found.precision}, another {engine.name}")
+        self.scorer = Scorer(self.scorer.bundle, found)
+        worker.node = node
+        self._served[worker] = node
+        self._alive = time.monotonic()
+
+    def _drop(self, worker: _Worker, task: _Task | None, error: Exception) -> None:
+        """Give the windows of a dead worker to others."""
+        self._workers.remove(worker)
+        self._calls = {call: (who, what) for call, (who, what) in self._calls.items() if who is not worker}
+        self._ray.kill(worker.actor)
+        self._lost += bool(worker.node)
+        self._why = f"; the last one died so: {' '.join(str(error).split())[:200]}"
+        self._looked = float("-inf")
+        for other in worker.has:
+            other.attempts += other is worker.has[0]  # it was at the first one; the others waited
+            if other.attempts >= _ATTEMPTS:
+                raise EngineError(f"window {other.window.number}: {_ATTEMPTS} workers died at it{self._why}")
+        self._again.extend(worker.has)
+
+    def _recruit(self) -> None:
+        now = time.monotonic()
+        if any(worker.node for worker in self._workers):
+            self._alive = now
+        if now - self._alive > _PATIENCE:
+            raise EngineError(
+                f"no worker started for {_PATIENCE:.0f} s: wanted {self._asked()}, and the cluster has {self._has()}"
+                f"{self._why}"
+            )
+        if now - self._looked > _LOOK:
+            self._looked = now
+            self._wanted = self._where.workers or max(1, self._room())
+        while len(self._workers) < self._wanted:
+            actor = _actor(self._ray, self._threads, self._where.gpus).remote()
+            self._workers.append(_Worker(actor))
+            self._calls[actor.start.remote(version(_PACKAGE), self._job)] = self._workers[-1], None
+
+    def _asked(self) -> str:
+        return f"a worker of {self._threads} CPUs and {self._where.gpus:g} GPUs"
+
+    def _has(self) -> str:
+        has = self._ray.cluster_resources()
+        return f"{has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs"
+
+    def _room(self) -> int:
+        """Return the number of workers that the machines of now have room for."""
+        asked = {"CPU": self._threads, "GPU": self._where.gpus}
+        return sum(
+            min(int(node["Resources"].get(name, 0) / count) for name, count in asked.items() if count)
+            for node in self._ray.nodes()
+            if node["Alive"]
+        )
+
+
+def _actor(ray: Any, threads: int, gpus: float) -> Any:
+    """Return the class of actors. It travels by value, so that a machine without this package can say what it lacks."""
+
+    class Remote:
+        def start(self, driver: str, job: bytes) -> tuple[str, Any]:
+            import importlib.metadata
+            import pickle
+
+            import ray
+
+            node = ray.util.get_node_ip_address()
+            try:  # whatever the machine lacks is one line on the driver; any other fault keeps its traceback
+                here = importlib.metadata.version("empathy-scorer")
+                if here != driver:
+                    return node, f"has empathy-scorer {here} and this process {driver}; install the same there"
+                from scorer.cluster.worker import Worker, start
+
+                found: Worker | str = start(pickle.loads(job))  # noqa: S301 - the driver's own
+            except ImportError as error:
+                return node, f"{error}; install there what is installed here"
+            if isinstance(found, str):
+                return node, found
+            self._worker = found
+            return node, found.facts
+
+        def score(self, encoded: Any) -> Any:
+            return self._worker.score(encoded)
+
+    # Dead actors are not restarted by Ray, which would wait for room where there is none; others take their windows.
+    return ray.remote(Remote).options(num_cpus=threads, num_gpus=gpus, max_restarts=0, scheduling_strategy="SPREAD")

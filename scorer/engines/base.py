@@ -1,0 +1,92 @@
+"""Run the network on a batch of token ids: the protocol of every engine, and what they share.
+
+To add an engine, write a class with the members of ``Engine``, and name it in `scorer.choose`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from scorer.bundle.encode import Encoded
+from scorer.dialogue import HEADS
+from scorer.errors import EngineError
+
+Inputs = dict[str, npt.NDArray[np.int64]]
+Scores = npt.NDArray[np.float32]
+
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+"""What a scorer can compute in; fp32 is always allowed, the others where the bundle's gate let them pass."""
+
+PAD_MULTIPLE = 8
+"""Batches are padded to a multiple of so many tokens, unless an engine says otherwise."""
+
+
+class Engine(Protocol):
+    """Runs a bundle's model. ``name`` and ``precision`` are written beside the scores.
+
+    ``notice`` is a line that a user should see, such as why a faster way was not taken, or empty. ``pad_multiple``
+    and ``batch_tokens`` are the lengths and the padded tokens a batch that suit it, and ``readers`` the processes that
+    read for it.
+    """
+
+    name: str
+    precision: str
+    threads: int
+    notice: str
+    pad_multiple: int
+    batch_tokens: int
+    readers: int
+
+    def run(self, inputs: Inputs) -> Scores:
+        """Return the raw outputs (B, 2) for input arrays (B, T); EngineError if the model fails."""
+        ...
+
+    def stream(self, batches: Iterable[Inputs]) -> Generator[Scores]:
+        """Yield the outputs of batch after batch, with as many under way at once as fill the hardware.
+
+        Whatever ends it, the batches under way are finished.
+        """
+        ...
+
+
+def collate(batch: Sequence[Encoded], pad_id: int, multiple: int = PAD_MULTIPLE) -> Inputs:
+    """Return the padded inputs of a batch, each (B, T) with T a multiple of ``multiple``."""
+    length = -(-max(map(len, batch)) // multiple) * multiple
+    ids = np.full((len(batch), length), pad_id, dtype=np.int64)
+    lengths = np.array([len(item) for item in batch])[:, None]  # (B, 1)
+    first = np.array([item.first_segment for item in batch])[:, None]
+    for row, item in enumerate(batch):
+        ids[row, : len(item)] = item.ids
+    place = np.arange(length)[None, :]  # (1, T)
+    return {
+        "input_ids": ids,
+        "attention_mask": (place < lengths).astype(np.int64),
+        "token_type_ids": ((place >= first) & (place < lengths)).astype(np.int64),
+    }
+
+
+def readers_on_processor(threads: int) -> int:
+    """Return how many processes read for so many cores that score: one reads for some 8 with the starter."""
+    return max(1, threads // 8)
+
+
+def checked(scores: npt.NDArray[Any], rows: int) -> Scores:
+    """Return what a model gave as float32; EngineError if it is not two numbers for each row."""
+    if scores.shape != (rows, len(HEADS)):
+        raise EngineError(f"the model gave {scores.shape} numbers, expected {(rows, len(HEADS))}")
+    return np.array(scores, dtype=np.float32)
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def reason_of_library(error: Exception) -> str:
+    """Return what a library's exception says, as one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,93 @@
+"""Parquet and Arrow, with the columns of a record or of EmpatheticDialogues."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from scorer.dialogue import HEADS
+from scorer.inputs import empathetic_dialogues
+from scorer.inputs.cursor import Place, Records
+from scorer.inputs.parse import RecordError, holds_dialogue
+from scorer.inputs.sources import reason_of
+
+_USED = {
+    "id",
+    "messages",
+    "conversations",
+    "context",
+    "response",
+    "evaluation",
+    "conversation",
+    "category",
+    "judge",
+    *HEADS,
+    *empathetic_dialogues.COLUMNS,
+}
+_ROWS_A_BATCH = 1024
+
+
+def read_parquet(stream: BinaryIO, place: Place) -> Records:
+    """Parquet with any of the columns of a record or of EmpatheticDialogues."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(stream)
+        batches = file.iter_batches(batch_size=_ROWS_A_BATCH)
+        yield from _read_batches(batches, file.schema_arrow.names, stream, place)
+    except (pa.ArrowException, OSError) as error:
+        yield place.reject("broken_file", f"Parquet: {reason_of(error)}", line=place.line + 1)
+
+
+def read_arrow(stream: BinaryIO, place: Place) -> Records:
+    """Arrow IPC, the stream form (a `datasets` folder) or the file form."""
+    import pyarrow as pa
+
+    try:
+        head = stream.read(6)
+        stream.seek(0)
+        if head == b"ARROW1":
+            file = pa.ipc.open_file(stream)
+            batches, names = (file.get_batch(i) for i in range(file.num_record_batches)), file.schema.names
+        else:
+            reader = pa.ipc.open_stream(stream)
+            batches, names = iter(reader), reader.schema.names
+        yield from _read_batches(batches, names, stream, place)
+    except (pa.ArrowException, OSError) as error:
+        yield place.reject("broken_file", f"Arrow: {reason_of(error)}", line=place.line + 1)
+
+
+def _read_batches(batches: Iterator[Any], names: list[str], stream: BinaryIO, place: Place) -> Records:
+    conversations = empathetic_dialogues.Conversations(place) if set(empathetic_dialogues.KEYS) <= set(names) else None
+    if conversations is None and not holds_dialogue(dict.fromkeys(names)):
+        detail = f"columns {', '.join(names)}, expected messages, conversations or context and response"
+        yield place.reject("wrong_columns", detail, line=0)
+        return
+    used = [index for index, name in enumerate(names) if name in _USED]
+    for batch in batches:
+        for start in range(0, batch.num_rows, _ROWS_A_BATCH):
+            for row in _rows(batch.select(used).slice(start, _ROWS_A_BATCH)):
+                place.line += 1
+                if isinstance(row, RecordError):
+                    yield place.reject(row.reason, row.detail)
+                    if conversations is not None:
+                        conversations.break_off()
+                elif conversations is None:
+                    yield place.parse(row)
+                else:
+                    yield from conversations.add(row, ascii(row))
+            place.source.advance_to(stream.tell())
+
+
+def _rows(batch: Any) -> Iterator[dict[str, Any] | RecordError]:
+    """Yield the rows as Python values; where one has none, it alone is an error."""
+    try:
+        yield from batch.to_pylist()
+    except (ValueError, OverflowError) as error:
+        if batch.num_rows > 1:
+            for index in range(batch.num_rows):
+                yield from _rows(batch.slice(index, 1))
+        else:
+            reason = "invalid_utf8" if isinstance(error, UnicodeDecodeError) else "wrong_type"
+            yield RecordError(reason, f"the row cannot be read: {reason_of(error)}")

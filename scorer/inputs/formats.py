@@ -1,0 +1,87 @@
+"""Every file format that is read: what it looks like, and the stream of dialogues and rejects that it gives.
+
+A format is recognised by the first bytes of the decompressed stream, never by a file's name. Each reader is a
+generator that holds one record (Parquet and Arrow: one batch of rows) in memory.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from contextlib import nullcontext
+
+from scorer.errors import InputError
+from scorer.inputs.arrow import read_arrow, read_parquet
+from scorer.inputs.cursor import Place, Reader, Records
+from scorer.inputs.empathetic_dialogues import read_csv
+from scorer.inputs.json_lines import BOM, WIDE_BOMS, read_lines, read_values, read_wide
+from scorer.inputs.parse import LabelUse, holds_dialogue
+from scorer.inputs.sources import BUFFER_BYTES, Source, TruncatedStreamError, reason_of
+
+_DATA_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".parquet", ".arrow")
+_COLUMNAR = (read_parquet, read_arrow)  # they seek in their file
+
+
+def read_source(source: Source, labels: LabelUse = "ignore") -> Records:
+    """Yield what one source holds, in order; a fault of the file as a whole is a reject of line 0."""
+    place = Place(source, labels)
+    empty = True
+    try:
+        with source.open() as stream:
+            reader = _reader_for(_head(stream))
+            with source.seekable(stream) if reader in _COLUMNAR else nullcontext(stream) as file:
+                for record in reader(file, place):
+                    empty = False
+                    yield record
+    except TruncatedStreamError as error:
+        detail = f"the compressed data end or break early ({error}); {place.line} records were read before"
+        yield place.reject("truncated_input", detail, line=place.line + 1)
+    except OSError as error:
+        raise InputError(f"{source.name}: cannot be read further: {reason_of(error)}") from error
+    else:
+        if empty:
+            yield place.reject("empty_file", "no record in it, expected dialogues", line=0)
+        source.advance_to(source.size or 0)  # readers that seek leave out what is of no use to them
+
+
+def looks_like_data(source: Source) -> bool:
+    """Whether a file found in a folder holds records, by its name or, failing that, by its content."""
+    name = source.name.removesuffix(".gz").removesuffix(".zst")
+    if name.endswith(_DATA_SUFFIXES):
+        return True
+    try:
+        with source.open() as stream:
+            head = _head(stream)
+    except TruncatedStreamError:
+        return False
+    reader = _reader_for(head)
+    if reader is not read_lines:
+        # An array of objects is data, one pretty-printed object is some program's settings, and a README may
+        # begin with a badge: "[![...".
+        text = head.lstrip()
+        return reader is not read_values or (text[:1] == b"[" and text.lstrip(b"[ \t\r\n")[:1] == b"{")
+    try:
+        return holds_dialogue(json.loads(head.split(b"\n", 1)[0]))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _head(stream: io.BufferedReader) -> bytes:
+    """Return the beginning of a stream without consuming it; of a pipe, what has arrived."""
+    return stream.peek(BUFFER_BYTES).removeprefix(BOM)
+
+
+def _reader_for(head: bytes) -> Reader:
+    if head[:4] == b"PAR1":
+        return read_parquet
+    if head[:6] == b"ARROW1" or head[:4] == b"\xff\xff\xff\xff":
+        return read_arrow
+    if any(head.startswith(bom) for bom in WIDE_BOMS):
+        return read_wide
+    text = head.lstrip()
+    first_line = text.split(b"\n", 1)[0].strip()
+    if text[:1] == b"[" or first_line == b"{":  # an array, or one object written over several lines
+        return read_values
+    if {b"conv_id", b"utterance"} & {name.strip(b' "') for name in first_line.split(b",")}:
+        return read_csv
+    return read_lines

@@ -1,0 +1,75 @@
+"""Text files: JSON lines, JSON arrays, and what looks like text and is in another encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from scorer.inputs.cursor import EXCERPT, Place, Records
+from scorer.inputs.json_stream import iter_objects
+from scorer.inputs.parse import RecordError, Reject, parse_json
+
+MAX_RECORD_BYTES = 1 << 25
+"""A longer line or JSON element is rejected, so that one broken file cannot fill the memory (32 MiB)."""
+
+BOM = b"\xef\xbb\xbf"
+WIDE_BOMS = {b"\xff\xfe": "UTF-16 or UTF-32", b"\xfe\xff": "UTF-16", b"\x00\x00\xfe\xff": "UTF-32"}
+
+
+def _lines(stream: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+    """Yield each line and whether it was too long, in which case only its beginning is given."""
+    while line := stream.readline(MAX_RECORD_BYTES):
+        too_long = len(line) == MAX_RECORD_BYTES and not line.endswith(b"\n")
+        yield line, too_long
+        while too_long and (rest := stream.readline(MAX_RECORD_BYTES)):
+            too_long = not rest.endswith(b"\n")
+
+
+def text_lines(stream: BinaryIO, place: Place) -> Iterator[str | Reject]:
+    """Yield the lines that are not blank as text, and rejects for those that are none; counts lines from 1."""
+    for line, too_long in _lines(stream):
+        place.line += 1
+        data = line.removeprefix(BOM) if place.line == 1 else line
+        if too_long:
+            detail = f"the line is longer than {MAX_RECORD_BYTES} bytes"
+            yield place.reject("record_too_long", detail, record=data[:EXCERPT].decode(errors="backslashreplace"))
+            continue
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            detail = f"byte {error.start + 1} of the line is 0x{data[error.start]:02x}, expected UTF-8"
+            yield place.reject("invalid_utf8", detail, record=data[:EXCERPT].decode(errors="backslashreplace"))
+            continue
+        if text.strip():
+            yield text
+
+
+def read_lines(stream: BinaryIO, place: Place) -> Records:
+    """JSON lines: one record a line, blank lines skipped."""
+    for text in text_lines(stream, place):
+        if isinstance(text, Reject):
+            yield text
+            continue
+        try:
+            value = parse_json(text)
+        except RecordError as error:
+            yield place.reject(error.reason, error.detail, record=text)
+        else:
+            yield place.parse(value, text)
+
+
+def read_values(stream: BinaryIO, place: Place) -> Records:
+    """A JSON array, or objects one after another over several lines; numbered from 1."""
+    for item in iter_objects(stream, MAX_RECORD_BYTES):
+        place.line += 1
+        if isinstance(item, RecordError):
+            yield place.reject(item.reason, item.detail)
+        else:
+            yield place.parse(*item)
+
+
+def read_wide(stream: BinaryIO, place: Place) -> Records:
+    """UTF-16 or UTF-32: one reject for the file."""
+    head = stream.read(4)
+    name = next(name for bom, name in WIDE_BOMS.items() if head.startswith(bom))
+    yield place.reject("invalid_utf8", f"the file is {name}, expected UTF-8; convert it", line=0)

@@ -1,0 +1,1 @@
+"""Score files and streams: windows, reading ahead, manifest, resume, score files."""

@@ -1,0 +1,241 @@
+"""A run of scoring on disk: shards that are whole or absent, and a manifest that says which are done.
+
+A run works in a folder: the output itself if that is a folder, ``OUT.partial`` beside an output that is one file.
+Window after window of the input becomes one Parquet shard and one file of rejects, each written to a temporary
+name, flushed to disk and renamed; then the manifest gets one line, so that what it names is whole. A killed run
+is resumed by reading the same input again and skipping the windows that the manifest names, after checking by a
+hash of their records that they are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from scorer.engines.base import Scores
+from scorer.errors import OutputError
+from scorer.files import replacing, replacing_binary, writing
+from scorer.inputs.parse import Reject
+from scorer.run.manifest import WHOLE, Manifest, Share, manifest_of, manifests
+from scorer.run.score_file import JOIN, METADATA_KEY, meta_path, read_metadata, score_columns
+from scorer.run.windows import Window
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+REJECTS = "rejects.jsonl"
+_COLUMNS = {True: "without the columns of --uncertainty", False: "with the columns of --uncertainty"}
+_THEN = "; mend that and go on with --resume"
+
+Existing = Literal["error", "resume", "overwrite"]
+
+
+def work_folder(output: Path) -> Path:
+    """Return where the shards of an output are written: itself, or a folder beside it if it is one file."""
+    return output.with_name(output.name + ".partial") if output.suffix in JOIN else output
+
+
+class Run:
+    """The output of one run. ``done`` are its finished windows by their number, an earlier process's among them.
+
+    Until it is closed (it is a context manager, too) no other process may write there, unless it has another share.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        identity: Mapping[str, Any],
+        metadata: Mapping[str, Any],
+        existing: Existing,
+        share: Share = WHOLE,
+    ) -> None:
+        """Open ``output`` for a run of this ``identity`` (scorer and settings); OutputError if that may not be.
+
+        ``metadata`` is written into the scores. With ``resume``, an output that does not exist is begun.
+        """
+        self.output = output
+        self.is_file = output.suffix in JOIN
+        self.folder = work_folder(output)
+        self.complete = False
+        self.done: dict[int, Window] = {}
+        self._share = share
+        self._metadata = json.dumps(metadata, sort_keys=True)
+        self._manifest: Manifest | None = None
+        if share.count > 1 and self.is_file:
+            raise OutputError(f"{output}: is one file; several processes share a folder, so name one for --shard")
+        if self.is_file:
+            self.rejects = output.with_name(f"{output.name}.{REJECTS}")
+        else:
+            self.rejects = output / (REJECTS if share.count == 1 else f"shard-{share}.{REJECTS}")
+        try:
+            with writing(output):
+                self._open(existing, identity)
+        except OutputError:
+            self.close()
+            raise
+
+    def add(self, window: Window, ids: Sequence[str], scores: Scores, rejects: Sequence[Reject]) -> None:
+        """Write a finished window, in any order: after this it survives anything."""
+        with writing(self.output, then=_THEN):
+            if ids:
+                self._write_shard(window.number, ids, scores)
+            if rejects:
+                with replacing(self._rejects_of(window.number)) as file:
+                    file.writelines(_reject_line(reject) for reject in rejects)
+            self._note({"number": window.number, "records": window.records, "tally": window.tally.to_json()})
+        self.done[window.number] = window
+
+    def check_same(self, window: Window, records: str) -> None:
+        """Raise OutputError unless a finished window's records are those that the input holds now."""
+        if window.records != records:
+            raise OutputError(
+                f"{self.folder}: window {window.number} of the input is not what was scored before, so the input was "
+                "changed or reordered; start afresh with --overwrite"
+            )
+
+    def finish(self) -> None:
+        """Make the output from the shards: whole at its own name, or not there."""
+        with writing(self.output, then=_THEN):
+            parts = [path for number in sorted(self.done) if (path := self._rejects_of(number)).exists()]
+            if parts:
+                with replacing(self.rejects) as file:
+                    for part in parts:
+                        file.write(part.read_text())
+            else:
+                self.rejects.unlink(missing_ok=True)  # those of an output that is overwritten
+            if self.is_file:
+                self._join()
+            else:
+                self._note({"complete": len(self.done)})
+                for part in parts:
+                    part.unlink()
+        self.complete = True
+
+    def close(self) -> None:
+        """Let other processes write."""
+        if self._manifest is not None:
+            self._manifest.close()
+
+    def __enter__(self) -> Run:
+        """Return the run."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def _join(self) -> None:
+        if any(window.tally.scored for window in self.done.values()):
+            if self.output.suffix != ".parquet":  # its shards carry the metadata, and so does what they join to
+                with replacing(meta_path(self.output)) as file:
+                    file.write(self._metadata + "\n")
+            JOIN[self.output.suffix](self.output, self._shards())
+        # Without its manifest the folder is no run any more, should this be interrupted.
+        assert self._manifest is not None
+        self._manifest.close()
+        self._manifest.path.unlink()
+        shutil.rmtree(self.folder)
+
+    def _open(self, existing: Existing, identity: Mapping[str, Any]) -> None:
+        if not self.output.parent.is_dir():
+            raise OutputError(f"{self.output}: the folder {self.output.parent} does not exist; create it first")
+        self._check_kind()
+        foreign = not self.is_file and self.folder.is_dir() and not manifests(self.folder)
+        if foreign and any(self.folder.iterdir()):
+            raise OutputError(f"{self.output}: holds other files and no manifest of a run; name a new or empty folder")
+        if existing == "error":
+            self._refuse()
+        if existing == "resume" and self.is_file and self.output.exists() and not manifests(self.folder):
+            self._check_finished_file()
+            self.complete = True
+            return
+        self.folder.mkdir(exist_ok=True)
+        self._manifest = Manifest(self.folder, self._share, identity)
+        if existing == "overwrite":
+            self._clear(identity)
+        for unfinished in self.folder.glob(".*.tmp"):
+            if self._is_mine(unfinished.name):
+                unfinished.unlink()
+        self.done, self.complete = self._manifest.read()
+        for window in self.done.values():
+            if window.tally.scored and not self._shard_of(window.number).exists():
+                raise OutputError(f"{self._shard_of(window.number)}: is missing; start afresh with --overwrite")
+
+    def _is_mine(self, temporary: str) -> bool:
+        """Whether a temporary file is of this process's share: the others may be writing theirs at this moment."""
+        number = temporary.removeprefix(".part-")[:6]
+        return self._share.count == 1 or (number.isdigit() and self._share.has(int(number)))
+
+    def _check_kind(self) -> None:
+        if self.is_file and self.output.is_dir():
+            raise OutputError(f"{self.output}: is a folder, expected a file; name another output")
+        if not self.is_file and self.output.exists() and not self.output.is_dir():
+            raise OutputError(
+                f"{self.output}: is a file without {', '.join(JOIN)} and so no folder for shards; rename it"
+            )
+
+    def _refuse(self) -> None:
+        if manifest_of(self.folder, self._share).exists() or (self._share.count == 1 and manifests(self.folder)):
+            raise OutputError(f"{self.folder}: an earlier run's; go on with --resume or start afresh with --overwrite")
+        if self.is_file and self.output.exists():
+            raise OutputError(f"{self.output}: exists already; name another output or say --overwrite")
+
+    def _clear(self, identity: Mapping[str, Any]) -> None:
+        """Remove an earlier run's shards and nothing else; an earlier file stays until the new one takes its place."""
+        assert self._manifest is not None
+        if self._share.count > 1:
+            raise OutputError(f"{self.folder}: may hold other processes' shards; remove the folder to start afresh")
+        for path in [*self.folder.glob("part-*"), *self.folder.glob("shard-*"), *manifests(self.folder)]:
+            path.unlink(missing_ok=True)
+        if not self.is_file:
+            self.rejects.unlink(missing_ok=True)
+        self._manifest.close()
+        self._manifest = Manifest(self.folder, self._share, identity)
+
+    def _check_finished_file(self) -> None:
+        known = read_metadata(self.output)
+        mine = json.loads(self._metadata)
+        if known.get("sha256") != mine["sha256"]:
+            raise OutputError(
+                f"{self.output}: is finished, by another scorer ({known.get('name')} {str(known.get('sha256'))[:12]}); "
+                "name another output or say --overwrite"
+            )
+        if known.get("uncertainty", False) != mine.get("uncertainty", False):
+            raise OutputError(f"{self.output}: is finished, {_COLUMNS[mine['uncertainty']]}; say --overwrite")
+
+    def _note(self, entry: Mapping[str, Any]) -> None:
+        assert self._manifest is not None
+        self._manifest.append(entry)
+
+    def _write_shard(self, number: int, ids: Sequence[str], scores: Scores) -> None:
+        import pyarrow as pa  # 0.1 s that `import scorer` need not cost
+        import pyarrow.parquet as pq
+
+        columns = [pa.array(ids, pa.string()), *map(pa.array, scores.T)]
+        table = pa.table(columns, names=["id", *score_columns(scores.shape[1])])
+        with replacing_binary(self._shard_of(number)) as file:
+            pq.write_table(table.replace_schema_metadata({METADATA_KEY: self._metadata}), file)
+
+    def _shard_of(self, number: int) -> Path:
+        return self.folder / f"part-{number:06d}.parquet"
+
+    def _rejects_of(self, number: int) -> Path:
+        return self.folder / f"part-{number:06d}.{REJECTS}"
+
+    def _shards(self) -> Iterator[pa.Table]:
+        import pyarrow.parquet as pq
+
+        for number in sorted(self.done):
+            if self.done[number].tally.scored:
+                yield pq.read_table(self._shard_of(number))
+
+
+def _reject_line(reject: Reject) -> str:
+    return json.dumps(asdict(reject)) + "\n"

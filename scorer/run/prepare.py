@@ -1,0 +1,148 @@
+"""From records to token ids, a window at a time: all that is done before the network runs.
+
+A window is a run of records of the input, in order. What a window comes to depends on its records alone, so that any
+process, on any machine, may score it, and a killed run goes on at the window that it was in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from scorer.bundle.domain import Domain
+from scorer.bundle.encode import Encoded, Encoder
+from scorer.dialogue import Dialogue, content_hash
+from scorer.inputs.corpus import Corpus
+from scorer.inputs.parse import Reject
+from scorer.run.manifest import WHOLE, Share
+from scorer.run.windows import Tally
+
+_WINDOW_CHARACTERS = 1 << 24
+_FIRST_WINDOW = 1 << 10
+
+Record = Dialogue | Reject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A window that is ready for the network.
+
+    ``records`` is the hash of its records, ``size`` their number, and ``position`` how many bytes of the input were
+    read by then. ``ids`` and ``encoded`` are of its dialogues, in order; those of the same text share one object. Of a
+    window that was finished before, only the first four are given.
+    """
+
+    number: int
+    records: str
+    size: int
+    position: int
+    ids: list[str] = field(default_factory=list)
+    encoded: list[Encoded] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def work(self) -> int:
+        """The tokens that the network will see."""
+        return sum(map(len, {id(item): item for item in self.encoded}.values()))
+
+
+def prepare_windows(
+    corpus: Corpus, encoder: Encoder, domain: Domain, size: int, done: Collection[int] = (), share: Share = WHOLE
+) -> Iterator[Prepared]:
+    """Yield the windows of a share, ``size`` records each, in order; of those ``done`` no more than their hash."""
+    for number, records in enumerate(windows(corpus, size)):
+        if not share.has(number):
+            continue
+        position = corpus.bytes_read
+        if number in done:
+            yield Prepared(number=number, records=records_hash(records), size=len(records), position=position)
+        else:
+            yield prepare(records, encoder, domain, number=number, position=position)
+
+
+def prepare(
+    records: Sequence[Record], encoder: Encoder, domain: Domain, *, number: int = 0, position: int = 0
+) -> Prepared:
+    """Return one window ready for the network. A dialogue that the tokenizer fails on becomes a reject."""
+    dialogues = [record for record in records if isinstance(record, Dialogue)]
+    rejects = [record for record in records if isinstance(record, Reject)]
+    encoded, poisoned = _encode(encoder, dialogues)
+    if poisoned:
+        dialogues = [dialogue for dialogue in dialogues if dialogue.id not in poisoned]
+        rejects = sorted([*rejects, *poisoned.values()], key=lambda reject: (reject.source, reject.line))
+    return Prepared(
+        number=number,
+        records=records_hash(records),
+        size=len(records),
+        position=position,
+        ids=[dialogue.id for dialogue in dialogues],
+        encoded=encoded,
+        rejects=rejects,
+        tally=_tally(domain, dialogues, encoded, rejects),
+    )
+
+
+def windows(corpus: Corpus, size: int) -> Iterator[list[Record]]:
+    """Yield windows of ``size`` records, fewer where these are so long that their text would fill the memory.
+
+    The first ones are smaller, so that the network need not wait for a whole window to be read.
+    """
+    window: list[Record] = []
+    characters = number = 0
+    for record in corpus:
+        window.append(record)
+        characters += sum(len(turn.content) for turn in record.turns) if isinstance(record, Dialogue) else 0
+        if len(window) >= min(size, _FIRST_WINDOW << min(number, 32)) or characters >= _WINDOW_CHARACTERS:
+            yield window
+            window, characters, number = [], 0, number + 1
+    if window:
+        yield window
+
+
+def records_hash(records: Sequence[Record]) -> str:
+    """Return a hash of ids, contents and faults, by which a resumed run knows its input again."""
+    state = sha256()
+    for record in records:
+        if isinstance(record, Dialogue):
+            state.update(f"{record.id}\0{content_hash(record.turns)}\n".encode())
+        else:
+            state.update(f"{record.line}\0{record.reason}\0{record.record}\n".encode())
+    return state.hexdigest()[:32]
+
+
+def _encode(encoder: Encoder, dialogues: Sequence[Dialogue]) -> tuple[list[Encoded], dict[str, Reject]]:
+    """Return the token ids of dialogues, and by id a reject for each on which the tokenizer fails."""
+    try:
+        return encoder.encode(dialogues), {}
+    except BaseException as error:  # a panic in the Rust library is no Exception
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        if len(dialogues) > 1:
+            middle = len(dialogues) // 2
+            first, last = _encode(encoder, dialogues[:middle]), _encode(encoder, dialogues[middle:])
+            return first[0] + last[0], first[1] | last[1]
+        (dialogue,) = dialogues
+        detail = f"the tokenizer fails on it: {' '.join(str(error).split())[:200]}"
+        text = dialogue.response[:500]
+        return [], {dialogue.id: Reject(dialogue.source, dialogue.line, "tokenizer_failed", detail, dialogue.id, text)}
+
+
+def _tally(
+    domain: Domain, dialogues: Sequence[Dialogue], encoded: Sequence[Encoded], rejects: Sequence[Reject]
+) -> Tally:
+    tally = Tally(
+        scored=len(dialogues),
+        repeats=len(encoded) - len({id(item) for item in encoded}),
+        cut=sum(item.cut for item in encoded),
+        cut_turns=sum(item.cut_turns for item in encoded),
+        cut_tokens=sum(item.cut_tokens for item in encoded),
+        tokens=sum(map(len, encoded)),
+    )
+    tally.rejected.update(reject.reason for reject in rejects)
+    if dialogues:
+        outside: Mapping[str, Any] = domain.outside(dialogues, encoded)
+        tally.outside.update({name: int(rows.sum()) for name, rows in outside.items()})
+    return tally

@@ -1,0 +1,193 @@
+"""Read ahead: prepare the next windows while the network runs on this one.
+
+Reading and tokenising are Python's work, and in threads beside those that feed the network each would wait for the
+other's turn. So a large input is read by processes of their own, each of which hands over its windows through a pipe;
+that is also what holds them back, so that memory stays bounded. A reader that dies takes nothing with it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from itertools import cycle
+from queue import Queue
+from threading import Event, Thread
+from typing import BinaryIO
+
+from scorer.bundle.domain import Domain
+from scorer.bundle.encode import Encoder
+from scorer.errors import EmpathyError, InputError
+from scorer.inputs.corpus import Corpus
+from scorer.run.manifest import Share
+from scorer.run.prepare import Prepared, prepare_windows
+
+_LARGE_BYTES = 1 << 22
+"""A smaller input is read before a process for it has started."""
+
+_PATIENCE_SECONDS = 10.0
+"""A window is read in one or two; a thread that waits on for a silent pipe is left behind, and does no harm there."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadJob:
+    """What to read: the windows of a share of a corpus, those ``done`` for their hash only."""
+
+    corpus: Corpus
+    encoder: Encoder
+    domain: Domain
+    size: int
+    done: Collection[int]
+    share: Share
+
+    def windows(self) -> Iterator[Prepared]:
+        """Yield them in order."""
+        return prepare_windows(self.corpus, self.encoder, self.domain, self.size, self.done, self.share)
+
+    def split(self, parts: int) -> list[ReadJob]:
+        """Return so many jobs that have its windows in turn."""
+        return [replace(self, share=share) for share in self.share.split(parts)]
+
+
+def readers_for(corpus: Corpus, wanted: int) -> int:
+    """Return how many processes should read a corpus, if ``wanted`` keep the network busy; 0 is a thread here."""
+    if os.name != "posix" or (corpus.total_bytes is not None and corpus.total_bytes < _LARGE_BYTES):
+        return 0
+    # Each reads the whole input and prepares its share; only one can read a pipe.
+    return 1 if corpus.total_bytes is None else wanted
+
+
+@contextmanager
+def reading(job: ReadJob, processes: int) -> Iterator[Iterator[Prepared]]:
+    """Give the windows of a job in order, each prepared while the one before it is scored."""
+    with ExitStack() as readers:
+        parts = [readers.enter_context(_process(part)) for part in (job.split(processes) if processes else [])]
+        with _one_ahead(_in_turn(parts) if parts else job.windows(), readers.close) as windows:
+            yield windows
+
+
+def _in_turn(parts: Sequence[Iterator[Prepared]]) -> Iterator[Prepared]:
+    """Yield one window of each part in turn, until one has no more: then the input is at its end."""
+    for part in cycle(parts):
+        window = next(part, None)
+        if window is None:
+            return
+        yield window
+
+
+@contextmanager
+def _one_ahead(windows: Iterator[Prepared], stop: Callable[[], None]) -> Iterator[Iterator[Prepared]]:
+    """Give the same windows, the next one being fetched by a thread. Leaving early calls ``stop`` and ends the thread.
+
+    A thread that is inside a library when Python ends would abort the process.
+    """
+    fetched: Queue[Prepared | BaseException | None] = Queue(maxsize=1)
+    enough = Event()
+
+    def fetch() -> None:
+        try:
+            for window in windows:
+                fetched.put(window)
+                if enough.is_set():
+                    return
+            fetched.put(None)
+        except BaseException as error:  # noqa: BLE001 - handed on: the thread that scores raises it
+            if not enough.is_set():
+                fetched.put(error)
+
+    def give() -> Iterator[Prepared]:
+        while (item := fetched.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    thread = Thread(target=fetch, name="read ahead", daemon=True)
+    thread.start()
+    try:
+        yield give()
+    finally:
+        enough.set()
+        stop()
+        while not fetched.empty():  # so that a thread that waits for room finds it
+            fetched.get()
+        thread.join(_PATIENCE_SECONDS)
+
+
+@contextmanager
+def _process(job: ReadJob) -> Iterator[Iterator[Prepared]]:
+    """Give the windows of a job from a process that reads them. Leaving early ends it."""
+    job_end, job_begin = os.pipe()
+    windows_end, windows_begin = os.pipe()
+    command = [sys.executable, "-m", "scorer.run.read_ahead", str(job_end), str(windows_begin)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    try:
+        process = subprocess.Popen(command, pass_fds=(job_end, windows_begin), env=environment)  # noqa: S603 - this Python
+    except OSError as error:  # no memory, or no more processes
+        for end in (job_begin, windows_end):
+            os.close(end)
+        why = error.strerror or error
+        raise InputError(
+            f"no process could be started to read the input ({why}); read in a thread: --readers 0"
+        ) from None
+    finally:
+        os.close(job_end)
+        os.close(windows_begin)
+    with open(windows_end, "rb") as file:
+        try:
+            # Where it died already, what it left unsaid is told when the first window does not come.
+            with suppress(BrokenPipeError), open(job_begin, "wb") as job_file:
+                pickle.dump(job, job_file, protocol=pickle.HIGHEST_PROTOCOL)
+            yield _received(file, process)
+        finally:
+            process.kill()  # before the pipe is closed, which would wait for whoever reads from it
+            process.wait()
+
+
+def _received(file: BinaryIO, process: subprocess.Popen[bytes]) -> Iterator[Prepared]:
+    last = "at its beginning"
+    while True:
+        try:
+            item = pickle.load(file)  # noqa: S301 - of a process that this one started
+        except (EOFError, pickle.UnpicklingError, ValueError):
+            status = process.wait()
+            how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+            raise InputError(
+                f"the process that reads the input died ({how}) {last}; what was finished is kept: go on with --resume"
+            ) from None
+        if item is None:
+            return
+        if isinstance(item, EmpathyError):
+            raise item
+        last = f"after window {item.number}, {item.position:,} bytes into the input"
+        yield item
+
+
+def _serve(job_end: int, windows_begin: int) -> None:
+    """Prepare the windows of the job that comes through one pipe into the other."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the one that scores ends this one
+    with open(job_end, "rb") as job_file:
+        job: ReadJob = pickle.load(job_file)  # noqa: S301 - of the process that started this one
+    with open(windows_begin, "wb") as file:
+
+        def send(item: Prepared | EmpathyError | None) -> None:
+            pickle.dump(item, file, protocol=pickle.HIGHEST_PROTOCOL)
+            file.flush()
+
+        try:
+            for window in job.windows():
+                send(window)
+            send(None)
+        except EmpathyError as error:
+            send(error)
+
+
+if __name__ == "__main__":
+    try:
+        _serve(int(sys.argv[1]), int(sys.argv[2]))
+    except BrokenPipeError:  # the process that scores has ended
+        os._exit(0)

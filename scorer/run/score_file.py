@@ -1,0 +1,93 @@
+"""Score files: from shards to Parquet, JSON lines or CSV, and what a score file says of its scorer."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scorer.bundle.uncertainty import COLUMNS as UNCERTAINTY
+from scorer.dialogue import HEADS
+from scorer.errors import OutputError
+from scorer.files import replacing, replacing_binary
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+METADATA_KEY = b"empathy.scorer"
+"""Key of the Parquet metadata that names the scorer and holds its cuts, as JSON."""
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Return what a score file says of its scorer (name, sha256, cuts ...), {} where it says nothing."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if path.suffix == ".parquet":
+            raw = (pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"{}")
+        else:
+            raw = meta_path(path).read_bytes()
+        value = json.loads(raw)
+    except FileNotFoundError:
+        return {}
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise OutputError(f"{path}: its metadata cannot be read: {error}") from None
+    return value if isinstance(value, dict) else {}
+
+
+def _join_parquet(output: Path, shards: Iterator[pa.Table]) -> None:
+    import pyarrow.parquet as pq
+
+    first = next(shards)
+    with replacing_binary(output) as file, pq.ParquetWriter(file, first.schema) as writer:
+        writer.write_table(first)
+        for shard in shards:
+            writer.write_table(shard)
+
+
+def _join_jsonl(output: Path, shards: Iterator[pa.Table]) -> None:
+    with replacing(output) as file:
+        for shard in shards:
+            file.writelines(score_line(*row) for row in _rows(shard))
+
+
+def _join_csv(output: Path, shards: Iterator[pa.Table]) -> None:
+    with replacing(output) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for number, shard in enumerate(shards):
+            if number == 0:
+                writer.writerow(shard.column_names)
+            writer.writerows((id_, *map(str, values)) for id_, *values in _rows(shard))
+
+
+JOIN: dict[str, Callable[[Path, Iterator[Any]], None]] = {
+    ".parquet": _join_parquet,
+    ".jsonl": _join_jsonl,
+    ".csv": _join_csv,
+}
+"""For each kind of score file, by its suffix, what makes it from shards."""
+
+
+def score_columns(count: int) -> tuple[str, ...]:
+    """Return the names of ``count`` score columns: the two scores, and after them their uncertainty."""
+    return (*HEADS, *UNCERTAINTY)[:count]
+
+
+def score_line(id_: str, *values: np.float32) -> str:
+    """Return one JSON line; scores as the shortest decimals that give the same float32."""
+    scores = "".join(f', "{name}": {value!s}' for name, value in zip(score_columns(len(values)), values, strict=True))
+    return f'{{"id": {json.dumps(id_)}{scores}}}\n'
+
+
+def _rows(shard: pa.Table) -> Iterator[tuple[Any, ...]]:
+    ids, *columns = shard.column_names
+    return zip(shard[ids].to_pylist(), *(shard[name].to_numpy() for name in columns), strict=True)
+
+
+def meta_path(output: Path) -> Path:
+    """Return where the metadata of a .jsonl or .csv file stand."""
+    return output.with_name(output.name + ".meta.json")

@@ -1,0 +1,78 @@
+"""Score a stream as it comes: JSON lines out while lines come in, so that scoring fits into a Unix pipe."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import IO
+
+from scorer.dialogue import Dialogue
+from scorer.inputs.corpus import Corpus
+from scorer.inputs.parse import Reject
+from scorer.model import Scorer
+from scorer.run.score import NoProgress, Progress, ScoreSettings, score_window
+from scorer.run.score_file import score_line
+from scorer.run.windows import Tally
+
+_PATIENCE_SECONDS = 0.02
+
+_Item = Dialogue | Reject | BaseException | None
+
+
+def score_stream(
+    scorer: Scorer,
+    corpus: Corpus,
+    scores_out: IO[str],
+    rejects_out: IO[str],
+    settings: ScoreSettings,
+    progress: Progress | None = None,
+) -> Tally:
+    """Write a JSON line a dialogue to ``scores_out``, in input order, and one a reject to ``rejects_out``.
+
+    What has arrived is scored together; nothing waits for more than 20 ms for company, so that a program which
+    writes one line and reads one does not hang, and a file still fills its batches.
+    """
+    total = Tally()
+    for window in _arriving(corpus, settings.window):
+        tally, ids, scores, rejects = score_window(scorer, window, settings, progress or NoProgress())
+        scores_out.writelines(score_line(id_, *row) for id_, row in zip(ids, scores, strict=True))
+        scores_out.flush()
+        rejects_out.writelines(json.dumps(asdict(reject)) + "\n" for reject in rejects)
+        rejects_out.flush()
+        total.add(tally)
+    return total
+
+
+def _arriving(corpus: Corpus, size: int) -> Iterator[list[Dialogue | Reject]]:
+    """Yield what has arrived, at most ``size`` records at a time; a thread reads ahead by as much."""
+    arrived: queue.Queue[_Item] = queue.Queue(maxsize=size)
+
+    def read() -> None:
+        try:
+            for record in corpus:
+                arrived.put(record)
+            arrived.put(None)
+        except BaseException as error:  # noqa: BLE001 - handed on: the thread that scores raises it
+            arrived.put(error)
+
+    threading.Thread(target=read, name="read", daemon=True).start()
+    window: list[Dialogue | Reject] = []
+    while True:
+        try:
+            item = arrived.get(timeout=_PATIENCE_SECONDS if window else None)
+        except queue.Empty:  # nothing more for now: score what is here
+            yield window
+            window = []
+            continue
+        if isinstance(item, (Dialogue, Reject)):
+            window.append(item)
+        if window and (len(window) == size or not isinstance(item, (Dialogue, Reject))):
+            yield window
+            window = []
+        if isinstance(item, BaseException):
+            raise item
+        if item is None:
+            return

@@ -1,0 +1,1 @@
+"""The commands `empathy select`, `check`, `demo` and `report`."""

@@ -1,0 +1,77 @@
+"""`empathy demo`: the main job from end to end - score, select, report - on the examples or a file of one's own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from scorer.cli.main import fail, scorer_option
+
+if TYPE_CHECKING:
+    from scorer.inputs.corpus import Corpus
+
+SCORES, SETS, REPORT = "scores.parquet", "sets", "report.html"
+
+
+@click.command()
+@click.argument("inputs", metavar="[IN]...", nargs=-1)
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    default=Path("empathy-demo"),
+    show_default=True,
+    help="For scores, sets and report; an earlier demo's are replaced.",
+)
+@scorer_option
+def demo(inputs: tuple[str, ...], output: Path, bundle: Path | None) -> None:
+    """Score IN (the examples that come with the package, if left out), select training sets, draw a report.
+
+    The scores are shown in the terminal as well.
+    """
+    from scorer.cli.preview import demo_lines, examples_path
+    from scorer.cli.progress import ProgressBar
+    from scorer.files import writing
+    from scorer.inputs.corpus import Corpus
+    from scorer.inputs.sources import STDIN
+    from scorer.model import Scorer
+    from scorer.run.score import ScoreSettings, score_files
+
+    if STDIN in inputs:
+        fail("the demo reads its input more than once, so standard input will not do; name a file")
+    corpus = Corpus(inputs or (str(examples_path()),))
+    scorer = Scorer.load(bundle)
+    with writing(output):
+        output.mkdir(exist_ok=True)
+    with ProgressBar(corpus.total_bytes, sys.stderr, show=sys.stderr.isatty()) as progress:
+        score_files(scorer, corpus, output / SCORES, ScoreSettings(existing="overwrite"), progress)
+    for line in demo_lines(scorer, corpus, output / SCORES):
+        click.echo(line)
+    for line in _selected(corpus, output):
+        click.echo(line)
+
+
+def _selected(corpus: Corpus, output: Path) -> Iterator[str]:
+    """Select and draw; yield what came of it."""
+    from selection.cli.select import select_lines
+    from selection.deciding.settings import SelectSettings
+    from selection.files.scores import read_scores
+    from selection.select import select
+
+    table = read_scores(output / SCORES)
+    found = select(corpus, output / SETS, SelectSettings(), table=table, overwrite=True)
+    yield ""
+    yield from select_lines(found)
+    try:
+        from selection.report.build import ReportSettings, report
+
+        report([output / SETS], output / REPORT, ReportSettings(), overwrite=True)
+    except ModuleNotFoundError as error:
+        yield f"no report, since {error.name} is not installed: pip install 'empathy-scorer[select]'"
+    else:
+        yield f"drew {output / REPORT}: open it in a browser"

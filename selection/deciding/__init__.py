@@ -1,0 +1,1 @@
+"""Scores -> a set, a reason and a doubt for every dialogue."""

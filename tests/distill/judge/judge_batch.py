@@ -1,0 +1,102 @@
+"""The Batch API of the judge's test server: files, batches, and rows that fail."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+class Answers(Protocol):
+    """What the desk needs of the server: the answer to one request, as (status, body)."""
+
+    def answer_row(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]] | None: ...
+
+
+@dataclass(slots=True)
+class BatchDesk:
+    """Takes files and batches.
+
+    ``wanted``: "polls" until a batch ends, the "status" it ends with, "half" of the first batch's rows only,
+    "lose_create" first answers that break off after the batch was made, "fail_polls" first looks that fail.
+    """
+
+    answers: Answers
+    wanted: dict[str, Any]
+    files: dict[str, bytes] = field(default_factory=dict)
+    batches: dict[str, dict[str, Any]] = field(default_factory=dict)
+    polls: int = 0
+    created: int = 0
+
+    def handle(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes] | None:
+        """Return status and body; None to break the connection off."""
+        kind, _, rest = path.partition("?")[0].removeprefix("/v1/").partition("/")
+        if kind == "files" and method == "POST":
+            return self._json(self._take_file(headers, body))
+        if kind == "files":
+            return 200, self.files[rest.removesuffix("/content")]
+        if method == "POST":
+            made = self._json(self._create(json.loads(body)))
+            return None if self.created <= self.wanted.get("lose_create", 0) else made
+        if not rest:
+            return self._json({"object": "list", "data": list(self.batches.values())[::-1], "has_more": False})
+        self.polls += 1
+        if self.polls <= self.wanted.get("fail_polls", 0):
+            return 500, b'{"error": {"message": "later"}}'
+        return self._json(self._look(rest))
+
+    @staticmethod
+    def _json(payload: dict[str, Any]) -> tuple[int, bytes]:
+        return 200, json.dumps(payload).encode()
+
+    def _take_file(self, headers: dict[str, str], body: bytes) -> dict[str, Any]:
+        boundary = headers["content-type"].partition("boundary=")[2].strip('"').encode()
+        part = next(part for part in body.split(b"--" + boundary) if b'filename="' in part)
+        name = f"file-{len(self.files)}"
+        self.files[name] = part.split(b"\r\n\r\n", 1)[1].removesuffix(b"\r\n")
+        return {"id": name, "object": "file", "bytes": 1, "created_at": 1, "filename": "x", "purpose": "batch"}
+
+    def _create(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.created += 1
+        name = f"batch-{len(self.batches)}"
+        self.batches[name] = {
+            "id": name,
+            "object": "batch",
+            "endpoint": request["endpoint"],
+            "input_file_id": request["input_file_id"],
+            "completion_window": "24h",
+            "status": "in_progress",
+            "created_at": 1,
+            "metadata": request["metadata"],
+            "looks": 0,
+        }
+        return self.batches[name]
+
+    def _look(self, name: str) -> dict[str, Any]:
+        batch = self.batches[name]
+        batch["looks"] += 1
+        if batch["status"] == "in_progress" and batch["looks"] > self.wanted.get("polls", 1):
+            self._finish(batch)
+        return batch
+
+    def _finish(self, batch: dict[str, Any]) -> None:
+        batch["status"] = self.wanted.get("status", "completed")
+        if batch["status"] == "failed":
+            batch["errors"] = {"object": "list", "data": [{"code": "x", "message": "the model takes no batches"}]}
+            return
+        rows = [json.loads(line) for line in self.files[batch["input_file_id"]].splitlines()]
+        if self.wanted.get("half") and len(self.batches) == 1:
+            rows = rows[::2]
+        good: list[dict[str, Any]] = []
+        bad: list[dict[str, Any]] = []
+        for row in reversed(rows):  # a batch keeps no order
+            answer = self.answers.answer_row(row["body"])
+            if answer is None:
+                continue
+            status, body = answer
+            entry = {"id": "r", "custom_id": row["custom_id"], "response": {"status_code": status, "body": body}}
+            (good if status == 200 else bad).append({**entry, "error": None})
+        for field_name, entries in (("output_file_id", good), ("error_file_id", bad)):
+            if entries:
+                batch[field_name] = f"{batch['id']}-{field_name}"
+                self.files[batch[field_name]] = "".join(json.dumps(entry) + "\n" for entry in entries).encode()

@@ -1,0 +1,57 @@
+"""Prices and the bound of what a call may cost."""
+
+from __future__ import annotations
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from distill.errors import LabelError
+from distill.judge.prices import Price, find_price, size_of
+from distill.judge.records import OPENAI_URL
+from distill.judge.rubric import Rubric
+from tests.conftest import make_dialogue
+
+
+@pytest.mark.parametrize("model", ["gpt-4.1-mini", "gpt-4.1-mini-2025-04-14"])
+def test_the_table_knows_a_model_and_its_dated_versions(model: str) -> None:
+    price = find_price(model, OPENAI_URL, None, None)
+    assert price is not None
+    assert (price.per_million_in, price.per_million_out) == (0.4, 1.6)
+    assert "2026" in price.source
+    assert price.of(1_000_000, 500_000) == pytest.approx(1.2)
+    assert price.halved().of(1_000_000, 500_000) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    ("model", "url"),
+    [("gpt-4.1-mini", "http://localhost:8000/v1"), ("gpt-4.1-mini-tuned", OPENAI_URL), ("llama", OPENAI_URL)],
+)
+def test_another_server_or_model_has_no_price_unless_it_is_given(model: str, url: str) -> None:
+    assert find_price(model, url, None, None) is None
+    given = find_price(model, url, 1, 0)
+    assert given is not None
+    assert given.of(10**6, 10**6) == 1
+
+
+@pytest.mark.parametrize("prices", [(1.0, None), (None, 1.0)])
+def test_one_price_of_two_is_refused(prices: tuple[float | None, float | None]) -> None:
+    with pytest.raises(LabelError, match="give both"):
+        find_price("m", OPENAI_URL, *prices)
+
+
+@pytest.mark.parametrize("text", ["plain", "só 😢 我很难过 " * 20, "\x00\x01 \u200b" * 30, "<>[]" * 40])
+def test_no_tokenizer_that_falls_back_on_bytes_passes_the_bound(text: str) -> None:
+    # The worst there is: a vocabulary of the 256 bytes alone.
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({char: number for number, char in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    messages = Rubric().messages(make_dialogue(text.replace("\x00", ""), text))
+    size = size_of(messages, 100)
+    assert sum(len(tokenizer.encode(message["content"])) for message in messages) <= size.most_prompt
+    assert size.prompt < size.most_prompt
+    assert (size.completion, size.most_completion) == (15, 100)
+
+
+def test_prices_are_exact_enough_to_be_added() -> None:
+    price = Price(per_million_in=0.15, per_million_out=0.6, source="")
+    assert sum(price.of(703, 12) for _ in range(10_000)) == pytest.approx(price.of(7_030_000, 120_000), abs=1e-9)

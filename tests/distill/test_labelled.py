@@ -1,0 +1,187 @@
+"""Labelled files -> one row a dialogue: judgements averaged, the rest rejected, and too little refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from distill.errors import TrainError
+from distill.labelled import MIN_DIALOGUES, LabelledSet, check_trainable, read_labelled
+from scorer.dialogue import training_hash
+from scorer.errors import InputError
+from tests.conftest import record, varied, write_lines
+
+
+def labelled_record(*texts: str, s: object = 7, r: object = 4, **more: Any) -> dict[str, Any]:
+    return record(*texts, sensibility=s, rationality=r, **more)
+
+
+def many(count: int, conversations: int = 10_000) -> list[dict[str, Any]]:
+    """Return different dialogues with different labels, dealt to so many conversations."""
+    return [
+        labelled_record(*(turn.content for turn in dialogue.turns), f"number {i}", "so sorry")
+        | {"sensibility": i % 11, "rationality": (3 * i) % 11, "conversation": f"c{i % conversations}"}
+        for i, dialogue in enumerate(varied(count))
+    ]
+
+
+def read(folder: Path, *files: Sequence[object]) -> LabelledSet:
+    """Write each file's records as JSON lines, and read them all."""
+    return read_labelled([str(write_lines(folder / f"{i}.jsonl", records)) for i, records in enumerate(files)])
+
+
+# Reading
+
+
+def test_each_dialogue_is_a_row_with_its_labels(tmp_path: Path) -> None:
+    found = read(tmp_path, [labelled_record("a", "b", s=8, r=2, id="x"), labelled_record("c", "d", s=0, r=10.0)])
+    assert len(found) == 2
+    assert found.scores.dtype == np.float32
+    assert found.scores.tolist() == [[8, 2], [0, 10]]
+    assert [dialogue.response for dialogue in found.dialogues] == ["b", "d"]
+    assert found.dialogues[0].id == "x"
+    assert found.hashes == [training_hash(dialogue) for dialogue in found.dialogues]
+    assert found.conversations == [dialogue.conversation for dialogue in found.dialogues]
+    assert found.rejects == ()
+
+
+def test_several_judgements_of_a_dialogue_are_averaged_in_the_order_read(tmp_path: Path) -> None:
+    judges = [{"model": "one"}, {"model": "two"}, {"model": "one", "temperature": 0.7}]
+    records = [
+        labelled_record("a", "b", s=s, r=r, judge=judges[i]) for i, (s, r) in enumerate([(8, 2), (7, 3), (6, 7)])
+    ]
+    found = read(tmp_path, [records[0], labelled_record("c", "d", s=1, r=1), records[1]], records[2:])
+    assert found.scores.tolist() == [[7, 4], [1, 1]]
+    assert [labels.sensibility for labels in found.judgements[0]] == [8, 7, 6]
+    assert [labels.judge for labels in found.judgements[0]] == judges
+    assert found.judgements[1][0].judge is None
+
+
+def test_the_same_id_twice_is_two_judgements(tmp_path: Path) -> None:
+    twice = [labelled_record("a", "b", s=s, id="same") for s in (4, 5)]
+    found = read(tmp_path, twice)
+    assert (len(found), found.rejects) == (1, ())
+    assert found.scores[0].tolist() == [4.5, 4]
+
+
+def test_the_same_id_with_another_text_is_another_dialogue(tmp_path: Path) -> None:
+    found = read(tmp_path, [labelled_record("a", "b", s=1, id="same"), labelled_record("a", "c", s=9, id="same")])
+    assert found.scores[:, 0].tolist() == [1, 9]
+
+
+def test_a_dialogue_is_known_by_its_text_whatever_its_spelling_spacing_or_id(tmp_path: Path) -> None:
+    found = read(
+        tmp_path, [labelled_record("I’m  sad", "So\nsorry", s=2, id="1")], [labelled_record("i'm sad", "so sorry", s=5)]
+    )
+    assert found.scores[:, 0].tolist() == [3.5]
+    assert found.dialogues[0].id == "1"
+
+
+def test_every_form_of_label_is_read(tmp_path: Path) -> None:
+    release = {"context": "a</s>b</s>c", "response": "d", "evaluation": "- Rationality: 8 - Sensibility: 5"}
+    found = read(tmp_path, [release, labelled_record("c", "d", s=1.5, r=2)])
+    assert found.scores.tolist() == [[5, 8], [1.5, 2]]
+    table = pa.Table.from_pylist([labelled_record("e", "f", s=3, r=9, judge={"model": "m", "temperature": 0.0})])
+    pq.write_table(table, tmp_path / "labels.parquet")
+    found = read_labelled([str(tmp_path / "labels.parquet")])
+    assert found.scores.tolist() == [[3, 9]]
+    assert found.judgements[0][0].judge == {"model": "m", "temperature": 0.0}
+
+
+def test_a_judgement_weighs_less_the_more_there_are(tmp_path: Path) -> None:
+    records = [labelled_record(f"dialogue {k}", "b") for k in (1, 2, 3, 20) for _ in range(k)]
+    weights = read(tmp_path, records).weights
+    assert weights.mean() == pytest.approx(1)
+    assert weights / weights[0] == pytest.approx([1, 4 / 3, 3 / 2, 40 / 21])
+
+
+def test_rows_can_be_taken(tmp_path: Path) -> None:
+    whole = read(tmp_path, [*many(6), {"messages": []}])
+    part = whole.take(np.array([4, 1]))
+    assert [dialogue.id for dialogue in part.dialogues] == [whole.dialogues[row].id for row in (4, 1)]
+    assert part.scores.tolist() == whole.scores[[4, 1]].tolist()
+    assert part.judgements == (whole.judgements[4], whole.judgements[1])
+    assert (len(whole.rejects), part.rejects) == (1, ())
+
+
+# Rejects
+
+BAD_LABELS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "no labels": (record("a", "b"), "no_label", "no sensibility and rationality, nor evaluation"),
+    "too high": (labelled_record("a", "b", s=11), "bad_label", "sensibility is int 11, expected a number from 0 to 10"),
+    "negative": (labelled_record("a", "b", r=-0.5), "bad_label", "rationality is float -0.5, expected a number from 0"),
+    "not a number": (labelled_record("a", "b", s=float("nan")), "bad_label", "sensibility is float nan, expected"),
+    "text": (labelled_record("a", "b", s="8"), "bad_label", "sensibility is str '8', expected a number"),
+    "a truth value": (labelled_record("a", "b", s=True), "bad_label", "sensibility is bool True, expected a number"),
+    "one of two": (record("a", "b", sensibility=7), "bad_label", "rationality is NoneType None, expected a number"),
+    "an evaluation of one": (record("a", "b", evaluation="Sensibility: 5"), "bad_label", "has 0 values of rationality"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LABELS)
+def test_a_record_without_a_good_label_is_a_reject_that_says_why(tmp_path: Path, case: str) -> None:
+    bad, reason, detail = BAD_LABELS[case]
+    found = read(tmp_path, [labelled_record("c", "d"), bad, labelled_record("e", "f")])
+    assert len(found) == 2
+    (reject,) = found.rejects
+    assert (reject.line, reject.reason) == (2, reason)
+    assert detail in reject.detail
+
+
+def test_a_bad_judgement_takes_no_part_in_the_mean(tmp_path: Path) -> None:
+    found = read(tmp_path, [labelled_record("a", "b", s=s) for s in (4, 10.5, 8)])
+    assert found.scores[0].tolist() == [6, 4]
+    assert len(found.rejects) == 1
+
+
+def test_no_label_at_all_is_one_line_with_the_first_reason(tmp_path: Path) -> None:
+    with pytest.raises(TrainError) as caught:
+        read(tmp_path, [labelled_record("a", "b", s=11), record("c", "d")])
+    message = str(caught.value)
+    assert "0.jsonl: no labelled dialogue among 2 records; the first: " in message
+    assert message.endswith("0.jsonl:1: bad_label: sensibility is int 11, expected a number from 0 to 10")
+    assert message.isprintable()
+
+
+def test_no_file_is_an_error_of_the_input(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing\.jsonl"):
+        read_labelled([str(tmp_path / "nothing.jsonl")])
+
+
+# Enough to train on
+
+
+def test_fifty_dialogues_of_enough_conversations_will_do(tmp_path: Path) -> None:
+    check_trainable(read(tmp_path, many(MIN_DIALOGUES)), 10)
+    check_trainable(read(tmp_path, many(MIN_DIALOGUES, conversations=6)), 3)
+
+
+def test_too_few_dialogues_are_refused(tmp_path: Path) -> None:
+    labelled = read(tmp_path, [*many(MIN_DIALOGUES - 1), *many(MIN_DIALOGUES - 1)])  # judged twice, and no more for it
+    with pytest.raises(TrainError, match=r"^49 labelled dialogues, expected at least 50 .*: label more with"):
+        check_trainable(labelled, 2)
+
+
+@pytest.mark.parametrize(
+    ("conversations", "parts", "text"),
+    [
+        (1, 10, "1 conversation in 60 labelled dialogues, expected at least 20"),
+        (19, 10, "19 conversations in 60 labelled dialogues, expected at least 20"),
+        (5, 3, "5 conversations in 60 labelled dialogues, expected at least 6"),
+    ],
+)
+def test_too_few_conversations_are_refused(tmp_path: Path, conversations: int, parts: int, text: str) -> None:
+    with pytest.raises(TrainError, match=rf"^{text}: whole conversations are held out"):
+        check_trainable(read(tmp_path, many(60, conversations)), parts)
+
+
+@pytest.mark.parametrize(("head", "value"), [("sensibility", 7), ("rationality", 0.1), ("rationality", 0)])
+def test_labels_that_are_all_equal_are_refused(tmp_path: Path, head: str, value: float) -> None:
+    with pytest.raises(TrainError, match=rf"^every {head} label is {value}, so there is nothing to learn"):
+        check_trainable(read(tmp_path, [{**entry, head: value} for entry in many(60)]), 10)

@@ -1,0 +1,86 @@
+"""What the tests of distillation share: tiny real encoders, and labels that can be learnt from words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    BertConfig,
+    BertModel,
+    DistilBertConfig,
+    DistilBertModel,
+    MPNetConfig,
+    MPNetModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+)
+
+from tests.conftest import make_tokenizer, record, write_lines
+
+WARM = ["i am so sorry", "that is sad", "so sorry my dog died"]
+COLD = ["what happened today", "we won the game", "that is great"]
+
+
+KINDS = ("bert", "roberta", "distilbert", "mpnet")
+
+
+def write_backbone(folder: Path, *, kind: str = "bert", seed: int = 0, layers: int = 2) -> Path:
+    """Write a random encoder of one of ``KINDS`` with its tokenizer, as a Hugging Face folder."""
+    torch.manual_seed(seed)
+    tokenizer = make_tokenizer()
+    sizes: dict[str, Any] = {
+        "vocab_size": tokenizer.get_vocab_size(),
+        "hidden_size": 32,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "pad_token_id": 0,
+        "max_position_embeddings": 128,
+    }
+    models = {
+        "bert": lambda: BertModel(BertConfig(**sizes)),
+        "roberta": lambda: RobertaModel(RobertaConfig(**sizes, type_vocab_size=1)),
+        "distilbert": lambda: DistilBertModel(DistilBertConfig(**sizes, hidden_dim=64)),
+        "mpnet": lambda: MPNetModel(MPNetConfig(**sizes)),
+    }
+    models[kind]().save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_input_names=["input_ids", "attention_mask", *(["token_type_ids"] if kind == "bert" else [])],
+    ).save_pretrained(folder)
+    return folder
+
+
+def labelled_records(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Return dialogues, two a conversation, whose sensibility rises with warm words and rationality with cold ones."""
+    rng = np.random.default_rng(seed)
+    records = []
+    for number in range(count):
+        warm = rng.random() < 0.6
+        words = rng.choice(WARM if warm else COLD, rng.integers(1, 4))
+        sensibility = 8 - int(rng.integers(3)) if warm else 2 + int(rng.integers(3))
+        rationality = 3 + int(rng.integers(2)) if warm else 7 + int(rng.integers(2))
+        context = f"today {number // 2 + 1000 * seed} i am {rng.choice(['sad', 'happy'])}"
+        records.append(
+            record(
+                context,
+                " ".join(words) + f" {number}",
+                sensibility=sensibility,
+                rationality=rationality,
+                conversation=f"c{seed}-{number // 2}",
+            )
+        )
+    return records
+
+
+def labelled_file(path: Path, count: int, *, seed: int = 0) -> Path:
+    """Write such dialogues as JSON lines."""
+    return write_lines(path, labelled_records(count, seed=seed))

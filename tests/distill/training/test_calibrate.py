@@ -1,0 +1,315 @@
+"""Calibration, cuts and uncertainty: what they promise, and that no fold is measured with its own labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from distill.training.calibrate import (
+    COVERAGE,
+    Calibration,
+    balanced_cuts,
+    cross_calibrate,
+    cross_coverage,
+    cut_table,
+    fit_calibration,
+    fit_uncertainty,
+    other_folds,
+)
+from scorer.bundle.bundle import LEVELS
+from scorer.dialogue import HEADS
+from selection.rules import JUDGE_CUTS, PAPER, to_levels
+
+Floats = npt.NDArray[np.float32]
+
+GRID = np.linspace(3, 7, 50)[:, None].repeat(2, axis=1)
+
+
+def predictions(seed: int, count: int = 1000) -> tuple[Floats, Floats]:
+    """Return scores shrunk to the mean, all different, and the judge's integers, whose noise grows with the score."""
+    rng = np.random.default_rng(seed)
+    truth = rng.uniform(1, 9, (count, 2))
+    labels = (truth + rng.normal(0, 0.2 + 0.15 * truth)).round().clip(0, 10)
+    scores = 5 + 0.5 * (truth - 5) + rng.normal(0, 0.1, (count, 2))
+    return scores.astype(np.float32), labels.astype(np.float32)
+
+
+def shares_beyond(values: npt.NDArray[np.floating], cuts: list[float]) -> list[float]:
+    return [float((values > cut).mean()) for cut in cuts]
+
+
+# Calibration
+
+
+def test_the_line_is_that_of_least_squares() -> None:
+    scores, labels = predictions(0)
+    found = fit_calibration(scores, labels)
+    for i in range(2):
+        slope, intercept = np.polyfit(scores[:, i].astype(float), labels[:, i].astype(float), 1)
+        assert (found.slope[i], found.intercept[i]) == pytest.approx((slope, intercept))
+    calibrated = found.apply(scores)
+    assert calibrated.dtype == np.float32
+    assert np.abs(calibrated - labels).mean() < np.abs(scores - labels).mean()
+
+
+def test_a_mere_shift_is_corrected() -> None:
+    scores = np.arange(2, 8, dtype=np.float32)[:, None].repeat(2, axis=1)
+    found = fit_calibration(scores, scores + 2)
+    assert (found.slope, found.intercept) == ((1.0, 1.0), (2.0, 2.0))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [0.0, 0.1, 4.7, 10.0])
+def test_a_head_that_is_constant_stays_as_it_is(value: float, kind: type[np.floating]) -> None:
+    for count in (10, 777):
+        labels = np.random.default_rng(count).integers(0, 11, (count, 2)).astype(np.float32)
+        found = fit_calibration(np.full((count, 2), value, dtype=kind), labels)
+        assert found == Calibration((1.0, 1.0), (0.0, 0.0))
+
+
+def test_a_head_that_falls_with_the_labels_stays_as_it_is_and_the_other_is_fitted() -> None:
+    scores, labels = predictions(1)
+    labels[:, 1] = 10 - labels[:, 1]
+    found = fit_calibration(scores, labels)
+    assert (found.slope[1], found.intercept[1]) == (1.0, 0.0)
+    assert found.slope[0] == pytest.approx(fit_calibration(*predictions(1)).slope[0])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_calibration_rises_strictly_even_where_scores_say_nothing(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores, labels = rng.uniform(0, 10, (30, 2)), rng.integers(0, 11, (30, 2)).astype(float)
+    found = fit_calibration(scores, labels)
+    assert min(found.slope) > 0
+    assert (np.diff(GRID * found.slope + found.intercept, axis=0) > 0).all()
+
+
+def test_calibrated_scores_stay_on_the_scale() -> None:
+    far = Calibration((10.0, 10.0), (-45.0, -45.0)).apply(np.array([[0, 10], [5, 5.1]], dtype=np.float32))
+    assert far.ravel().tolist() == pytest.approx([0, 10, 5, 6], abs=1e-5)
+
+
+# Cuts
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_cuts_keep_the_judges_shares(seed: int) -> None:
+    scores, labels = predictions(seed)
+    cuts = cut_table(scores, labels)
+    for i, head in enumerate(HEADS):
+        assert shares_beyond(scores[:, i], cuts[head]) == shares_beyond(labels[:, i], [*LEVELS])
+        assert cuts[head] == sorted(cuts[head])
+    levels = to_levels(scores, cuts)
+    for i in range(2):
+        assert (
+            np.bincount(levels[:, i], minlength=11).tolist()
+            == np.bincount(labels[:, i].astype(int), minlength=11).tolist()
+        )
+
+
+def test_cuts_keep_the_shares_of_means_of_judgements() -> None:
+    scores, labels = predictions(0)
+    labels[::2] = (labels[::2] + labels[1::2]) / 2  # halves, which equal the judge's cuts
+    assert (labels % 1 == 0.5).any()
+    levels, judged = to_levels(scores, cut_table(scores, labels)), to_levels(labels)
+    for i in range(2):
+        assert np.bincount(levels[:, i], minlength=11).tolist() == np.bincount(judged[:, i], minlength=11).tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_that_are_tied_stay_together_and_cost_no_more_than_their_own_share(seed: int) -> None:
+    scores, labels = predictions(seed)
+    scores = np.asarray(np.round(scores * 2) / 2, dtype=np.float32)
+    cuts = cut_table(scores, labels)
+    levels = to_levels(scores, cuts)
+    for i, head in enumerate(HEADS):
+        largest = max(np.unique(scores[:, i], return_counts=True)[1]) / len(scores)
+        for mine, judges in zip(
+            shares_beyond(scores[:, i], cuts[head]), shares_beyond(labels[:, i], [*LEVELS]), strict=True
+        ):
+            assert abs(mine - judges) <= largest
+        for value in np.unique(scores[:, i]):
+            assert len(set(levels[scores[:, i] == value, i].tolist())) == 1
+        assert cuts[head] == sorted(cuts[head])
+
+
+def test_levels_that_the_judge_never_reached_are_reached_by_no_score() -> None:
+    scores, labels = predictions(0)
+    cuts = cut_table(scores, labels.clip(3, 7))
+    for head in HEADS:
+        assert cuts[head][:3] == [-0.5] * 3
+        assert cuts[head][7:] == [10.5] * 3
+    everything = np.array([[0, 0], [10, 10], [3, 8]], dtype=np.float32)
+    levels = to_levels(np.concatenate([scores, everything]), cuts)
+    assert (levels.min(), levels.max()) == (3, 7)
+
+
+def test_a_level_that_was_skipped_is_reached_by_no_score() -> None:
+    scores, labels = predictions(0)
+    labels[labels == 5] = 6
+    assert 5 not in to_levels(scores, cut_table(scores, labels))
+
+
+def test_equal_labels_give_every_score_that_level() -> None:
+    scores, labels = predictions(0, 50)
+    levels = to_levels(scores, cut_table(scores, np.full_like(labels, 8)))
+    assert (levels == 8).all()
+
+
+def test_the_judges_own_scores_need_no_other_cuts() -> None:
+    judge = np.arange(11, dtype=np.float32)[:, None].repeat(2, axis=1)
+    assert cut_table(judge, judge) == {head: [*JUDGE_CUTS[head]] for head in HEADS}
+
+
+# Uncertainty
+
+
+def test_nine_of_ten_fresh_labels_lie_within_in_every_region() -> None:
+    inside: dict[tuple[int, int], list[bool]] = {}
+    for seed in range(60):
+        scores, labels = predictions(seed)
+        fresh, judged = predictions(1000 + seed)
+        found = fit_uncertainty(scores, labels)
+        assert [len(found.widths[head]) for head in HEADS] == [5, 5]
+        covered = np.abs(fresh - judged) <= found.of(fresh)
+        for i, head in enumerate(HEADS):
+            region = np.searchsorted(found.edges[head], fresh[:, i], side="right")
+            for number in range(5):
+                inside.setdefault((i, number), []).extend(covered[region == number, i].tolist())
+    coverage = {key: float(np.mean(values)) for key, values in inside.items()}
+    assert len(coverage) == 10
+    assert min(coverage.values()) >= COVERAGE - 0.01  # of 12 000 labels each, whose own error is 0.003
+    assert max(coverage.values()) <= COVERAGE + 0.02
+
+
+def test_widths_are_wide_where_the_judge_is_uncertain() -> None:
+    found = fit_uncertainty(*predictions(0, 3000))
+    for head in HEADS:
+        assert found.widths[head][4] > 1.5 * found.widths[head][1]
+        assert [*found.edges[head]] == sorted(found.edges[head])
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.95])
+def test_another_coverage_can_be_asked_for(coverage: float) -> None:
+    scores, labels = predictions(0, 3000)
+    found = fit_uncertainty(scores, labels, coverage)
+    assert found.coverage == coverage
+    fresh, judged = predictions(1, 3000)
+    assert (np.abs(fresh - judged) <= found.of(fresh)).mean() == pytest.approx(coverage, abs=0.03)
+
+
+@pytest.mark.parametrize("value", [5.12341, 4.98764, 6.00004])
+def test_errors_that_are_all_alike_are_covered(value: float) -> None:
+    scores = np.full((200, 2), value, dtype=np.float32)
+    labels = np.random.default_rng(0).choice([4, 6], (200, 2)).astype(np.float32)
+    assert (np.abs(scores - labels) <= fit_uncertainty(scores, labels).of(scores)).mean() >= COVERAGE
+
+
+@pytest.mark.parametrize(("count", "regions"), [(1, 1), (59, 1), (60, 2), (149, 4), (150, 5), (1000, 5)])
+def test_a_region_has_thirty_dialogues_at_least(count: int, regions: int) -> None:
+    found = fit_uncertainty(*predictions(0, count))
+    assert [len(found.widths[head]) for head in HEADS] == [regions, regions]
+    assert [len(found.edges[head]) for head in HEADS] == [regions - 1, regions - 1]
+
+
+@pytest.mark.parametrize(("count", "known"), [(8, False), (9, True)])
+def test_too_few_errors_promise_nothing(count: int, known: bool) -> None:
+    found = fit_uncertainty(*predictions(0, count))
+    assert all((found.widths[head] != [10.0]) == known for head in HEADS)
+
+
+def test_uncertainty_survives_ties() -> None:
+    scores, labels = predictions(0)
+    found = fit_uncertainty(np.round(scores), labels)
+    assert found.of(np.round(scores)).shape == scores.shape
+    assert all(0 <= width <= 10 for head in HEADS for width in found.widths[head])
+
+
+# Cross-fitting
+
+
+def dealt(seed: int, count: int = 600, folds: int = 4) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
+    return (*predictions(seed, count), np.random.default_rng(seed).integers(0, folds, count))
+
+
+def test_every_row_is_in_one_fold_and_never_among_its_others() -> None:
+    *_, folds = dealt(0)
+    parts = [*other_folds(folds)]
+    assert len(parts) == 4
+    assert np.sum([fold for _, fold in parts], axis=0).tolist() == [1] * 600
+    assert all((others != fold).all() for others, fold in parts)
+
+
+def test_a_fold_is_calibrated_without_its_own_labels() -> None:
+    scores, labels, folds = dealt(1)
+    before = cross_calibrate(scores, labels, folds)
+    changed = labels.copy()
+    changed[folds == 2] = 10 - changed[folds == 2]
+    after = cross_calibrate(scores, changed, folds)
+    assert before.dtype == np.float32
+    assert after[folds == 2].tolist() == before[folds == 2].tolist()
+    for fold in (0, 1, 3):
+        assert (after[folds == fold] != before[folds == fold]).all()
+
+
+def test_a_fold_is_calibrated_by_all_the_others() -> None:
+    scores, labels, folds = dealt(2)
+    line = fit_calibration(scores[folds != 3], labels[folds != 3])
+    assert cross_calibrate(scores, labels, folds)[folds == 3].tolist() == line.apply(scores[folds == 3]).tolist()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_coverage_is_measured_with_the_other_folds_widths(order: tuple[int, int]) -> None:
+    scores, _, _ = dealt(3)
+    folds = np.repeat(order, [200, 400])
+    labels = np.where((folds == 0)[:, None], scores, scores + 5)
+    # Widths are 0 for fold 1 and 5 for fold 0: only fold 0 lies within. With their own widths all rows would.
+    share = float((folds == 0).mean())
+    assert cross_coverage(scores, labels, folds) == pytest.approx((share, share))
+
+
+def test_cross_fitted_coverage_is_what_was_promised() -> None:
+    assert cross_coverage(*dealt(4, 4000)) == pytest.approx((COVERAGE, COVERAGE), abs=0.02)
+
+
+# Balanced cuts
+
+
+def tangled(seed: int, size: int = 3000) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return noiseless predictions and the noisy labels that they predict, heads pulling in opposite directions."""
+    rng = np.random.default_rng(seed)
+    depth = rng.standard_normal(size)
+    signal = np.stack([7 + 1.5 * depth, 4 - 1.6 * depth], axis=1) + rng.normal(0, 0.5, (size, 2))
+    labels = (signal + rng.normal(0, 1.5, (size, 2))).round().clip(0, 10)
+    return signal, labels
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_balanced_cuts_bring_the_sets_to_the_judges_share(seed: int) -> None:
+    scores, labels = tangled(seed)
+    wanted = np.bincount(PAPER.apply(labels), minlength=3) / len(labels)
+    alone, balanced = cut_table(scores, labels), balanced_cuts(scores, labels)
+    found = [np.bincount(PAPER.apply(scores, cuts), minlength=3) / len(labels) for cuts in (alone, balanced)]
+    gaps = [np.abs(shares - wanted) for shares in found]
+    assert gaps[0][0] > 0.02
+    assert gaps[1][0] < 0.75 * gaps[0][0]
+    for i, head in enumerate(HEADS):
+        assert balanced[head] == sorted(balanced[head])
+        mine = np.array(shares_beyond(scores[:, i], balanced[head]))
+        assert np.abs(mine - np.array(shares_beyond(labels[:, i], [*LEVELS]))).max() <= 0.0205
+
+
+def test_cuts_that_keep_every_share_are_not_moved() -> None:
+    labels = np.random.default_rng(0).integers(0, 11, (2000, 2)).astype(float)
+    scores = labels / 2 + 3
+    assert balanced_cuts(scores, labels) == cut_table(scores, labels)
+
+
+def test_levels_that_nobody_reached_stay_out_of_reach() -> None:
+    scores, labels = tangled(5)
+    labels = labels.clip(2, 8)
+    balanced = balanced_cuts(scores, labels)
+    for head in HEADS:
+        assert balanced[head][:2] == [-0.5, -0.5]
+        assert balanced[head][8:] == [10.5, 10.5]

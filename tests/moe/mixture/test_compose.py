@@ -1,0 +1,323 @@
+"""Composition is exact: a mixture holds its experts to the last digit, in a standard checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from moe.errors import ModelError, SettingError
+from moe.mixture.compose import compose, plan_shards
+from moe.mixture.initial_router import mixture_of
+from moe.mixture.routing_table import gates
+from moe.settings import ComposeSettings
+from scorer.errors import OutputError
+from tests.moe.moe_fixtures import Made, command, made
+from tests.moe.tiny_causal import CHATML, write_adapters, write_base, write_experts
+
+__all__ = ["made"]
+
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("llama", {}),
+    ("llama", {"tie_word_embeddings": True, "rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
+    ("llama", {"rms_norm_eps": 1e-3, "rope_theta": 123.0, "head_dim": 8, "vocab_size": 300}),
+    ("mistral", {"sliding_window": 8}),
+    ("mistral", {"sliding_window": None}),
+    ("qwen3", {}),
+    ("qwen3", {"tie_word_embeddings": True, "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}),
+]
+IDS = torch.randint(4, 200, (2, 40), generator=torch.Generator().manual_seed(0))
+
+
+@contextmanager
+def routed(mixture: Any, logits: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Give every router's logits, from what it would have said."""
+    handles = [gate.register_forward_hook(lambda _m, _i, out: logits(out)) for gate in gates(mixture)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def only(expert: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return logits that send every token to one expert."""
+
+    def logits(out: torch.Tensor) -> torch.Tensor:
+        forced = torch.full_like(out, -1e4)
+        forced[..., expert] = 1e4
+        return forced
+
+    return logits
+
+
+def logits_of(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(IDS).logits
+
+
+def expert_model(base: Path, expert: Path) -> Any:
+    return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), expert).merge_and_unload()
+
+
+@pytest.mark.parametrize(("kind", "more"), CASES)
+def test_a_mixture_that_asks_one_expert_is_that_expert(kind: str, more: dict[str, Any], tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base", kind, **more)
+    experts = write_adapters(tmp_path, base)
+    compose(experts, tmp_path / "moe", ComposeSettings())
+    mixture, loading = AutoModelForCausalLM.from_pretrained(tmp_path / "moe", output_loading_info=True)
+    assert not any(loading.values())
+    assert type(mixture).__name__ == ("Qwen3MoeForCausalLM" if kind == "qwen3" else "MixtralForCausalLM")
+    dense = [logits_of(expert_model(base, expert)) for expert in experts]
+    assert (dense[0] - dense[1]).abs().max() > 0.01
+    for number, expected in enumerate(dense):
+        with routed(mixture, only(number)):
+            torch.testing.assert_close(logits_of(mixture), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_two_of_two_is_the_weighted_sum(kind: str, tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base", kind)
+    compose(write_adapters(tmp_path, base), tmp_path / "moe", ComposeSettings())
+    mixture = AutoModelForCausalLM.from_pretrained(tmp_path / "moe")
+    block = mixture_of(mixture.model.layers[1])
+    states = torch.randn(2, 7, 32, generator=torch.Generator().manual_seed(1))
+    names = ("gate_proj", "up_proj", "down_proj") if kind == "qwen3" else ("w1", "w3", "w2")
+    with torch.no_grad():
+        found = block(states)[0]
+        weights = torch.softmax(states @ block.gate.weight.T, dim=-1)  # (2, 7, experts)
+        expected = torch.zeros_like(states)
+        for number, expert in enumerate(block.experts):
+            gate, up, down = (getattr(expert, name).weight for name in names)
+            hidden = torch.nn.functional.silu(states @ gate.T) * (states @ up.T)
+            expected += weights[..., number, None] * (hidden @ down.T)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_with_all_targets_attention_is_the_mean_of_the_experts(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base")
+    experts = write_adapters(tmp_path, base, "all")
+    info = compose(experts, tmp_path / "moe", ComposeSettings())
+    assert info["shared"] == "the mean of the experts'"
+    mixture = AutoModelForCausalLM.from_pretrained(tmp_path / "moe").state_dict()
+    first, second = (expert_model(base, expert).state_dict() for expert in experts)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(first[name], second[name])
+    torch.testing.assert_close(mixture[name], (first[name] + second[name]) / 2)
+    torch.testing.assert_close(mixture["model.norm.weight"], first["model.norm.weight"])
+
+
+@pytest.mark.slow
+def test_a_python_without_this_package_loads_it_and_generates(made: Made, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "sys.meta_path.insert(0, type('No', (), {'find_spec': staticmethod(lambda name, *_: (_ for _ in ()).throw("
+        "ImportError(name)) if name.split('.')[0] in ('moe', 'distill', 'selection', 'scorer') else None)}))\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
+        "model, tokenizer = (kind.from_pretrained(sys.argv[1]) for kind in (AutoModelForCausalLM, AutoTokenizer))\n"
+        "ids = tokenizer.apply_chat_template([{'role': 'user', 'content': 'i am sad'}], add_generation_prompt=True,"
+        " return_tensors='pt')\n"
+        "out = model.generate(ids, max_new_tokens=5, min_new_tokens=5, do_sample=False, pad_token_id=0)\n"
+        "print(out.shape[1] - ids.shape[1])\n"
+    )
+    environment = {**os.environ, "PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(made.mixture)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        check=False,
+    )
+    assert result.stdout.strip() == "5", result.stderr
+
+
+def test_shards_keep_to_their_size_and_change_nothing(made: Made, tmp_path: Path) -> None:
+    compose(made.experts, tmp_path / "whole", ComposeSettings(seed=3))
+    compose(made.experts, tmp_path / "parts", ComposeSettings(seed=3, max_shard_bytes=30_000))
+    index = json.loads((tmp_path / "parts" / "model.safetensors.index.json").read_text())
+    files = sorted((tmp_path / "parts").glob("*.safetensors"))
+    assert len(files) > 3
+    assert {path.name for path in files} == set(index["weight_map"].values())
+    seen: dict[str, torch.Tensor] = {}
+    for path in files:
+        with safe_open(path, "pt") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        assert sum(tensor.nbytes for tensor in found.values()) <= 30_000 or len(found) == 1
+        seen |= found
+    with safe_open(tmp_path / "whole" / "model.safetensors", "pt") as file:
+        assert set(file.keys()) == seen.keys()
+        assert all(torch.equal(file.get_tensor(name), tensor) for name, tensor in seen.items())
+    assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in seen.values())
+    logits_of(AutoModelForCausalLM.from_pretrained(tmp_path / "parts"))
+
+
+def test_no_part_means_no_shard_and_a_large_tensor_has_its_own() -> None:
+    from moe.mixture.compose import Part
+
+    sizes = [5, 5, 30, 1, 9]
+    shards = plan_shards(iter(Part(str(n), "F32", (size,), None) for n, size in enumerate(sizes)), 40)
+    assert [[part.size // 4 for part in shard] for shard in shards] == [[5, 5], [30], [1, 9]]
+
+
+def test_types_and_settings_of_the_base_are_carried_over(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base", "mistral", sliding_window=7, rope_theta=5e5, attention_dropout=0.1)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    model.generation_config.repetition_penalty = 1.3
+    model.save_pretrained(base)
+    compose(write_adapters(tmp_path, base), tmp_path / "moe", ComposeSettings(top_k=1))
+    config, of_base = (AutoConfig.from_pretrained(tmp_path / name) for name in ("moe", "base"))
+    same = (
+        "sliding_window rope_theta head_dim rms_norm_eps vocab_size max_position_embeddings num_key_value_heads "
+        "tie_word_embeddings attention_dropout eos_token_id dtype"
+    )
+    for name in same.split():
+        assert getattr(config, name) == getattr(of_base, name), name
+    assert (config.num_local_experts, config.num_experts_per_tok) == (2, 1)
+    mixture = AutoModelForCausalLM.from_pretrained(tmp_path / "moe", dtype="auto")
+    assert {tensor.dtype for tensor in mixture.parameters()} == {torch.bfloat16}
+    assert "1.3" in (tmp_path / "moe" / "generation_config.json").read_text()
+
+
+def test_where_it_comes_from_is_beside_it(made: Made) -> None:
+    info = json.loads((made.mixture / "moe.json").read_text())
+    assert info["kind"] == "moe"
+    assert [expert["set"]["file"] for expert in info["experts"]] == [path.name for path in made.sets]
+    assert info["base"]["name"] == "base"
+    assert [entry["sha256"] for entry in info["router"]["sets"]] == [e["set"]["sha256"] for e in info["experts"]]
+    assert str(made.base.parent) not in json.dumps(info)
+
+
+def test_two_runs_give_the_same_bytes(made: Made, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        compose(made.experts, tmp_path / name, ComposeSettings(router="informed"), sets=made.sets)
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "message"),
+    [
+        ("llama", {"attention_bias": True}, "has biases"),
+        ("llama", {"mlp_bias": True}, "has biases"),
+        ("qwen3", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, "in different ways"),
+    ],
+)
+def test_a_base_that_cannot_become_a_mixture_is_refused(
+    kind: str, more: dict[str, Any], message: str, made: Made, tmp_path: Path
+) -> None:
+    base = write_base(tmp_path / "base", kind, **more)
+    experts = []
+    for expert in made.experts:
+        shutil.copytree(expert, tmp_path / expert.name)
+        (tmp_path / expert.name / "moe.json").unlink()
+        experts.append(tmp_path / expert.name)
+    with pytest.raises(ModelError, match=message):
+        compose(experts, tmp_path / "moe", ComposeSettings(), base=str(base))
+    assert not (tmp_path / "moe").exists()
+
+
+def test_another_architecture_is_refused_with_the_list_of_those_that_serve(made: Made, tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=300, n_positions=64)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
+    with pytest.raises(ModelError, match=r"is a gpt2 model, expected one of these as a base: llama, mistral, qwen3"):
+        compose(made.experts, tmp_path / "moe", ComposeSettings(), base=str(tmp_path / "gpt2"))
+
+
+def test_experts_that_do_not_belong_together_are_refused(made: Made, tmp_path: Path) -> None:
+    other = write_base(tmp_path / "other", seed=5)
+    strange = write_experts(tmp_path, other, made.sets[:1])
+    with pytest.raises(ModelError, match="come from different bases"):
+        compose([made.experts[0], *strange], tmp_path / "moe", ComposeSettings())
+    with pytest.raises(ModelError, match="was trained on another base"):
+        compose([made.experts[0], *strange], tmp_path / "moe", ComposeSettings(), base=str(made.base))
+    spoken = tmp_path / "spoken"
+    shutil.copytree(made.experts[1], spoken)
+    (spoken / "chat_template.jinja").write_text(CHATML)
+    with pytest.raises(ModelError, match="different tokenizers or chat templates"):
+        compose([made.experts[0], spoken], tmp_path / "moe", ComposeSettings())
+
+
+def test_an_adapter_that_is_none_or_not_plain_is_refused(made: Made, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match=r"holds no adapter_config.json"):
+        compose([made.experts[0], tmp_path / "empty"], tmp_path / "moe", ComposeSettings())
+    changed = tmp_path / "changed"
+    shutil.copytree(made.experts[1], changed)
+    config = json.loads((changed / "adapter_config.json").read_text())
+    (changed / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
+    with pytest.raises(ModelError, match="use_dora is True, expected False"):
+        compose([made.experts[0], changed], tmp_path / "moe", ComposeSettings())
+    (changed / "adapter_config.json").write_text(json.dumps(config))
+    (changed / "adapter_model.safetensors").write_bytes(b"torn")
+    with pytest.raises(ModelError, match="cannot be read"):
+        compose([made.experts[0], changed], tmp_path / "moe", ComposeSettings())
+
+
+def test_settings_that_do_not_go_together_are_refused(made: Made, tmp_path: Path) -> None:
+    out = tmp_path / "moe"
+    with pytest.raises(SettingError, match="at least 2 to mix"):
+        compose(made.experts[:1], out, ComposeSettings())
+    with pytest.raises(SettingError, match="top k is 3 and there are 2 experts"):
+        compose(made.experts, out, ComposeSettings(top_k=3))
+    with pytest.raises(SettingError, match="1 sets"):
+        compose(made.experts, out, ComposeSettings(router="informed"), sets=made.sets[:1])
+    with pytest.raises(SettingError, match="looks at no sets"):
+        compose(made.experts, out, ComposeSettings(), sets=made.sets)
+
+
+def test_nothing_replaces_what_it_is_made_from_or_another_kind(made: Made, tmp_path: Path) -> None:
+    experts = [Path(shutil.copytree(path, tmp_path / path.name)) for path in made.experts]
+    shutil.copytree(made.mixture, tmp_path / "moe")
+    with pytest.raises(OutputError, match="holds the kind 'expert', not 'moe'"):
+        compose(experts, experts[0], ComposeSettings(), overwrite=True)
+    with pytest.raises(OutputError, match="exists already"):
+        compose(experts, tmp_path / "moe", ComposeSettings())
+    said = command(2, "moe", "train", tmp_path / "moe", "--sets", *made.sets, "-o", tmp_path / "moe", "--overwrite")
+    assert "is an input as well" in said
+    compose(experts, tmp_path / "moe", ComposeSettings(), overwrite=True)
+
+
+def test_tensors_of_different_types_lie_aligned_in_one_file(made: Made, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(made.base, tmp_path / "base"))
+    tensors = load_file(base / "model.safetensors")
+    narrow = {name: one if "norm" in name else one.bfloat16() for name, one in tensors.items()}
+    save_file(narrow, base / "model.safetensors", metadata={"format": "pt"})
+    experts = [Path(shutil.copytree(path, tmp_path / path.name)) for path in made.experts]
+    for expert in experts:
+        (expert / "moe.json").unlink()
+    compose(experts, tmp_path / "moe", ComposeSettings(), base=str(base))
+    found = load_file(tmp_path / "moe" / "model.safetensors")
+    for name in narrow.keys() & found.keys():
+        assert torch.equal(found[name], narrow[name])
+        assert found[name].dtype == narrow[name].dtype
+    assert {one.dtype for one in found.values()} == {torch.float32, torch.bfloat16}
+
+
+def test_the_command_warns_says_what_the_router_is_and_takes_a_shells_list_of_sets(made: Made, tmp_path: Path) -> None:
+    assert "the router is random (seeded)" in command(0, "moe", "compose", *made.experts, "-o", tmp_path / "random")
+    said = command(0, "moe", "compose", *made.experts, "-o", tmp_path / "moe", "--sets", *made.sets)
+    assert "informed router" in said
+    assert (tmp_path / "moe/model.safetensors").read_bytes() == (made.mixture / "model.safetensors").read_bytes()
+    said = command(2, "moe", "compose", *made.experts, "-o", tmp_path / "new", "--max-shard-size", "0")
+    assert said.startswith("empathy: error: max shard size is '0'")
+
+
+def test_a_mixtral_with_scaled_rope_warns_of_servers_that_do_not_read_it(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base", rope_scaling={"rope_type": "linear", "factor": 2.0})
+    info = compose(write_adapters(tmp_path, base), tmp_path / "moe", ComposeSettings())
+    assert "rope_scaling" in info["warnings"][0]

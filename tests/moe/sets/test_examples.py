@@ -1,0 +1,203 @@
+"""Dialogues as a causal model reads them: templates, loss on the response only, cuts and drops, and what a set is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from moe.errors import ModelError, SetError
+from moe.sets.chat import Chat, Dropped, Example
+from moe.sets.examples import IGNORED, batches, collate, read_examples, read_set, set_info
+from scorer.dialogue import Dialogue
+from selection.files.layouts import LAYOUTS, to_record
+from tests.conftest import make_dialogue, record, varied, write_lines
+from tests.moe.tiny_causal import CHATML, byte_tokenizer
+
+
+def chat(max_length: int = 256, template: str | None = None) -> Chat:
+    return Chat(byte_tokenizer(template), max_length)
+
+
+def texts(example: Example | Dropped, tokenizer: Any) -> tuple[str, str]:
+    """Return what of an example is context and what is learnt."""
+    assert isinstance(example, Example)
+    return tokenizer.decode(example.ids[: example.prompt]), tokenizer.decode(example.ids[example.prompt :])
+
+
+def test_the_default_template_is_what_the_documentation_says() -> None:
+    one = chat()
+    context, response = texts(one.example(make_dialogue("i am sad", "why ?", "my dog died", "so sorry")), one.tokenizer)
+    assert context == "<s>User: i am sad\nAssistant: why ?</s>\nUser: my dog died\nAssistant:"
+    assert response == " so sorry</s>"
+
+
+def test_a_tokenizers_own_template_is_used_and_the_response_ends_where_it_ends() -> None:
+    one = chat(template=CHATML)
+    context, response = texts(one.example(make_dialogue("i am sad", "so sorry")), one.tokenizer)
+    assert context == "<|im_start|>user\ni am sad<|im_end|>\n<|im_start|>assistant\n"
+    assert response == "so sorry<|im_end|>"  # without the line feed behind it, which no one generates
+
+
+def test_a_template_that_writes_no_end_gets_one() -> None:
+    one = chat(
+        template="{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }} {% endfor %}"
+        "{% if add_generation_prompt %}[assistant] {% endif %}"
+    )
+    assert texts(one.example(make_dialogue("i am sad", "so sorry")), one.tokenizer)[1] == "so sorry<|im_end|>"
+
+
+def test_what_a_model_is_asked_is_what_it_was_trained_behind() -> None:
+    for template in (None, CHATML):
+        one = chat(template=template)
+        for dialogue in varied(20):
+            example, prompt = one.example(dialogue), one.prompt(dialogue, 256)
+            assert isinstance(example, Example)
+            assert isinstance(prompt, Example)
+            assert prompt.ids.tolist() == example.ids[: example.prompt].tolist()
+
+
+def test_the_oldest_turns_go_first_and_the_context_begins_with_the_user() -> None:
+    dialogue = make_dialogue("first " * 9, "second " * 9, "third " * 3, "fourth", "fifth", "so sorry")
+    one = chat(80)
+    example = one.example(dialogue)
+    context, response = texts(example, one.tokenizer)
+    assert isinstance(example, Example)
+    assert len(example) <= 80
+    assert (context, response) == (
+        f"<s>User: {'third ' * 3}\nAssistant: fourth</s>\nUser: fifth\nAssistant:",
+        " so sorry</s>",
+    )
+    assert example.cut_turns == 2
+
+
+def test_system_turns_at_the_beginning_stay() -> None:
+    turns = [("system", "be kind"), ("user", "a " * 40), ("assistant", "b " * 40), ("user", "c"), ("assistant", "d")]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    from scorer.inputs.parse import parse_record
+
+    one = chat(64)
+    example = one.example(parse_record({"messages": messages}))
+    assert texts(example, one.tokenizer)[0] == "<s>System: be kind\nUser: c\nAssistant:"
+    assert isinstance(example, Example)
+    assert example.cut_turns == 2
+
+
+@pytest.mark.parametrize("long", ["question", "response"])
+def test_what_never_fits_is_dropped_with_its_length(long: str) -> None:
+    one = chat(32)
+    dropped = one.example(make_dialogue("i " * 40, "so") if long == "question" else make_dialogue("i", "so " * 40))
+    assert isinstance(dropped, Dropped)
+    assert dropped.reason == "too_long"
+    assert "at most 32 fit" in dropped.detail
+
+
+def test_a_dialogue_that_the_template_refuses_is_dropped_with_its_reason() -> None:
+    strict = "{% if messages[0]['role'] != 'user' %}{{ raise_exception('user first') }}{% endif %}" + CHATML
+    one = chat(template=strict)
+    refused = one.example(Dialogue(id="a", turns=make_dialogue("so", "sad").turns[1:] * 2, conversation="c"))
+    assert refused == Dropped("template_refused", "user first")
+    begun_by_assistant = one.example(make_dialogue("hello", "i am sad", "so sorry"))
+    assert isinstance(begun_by_assistant, Example)
+    assert begun_by_assistant.cut_turns == 1
+
+
+def test_a_template_that_hides_where_the_response_begins_is_an_error() -> None:
+    one = chat(template="{{ messages | length }}" + CHATML)
+    with pytest.raises(ModelError, match="the loss cannot be kept to the response"):
+        one.example(make_dialogue("i am sad", "so sorry"))
+
+
+def test_a_tokenizer_without_an_end_is_an_error() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.eos_token = None
+    with pytest.raises(ModelError, match="no end token"):
+        Chat(tokenizer, 64)
+
+
+def test_labels_are_the_response_and_nothing_else() -> None:
+    one = chat()
+    examples = [example for d in varied(5) if isinstance(example := one.example(d), Example)]
+    batch = collate(examples, one.pad_id)
+    assert batch["input_ids"].shape[1] % 16 == 0
+    for row, example in enumerate(examples):
+        labels = batch["labels"][row].numpy()
+        learnt = np.flatnonzero(labels != IGNORED)
+        assert learnt.tolist() == list(range(example.prompt, len(example)))
+        assert labels[learnt].tolist() == example.ids[example.prompt :].tolist()
+        assert batch["attention_mask"][row].sum() == len(example)
+
+
+def test_batches_hold_every_row_once_and_keep_to_their_budget() -> None:
+    one = chat()
+    examples = [example for d in varied(50) if isinstance(example := one.example(d), Example)]
+    found = list(batches(examples, 512))
+    assert sorted(np.concatenate(found).tolist()) == list(range(50))
+    for rows in found:
+        assert collate([examples[row] for row in rows], 0)["input_ids"].numel() <= 512 or len(rows) == 1
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_every_layout_of_select_gives_the_same_examples(layout: str, tmp_path: Path) -> None:
+    records = [to_record(dialogue) for dialogue in varied(30)]
+    write_lines(tmp_path / "plain.jsonl", records)
+    write_lines(tmp_path / "set.jsonl", [LAYOUTS[layout](dict(entry)) for entry in records])
+    expected, found = (read_examples(tmp_path / name, chat()).examples for name in ("plain.jsonl", "set.jsonl"))
+    assert [one.ids.tolist() for one in found] == [one.ids.tolist() for one in expected]
+    assert [one.conversation for one in found] == [one.conversation for one in expected]
+
+
+def test_every_record_of_an_alpaca_set_is_an_example_or_counted(tmp_path: Path) -> None:
+    lines = [
+        {"instruction": "i am sad", "input": "", "output": "so sorry"},
+        {"instruction": "i am sad", "output": ""},
+        {"instruction": "", "output": "so"},
+        "text",
+        {"instruction": "a", "input": "b", "output": "c"},
+    ]
+    found = read_examples(write_lines(tmp_path / "set.jsonl", lines), chat())
+    assert len(found) == 2
+    assert found.to_json()["dropped"] == {"empty_turn": 1, "one_speaker": 1, "not_an_object": 1}
+
+
+def test_drops_and_cuts_are_counted(tmp_path: Path) -> None:
+    records = [record("i am sad", "so sorry"), record("a " * 60, "b", "c", "d"), record("i", "so " * 90), {"no": 1}]
+    counts = read_examples(write_lines(tmp_path / "set.jsonl", records), chat(64)).to_json()
+    assert counts["examples"] == 2
+    assert counts["cut"] == {"dialogues": 1, "turns": 2}
+    assert sum(counts["dropped"].values()) == 2
+    assert counts["dropped"]["too_long"] == 1
+
+
+@pytest.mark.parametrize("text", ["", "nonsense\n", json.dumps(record("i", "so " * 90)) + "\n"])
+def test_a_set_that_holds_nothing_to_learn_is_an_error(text: str, tmp_path: Path) -> None:
+    (tmp_path / "set.jsonl").write_text(text)
+    with pytest.raises(SetError, match="no dialogue to learn from"):
+        read_examples(tmp_path / "set.jsonl", chat(64))
+
+
+def test_held_out_are_whole_conversations(tmp_path: Path) -> None:
+    records = [record(f"i am {n // 3}", f"so {n}", conversation=f"c{n // 3}") for n in range(90)]
+    train, out = read_examples(write_lines(tmp_path / "set.jsonl", records), chat()).split(0.2, 0)
+    assert not {one.conversation for one in train} & {one.conversation for one in out}
+    assert len(train) + len(out) == 90
+    assert 0 < len(out) < 45
+
+
+def test_a_set_says_how_it_was_selected(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "sensibility.jsonl", [record("i am sad", "so sorry")])
+    assert set_info(path)["selection"] is None
+    scorer: dict[str, Any] = {"name": "tiny", "sha256": "abc", "judge": ["gpt"], "rubric": None, "cuts": {}}
+    info = {"rule": {"name": "paper"}, "scorer": scorer, "judge": None, "sets": {"warm": {"file": path.name}}}
+    (tmp_path / "selection.json").write_text(json.dumps(info))
+    known = set_info(path)
+    assert known["selection"]["set"] == "warm"
+    assert known["selection"]["scorer"] == {"name": "tiny", "sha256": "abc", "judge": ["gpt"], "rubric": None}
+    assert len(known["sha256"]) == 64
+    assert set_info(write_lines(tmp_path / "other.jsonl", [{}]))["selection"] is None
+    with pytest.raises(SetError, match="cannot be read"):
+        set_info(tmp_path / "missing.jsonl")
+    assert len(list(read_set(path))) == 1

@@ -1,0 +1,157 @@
+"""Which engine and precision `auto` takes, and that nothing scores in a precision which the bundle does not allow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pyarrow.parquet as pq
+import pytest
+
+from scorer.bundle.bundle import Bundle, write_bundle
+from scorer.engines.auto import choose, cpu_features, make_engine
+from scorer.errors import BundleError, EngineError
+from scorer.model import Scorer
+from scorer.run.score_file import METADATA_KEY
+from tests.conftest import Parts, Run, record, varied, write_lines
+
+AMX = frozenset({"x86", "amx_bf16", "avx512_bf16", "avx512_vnni"})
+ZEN4 = frozenset({"x86", "avx512_bf16", "avx512_vnni"})
+ICE_LAKE = frozenset({"x86", "avx512_vnni"})
+OLD = frozenset({"x86"})
+ARM: frozenset[str] = frozenset()
+
+
+def gated(folder: Path, parts: Parts, *allowed: str) -> Bundle:
+    """Write a bundle whose gate let these precisions pass and refused the others."""
+    info, files = parts
+    verdicts = {
+        name: {"allowed": name in allowed, "reason": "changes 7 % of decisions"} for name in ("bf16", "fp16", "int8")
+    }
+    return write_bundle(folder / "-".join(("b", *allowed)), {**info, "precisions": verdicts}, files)
+
+
+@pytest.mark.parametrize(
+    ("features", "openvino", "allowed", "expected"),
+    [
+        (AMX, True, ("bf16", "int8"), ("openvino", "bf16")),
+        (ZEN4, True, ("bf16",), ("openvino", "bf16")),
+        (AMX, True, (), ("openvino", "fp32")),
+        (AMX, False, ("bf16", "int8"), ("onnxruntime", "int8")),
+        (AMX, False, ("bf16",), ("onnxruntime", "fp32")),
+        (ICE_LAKE, True, ("bf16", "int8"), ("onnxruntime", "int8")),
+        (ICE_LAKE, True, ("bf16",), ("openvino", "fp32")),
+        (OLD, True, ("bf16", "int8"), ("openvino", "fp32")),
+        (OLD, False, ("bf16", "int8"), ("onnxruntime", "fp32")),
+        (ARM, True, ("bf16", "int8"), ("onnxruntime", "fp32")),
+    ],
+)
+def test_the_rule(
+    tmp_path: Path,
+    parts: Parts,
+    features: frozenset[str],
+    openvino: bool,
+    allowed: tuple[str, ...],
+    expected: tuple[str, str],
+) -> None:
+    assert choose(gated(tmp_path, parts, *allowed), openvino=openvino, features=features) == expected
+
+
+def test_this_processor_has_known_features() -> None:
+    assert cpu_features() <= AMX | {"avx_vnni"}
+
+
+@pytest.mark.parametrize("name", ["auto", "onnxruntime", "openvino"])
+def test_a_precision_that_the_gate_refused_is_refused(tmp_path: Path, parts: Parts, name: str) -> None:
+    bundle = gated(tmp_path, parts, "fp16")
+    with pytest.raises(EngineError, match=r"may not score in bf16 \(changes 7 % of decisions\); use fp32"):
+        make_engine(name, bundle, 1, "bf16")
+    with pytest.raises(EngineError, match="precision 'fp64' is not known, expected one of fp32"):
+        make_engine(name, bundle, 1, "fp64")
+
+
+def test_a_precision_that_an_engine_lacks_is_refused(tmp_path: Path, parts: Parts) -> None:
+    bundle = gated(tmp_path, parts, "bf16", "fp16", "int8")
+    with pytest.raises(EngineError, match="ONNX Runtime does not compute in bf16"):
+        make_engine("onnxruntime", bundle, 1, "bf16")
+    with pytest.raises(BundleError, match=r"holds no model.fp16.onnx"):
+        make_engine("onnxruntime", bundle, 1, "fp16")
+    pytest.importorskip("openvino")
+    with pytest.raises(EngineError, match="OpenVINO computes in fp32 or bf16 here, not in int8"):
+        make_engine("openvino", bundle, 1, "int8")
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-cuda", "onnxruntime-tensorrt"])
+def test_a_gpu_that_is_not_there_is_one_line(bundle: Bundle, name: str) -> None:
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        pytest.skip("this ONNX Runtime is for a GPU")
+    with pytest.raises(EngineError, match="pip uninstall onnxruntime && pip install onnxruntime-gpu"):
+        make_engine(name, bundle)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_engines_agree_whatever_batches_run_at_once(bundle: Bundle, name: str) -> None:
+    if name == "openvino":
+        pytest.importorskip("openvino")
+    reference = Scorer.load(bundle.path, engine="onnxruntime", threads=1)
+    scorer = Scorer.load(bundle.path, engine=name, threads=2, precision="fp32")
+    encoded = scorer.encoder.encode(varied(300))
+    expected = reference.run(encoded)
+    for tokens in (1, 200, 100_000):
+        np.testing.assert_allclose(scorer.run(encoded, batch_tokens=tokens), expected, atol=1e-4)
+
+
+@pytest.fixture
+def side_by_side(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Scorer:
+    """A scorer whose engine has three batches under way at once, as on a GPU."""
+    scorer = Scorer.load(bundle.path, engine="onnxruntime", threads=1)
+    monkeypatch.setattr(scorer.engine, "_at_once", 3)
+    return scorer
+
+
+def test_batches_side_by_side_come_back_in_order(side_by_side: Scorer, scorer: Scorer) -> None:
+    encoded = scorer.encoder.encode(varied(300))
+    found = side_by_side.run(encoded, batch_tokens=100)
+    np.testing.assert_allclose(found, scorer.run(encoded), atol=1e-5)
+
+
+def test_a_fault_in_one_of_many_batches_is_the_run_s(side_by_side: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = side_by_side.engine.run
+    calls = 0
+
+    def run(inputs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise EngineError("out of memory")
+        return real(inputs)
+
+    monkeypatch.setattr(side_by_side.engine, "run", run)
+    with pytest.raises(EngineError, match="out of memory"):
+        side_by_side.run(side_by_side.encoder.encode(varied(300)), batch_tokens=100)
+    assert calls <= 6  # those not begun were given up
+
+
+def test_a_resumed_run_keeps_the_engine_it_was_begun_with(empathy: Run, bundle: Bundle, tmp_path: Path) -> None:
+    """Whatever `auto` would take by now: another processor, or OpenVINO installed meanwhile."""
+    pytest.importorskip("openvino")
+    lines = [record("i am sad", f"so sorry {number}", id=str(number)) for number in range(30)]
+    source = write_lines(tmp_path / "in.jsonl", lines)
+    common = ("score", source, "--scorer", bundle.path)
+    used = set()
+    for engine in ("onnxruntime", "openvino"):
+        output = tmp_path / engine
+        assert empathy(*common, "-o", output, "--engine", engine).returncode == 0
+        manifest = output / "_manifest.jsonl"
+        manifest.write_text(manifest.read_text().splitlines(keepends=True)[0])  # killed before its first window
+        assert empathy(*common, "-o", output, "--resume").returncode == 0
+        (shard,) = output.glob("*.parquet")
+        used.add(json.loads(pq.read_schema(shard).metadata[METADATA_KEY])["engine"])
+        other = ({"onnxruntime", "openvino"} - {engine}).pop()
+        refused = empathy(*common, "-o", output, "--resume", "--engine", other)
+        assert refused.returncode == 2
+        assert f"begun with engine {engine} and this run has {other}" in refused.stderr
+    assert used == {"onnxruntime", "openvino"}

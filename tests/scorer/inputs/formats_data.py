@@ -1,0 +1,119 @@
+"""What the tests of the file formats share: the same dialogues in several forms, and how they are read back."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scorer.dialogue import Dialogue
+from scorer.inputs.corpus import Corpus
+from scorer.inputs.empathetic_dialogues import COLUMNS
+from scorer.inputs.parse import LabelUse, Reject
+from tests.conftest import make_dialogue, record
+
+TEXTS = (
+    ("my dog died today", "so sorry"),
+    ("we won", "that is great", "it's été", "tell me, what happened? 😭"),
+    ("a , b", "c"),
+)
+EXPECTED = [make_dialogue(*texts) for texts in TEXTS]
+RECORDS = [record(*texts) for texts in TEXTS]
+SHAREGPT = [
+    {
+        "conversations": [
+            {"from": "human" if t["role"] == "user" else "gpt", "value": t["content"]} for t in r["messages"]
+        ]
+    }
+    for r in RECORDS
+]
+RELEASE = [{"context": " </s> ".join(texts[:-1]), "response": texts[-1]} for texts in TEXTS]
+
+# EmpatheticDialogues gives a dialogue for each listener turn.
+CSV_ROWS = [
+    ["c1", "1", "sad", "my dog", "7", "my dog died today"],
+    ["c1", "2", "sad", "my dog", "8", "so sorry"],
+    ["c2", "1", "proud", "we won", "8", "we won"],
+    ["c2", "2", "proud", "we won", "3", "that is great"],
+    ["c2", "3", "proud", "we won", "8", "it's été"],
+    ["c2", "4", "proud", "we won", "3", "tell me, what happened? 😭"],
+]
+CSV_DIALOGUES = [TEXTS[0], TEXTS[1][:2], TEXTS[1]]
+
+
+def csv_text(rows: Sequence[Sequence[str]] = CSV_ROWS, columns: Sequence[str] = COLUMNS, end: str = "\n") -> str:
+    """Return rows as the published files have them: a comma in a field is "_comma_" and nothing is quoted."""
+    lines = [",".join(field.replace(",", "_comma_") for field in row) for row in [columns, *rows]]
+    return end.join(lines) + end
+
+
+def lines(records: Sequence[object], end: str = "\n") -> bytes:
+    return "".join(json.dumps(item) + end for item in records).encode()
+
+
+def parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return bytes(sink.getvalue())
+
+
+def arrow(table: pa.Table, writer: Callable[..., Any] = pa.ipc.new_stream) -> bytes:
+    sink = pa.BufferOutputStream()
+    with writer(sink, table.schema) as stream:
+        stream.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def gz(data: bytes) -> bytes:
+    return gzip.compress(data, mtime=0)
+
+
+def zst(data: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(data)
+    return bytes(sink.getvalue())
+
+
+def read(path: Path, labels: LabelUse = "ignore") -> list[Dialogue | Reject]:
+    return list(Corpus([str(path)], labels=labels))
+
+
+def read_bytes(folder: Path, data: bytes, labels: LabelUse = "ignore") -> list[Dialogue | Reject]:
+    path = folder / "in"
+    path.write_bytes(data)
+    return read(path, labels)
+
+
+def outline(found: Sequence[Dialogue | Reject]) -> list[Any]:
+    """Return ids of dialogues, and (line, reason) of rejects."""
+    return [(item.line, item.reason) if isinstance(item, Reject) else item.id for item in found]
+
+
+def struct_of_lists(records: Sequence[dict[str, Any]], key: str) -> pa.Table:
+    """Return what `datasets` makes of a Sequence of a struct: a struct of lists."""
+    names = list(records[0][key][0])
+    return pa.table({key: [{name: [turn[name] for turn in item[key]] for name in names} for item in records]})
+
+
+TABLES = {
+    "messages": pa.Table.from_pylist(RECORDS),
+    "conversations": pa.Table.from_pylist(SHAREGPT),
+    "release": pa.Table.from_pylist(RELEASE),
+    "messages as struct of lists": struct_of_lists(RECORDS, "messages"),
+    "conversations as struct of lists": struct_of_lists(SHAREGPT, "conversations"),
+}
+COMPRESSION: dict[str, Callable[[bytes], bytes]] = {"plain": bytes, "gz": gz, "zst": zst}
+
+
+def csv_table(index_type: pa.DataType) -> pa.Table:
+    columns = {name: list(values) for name, values in zip(COLUMNS, zip(*CSV_ROWS, strict=True), strict=True)}
+    numbers = ("utterance_idx", "speaker_idx")
+    return pa.table(
+        {n: pa.array([int(v) for v in vs], index_type) if n in numbers else vs for n, vs in columns.items()}
+    )

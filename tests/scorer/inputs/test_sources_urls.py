@@ -1,0 +1,194 @@
+"""URLs, in memory, of HTTP and of S3: read like local names, and one clear line where they stand for nothing."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from scorer.errors import InputError
+from scorer.inputs.corpus import Corpus
+from tests.conftest import record, write_lines
+from tests.scorer.inputs.sources_data import data, error, ids, write, write_dataset_dict
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    """The file system in memory of fsspec, emptied afterwards."""
+    files = fsspec.filesystem("memory")
+    yield files
+    files.store.clear()
+    files.pseudo_dirs[:] = [""]
+
+
+def test_url_of_a_file_is_read(memory: Any) -> None:
+    memory.pipe("/data/a.jsonl", data("a"))
+    memory.pipe("/data/b", gzip.compress(data("b")))
+    assert ids("memory://data/a.jsonl", "memory://data/b") == ["a", "b"]
+
+
+def test_url_of_a_folder_is_read_like_a_local_one(memory: Any) -> None:
+    for name in ("b.jsonl", "a/1.jsonl", "c/d/e"):
+        memory.pipe(f"/data/{name}", data(name))
+    for name in (
+        ".x.jsonl",
+        ".cache/x.jsonl",
+        "rejects.jsonl",
+        "o.rejects.jsonl",
+        "o.partial/x.jsonl",
+        "_manifest.jsonl",
+    ):
+        memory.pipe(f"/data/{name}", data("never"))
+    memory.pipe("/data/README.md", b"# Data\n")
+    assert ids("memory://data") == ["a/1.jsonl", "b.jsonl", "c/d/e"]
+    assert Corpus(["memory://data"]).skipped == ["memory:///data/README.md"]
+
+
+def test_url_with_a_glob_is_read(memory: Any) -> None:
+    for name in ("b.jsonl", "a.jsonl", "c.txt", "d/e.jsonl"):
+        memory.pipe(f"/data/{name}", data(name))
+    assert ids("memory://data/*.jsonl") == ["a.jsonl", "b.jsonl"]
+    assert ids("memory://data/**/*.jsonl") == ["a.jsonl", "b.jsonl", "d/e.jsonl"]
+    assert ids("memory://data/?") == ["d/e.jsonl"]
+
+
+def test_url_whose_name_holds_glob_characters_is_itself(memory: Any) -> None:
+    memory.pipe("/data/a[1].jsonl", data("itself"))
+    memory.pipe("/data/a1.jsonl", data("other"))
+    assert ids("memory://data/a[1].jsonl") == ["itself"]
+
+
+def test_url_of_a_datasets_folder_is_read(memory: Any, tmp_path: Path) -> None:
+    memory.put(str(write_dataset_dict(tmp_path / "sets")), "/sets", recursive=True)
+    assert ids("memory://sets") == ["a", "b", "c"]
+    assert ids("memory://sets/train") == ["a", "b"]
+
+
+def test_parquet_behind_a_url_is_read(memory: Any) -> None:
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([record("hi", "hello", id="a")]), sink)
+    memory.pipe("/data/x", sink.getvalue())
+    memory.pipe("/data/y", gzip.compress(sink.getvalue()))
+    assert ids("memory://data/x") == ["a"]
+    assert ids("memory://data/y") == ["a"]
+
+
+@pytest.mark.usefixtures("memory")
+@pytest.mark.parametrize("url", ["memory://data/missing.jsonl", "memory://data/*.jsonl", "memory://data"])
+def test_url_of_nothing_is_an_error(url: str) -> None:
+    assert url in error(url)
+
+
+def test_url_of_a_local_file_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", "a")
+    assert ids(f"file://{path}") == ["a"]
+
+
+@pytest.mark.parametrize("url", ["nosuch://bucket/a.jsonl", "://", "http://"])
+def test_url_of_an_unknown_kind_is_an_error(url: str) -> None:
+    assert error(url).startswith(f"{url}: ")
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[Any]:
+    """A client of a real S3 server on loopback, with data in the bucket "data"."""
+    boto3 = pytest.importorskip("boto3")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    client = boto3.client(
+        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
+    )
+    client.create_bucket(Bucket="data")
+    objects = {
+        "a.jsonl": data("a"),
+        "b.jsonl.gz": gzip.compress(data("b")),
+        "set/1.jsonl": data("1"),
+        "set/sub/2": data("2"),
+        "set/rejects.jsonl": data("never"),
+        "set/README.md": b"# Data\n",
+    }
+    for key, body in objects.items():
+        client.put_object(Bucket="data", Key=key, Body=body)
+    client.close()
+    yield url
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a user's FSSPEC_S3_... variables or fsspec.json say: where the server is and who asks."""
+    s3fs = pytest.importorskip("s3fs")
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": s3_server, "key": "k", "secret": "s"})
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.mark.usefixtures("s3")
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("s3://data/a.jsonl", ["a"]),
+        ("s3://data/b.jsonl.gz", ["b"]),
+        ("s3://data/set", ["1", "2"]),
+        ("s3://data/set/", ["1", "2"]),
+        ("s3://data/*.jsonl*", ["a", "b"]),
+        ("s3://data", ["a", "b", "1", "2"]),
+    ],
+)
+def test_s3_is_read(url: str, expected: list[str]) -> None:
+    assert ids(url) == expected
+
+
+@pytest.mark.usefixtures("s3")
+def test_bytes_read_from_s3_reach_the_total() -> None:
+    corpus = Corpus(["s3://data/a.jsonl", "s3://data/b.jsonl.gz"])
+    assert len(list(corpus)) == 2
+    assert corpus.bytes_read == corpus.total_bytes == len(data("a")) + len(gzip.compress(data("b")))
+
+
+@pytest.mark.usefixtures("s3")
+@pytest.mark.parametrize(
+    "url", ["s3://data/missing.jsonl", "s3://data/missing/", "s3://no-such-bucket/a.jsonl", "s3://data/*.csv"]
+)
+def test_s3_url_of_nothing_is_an_error(url: str) -> None:
+    assert url in error(url)
+
+
+@pytest.fixture
+def http_server(tmp_path: Path) -> Iterator[str]:
+    """Serve a folder with one file on loopback."""
+    write_lines(tmp_path / "in.jsonl", [record("i am sad", "so sorry", id="a")])
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_file_behind_http_is_read_and_a_missing_one_is_one_line(http_server: str) -> None:
+    found = list(Corpus([f"{http_server}/in.jsonl"]))
+    assert [item.id for item in found] == ["a"]
+    with pytest.raises(InputError, match=r"none.jsonl: no such file"):
+        Corpus([f"{http_server}/none.jsonl"])

@@ -1,0 +1,351 @@
+"""A run on disk: whole or absent, resumable, never mixed with another."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from scorer.errors import OutputError
+from scorer.inputs.parse import Reject
+from scorer.run.manifest import WHOLE, Share, begun_with, unfinished
+from scorer.run.output import Existing, Run, work_folder
+from scorer.run.windows import Tally, Window
+from tests.conftest import read_scores
+
+META = {"sha256": "abc", "name": "tiny", "cuts": {}}
+IDENTITY = {"scorer": "abc", "window": 2}
+
+
+_OPENED: list[Run] = []
+
+
+def open_run(
+    output: Path, existing: Existing = "error", identity: dict[str, Any] | None = None, share: Share = WHOLE
+) -> Run:
+    """Open a run after the ends of all processes before it."""
+    while _OPENED:
+        _OPENED.pop().close()
+    _OPENED.append(Run(output, identity or IDENTITY, META, existing, share))
+    return _OPENED[-1]
+
+
+def add(run: Run, number: int, rows: int = 2, rejects: int = 0) -> None:
+    tally = Tally(scored=rows)
+    tally.rejected.update({"broken_json": rejects} if rejects else {})
+    scores = np.full((rows, 2), number, dtype=np.float32)
+    bad = [Reject("in", i + 1, "broken_json", "because") for i in range(rejects)]
+    run.add(Window(number, f"hash{number}", tally), [f"{number}-{i}" for i in range(rows)], scores, bad)
+
+
+@pytest.mark.parametrize("name", ["out.parquet", "out.jsonl", "out.csv", "out"])
+def test_an_unfinished_run_leaves_no_output(tmp_path: Path, name: str) -> None:
+    output = tmp_path / name
+    run = open_run(output)
+    add(run, 0)
+    if output.suffix:
+        assert not output.exists()
+    else:
+        assert "complete" not in (output / "_manifest.jsonl").read_text()
+
+
+@pytest.mark.parametrize("name", ["out.parquet", "out.jsonl", "out.csv"])
+def test_a_finished_file_holds_every_row_in_order_and_nothing_lies_beside_it(tmp_path: Path, name: str) -> None:
+    output = tmp_path / name
+    run = open_run(output)
+    add(run, 0)
+    add(run, 1, rejects=1)
+    run.finish()
+    if output.suffix == ".parquet":
+        ids = pq.read_table(output)["id"].to_pylist()
+    elif output.suffix == ".jsonl":
+        ids = [json.loads(line)["id"] for line in output.read_text().splitlines()]
+    else:
+        ids = [line.split(",")[0] for line in output.read_text().splitlines()[1:]]
+    assert ids == ["0-0", "0-1", "1-0", "1-1"]
+    meta = {f"{name}.meta.json"} if output.suffix != ".parquet" else set()
+    assert {path.name for path in tmp_path.iterdir()} == {name, f"{name}.rejects.jsonl"} | meta
+    assert json.loads((tmp_path / f"{name}.rejects.jsonl").read_text())["reason"] == "broken_json"
+
+
+def test_a_folder_holds_shards_manifest_and_rejects(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "out")
+    add(run, 0, rejects=2)
+    add(run, 1)
+    run.finish()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "_manifest.jsonl",
+        "part-000000.parquet",
+        "part-000001.parquet",
+        "rejects.jsonl",
+    ]
+    assert len((tmp_path / "out" / "rejects.jsonl").read_text().splitlines()) == 2
+    assert pq.read_table(tmp_path / "out" / "part-000001.parquet").num_rows == 2
+
+
+def test_a_run_that_scored_nothing_writes_rejects_only(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "out.parquet")
+    add(run, 0, rows=0, rejects=3)
+    run.finish()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.parquet.rejects.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["out.parquet", "out"])
+def test_resume_knows_what_was_done_even_after_a_torn_manifest_line(tmp_path: Path, name: str) -> None:
+    output = tmp_path / name
+    run = open_run(output)
+    add(run, 0)
+    add(run, 1, rejects=1)
+    with (run.folder / "_manifest.jsonl").open("a") as file:
+        file.write('{"number": 2, "rec')
+    resumed = open_run(output, "resume")
+    assert list(resumed.done) == [0, 1]
+    assert resumed.done[1].tally.rejected == {"broken_json": 1}
+    add(resumed, 2)
+    resumed.finish()
+    done = read_scores(output)["id"].to_pylist()
+    assert done == ["0-0", "0-1", "1-0", "1-1", "2-0", "2-1"]
+
+
+def test_resume_begins_where_there_is_nothing(tmp_path: Path) -> None:
+    assert open_run(tmp_path / "out.jsonl", "resume").done == {}
+
+
+def test_a_shard_without_its_manifest_line_is_written_again(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "out")
+    add(run, 0)
+    lines = (tmp_path / "out" / "_manifest.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "out" / "_manifest.jsonl").write_text(lines[0])
+    resumed = open_run(tmp_path / "out", "resume")
+    assert resumed.done == {}
+    add(resumed, 0)
+    resumed.finish()
+    assert pq.read_table(tmp_path / "out" / "part-000000.parquet").num_rows == 2
+
+
+def test_another_scorer_or_setting_is_refused(tmp_path: Path) -> None:
+    add(open_run(tmp_path / "out"), 0)
+    with pytest.raises(OutputError, match=r"begun with window 2 and this run has 3.*--overwrite"):
+        open_run(tmp_path / "out", "resume", {**IDENTITY, "window": 3})
+
+
+def test_a_changed_input_is_refused(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "out")
+    add(run, 0)
+    run.check_same(run.done[0], "hash0")
+    with pytest.raises(OutputError, match="changed or reordered"):
+        run.check_same(run.done[0], "other")
+
+
+@pytest.mark.parametrize("name", ["out.parquet", "out"])
+def test_an_existing_output_is_kept_unless_told(tmp_path: Path, name: str) -> None:
+    run = open_run(tmp_path / name)
+    add(run, 0)
+    with pytest.raises(OutputError, match="--resume"):
+        open_run(tmp_path / name)
+    run.finish()
+    with pytest.raises(OutputError, match="--overwrite"):
+        open_run(tmp_path / name)
+    assert open_run(tmp_path / name, "resume").complete
+    assert open_run(tmp_path / name, "overwrite").done == {}
+
+
+def test_overwriting_keeps_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    output = tmp_path / "out.csv"
+    first = open_run(output)
+    add(first, 0, rejects=1)
+    first.finish()
+    before = output.read_bytes()
+    second = open_run(output, "overwrite")
+    add(second, 7)
+    assert output.read_bytes() == before
+    second.finish()
+    assert "7-1" in output.read_text()
+    assert not (tmp_path / "out.csv.rejects.jsonl").exists()
+
+
+def test_what_a_killed_run_was_writing_is_cleared_away(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "out")
+    add(run, 0)
+    (tmp_path / "out" / ".part-000001.parquet.123.tmp").write_bytes(b"half")
+    open_run(tmp_path / "out", "resume").finish()
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_overwrite_removes_only_what_a_run_wrote(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "out")
+    add(run, 0, rejects=1)
+    run.finish()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    again = open_run(tmp_path / "out", "overwrite")
+    add(again, 0)
+    again.finish()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "_manifest.jsonl",
+        "part-000000.parquet",
+        "notes.txt",
+    }
+
+
+@pytest.mark.parametrize("existing", ["error", "resume", "overwrite"])
+def test_a_folder_of_other_things_is_refused(tmp_path: Path, existing: Existing) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputError, match="holds other files"):
+        open_run(tmp_path / "out", existing)
+
+
+def test_a_missing_parent_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="does not exist"):
+        open_run(tmp_path / "no" / "out.parquet")
+
+
+def test_a_folder_in_place_of_a_file_and_the_reverse_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").mkdir()
+    (tmp_path / "b").write_text("x")
+    with pytest.raises(OutputError, match="is a folder"):
+        open_run(tmp_path / "a.parquet")
+    with pytest.raises(OutputError, match="is a file"):
+        open_run(tmp_path / "b")
+
+
+def test_a_damaged_manifest_and_a_missing_shard_are_refused(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "out")
+    add(run, 0)
+    (tmp_path / "out" / "part-000000.parquet").unlink()
+    with pytest.raises(OutputError, match=r"part-000000.parquet: is missing"):
+        open_run(tmp_path / "out", "resume")
+    (tmp_path / "out" / "_manifest.jsonl").write_text("nonsense\n")
+    with pytest.raises(OutputError, match="damaged"):
+        open_run(tmp_path / "out", "resume")
+
+
+def test_resuming_a_finished_file_of_another_scorer_is_refused(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "out.jsonl")
+    add(run, 0)
+    run.finish()
+    with pytest.raises(OutputError, match="by another scorer"):
+        Run(tmp_path / "out.jsonl", IDENTITY, {**META, "sha256": "other"}, "resume")
+
+
+def test_a_full_disk_is_one_line_and_leaves_a_resumable_run(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "out")
+    add(run, 0)
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("needs /dev/full")
+    (tmp_path / "out" / "_manifest.jsonl").rename(tmp_path / "kept")
+    (tmp_path / "out" / "_manifest.jsonl").symlink_to(full)
+    with pytest.raises(OutputError, match=r"No space left.*--resume"):
+        add(run, 1)
+    (tmp_path / "out" / "_manifest.jsonl").unlink()
+    (tmp_path / "kept").rename(tmp_path / "out" / "_manifest.jsonl")
+    assert list(open_run(tmp_path / "out", "resume").done) == [0]
+
+
+# Several processes.
+
+
+def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
+    first = open_run(tmp_path / "out")
+    add(first, 0)
+    for existing in ("resume", "overwrite"):
+        with pytest.raises(OutputError, match="another process is writing it"):
+            Run(tmp_path / "out", IDENTITY, META, existing)
+    first.close()
+    with Run(tmp_path / "out", IDENTITY, META, "resume") as second:
+        assert list(second.done) == [0]
+
+
+def test_processes_with_shares_fill_one_folder(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with (
+        Run(output, IDENTITY, META, "error", Share(0, 2)) as first,
+        Run(output, IDENTITY, META, "error", Share(1, 2)) as second,
+    ):
+        add(first, 0, rejects=1)
+        add(second, 1)
+        (output / ".part-000003.parquet.77.tmp").write_bytes(b"the second's, which it is writing now")
+        add(first, 2)
+        assert unfinished(output) == "shards 1, 2 of 2 are not finished"
+        first.finish()
+        assert unfinished(output) == "shards 2 of 2 are not finished"
+    with Run(output, IDENTITY, META, "resume", Share(0, 2)) as again:
+        assert again.complete
+        assert (output / ".part-000003.parquet.77.tmp").exists()
+    with Run(output, IDENTITY, META, "resume", Share(1, 2)) as second:
+        assert not list(output.glob(".*"))
+        assert list(second.done) == [1]
+        second.finish()
+    assert unfinished(output) is None
+    assert read_scores(output)["id"].to_pylist() == ["0-0", "0-1", "1-0", "1-1", "2-0", "2-1"]
+    assert sorted(path.name for path in output.iterdir() if path.suffix == ".jsonl") == [
+        "_manifest-1-of-2.jsonl",
+        "_manifest-2-of-2.jsonl",
+        "shard-1-of-2.rejects.jsonl",
+    ]
+
+
+def test_a_share_that_has_not_begun_is_unfinished(tmp_path: Path) -> None:
+    with Run(tmp_path / "out", IDENTITY, META, "error", Share(2, 3)) as last:
+        last.finish()
+    assert unfinished(tmp_path / "out") == "shards 1, 2 of 3 are not finished"
+
+
+@pytest.mark.parametrize(
+    ("share", "identity", "message"),
+    [
+        (Share(1, 3), {**IDENTITY, "shards": 3}, "begun with shards 2 and this run has 3"),
+        (WHOLE, {**IDENTITY, "shards": 1}, "begun with shards 2 and this run has 1"),
+        (Share(1, 2), {**IDENTITY, "scorer": "other"}, "begun with scorer abc and this run has other"),
+    ],
+)
+def test_a_share_of_another_run_is_refused(
+    tmp_path: Path, share: Share, identity: dict[str, Any], message: str
+) -> None:
+    with Run(tmp_path / "out", {**IDENTITY, "shards": 2}, META, "error", Share(0, 2)) as first:
+        add(first, 0)
+    with pytest.raises(OutputError, match=message):
+        Run(tmp_path / "out", {"shards": 2, **identity}, META, "resume", share)
+
+
+def test_shares_need_a_folder_and_none_may_overwrite_the_others(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="is one file; several processes share a folder"):
+        Run(tmp_path / "out.parquet", IDENTITY, META, "error", Share(0, 2))
+    with Run(tmp_path / "out", IDENTITY, META, "error", Share(0, 2)) as run:
+        add(run, 0)
+    with pytest.raises(OutputError, match="may hold other processes' shards"):
+        Run(tmp_path / "out", IDENTITY, META, "overwrite", Share(1, 2))
+    assert (tmp_path / "out" / "part-000000.parquet").exists()
+
+
+def test_windows_may_be_finished_in_any_order(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "out.jsonl")
+    for number in (2, 0, 1):
+        add(run, number, rows=1)
+    run.finish()
+    rows = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert [json.loads(row)["id"] for row in rows] == ["0-0", "1-0", "2-0"]
+
+
+def test_an_output_that_vanishes_is_one_line(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "out")
+    add(run, 0)
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(OutputError, match=r"cannot be written: No such file"):
+        add(run, 1)
+    (tmp_path / "out").mkdir()  # emptied and made again: no line may go to a manifest without a beginning
+    with pytest.raises(OutputError, match=r"_manifest.jsonl: cannot be written: No such file"):
+        add(run, 1)
+
+
+def test_the_engine_that_a_run_was_begun_with_is_known(tmp_path: Path) -> None:
+    assert begun_with(tmp_path) is None
+    for name in ("out", "out.csv"):
+        with Run(tmp_path / name, {"engine": "openvino"}, META, "error"):
+            assert begun_with(work_folder(tmp_path / name)) == {"engine": "openvino"}

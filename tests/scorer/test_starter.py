@@ -1,0 +1,92 @@
+"""The scorer that ships with the package, on the examples that ship with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scorer.bundle.bundle import STARTER, load_bundle
+from scorer.cli.preview import examples_path
+from scorer.dialogue import Dialogue
+from scorer.engines.base import Scores
+from scorer.inputs.corpus import Corpus
+from scorer.model import Scorer
+from selection.golden import Limits, compare, read_golden
+from tests.conftest import make_dialogue
+
+MEGABYTE = 1_000_000
+# Warm and poor answers to the same context, by their ids in the examples.
+WARM_AND_POOR = [(1, 35), (21, 55), (3, 36), (27, 6), (9, 68), (10, 40), (14, 66), (49, 17)]
+
+
+@pytest.fixture(scope="module")
+def starter() -> Scorer:
+    """The starter, loaded."""
+    return Scorer.load()
+
+
+@pytest.fixture(scope="module")
+def examples() -> list[Dialogue]:
+    """The example dialogues."""
+    return [item for item in Corpus([str(examples_path())]) if isinstance(item, Dialogue)]
+
+
+@pytest.fixture(scope="module")
+def scores(starter: Scorer, examples: list[Dialogue]) -> Scores:
+    """The starter's scores of the examples."""
+    return starter.score(examples)
+
+
+def test_it_is_small_verified_and_says_where_it_comes_from() -> None:
+    assert sum(path.stat().st_size for path in STARTER.iterdir()) <= 30 * MEGABYTE
+    bundle = load_bundle()
+    assert "CC BY-NC" in bundle.info["licence"]
+    assert len(bundle.info["training"]["content_hashes"]) > 5000
+    assert "3-fold cross-validation by conversation" in bundle.info["measured"]["how"]
+    assert bundle.info["precisions"]["fp32"]["allowed"]
+    assert bundle.info["weights"]["int8"]["flips"] <= 0.01
+    assert bundle.uncertainty is not None
+
+
+def test_its_figures_are_no_worse_than_those_it_was_shipped_with() -> None:
+    measured = load_bundle().info["measured"]
+    assert measured["sensibility.pearson"] > 0.60
+    assert measured["rationality.pearson"] > 0.65
+    assert measured["paper.kappa"] > 0.46
+    assert abs(measured["paper.share.sensibility"] - measured["paper.judge_share.sensibility"]) < 0.02
+
+
+def test_scores_do_not_depend_on_the_batch(starter: Scorer, examples: list[Dialogue], scores: Scores) -> None:
+    encoded = starter.encoder.encode(examples)
+    for tokens, size in ((1, 1), (100_000, 256), (700, 5)):
+        again = starter.run(encoded, batch_tokens=tokens, batch_size=size)
+        np.testing.assert_allclose(again, scores, atol=1e-3)
+
+
+def test_its_scores_of_the_examples_have_not_moved(starter: Scorer) -> None:
+    golden = read_golden(Path(__file__).parent / "golden.jsonl")
+    assert compare(golden, starter, Limits(tolerance=1e-3 if starter.engine.precision == "fp32" else None)).passed
+
+
+def test_a_warm_answer_has_more_sensibility_than_a_poor_one(examples: list[Dialogue], scores: Scores) -> None:
+    row = {dialogue.id: number for number, dialogue in enumerate(examples)}
+    gaps = [scores[row[f"ex-{warm:03}"], 0] - scores[row[f"ex-{poor:03}"], 0] for warm, poor in WARM_AND_POOR]
+    assert np.mean(gaps) > 1
+
+
+def test_spelling_does_not_change_a_score(starter: Scorer) -> None:
+    natural = make_dialogue("I wasn't ready, and I can't sleep!", "I'm so sorry. That's hard… what’s keeping you up?")
+    tokenised = make_dialogue(
+        "i was n't ready , and i can not sleep !", "i am so sorry . that is hard ... what is keeping you up ?"
+    )
+    first, second = starter.score([natural, tokenised])
+    np.testing.assert_allclose(first, second, atol=1e-3)
+
+
+def test_dialogues_far_from_the_training_data_are_warned_of(starter: Scorer) -> None:
+    foreign = [make_dialogue("SELECT * FROM kubectl WHERE sudo -x", "def __init__(self): raise ValueError(0x7f)")] * 20
+    encoded = starter.encoder.encode(foreign)
+    outside = {name: int(rows.sum()) for name, rows in starter.bundle.domain.outside(foreign, encoded).items()}
+    assert starter.bundle.domain.warning(outside, len(foreign)) is not None

@@ -1,0 +1,312 @@
+"""`empathy select` as a user runs it: real files, pipes, kills and full disks; one clear line for every mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from scorer.bundle.bundle import Bundle, load_bundle
+from scorer.run.score_file import meta_path
+from tests.conftest import Run, make_tokenizer, record, varied, write_lines, write_tiny_bundle
+from tests.selection.selection_data import (
+    ABOUT,
+    BY_HAND,
+    FILES,
+    SCORES,
+    dialogues,
+    fine,
+    invoke,
+    names,
+    one_line,
+    prepare,
+    read_lines,
+    read_selection,
+    records,
+    write_scores,
+)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return prepare(tmp_path)
+
+
+def test_scores_of_the_scorer_become_sets(place: Path, bundle: Bundle, empathy: Run) -> None:
+    items = [record(*(turn.content for turn in one.turns), id=f"d{k}") for k, one in enumerate(varied(60))]
+    write_lines(place / "many.jsonl", items)
+    assert empathy("score", "many.jsonl", "-o", "scores", "--scorer", bundle.path, "--window", "7").returncode == 0
+    result = empathy("select", "many.jsonl", "--scores", "scores", "-o", "out", "--threshold-rationality", "6.5")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == ""
+    found = read_selection(place / "out")
+    scored = {
+        row["id"]: row
+        for part in sorted((place / "scores").glob("*.parquet"))
+        for row in pq.read_table(part).to_pylist()
+    }
+    assert [row["id"] for row in found.rows] == [f"d{k}" for k in range(60)]
+    for row in found.rows:
+        s, r = row["sensibility"], row["rationality"]
+        assert (s, r) == (scored[row["id"]]["sensibility"], scored[row["id"]]["rationality"])
+        first, last = s > 5.5 and r <= 6, s <= 4.5 and r > 7  # the tiny scorer's cuts are the judge's
+        assert row["set"] == ("sensibility" if first else "discard" if last else "rationality")
+    assert found.info["scorer"]["sha256"] == bundle.sha256
+    assert found.info["corpus"]["inputs"] == ["many.jsonl"]
+    count = found.info["sets"]["sensibility"]["count"]
+    lines = result.stderr.splitlines()
+    assert lines[0] == "selected from 60 dialogues by the rule paper, T = 5 (sensibility), 6.5 (rationality)"
+    assert lines[1].split()[:3] == ["sensibility", str(count), f"{count / 60:.1%}"]
+    assert lines[-2:] == ["rejected: 0", "wrote out"]
+    assert names(place / "out") == FILES
+
+
+def test_the_order_of_files_moves_no_dialogue(place: Path) -> None:
+    write_lines(place / "1.jsonl", records(["a", "b", "c"]))
+    write_lines(place / "2.jsonl", records(["d", "e", "f", "g"]))
+    fine("1.jsonl", "2.jsonl", "--scores", "s.jsonl", "-o", "x", "--count", "2")
+    fine("2.jsonl", "1.jsonl", "--scores", "s.jsonl", "-o", "y", "--count", "2")
+    first, second = read_selection(place / "x"), read_selection(place / "y")
+    assert first.sets == second.sets
+    for name in first.lines:
+        files = [(place / side / f"{name}.jsonl").read_bytes().splitlines() for side in "xy"]
+        assert sorted(files[0]) == sorted(files[1])
+
+
+def test_labels_in_the_input_select_as_they_are(place: Path) -> None:
+    write_lines(place / "more.jsonl", [record("hi", "well", id="h", sensibility=5, rationality=1)])
+    result = fine("labels.jsonl", "more.jsonl", "in.jsonl", "-o", "out", "--rule", "release")
+    found = read_selection(place / "out")
+    assert found.sets == {"b": "sensibility", "g": "sensibility", "h": "neutral"}
+    assert found.info["judge"]["models"] == ["j"]
+    assert found.info["rejected"] == {"count": 7, "reasons": {"no_label": 7}}
+    assert f"rejected: 7 (no_label 7), see {Path('out') / 'rejects.jsonl'}" in result.stderr
+
+
+@pytest.mark.parametrize("layout", ["sharegpt", "openai"])
+def test_a_set_can_be_read_again(place: Path, layout: str) -> None:
+    fine("in.jsonl", "--scores", "s.jsonl", "-o", "out", "--format", layout)
+    known = {item.id: item for item in dialogues(place / "in.jsonl")}
+    for name in ("sensibility", "rationality", "discard"):
+        again = dialogues(place / "out" / f"{name}.jsonl")
+        assert again == [known[item.id] for item in again]
+    assert read_selection(place / "out").info["file_format"] == layout
+
+
+def test_a_file_that_says_nothing_wants_its_scorer(place: Path, bundle: Bundle) -> None:
+    meta_path(place / "s.jsonl").unlink()
+    given = ("in.jsonl", "--scores", "s.jsonl", "-o", "out")
+    result = invoke(*given)
+    assert "--scorer, or say --raw-cuts" in one_line(result.exit_code, result.stderr)
+    fine(*given, "--scorer", str(bundle.path))
+    assert read_selection(place / "out").info["scorer"]["name"] == "tiny"
+    fine(*given, "--raw-cuts", "--overwrite")
+    assert read_selection(place / "out").sets == {id_: by_judge for id_, (*_, by_judge) in BY_HAND.items()}
+
+
+def test_another_scorer_is_refused(place: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> None:
+    (place / "s.jsonl").unlink()
+    write_scores(place / "s.jsonl", about=bundle.provenance())
+    other = write_tiny_bundle(tmp_path_factory.mktemp("other") / "second", seed=1)
+    result = invoke("in.jsonl", "--scores", "s.jsonl", "-o", "out", "--scorer", str(other.path))
+    line = one_line(result.exit_code, result.stderr)
+    assert bundle.sha256[:12] in line
+    assert other.sha256[:12] in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("gone.jsonl --scores s.jsonl -o out", "gone.jsonl"),
+        ("in.jsonl --scores gone.csv -o out", "gone.csv: no such file or folder"),
+        ("in.jsonl --scores in.jsonl -o out", "and no sensibility, rationality"),
+        ("in.jsonl --scores s.jsonl -o no/out", "the folder no does not exist"),
+        ("in.jsonl --scores s.jsonl -o in.jsonl", "is no selection to replace"),
+        ("in.jsonl --scores s.jsonl -o .", "is no selection to replace"),
+        ("in.jsonl -o out --raw-cuts", "are about SCORES"),
+        ("in.jsonl -o out --labels labels.jsonl", "are about SCORES"),
+        ("in.jsonl --scores s.jsonl -o out --target-share 0.5 --match labels.jsonl", "both choose the threshold"),
+        ("in.jsonl --scores s.jsonl -o out --target-share 0.5 --threshold 5", "leave one of them out"),
+        ("in.jsonl --scores s.jsonl -o out --target-share nan", "target share nan"),
+        ("in.jsonl --scores s.jsonl -o out --threshold 5 --threshold-sensibility 4", "--threshold is for both heads"),
+        ("in.jsonl --scores s.jsonl -o out --threshold nan", "threshold nan, expected a number from 1 to 9"),
+        ("in.jsonl --scores s.jsonl -o out --threshold 0", "threshold 0, expected a number from 1 to 9"),
+        ("in.jsonl --scores s.jsonl -o out --threshold-rationality 10", "threshold 10, expected a number from 1 to 9"),
+        ("in.jsonl --scores s.jsonl -o out --abstain nan", "abstain nan, expected"),
+        ("in.jsonl --scores s.jsonl -o out --abstain inf", "abstain inf, expected"),
+        ("in.jsonl --scores s.jsonl -o out --abstain 2 --raw-cuts", "--abstain needs to know the scorer's error"),
+        ("in.jsonl --scores s.jsonl -o out --rule top-k", "say how much: --count"),
+        ("in.jsonl --scores s.jsonl -o out --cap 2", "no dialogue has one; leave them out"),
+        ("in.jsonl --scores s.jsonl -o out --threshold 9", "the sensibility set is empty"),
+        ("in.jsonl --scores s.jsonl -o out --labels in.jsonl", "no labelled dialogue among 7 records"),
+        ("in.jsonl --scores s.jsonl -o out --whole-conversations --labels labels.jsonl", "leave --labels out"),
+        ("in.jsonl --scores s.jsonl -o out --tokens 5 --tokenizer gone.json", "cannot be read as a tokenizer.json"),
+        ("in.jsonl --scores s.jsonl -o out --tokens 5 --tokenizer in.jsonl", "cannot be read as a tokenizer.json"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(place: Path, arguments: str, message: str) -> None:
+    before = names(place)
+    result = invoke(*arguments.split())
+    assert message in one_line(result.exit_code, result.stderr)
+    assert names(place) == before
+
+
+def test_a_usage_error_is_one_line_and_this_folder_is_no_output(place: Path, empathy: Run) -> None:
+    result = empathy("select", "in.jsonl")
+    assert "--output" in one_line(result.returncode, result.stderr)
+    (place / "new").mkdir()
+    result = empathy("select", "../in.jsonl", "--scores", "../s.jsonl", "-o", ".", cwd=place / "new")
+    assert result.returncode == 0 or "." in one_line(result.returncode, result.stderr)
+
+
+def test_strict_stops_at_a_reject(place: Path) -> None:
+    write_lines(place / "in.jsonl", [*records(), *records(["new"])])
+    result = invoke("in.jsonl", "--scores", "s.jsonl", "-o", "out", "--strict")
+    line = one_line(result.exit_code, result.stderr)
+    assert "in.jsonl:8: no_score: id 'new' is not in s.jsonl" in line
+    assert "--strict" in line
+    assert "out" not in names(place)
+    fine("in.jsonl", "--scores", "s.jsonl", "-o", "out")
+    assert read_selection(place / "out").info["rejected"]["reasons"] == {"no_score": 1}
+
+
+def test_a_share_or_labels_choose_the_threshold(place: Path) -> None:
+    ids = [f"d{i}" for i in range(60)]
+    write_lines(place / "many.jsonl", records(ids))
+    write_scores(place / "many.csv", {id_: (i / 6, 0.0) for i, id_ in enumerate(ids)})
+    given = ("many.jsonl", "--scores", "many.csv", "--raw-cuts")
+    result = fine(*given, "-o", "x", "--target-share", "0.3")
+    found = read_selection(place / "x")
+    assert found.info["sets"]["sensibility"]["share"] == pytest.approx(0.3, abs=0.01)
+    assert "chosen for a share of 30.0%" in result.stderr
+    # The judge takes the upper third, which the scores reach at S > 6.67: T + 0.5.
+    judged = [
+        item | {"sensibility": 10 if i >= 20 else 0, "rationality": 0} for i, item in enumerate(records(ids[::2]))
+    ]
+    write_lines(place / "judged.jsonl", judged)
+    result = fine(*given, "-o", "y", "--match", "judged.jsonl")
+    found = read_selection(place / "y")
+    how = found.info["rule"]["how"]
+    assert (how["by"], how["labels"], how["dialogues"], how["f1"]) == ("match", "judged.jsonl", 30, 1.0)
+    assert 5.8 <= found.info["rule"]["threshold"]["sensibility"] <= 6.2
+    assert [line["id"] for line in found.lines["sensibility"]] in (ids[39:], ids[40:])
+    assert found.info["judged"] == 0
+    assert "chosen to match judged.jsonl: F1 " in result.stderr
+    # A threshold can only be matched where the scorer decides: labels that decide themselves say nothing of it.
+    result = invoke(*given, "-o", "z", "--match", "judged.jsonl", "--labels", "judged.jsonl")
+    assert "is of a dialogue that the scorer decides" in one_line(result.exit_code, result.stderr)
+    write_lines(place / "half.jsonl", judged[::2])
+    fine(*given, "-o", "z", "--match", "judged.jsonl", "--labels", "half.jsonl")
+    assert read_selection(place / "z").info["rule"]["how"]["dialogues"] == 15
+
+
+def test_what_is_written_for_the_judge_comes_back_as_labels(place: Path) -> None:
+    given = ("in.jsonl", "--scores", "s.jsonl")
+    fine(*given, "-o", "x", "--abstain", "2")
+    asked = read_lines(place / "x" / "abstain.jsonl")
+    assert len(asked) == 2
+    answers = [line | {"sensibility": 10, "rationality": 0, "judge": {"model": "j"}} for line in asked]
+    write_lines(place / "judged.jsonl", answers)
+    fine(*given, "-o", "y", "--labels", "judged.jsonl")
+    found = read_selection(place / "y")
+    assert {line["id"] for line in asked} == {row["id"] for row in found.rows if row["judged"]}
+    assert all(found.sets[line["id"]] == "sensibility" for line in asked)
+    assert found.info["judge"]["models"] == ["j"]
+    assert found.info["sets"]["sensibility"]["count"] >= 2
+
+
+def test_labels_that_are_none_or_of_no_dialogue_are_told(place: Path) -> None:
+    judged = [item | {"sensibility": 9, "rationality": 1} for item in records(["b", "g", "nobody"])]
+    judged[1]["sensibility"] = 99
+    write_lines(place / "labels.jsonl", judged)
+    given = ("in.jsonl", "--scores", "s.jsonl", "--labels", "labels.jsonl")
+    result = fine(*given, "-o", "out")
+    assert "bad_label" in result.stderr
+    assert "1 of 2 labels" in result.stderr
+    strict = invoke(*given, "-o", "strict", "--strict")
+    assert "labels.jsonl:2: bad_label" in one_line(strict.exit_code, strict.stderr)
+
+
+def test_tokens_are_counted_by_the_tokenizer_that_is_named(place: Path) -> None:
+    make_tokenizer().save(str(place / "plain.json"))
+    short = make_tokenizer()
+    short.enable_truncation(2)
+    short.enable_padding(length=64)
+    short.save(str(place / "short.json"))  # tokenizers that came with a model cut and pad as that model wants it
+    # "i am e", "so sorry, e": 7 tokens, each of a and e alike.
+    for name in ("plain", "short"):
+        for tokens, count in ((13, 1), (14, 2)):
+            out = f"{name}-{tokens}"
+            fine("in.jsonl", "--scores", "s.jsonl", "-o", out, "--tokens", str(tokens), "--tokenizer", f"{name}.json")
+            assert read_selection(place / out).info["sets"]["sensibility"]["count"] == count, out
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_left_out_the_tokenizer_is_the_scorers(place: Path, bundle: Bundle, *, named: bool) -> None:
+    scorer = bundle if named else load_bundle()
+    text = "!?" * 20 + " unfathomable"
+    count = len(scorer.tokenizer.encode(f"{text}\n{text}", add_special_tokens=False).ids)
+    write_lines(place / "in.jsonl", [record(text, text, id=id_) for id_ in "ab"])
+    write_scores(place / "s.csv", {"a": (9.0, 1.0), "b": (8.0, 1.0)}, about=scorer.provenance())
+    for tokens, taken in ((2 * count - 1, 1), (2 * count, 2)):
+        given = ["--scorer", str(scorer.path)] if named else []
+        fine("in.jsonl", "--scores", "s.csv", "-o", str(tokens), "--tokens", str(tokens), "--raw-cuts", *given)
+        assert read_selection(place / str(tokens)).info["sets"]["sensibility"]["count"] == taken
+
+
+@pytest.mark.usefixtures("place")
+def test_tokens_are_never_counted_by_another_scorers_tokenizer() -> None:
+    result = invoke("in.jsonl", "--scores", "s.jsonl", "-o", "out", "--tokens", "50")
+    assert "--tokenizer" in one_line(result.exit_code, result.stderr)
+
+
+def test_a_tokenizer_that_fails_on_a_text_is_one_line(place: Path) -> None:
+    words = Tokenizer(models.WordLevel({"so": 0}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.save(str(place / "words.json"))
+    result = invoke("in.jsonl", "--scores", "s.jsonl", "-o", "out", "--tokens", "9", "--tokenizer", "words.json")
+    assert "--tokenizer" in one_line(result.exit_code, result.stderr)
+    assert "out.partial" not in names(place)
+
+
+def test_floors_caps_and_ranks(place: Path) -> None:
+    items = [item | {"category": "sad" if item["id"] in "aef" else "glad"} for item in records()]
+    write_lines(place / "in.jsonl", items)
+    fine(
+        "in.jsonl",
+        "--scores",
+        "s.jsonl",
+        "-o",
+        "x",
+        "--rule",
+        "top-k",
+        "--count",
+        "4",
+        "--cap",
+        "2",
+        "--by",
+        "sensibility",
+    )
+    assert [line["id"] for line in read_selection(place / "x").lines["selected"]] == ["b", "d", "e", "f"]
+    fine("in.jsonl", "--scores", "s.jsonl", "-o", "y", "--floor", "1", "--by", "sensibility")
+    found = read_selection(place / "y")
+    assert [line["id"] for line in found.lines["sensibility"]] == ["a", "b", "e"]
+    assert found.reasons["b"] == "floor of 1 a category"
+
+
+def test_the_provenance_is_in_the_selection(place: Path) -> None:
+    fine("in.jsonl", "--scores", "s.jsonl", "-o", "out", "--labels", "labels.jsonl", "--threshold-sensibility", "4")
+    info = read_selection(place / "out").info
+    assert (info["format"], info["format_version"]) == ("empathy-selection", 1)
+    assert {name: info["scorer"][name] for name in ABOUT} == ABOUT
+    assert info["scorer"]["scores"] == "s.jsonl"
+    assert info["rule"]["threshold"] == {"sensibility": 4, "rationality": 5}
+    assert info["rule"]["how"] == {"by": "given"}
+    assert info["judge"] == {"models": ["j"], "rubrics": [], "judgements": 2, "usd_a_judgement": None}
+    assert info["judged"] == 2
+    assert info["dialogues"] == len(SCORES)
+    assert len(info["corpus"]["sha256"]) == 64

@@ -1,0 +1,217 @@
+"""The numbers of a report, against what is counted by hand and row by row."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scorer.dialogue import HEADS
+from selection.deciding.settings import SelectSettings
+from selection.errors import SelectionError
+from selection.files.labels import LabelTable, read_labels
+from selection.files.scores import read_scores
+from selection.report.numbers import figures as of
+from selection.report.numbers.judged import agreement, cost, redraws
+from selection.report.sources.rows import UNKNOWN, Facts, Rows, deal
+from selection.rules import JUDGE_CUTS, RULES
+from tests.conftest import write_lines
+from tests.selection.report.report_data import COUNT, labels, scores
+from tests.selection.selection_data import BY_HAND, CUTS, write_scores
+
+
+def rows_of(folder: Path, given: Any, *, raw: bool = False, **more: Any) -> Rows:
+    """Return rows as the report makes them of a score file."""
+    return deal(read_scores(write_scores(folder / "s.parquet", given), raw_cuts=raw), SelectSettings(**more), raw=raw)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Rows:
+    return rows_of(tmp_path, scores())
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> LabelTable:
+    return read_labels([str(write_lines(tmp_path / "labels.jsonl", labels()))])
+
+
+def test_sets_and_reasons_by_hand(tmp_path: Path) -> None:
+    by_hand = {id_: entry[0] for id_, entry in BY_HAND.items()}
+    found = of.overview(rows_of(tmp_path, by_hand))
+    expected = [set_ for _, set_, _ in BY_HAND.values()]
+    assert {name: entry["count"] for name, entry in found["sets"].items()} == {
+        name: expected.count(name) for name in ("sensibility", "rationality", "discard")
+    }
+    assert found["dialogues"] == len(BY_HAND)
+
+
+def test_reasons_of_each_set_add_up_to_it(rows: Rows) -> None:
+    sets = of.overview(rows)["sets"]
+    found = of.reasons(rows)["rows"]
+    for name, entry in sets.items():
+        assert sum(row["count"] for row in found if row["set"] == name) == entry["count"]
+    assert sum(row["share"] for row in found) == pytest.approx(1)
+
+
+def test_the_joint_histogram_and_its_margins_are_those_of_numpy(rows: Rows) -> None:
+    found = of.distributions(rows)
+    edges = found["edges"]
+    expected, _, _ = np.histogram2d(rows.scores[:, 0], rows.scores[:, 1], bins=(edges, edges))
+    table = np.zeros_like(expected)
+    for s, r, count in found["joint"]:
+        table[s, r] = count
+    assert (table == expected).all()
+    for i, head in enumerate(HEADS):
+        sums = np.sum(list(found["heads"][head]["counts"].values()), axis=0)
+        assert sums.tolist() == expected.sum(axis=1 - i).tolist()
+        assert found["heads"][head]["mean"] == pytest.approx(rows.scores[:, i].mean(), rel=1e-6)
+        assert found["cuts"][head] == [CUTS[head][4], CUTS[head][5]]
+
+
+def test_a_judges_whole_numbers_have_bins_of_their_own(tmp_path: Path) -> None:
+    found = of.distributions(rows_of(tmp_path, {"a": (10.0, 0.0), "b": (9.0, 1.0)}, raw=True))
+    assert (found["whole_numbers"], found["scale"]) == (True, "judge")
+    assert found["edges"] == [*np.arange(-0.5, 11)]
+    assert sorted(found["joint"]) == [[9, 1, 1], [10, 0, 1]]
+
+
+@pytest.mark.parametrize("rule", ["paper", "release"])
+def test_the_sweep_at_the_chosen_threshold_is_the_selection(tmp_path: Path, rule: str) -> None:
+    rows = rows_of(tmp_path, scores(), rule=rule, threshold=(6.5, 6.5))
+    sets = of.overview(rows)["sets"]
+    found = of.by_threshold(rows)
+    (mine,) = [row for row in found["shares"] if row["threshold"] == 6.5]
+    assert {name: mine[name] for name in sets} == pytest.approx({name: entry["share"] for name, entry in sets.items()})
+    assert found["chosen"] == {"sensibility": 6.5, "rationality": 6.5}
+    for row in found["shares"]:
+        dealt = RULES[rule].apply(rows.scores, rows.cuts, row["threshold"])
+        assert row[found["sets"][0]] == pytest.approx((dealt == 0).mean())
+
+
+def with_facts(rows: Rows, categories: int = 3) -> Rows:
+    rng = np.random.default_rng(3)
+    names = tuple(f"e{k}" for k in range(categories))
+    codes = rng.integers(-1, categories, len(rows))
+    return rows.with_facts(
+        Facts(
+            categories=codes, names=names, turns=rng.integers(1, 12, len(rows)), words=rng.integers(0, 130, len(rows))
+        )
+    )
+
+
+def test_categories_are_counted_row_by_row(rows: Rows) -> None:
+    rows = with_facts(rows)
+    facts = rows.facts
+    assert facts is not None
+    found = of.by_category(rows)
+    assert [row["kept"] for row in found["rows"]] == sorted((row["kept"] for row in found["rows"]), reverse=True)
+    for row in found["rows"]:
+        mine = facts.categories == facts.names.index(row["name"])
+        assert row["count"] == mine.sum()
+        assert row["kept"] == pytest.approx((rows.sets[mine] == 0).mean())
+        assert row["sensibility"] == pytest.approx(rows.scores[mine, 0].mean(), rel=1e-5)
+        assert row["borderline"] == pytest.approx(rows.borderline[mine].mean())
+        assert sum(row["shares"].values()) == pytest.approx(1)
+    assert sum(row["count"] for row in found["rows"]) + found["without"] == COUNT
+
+
+def test_rare_categories_are_one_row(rows: Rows) -> None:
+    found = of.by_category(with_facts(rows, categories=of.CATEGORIES + 20))
+    assert len(found["rows"]) == of.CATEGORIES + 1
+    assert f"{found['categories'] - of.CATEGORIES} others" in [row["name"] for row in found["rows"]]
+    assert sum(row["count"] for row in found["rows"]) + found["without"] == COUNT
+
+
+def test_lengths_cover_every_dialogue_once(rows: Rows) -> None:
+    found = of.by_length(with_facts(rows))
+    for name in ("words", "turns"):
+        assert sum(row["count"] for row in found[name]) == COUNT
+    assert found["words"][0]["name"] == "1–5"
+    assert found["turns"][-1]["name"] == "8+"
+
+
+def test_sections_without_data_say_what_they_need(rows: Rows) -> None:
+    bare = rows.with_facts(
+        Facts(
+            categories=np.full(COUNT, UNKNOWN), names=(), turns=np.full(COUNT, UNKNOWN), words=np.full(COUNT, UNKNOWN)
+        )
+    )
+    for entry in (rows, bare):
+        assert "--dialogues" in of.by_category(entry)["needs"]
+        assert "--dialogues" in of.by_length(entry)["needs"]
+        assert of.correlations(entry)["names"] == list(HEADS)
+    assert "--labels" in agreement(rows, None)["needs"]
+
+
+def test_stability_is_the_mean_of_the_chances(rows: Rows) -> None:
+    found = of.stability(rows)
+    assert rows.chance is not None
+    assert found["expected_precision"] == pytest.approx(rows.chance[rows.sets == 0].mean(), rel=1e-5)
+    assert sum(found["chance"]["inside"]) == (rows.sets == 0).sum()
+    assert 0 < found["change"]["moved"] < 1
+
+
+def test_raw_scores_have_no_chance_and_say_so(tmp_path: Path) -> None:
+    found = of.stability(rows_of(tmp_path, scores(), raw=True))
+    assert "half-widths" in found["needs"]
+    assert "a point higher or lower" in found["borderline_means"]
+
+
+def test_agreement_counts_the_labelled_dialogues(rows: Rows, table: LabelTable) -> None:
+    found = agreement(rows, table)
+    places = table.rows_of(rows.hashes)
+    mine = places >= 0
+    wanted = RULES["paper"].apply(table.scores[places[mine]], JUDGE_CUTS, 5)
+    confusion = [[int(((wanted == i) & (rows.sets[mine] == j)).sum()) for j in range(3)] for i in range(3)]
+    assert found["sets"]["confusion"] == confusion
+    assert (found["dialogues"], found["conversations"]) == (200, 100)
+    precision = found["sets"]["figures"]["precision"]
+    assert precision["value"] == pytest.approx(confusion[0][0] / sum(row[0] for row in confusion))
+    low, high = precision["interval"]
+    assert low <= precision["value"] <= high
+    calibration = found["calibration"]["rows"]
+    assert sum(row["count"] for row in calibration) == 200
+    at_five = next(row for row in found["by_threshold"] if row["threshold"] == 5)
+    assert at_five["f1"] == pytest.approx(found["sets"]["figures"]["f1 sensibility"]["value"])
+
+
+def test_a_judge_that_judged_twice_is_compared_with_itself(rows: Rows, table: LabelTable, tmp_path: Path) -> None:
+    assert "two judgements" in redraws(rows, table)["needs"]
+    twice = labels(10)
+    again = [{**item, "sensibility": 10, "rationality": 0} for item in twice]
+    read = read_labels([str(write_lines(tmp_path / "twice.jsonl", [*twice, *again]))])
+    found = redraws(rows, read)
+    kept = sum(item["sensibility"] > 5 > item["rationality"] for item in twice)
+    assert found["dialogues"] == 10
+    assert found["moved"] == pytest.approx(1 - kept / 10)
+    assert found["jaccard"]["sensibility"] == pytest.approx(kept / 10)
+
+
+def test_labels_of_other_dialogues_are_an_error(rows: Rows, tmp_path: Path) -> None:
+    other = [item | {"id": f"x{item['id']}"} for item in labels()]
+    with pytest.raises(SelectionError, match=r"none of the 200 labels is of a dialogue of s\.parquet"):
+        agreement(rows, read_labels([str(write_lines(tmp_path / "l.jsonl", other))]))
+
+
+def test_the_price_is_the_labels_own_or_the_one_given(rows: Rows, table: LabelTable, tmp_path: Path) -> None:
+    found = cost(rows, None, None)
+    assert (found["judged"], found["avoided"]) == (0, COUNT)
+    assert "--judge-price" in found["needs"]
+    found = cost(rows, table, 0.01)
+    assert (found["judged"], found["avoided"], found["usd_avoided"]) == (200, COUNT - 200, pytest.approx(2.0))
+    priced = read_labels([str(write_lines(tmp_path / "l.jsonl", labels(cost_usd=0.5)))])
+    assert cost(rows, priced, None)["usd_all"] == pytest.approx(COUNT * 0.5)
+
+
+def test_wilson_is_the_textbooks_interval() -> None:
+    assert of.wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert of.wilson(0, 10)[0] == 0
+    assert np.isnan(of.wilson(0, 0)).all()
+
+
+def test_plain_makes_null_of_what_json_cannot_hold() -> None:
+    value = of.plain({"a": float("nan"), "b": (1, [float("inf"), 2.5]), "c": None, "d": True})
+    assert json.loads(json.dumps(value, allow_nan=False)) == {"a": None, "b": [1, [None, 2.5]], "c": None, "d": True}

@@ -1,0 +1,186 @@
+"""What the tests of selections share: score files as `empathy score` writes them, and a selection read back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from click.testing import CliRunner, Result
+
+from scorer.cli.main import main
+from scorer.dialogue import HEADS, Dialogue
+from scorer.inputs.corpus import Corpus
+from scorer.run.output import Run
+from scorer.run.windows import Tally, Window
+from selection.deciding.settings import SelectSettings
+from selection.files.scores import read_scores
+from selection.select import select
+from tests.conftest import record, write_lines
+
+CUTS = {
+    "sensibility": [1.0, 2.0, 3.0, 4.0, 4.625, 5.375, 6.25, 7.0, 8.0, 9.0],
+    "rationality": [0.25, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
+}
+"""Of a scorer whose scores shrink to the mean: S > 5 above 5.375, S < 5 up to 4.625; R > 5 above 5, R < 5 up to 4."""
+
+HALF_WIDTHS = {"coverage": 0.9, "edges": {head: [] for head in HEADS}, "widths": {head: [1.5] for head in HEADS}}
+ABOUT = {"name": "shrunk", "sha256": "ab" * 32, "cuts": CUTS, "half_widths": HALF_WIDTHS, "judge": "judge-1"}
+
+FILES = ["discard.jsonl", "rationality.jsonl", "selection.json", "selection.parquet", "sensibility.jsonl"]
+"""What a selection by the paper's rule writes."""
+
+Pair = tuple[float, float]
+Scores = Mapping[str, Pair]
+KINDS = ("scores.parquet", "scores.jsonl", "scores.csv", "scores")
+
+# By hand, at T = 5: the set by CUTS, the set by the judge's own cuts.
+BY_HAND: dict[str, tuple[Pair, str, str]] = {
+    "a": ((5.5, 3.75), "sensibility", "rationality"),
+    "b": ((5.375, 3.75), "rationality", "rationality"),
+    "c": ((4.625, 5.125), "discard", "rationality"),
+    "d": ((4.75, 9.0), "rationality", "rationality"),
+    "e": ((9.0, 4.0), "sensibility", "sensibility"),
+    "f": ((9.0, 4.125), "rationality", "sensibility"),
+    "g": ((0.0, 10.0), "discard", "discard"),
+}
+SCORES: Scores = {id_: scores for id_, (scores, *_) in BY_HAND.items()}
+
+
+def records(ids: Sequence[str] = tuple(SCORES), **more: Any) -> list[dict[str, Any]]:
+    """Return a record an id, each with its own text."""
+    return [record(f"i am {id_}", f"so sorry, {id_}", id=id_, **more) for id_ in ids]
+
+
+def write_scores(
+    path: Path,
+    scores: Scores | Sequence[tuple[str, Pair]] = SCORES,
+    about: Mapping[str, Any] = ABOUT,
+    *,
+    shards: int = 1,
+    finish: bool = True,
+) -> Path:
+    """Write scores as `empathy score` does, by what it writes them with."""
+    rows = list(scores.items() if isinstance(scores, Mapping) else scores)
+    with Run(path, {}, {"sha256": None, **about}, "error") as run:
+        for number in range(shards):
+            part = rows[number * len(rows) // shards : (number + 1) * len(rows) // shards]
+            values = np.array([pair for _, pair in part], dtype=np.float32).reshape(-1, 2)
+            run.add(Window(number, str(number), Tally(scored=len(part))), [id_ for id_, _ in part], values, [])
+        if finish:
+            run.finish()
+    return path
+
+
+@dataclass(frozen=True)
+class Selected:
+    """A selection as it lies on disk."""
+
+    info: dict[str, Any]
+    rows: list[dict[str, Any]]
+    lines: dict[str, list[dict[str, Any]]]
+
+    @property
+    def sets(self) -> dict[str, str]:
+        """The set of each id."""
+        return {row["id"]: row["set"] for row in self.rows}
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """The reason of each id."""
+        return {row["id"]: row["reason"] for row in self.rows}
+
+
+def read_selection(folder: Path) -> Selected:
+    """Read a selection and check what holds for every one: the table, the files and the counts say the same."""
+    info = json.loads((folder / "selection.json").read_text())
+    rows = pq.read_table(folder / "selection.parquet").to_pylist()
+    lines = {name: read_lines(folder / entry["file"]) for name, entry in info["sets"].items()}
+    for name, entry in info["sets"].items():
+        mine = [row for row in rows if row["set"] == name]
+        assert [line["id"] for line in lines[name]] == [row["id"] for row in mine]
+        assert (entry["count"], entry["borderline"]) == (len(mine), sum(row["borderline"] for row in mine))
+        assert entry["share"] == len(mine) / len(rows)
+    assert sum(entry["count"] for entry in info["sets"].values()) == info["dialogues"] == len(rows)
+    reasons = [row["reason"] for row in rows]
+    assert info["reasons"] == {reason: reasons.count(reason) for reason in set(reasons)}
+    assert info["borderline"] == sum(row["borderline"] for row in rows)
+    assert info["judged"] == sum(row["judged"] for row in rows)
+    rejects = folder / "rejects.jsonl"
+    found = [line["reason"] for line in read_lines(rejects)] if rejects.exists() else []
+    assert info["rejected"] == {"count": len(found), "reasons": {name: found.count(name) for name in set(found)}}
+    assert rejects.exists() == bool(found)
+    return Selected(info, rows, lines)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the values of JSON lines, which end with a line feed and nothing else."""
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+def dialogues(*paths: Path) -> list[Dialogue]:
+    """Return what the scorer reads in files; every record has to be a dialogue."""
+    found = list(Corpus([str(path) for path in paths]))
+    assert all(isinstance(item, Dialogue) for item in found), found
+    return [item for item in found if isinstance(item, Dialogue)]
+
+
+def select_from(folder: Path, items: Sequence[object], scores: Scores | None = SCORES, **more: Any) -> Selected:
+    """Select from records, by their scores or (None) by their own labels; settings by their names."""
+    folder.mkdir(exist_ok=True)
+    path = str(write_lines(folder / "in.jsonl", items))
+    known = {name: more.pop(name) for name in ("raw_cuts",) if name in more}
+    given = {name: more.pop(name) for name in ("labels", "aim", "tokenizer", "overwrite", "strict") if name in more}
+    table = None
+    if scores is not None:
+        shutil.rmtree(folder / "scores", ignore_errors=True)
+        table = read_scores(write_scores(folder / "scores", scores), **known)
+    corpus = Corpus([path], labels="required", unique_ids=False) if table is None else Corpus([path])
+    found = select(corpus, folder / "out", SelectSettings(**more), table=table, **given)
+    assert found.path.resolve() == (folder / "out").resolve()
+    result = read_selection(folder / "out")
+    assert result.info == json.loads(json.dumps(found.info))
+    return result
+
+
+def prepare(folder: Path) -> Path:
+    """Write dialogues into in.jsonl, their scores into s.jsonl and a judge's labels of two into labels.jsonl."""
+    write_lines(folder / "in.jsonl", records())
+    write_scores(folder / "s.jsonl")
+    judged = [item | {"sensibility": 9, "rationality": 1, "judge": {"model": "j"}} for item in records(["b", "g"])]
+    write_lines(folder / "labels.jsonl", judged)
+    return folder
+
+
+def invoke(*arguments: str, command: str = "select") -> Result:
+    """Run the command in this process, which is as good for what it says and ten times faster."""
+    result = CliRunner().invoke(main, [command, *arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def fine(*arguments: str) -> Result:
+    """Run the command, which has to succeed."""
+    result = invoke(*arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    return result
+
+
+def names(folder: Path) -> list[str]:
+    """Return what lies in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def one_line(code: int, stderr: str) -> str:
+    """Return the one line of an error with exit code 2."""
+    assert code == 2, stderr
+    (line,) = stderr.strip().splitlines()
+    assert line.startswith("empathy: error: ")
+    return line.removeprefix("empathy: error: ")

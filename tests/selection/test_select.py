@@ -1,0 +1,339 @@
+"""Scores and dialogues become a folder of sets: the right ones, whole, the same whatever the order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from selection import select as module
+from selection.cli.select import select_lines
+from selection.deciding.ranking import Limits
+from selection.deciding.settings import FORMATS, SelectSettings
+from selection.errors import SelectionError
+from selection.files.labels import read_labels
+from selection.files.scores import read_scores
+from selection.select import Aim
+from tests.conftest import make_tokenizer, record, write_lines
+from tests.selection.selection_data import (
+    ABOUT,
+    BY_HAND,
+    CUTS,
+    SCORES,
+    dialogues,
+    read_lines,
+    records,
+    select_from,
+    write_scores,
+)
+
+
+def grid() -> list[dict[str, Any]]:
+    """Return a dialogue for every pair of a judge's scores; its id says them."""
+    return [
+        record("i am sad", f"{s} and {r}", id=f"{s},{r}", sensibility=s, rationality=r)
+        for s, r in product(range(11), repeat=2)
+    ]
+
+
+@pytest.mark.parametrize("threshold", [(5.0, 5.0), (1.0, 9.0), (7.0, 3.0)])
+def test_labels_select_by_the_published_rules(threshold: tuple[float, float], tmp_path: Path) -> None:
+    names = {"paper": ("discard", "rationality"), "release": ("rational", "neutral")}
+    at_s, at_r = threshold
+    for rule, (opposite, rest) in names.items():
+        found = select_from(tmp_path / rule, grid(), None, rule=rule, threshold=threshold)
+        for id_, name in found.sets.items():
+            s, r = map(int, id_.split(","))
+            first, second = s > at_s and r < at_r, s < at_s and r > at_r
+            assert name == ("sensibility" if first else opposite if second else rest), id_
+        assert list(found.info["sets"]) == (
+            ["sensibility", rest, opposite] if rule == "paper" else ["sensibility", opposite, rest]
+        )
+        assert found.info["judged"] == 121
+        assert found.info["scorer"] is None
+
+
+def test_the_reason_says_where_both_scores_lie(tmp_path: Path) -> None:
+    found = select_from(tmp_path / "x", grid(), None)
+    assert found.reasons["6,4"] == "S > 5, R < 5"
+    assert found.reasons["5,0"] == "S = 5, R < 5"
+    assert found.reasons["4,6"] == "S < 5, R > 5"
+    assert found.info["reasons"]["S > 5, R < 5"] == 25
+    assert len(found.info["reasons"]) == 9
+
+
+def test_scores_are_read_off_the_cuts_of_their_scorer(tmp_path: Path) -> None:
+    found = select_from(tmp_path / "x", records())
+    assert found.sets == {id_: by_cuts for id_, (_, by_cuts, _) in BY_HAND.items()}
+    assert found.reasons["c"] == "S < 5, R > 5"
+    assert found.reasons["d"] == "S = 5, R > 5"
+    assert found.info["cuts"] == CUTS
+    assert found.info["scorer"] == {**ABOUT, "scores": "scores"}
+    assert found.info["judge"] is None
+    raw = select_from(tmp_path / "y", records(), raw_cuts=True)
+    assert raw.sets == {id_: by_judge for id_, (*_, by_judge) in BY_HAND.items()}
+    assert raw.info["cuts"]["sensibility"][5] == 5.5
+    assert raw.info["stability"] is None
+
+
+def test_the_table_has_the_columns_that_are_promised(tmp_path: Path) -> None:
+    items = [*records([*"abcd"], category="sad"), record("one", "two", "i am e", "so, sorry  e", id="e")]
+    found = select_from(tmp_path / "x", [*items, *records(["f", "g"])])
+    schema = pq.read_schema(tmp_path / "x" / "out" / "selection.parquet")
+    texts = pa.dictionary(pa.int8(), pa.string())
+    for name, kind in {
+        "id": pa.string(),
+        "sensibility": pa.float32(),
+        "rationality": pa.float32(),
+        "set": texts,
+        "reason": texts,
+        "borderline": pa.bool_(),
+        "chance": pa.float32(),
+        "turns": pa.int32(),
+        "words": pa.int32(),
+    }.items():
+        assert schema.field(name).type == kind, name
+    assert [row["id"] for row in found.rows] == list(SCORES)
+    assert [(row["sensibility"], row["rationality"]) for row in found.rows] == list(SCORES.values())
+    assert [row["category"] for row in found.rows] == ["sad"] * 4 + [None] * 3
+    assert [(row["turns"], row["words"]) for row in found.rows][3:5] == [(2, 3), (4, 3)]
+    assert all(0 <= row["chance"] <= 1 for row in found.rows)
+    by_label = select_from(tmp_path / "y", grid(), None)
+    assert {row["chance"] for row in by_label.rows} == {None}
+    assert by_label.rows[0]["judged"]
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+def test_every_layout_holds_the_same_texts(layout: str, tmp_path: Path) -> None:
+    hostile = [
+        record("a\u2028b", "c\u2029d\ne", id="a", category="sad"),
+        record('say "x"', "\\n", "emoji 😢", "tab\tend", id="e", conversation="k"),
+        {
+            "id": "b",
+            "messages": [
+                {"role": role, "content": role}
+                for role in ("assistant", "user", "user", "system", "tool", "assistant", "assistant")
+            ],
+        },
+    ]
+    select_from(tmp_path / "x", [*hostile, *records([*"cdfg"])], format=layout)
+    out, known = tmp_path / "x" / "out", {item.id: item for item in dialogues(tmp_path / "x" / "in.jsonl")}
+    for path in (out / "sensibility.jsonl", out / "rationality.jsonl", out / "discard.jsonl"):
+        if layout == "alpaca":
+            for line in read_lines(path):
+                assert line["output"] == known[line["id"]].response
+        else:
+            found = dialogues(path)
+            assert found == [known[item.id] for item in found]
+    lines = {line["id"]: line for line in read_lines(out / "sensibility.jsonl")}
+    shown = {
+        "openai": lines["a"].get("messages"),
+        "sharegpt": lines["a"].get("conversations"),
+        "alpaca": [lines["a"].get("instruction"), lines["a"].get("output")],
+    }
+    assert (
+        shown[layout]
+        == {
+            "openai": [{"role": "user", "content": "a\u2028b"}, {"role": "assistant", "content": "c\u2029d\ne"}],
+            "sharegpt": [{"from": "human", "value": "a\u2028b"}, {"from": "gpt", "value": "c\u2029d\ne"}],
+            "alpaca": ["a\u2028b", "c\u2029d\ne"],
+        }[layout]
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"rule": "release", "limits": Limits(floor=2, cap=5)},
+        {"rule": "top-k", "limits": Limits(count=9)},
+        {"rule": "quantile", "limits": Limits(share=0.3), "by": "difference", "format": "alpaca"},
+        {"whole_conversations": True, "limits": Limits(count=11)},
+        {"abstain": 6},
+    ],
+)
+def test_the_order_of_lines_and_shards_changes_nothing(given: dict[str, Any], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    many = [f"d{i}" for i in range(40)]
+    # Few values, so that many tie; and two dialogues without an id have the same text.
+    scores = {id_: (float(s), float(r)) for id_, (s, r) in zip(many, rng.integers(2, 9, (40, 2)), strict=True)}
+    items = [item | {"category": f"k{i % 3}", "conversation": f"c{i % 20}"} for i, item in enumerate(records(many))]
+    first = select_from(tmp_path / "x", items, scores, **given)
+    order = rng.permutation(40)
+    second = select_from(tmp_path / "y", [items[k] for k in order], dict(sorted(scores.items(), reverse=True)), **given)
+    assert second.sets == first.sets
+    assert second.reasons == first.reasons
+    names = [path.name for path in (tmp_path / "x" / "out").glob("*.jsonl")]
+    for name in names:
+        files = [(tmp_path / side / "out" / name).read_bytes().split(b"\n") for side in "xy"]
+        assert Counter(files[0]) == Counter(files[1])
+    for key in ("sets", "reasons", "borderline", "dialogues", "rule"):
+        assert first.info[key] == second.info[key]
+
+
+def test_dialogues_without_scores_and_scores_without_dialogues_are_counted(tmp_path: Path) -> None:
+    scores = {**SCORES, "x": (1.0, 1.0), "y": (1.0, 1.0)}
+    found = select_from(tmp_path / "x", [*records(), *records(["new"]), {"messages": 3}], scores)
+    assert found.info["scores_without_dialogue"] == 2
+    assert found.info["rejected"] == {"count": 2, "reasons": {"no_score": 1, "wrong_type": 1}}
+    assert "new" not in found.sets
+    lines = list(select_lines(module.Selection(tmp_path, found.info)))
+    assert "2 scores belong to no dialogue of the input" in lines
+    assert any(line.startswith("rejected: 2 (") and "no_score 1" in line for line in lines)
+
+
+def test_an_empty_set_says_what_the_scores_are(tmp_path: Path) -> None:
+    expected = r"the sensibility set is empty: no dialogue has S > 9 and R < 9 \(on the judge's scale S is 3\.0 to 4\.0"
+    with pytest.raises(SelectionError, match=expected):
+        select_from(
+            tmp_path / "x", records(["a", "b"]), {"a": (3.0, 2.0), "b": (4.0, 2.0)}, raw_cuts=True, threshold=(9, 9)
+        )
+    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["in.jsonl", "scores"]
+
+
+def test_floors_and_caps_are_a_category(tmp_path: Path) -> None:
+    scores = {f"{kind}{k}": (6.0 + k / 4 if kind != "c" else 3.0 + k / 4, 2.0) for kind in "abc" for k in range(4)}
+    items = [item for kind in "abc" for item in records([f"{kind}{k}" for k in range(4)], category=kind)]
+    found = select_from(tmp_path / "x", items, scores, raw_cuts=True, by="sensibility", limits=Limits(floor=1, cap=2))
+    first = [id_ for id_, name in found.sets.items() if name == "sensibility"]
+    assert first == ["a2", "a3", "b2", "b3", "c3"]
+    assert found.reasons["c3"] == "floor of 1 a category"
+    assert found.reasons["a0"] == "cap of 2 a category"
+    assert found.sets["a0"] == "surplus"
+    assert list(found.info["sets"]) == ["sensibility", "rationality", "discard", "surplus"]
+    with pytest.raises(SelectionError, match="--floor and --cap are numbers a category, and no dialogue has one"):
+        select_from(tmp_path / "y", records(), limits=Limits(cap=2))
+
+
+def test_tokens_are_a_budget(tmp_path: Path) -> None:
+    scores = {"a": (9.0, 1.0), "b": (8.0, 1.0), "c": (7.0, 1.0)}
+    items = [record("i am sad", "so sorry", id="a"), record("i am", "so sorry am i", id="b"), record("i", "am", id="c")]
+    given = {"raw_cuts": True, "by": "sensibility", "tokenizer": make_tokenizer()}
+    for tokens, taken in ((13, "abc"), (12, "ab"), (11, "ab"), (10, "a"), (5, "a")):
+        found = select_from(tmp_path / f"x{tokens}", items, scores, limits=Limits(tokens=tokens), **given)
+        assert [line["id"] for line in found.lines["sensibility"]] == [*taken]
+    with pytest.raises(SelectionError, match=r"empty: not even the best fits into the best 4 tokens"):
+        select_from(tmp_path / "x4", items, scores, rule="budget", limits=Limits(tokens=4), **given)
+
+
+def test_whole_conversations_stay_together(tmp_path: Path) -> None:
+    scores = {"a": (9.0, 1.0), "b": (4.0, 1.0), "c": (9.0, 1.0), "d": (1.0, 1.0), "e": (1.0, 9.0)}
+    items = [
+        item | {"conversation": key} for item, key in zip(records([*"abcde"]), ("x", "x", "y", "y", "z"), strict=True)
+    ]
+    found = select_from(tmp_path / "x", items, scores, raw_cuts=True, whole_conversations=True)
+    assert found.sets == {
+        "a": "sensibility",
+        "b": "sensibility",
+        "c": "rationality",
+        "d": "rationality",
+        "e": "discard",
+    }
+    assert found.reasons["b"] == "conversation's mean S > 5, R < 5"
+    assert select_from(tmp_path / "y", items, scores, raw_cuts=True).sets["b"] == "rationality"
+
+
+def test_what_is_doubtful_goes_to_the_judge_and_the_judge_decides(tmp_path: Path) -> None:
+    ids = [f"d{i}" for i in range(20)]
+    scores = {id_: (i / 2, 2.0) for i, id_ in enumerate(ids)}
+    first = select_from(tmp_path / "x", records(ids), scores, abstain=4)
+    asked = dialogues(tmp_path / "x" / "out" / "abstain.jsonl")
+    chances = sorted(first.rows, key=lambda row: abs(row["chance"] - 0.5))
+    assert {item.id for item in asked} == {row["id"] for row in chances[:4]}
+    known = {item.id: item for item in dialogues(tmp_path / "x" / "in.jsonl")}
+    assert asked == [known[item.id] for item in asked]
+    # The judge sees each of them otherwise.
+    answers = [
+        line | {"sensibility": 0 if first.sets[line["id"]] == "sensibility" else 10, "rationality": 0}
+        for line in read_lines(tmp_path / "x" / "out" / "abstain.jsonl")
+    ]
+    labels = read_labels([str(write_lines(tmp_path / "labels.jsonl", answers))])
+    second = select_from(tmp_path / "y", records(ids), scores, labels=labels, abstain=4)
+    moved = {id_ for id_, name in second.sets.items() if name != first.sets[id_]}
+    assert moved == {item.id for item in asked}
+    assert second.info["judged"] == 4
+    assert all(second.reasons[id_].startswith("judged: ") for id_ in moved)
+    # Money is not spent twice: the next to be asked are others.
+    again = {item.id for item in dialogues(tmp_path / "y" / "out" / "abstain.jsonl")}
+    assert not again & moved
+
+
+@pytest.mark.parametrize(("abstain", "count"), [(0.25, 2), (7, 5), (1, 1)])
+def test_only_what_was_not_judged_is_asked(abstain: float, count: int, tmp_path: Path) -> None:
+    judged = [item | {"sensibility": 9, "rationality": 1} for item in records(["a", "b"])]
+    labels = read_labels([str(write_lines(tmp_path / "labels.jsonl", judged))])
+    select_from(tmp_path / "x", records(), labels=labels, abstain=abstain)
+    asked = {line["id"] for line in read_lines(tmp_path / "x" / "out" / "abstain.jsonl")}
+    assert len(asked) == count
+    assert not asked & {"a", "b"}
+
+
+def test_a_share_chooses_the_threshold(tmp_path: Path) -> None:
+    ids = [f"d{i}" for i in range(100)]
+    scores = {id_: (i / 10, 0.0) for i, id_ in enumerate(ids)}
+    found = select_from(tmp_path / "x", records(ids), scores, raw_cuts=True, aim=Aim(share=0.3))
+    assert found.info["sets"]["sensibility"]["share"] == pytest.approx(0.3, abs=0.011)
+    assert found.info["rule"]["how"] == {"by": "target share", "share": 0.3}
+    at = found.info["rule"]["threshold"]["sensibility"]
+    assert found.info["settings"]["threshold"] == [at, at]
+    assert {id_ for id_, name in found.sets.items() if name == "sensibility"} == {
+        id_ for id_, (s, _) in scores.items() if s > at + 0.5
+    }
+    for share in (0.0, 1.0, -1.0, float("nan")):
+        with pytest.raises(SelectionError, match=r"target share .*, expected a number between 0 and 1"):
+            select_from(tmp_path / "y", records(), aim=Aim(share=share))
+
+
+def test_labels_that_match_no_dialogue_say_so(tmp_path: Path) -> None:
+    labels = [item | {"sensibility": 9, "rationality": 0} for item in records(["other"])]
+    table = read_labels([str(write_lines(tmp_path / "labels.jsonl", labels))])
+    with pytest.raises(SelectionError, match=r"none of .* labels.*(id|dialogue)"):
+        select_from(tmp_path / "x", records(), aim=Aim(labels=table, labels_name="labels.jsonl"))
+    with pytest.raises(SelectionError, match=r"none of .* labels.*(id|dialogue)"):
+        select_from(tmp_path / "y", records(), labels=table)
+
+
+def test_a_small_first_set_that_no_draw_holds_is_told_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SAMPLE", 3)  # of a large corpus only a sample is drawn; here one without the set
+    ids = [f"d{i}" for i in range(12)]
+    hashes = read_scores(write_scores(tmp_path / "s", dict.fromkeys(ids, (0.0, 10.0)))).hashes
+    last = ids[int(hashes.argmax())]
+    scores = {id_: (9.0, 0.0) if id_ == last else (0.0, 10.0) for id_ in ids}
+    found = select_from(tmp_path / "x", records(ids), scores)
+    assert found.info["sets"]["sensibility"]["count"] == 1
+    assert found.info["stability"]["jaccard"]["sensibility"] is None
+    assert "wrote" in list(select_lines(module.Selection(tmp_path, found.info)))[-1]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"threshold": (float("nan"), 5.0)}, "threshold nan, expected a number from 1 to 9"),
+        ({"threshold": (5.0, 0.0)}, "threshold 0, expected"),
+        ({"threshold": (10.0, 5.0)}, "threshold 10, expected"),
+        ({"doubt": 0.0}, "doubt 0, expected"),
+        ({"doubt": float("nan")}, "doubt nan, expected"),
+        ({"abstain": -1}, "abstain -1, expected"),
+        ({"abstain": 2.5}, "abstain 2.5, expected"),
+        ({"abstain": float("nan")}, "abstain nan, expected"),
+        ({"abstain": float("inf")}, "abstain inf, expected"),
+        ({"rule": "top-k"}, "top-k takes the best as long as there is room; say how much: --count"),
+        ({"rule": "budget", "limits": Limits(share=0.5)}, "say how much: --count or --tokens"),
+        ({"limits": Limits(share=float("nan"))}, "share nan, expected"),
+        ({"limits": Limits(share=1.5)}, "share 1.5, expected"),
+        ({"limits": Limits(count=0)}, "count 0, expected a whole number of at least 1"),
+        ({"limits": Limits(floor=3, cap=2)}, "floor 3 and cap 2"),
+        ({"format": "chatml"}, "'chatml' is not known"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(SelectionError, match=message):
+        SelectSettings(**given)
