@@ -36,7 +36,7 @@ from distill.training.settings import TrainSettings
 from distill.training.trainer import Examples, fit
 from distill.training.work_folder import identity
 from scorer.engines.base import available_cores
-from scorer.files import replacing, replacing_binary
+from scorer.outputs import replacing, replacing_binary
 from selection.folds import folds_of
 from selection.metrics import Pair, all_figures
 

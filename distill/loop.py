@@ -33,8 +33,8 @@ from distill.training.settings import TrainSettings
 from distill.training.train import checked_backbone, train
 from scorer.dialogue import HEADS, Dialogue
 from scorer.errors import OutputError
-from scorer.files import replacing, writing
 from scorer.model import Scorer
+from scorer.outputs import replacing, writing
 
 STATE = "distill.json"
 SCORER = "scorer"

@@ -13,8 +13,7 @@ from typing import Any
 
 from distill.training.work_folder import claim_work
 from scorer.errors import OutputError
-from scorer.files import replacing, writing
-from scorer.run.output import Existing
+from scorer.outputs import Existing, replacing, writing
 
 MANIFEST = "moe.json"
 FORMAT, FORMAT_VERSION = "empathy-moe", 1

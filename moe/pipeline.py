@@ -27,10 +27,9 @@ from moe.training.expert import train_expert
 from moe.training.router import train_mixture
 from scorer.dialogue import Dialogue
 from scorer.errors import OutputError
-from scorer.files import replacing, replacing_binary, writing
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
-from scorer.run.output import Existing
+from scorer.outputs import Existing, replacing, replacing_binary, writing
 from scorer.run.score import ScoreSettings, score_files
 from selection.deciding.settings import SelectSettings
 from selection.files.folder import MANIFEST

@@ -40,3 +40,10 @@ class MissingExtraError(EmpathyError):
         """Return the line that says what to install."""
         install = f"pip install 'empathy-scorer[{self.extra}]'"
         return f"{self.module} is not installed; it comes with the extra '{self.extra}': {install}"
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an exception of a library says, as one line of at most 300 characters."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -22,14 +22,14 @@ import numpy.typing as npt
 from scorer.bundle.bundle import LEVELS
 from scorer.dialogue import HEADS, SCORE_RANGE, Dialogue, conversation_key
 from scorer.engines.base import Scores
-from scorer.errors import OutputError
-from scorer.files import replacing, writing
+from scorer.errors import OutputError, reason_of
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.cursor import Place
 from scorer.inputs.json_lines import text_lines
 from scorer.inputs.parse import RecordError, Reject, parse_json, parse_record
-from scorer.inputs.sources import Source, reason_of
+from scorer.inputs.sources import Source
 from scorer.model import Scorer
+from scorer.outputs import replacing, writing
 from scorer.run.score import ScoreSettings, run_metadata
 from scorer.run.score_file import meta_path, read_metadata
 from selection.errors import GoldenError

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scorer.dialogue import HEADS
-from scorer.files import replacing_binary, writing
 from scorer.inputs.corpus import Corpus
+from scorer.outputs import replacing_binary, writing
 from selection.deciding.decide import Decision, Evidence, decide
 from selection.deciding.settings import SelectSettings
 from selection.deciding.stability import deviations as deviations_of

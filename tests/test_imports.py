@@ -14,7 +14,19 @@ import scorer
 
 ROOT = Path(__file__).parent.parent
 ORDER = ("scorer", "selection", "distill", "moe")
-BASE = {"backports", "click", "fsspec", "numpy", "onnxruntime", "pyarrow", "tokenizers", "tqdm"}
+BASE = {
+    "backports",
+    "click",
+    "cloup",
+    "fsspec",
+    "msgspec",
+    "numpy",
+    "onnxruntime",
+    "pyarrow",
+    "rich",
+    "tokenizers",
+    "tqdm",
+}
 OPTIONAL = {"openvino", "ray"}  # extras of their own
 HEAVY = ("torch", "transformers", "sklearn", "datasets", "optimum")
 

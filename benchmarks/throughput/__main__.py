@@ -44,7 +44,7 @@ from scorer.bundle.bundle import Bundle, load_bundle
 from scorer.bundle.encode import Encoder
 from scorer.dialogue import Dialogue
 from scorer.engines.base import available_cores
-from scorer.files import replacing
+from scorer.outputs import replacing
 from scorer.run.score_file import read_metadata
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import altair as alt
 
-from scorer.files import replacing, replacing_binary
+from scorer.outputs import replacing, replacing_binary
 
 _TEXT = "#768390"  # contrast of 3.9 on white and 4.9 on GitHub's dark page
 _OURS, _PEER = "#2f81f7", "#8b949e"

@@ -10,7 +10,7 @@ import numpy as np
 
 from distill.agreement.compare import Agreement
 from scorer.dialogue import HEADS
-from scorer.files import replacing_binary, writing
+from scorer.outputs import replacing_binary, writing
 from selection.metrics import LEVEL_COUNT, counts
 from selection.rules import PAPER
 

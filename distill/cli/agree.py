@@ -112,7 +112,7 @@ def _add_beside(found: Agreement, labelled: LabelledSet, embeddings: str | None,
 def _write_agreement(found: Agreement, json_path: Path | None, pictures: Path | None) -> None:
     import json
 
-    from scorer.files import replacing, writing
+    from scorer.outputs import replacing, writing
 
     if json_path:
         with writing(json_path), replacing(json_path) as file:

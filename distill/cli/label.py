@@ -248,7 +248,7 @@ def _export(
     import json
 
     from distill.judge.store import Store
-    from scorer.files import replacing, writing
+    from scorer.outputs import replacing, writing
 
     if inputs or dry_run or output is None:
         fail("--export writes all that the store holds, narrowed by --model and --rubric; leave IN and --dry-run out")

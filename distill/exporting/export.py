@@ -30,8 +30,8 @@ from scorer.engines.base import PRECISIONS, Engine, collate
 from scorer.engines.onnxruntime import OnnxRuntimeEngine
 from scorer.engines.openvino import OpenVinoEngine
 from scorer.errors import BundleError, EngineError
-from scorer.files import writing
 from scorer.model import Scorer
+from scorer.outputs import writing
 
 _CALIBRATION_BATCHES = 32
 _CALIBRATION_SIZE = 8

@@ -24,7 +24,7 @@ from distill.judge.rubric import Rubric
 from distill.judge.server import DEFAULT_KEY, Endpoint, clean_url
 from distill.judge.store import Store
 from scorer.dialogue import HEADS, Dialogue
-from scorer.files import replacing, writing
+from scorer.outputs import replacing, writing
 
 INTERRUPTED = "interrupted"
 

@@ -34,7 +34,7 @@ from distill.training.network import Scores, fold_affine, has_bf16
 from distill.training.settings import TrainSettings
 from scorer.bundle.domain import fit_domain
 from scorer.dialogue import HEADS, training_hash
-from scorer.files import replacing, replacing_binary, writing
+from scorer.outputs import replacing, replacing_binary, writing
 from scorer.run.score_file import METADATA_KEY
 from selection.folds import Folds
 from selection.metrics import Pair

@@ -28,7 +28,7 @@ from distill.training.settings import TrainSettings
 from scorer.bundle.encode import Encoder
 from scorer.dialogue import TEMPLATE_VERSION
 from scorer.errors import OutputError
-from scorer.files import replacing, writing
+from scorer.outputs import replacing, writing
 
 MANIFEST = "empathy.json"
 FORMAT = "empathy-checkpoint"

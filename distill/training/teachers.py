@@ -15,7 +15,7 @@ from distill.training.network import Scores, has_bf16, predict
 from distill.training.settings import TrainSettings
 from scorer.bundle.encode import Encoded, Encoder
 from scorer.dialogue import Dialogue, training_hash
-from scorer.files import replacing_binary
+from scorer.outputs import replacing_binary
 
 
 def check_teachers(teachers: Sequence[Checkpoint], settings: TrainSettings) -> None:

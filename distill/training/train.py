@@ -25,8 +25,7 @@ from distill.training.teachers import Teaching, check_teachers
 from distill.training.trainer import Examples, fit
 from distill.training.work_folder import check_room, identity, open_work
 from scorer.dialogue import Dialogue
-from scorer.files import replacing_binary, writing
-from scorer.run.output import Existing
+from scorer.outputs import Existing, replacing_binary, writing
 from selection.folds import HOLDOUT_PARTS, inner_holdout
 
 

@@ -16,8 +16,7 @@ from distill.training.network import Backbone
 from distill.training.settings import TrainSettings
 from scorer.dialogue import Dialogue
 from scorer.errors import OutputError
-from scorer.files import replacing, writing
-from scorer.run.output import Existing
+from scorer.outputs import Existing, replacing, writing
 
 _BYTES_A_PARAMETER = 4
 _TRAINER_COPIES = 6  # two checkpoints at once, each with the weights and AdamW's two moments

@@ -241,8 +241,8 @@ def evaluate(
     settings = GenerateSettings(**given_only(given))
     from moe.evaluation.evaluate import evaluate as evaluate_core
     from moe.evaluation.evaluate import read_held_out, table_lines
-    from scorer.files import replacing, writing
     from scorer.model import Scorer
+    from scorer.outputs import replacing, writing
 
     hush()
     found = read_held_out(data, limit)

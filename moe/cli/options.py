@@ -17,7 +17,7 @@ from scorer.cli.main import fail
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scorer.run.output import Existing
+    from scorer.outputs import Existing
 
 PATH = click.Path(path_type=Path)
 _GENERATE = GenerateSettings()

@@ -25,10 +25,10 @@ from moe.sets.chat import Chat, Dropped, Example
 from moe.settings import GenerateSettings
 from scorer.dialogue import Dialogue, training_hash
 from scorer.errors import OutputError
-from scorer.files import replacing, writing
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
 from scorer.model import Scorer
+from scorer.outputs import replacing, writing
 
 RESULT, PAGE = "evaluation.json", "responses.html"
 REFERENCE = "reference"

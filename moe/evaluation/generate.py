@@ -20,8 +20,8 @@ from moe.sets.chat import Chat, Dropped, Example
 from moe.settings import GenerateSettings
 from scorer.dialogue import Dialogue
 from scorer.errors import OutputError
-from scorer.files import replacing, writing
 from scorer.inputs.parse import Reject
+from scorer.outputs import replacing, writing
 
 Prompt = tuple[Dialogue, Example]
 OnBatch = Callable[[int], None]

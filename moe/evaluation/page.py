@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from scorer.files import replacing
+from scorer.outputs import replacing
 
 SHOWN = 200
 """Dialogues on the page; the files beside it have all."""

@@ -28,7 +28,7 @@ from moe.sets.chat import Chat
 from moe.sets.examples import read_examples, set_info
 from moe.settings import ComposeSettings
 from moe.training.expert import base_info
-from scorer.files import replacing_binary
+from scorer.outputs import replacing_binary
 from selection.folds import fold_of
 
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

@@ -10,7 +10,7 @@ import torch
 
 from moe.mixture.initial_router import mixture_of, visit_states
 from moe.sets.chat import Example
-from scorer.files import replacing_binary
+from scorer.outputs import replacing_binary
 
 Routing = dict[str, list[list[float]]]
 """For each set, by layer, the mean weight that its tokens give each expert; the weights of a layer add up to 1."""

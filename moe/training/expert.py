@@ -20,7 +20,7 @@ from moe.sets.chat import Chat
 from moe.sets.examples import Examples, read_examples, set_info
 from moe.settings import TARGETS, ExpertSettings
 from moe.training.trainer import begin, claim, fit, losses, steps_of
-from scorer.run.output import Existing
+from scorer.outputs import Existing
 
 
 def train_expert(

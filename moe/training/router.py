@@ -22,7 +22,7 @@ from moe.sets.examples import read_examples, set_info
 from moe.settings import RouterSettings
 from moe.training.expert import split
 from moe.training.trainer import begin, claim, fit, losses, steps_of
-from scorer.run.output import Existing
+from scorer.outputs import Existing
 
 MIXTURES = {"mixtral": "num_local_experts", "qwen3_moe": "num_experts"}
 """For each model type that is a mixture, what its configuration calls the number of experts."""

@@ -20,7 +20,7 @@ from moe.outputs import open_work
 from moe.sets.chat import Example
 from moe.sets.examples import collate
 from moe.settings import Schedule
-from scorer.run.output import Existing
+from scorer.outputs import Existing
 
 OnStep = Callable[[int, float], None]
 """Hears the number of steps done so far and the last loss."""

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+import cloup
 
+from scorer.cli.options import Group, argument, command, option
 from scorer.errors import EmpathyError, MissingExtraError
 
 COMMANDS = "empathy.commands"
@@ -27,12 +29,34 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: as Ctrl-C, what runs is finished and what was finished is kept; only the exit code is another."""
 
 
-class CommandGroup(click.Group):
+_SECTIONS = {
+    "Begin here": ("demo",),
+    "Make a scorer": ("label", "train", "export", "agree", "distill"),
+    "Score": ("score", "inspect", "check"),
+    "Select training sets": ("select", "report"),
+    "Train experts": ("moe", "run"),
+}
+"""The commands by what they are for, in the order of the data's way; those of other packages come last."""
+
+
+class CommandGroup(Group):
     """Finds its commands among the installed packages' entry points, and turns errors into one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of all installed commands."""
-        return sorted({point.name for point in entry_points(group=COMMANDS)})
+        """Return the names of all installed commands, in the order of the data's way."""
+        installed = sorted({point.name for point in entry_points(group=COMMANDS)})
+        known = [name for names in _SECTIONS.values() for name in names if name in installed]
+        return known + [name for name in installed if name not in known]
+
+    def list_sections(self, ctx: click.Context, include_default_section: bool = True) -> list[cloup.Section]:
+        """Return the commands in their sections."""
+        rest = {name: name for name in self.list_commands(ctx)}
+        sections = []
+        for title, names in (*_SECTIONS.items(), ("Others", ())):
+            found = {name: self.get_command(ctx, name) for name in names or tuple(rest) if rest.pop(name, None)}
+            if found:
+                sections.append(cloup.Section(title, {name: made for name, made in found.items() if made}))
+        return sections
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Load one command; where its module cannot be imported, a stand-in that says what to install."""
@@ -59,7 +83,7 @@ class CommandGroup(click.Group):
         except KeyboardInterrupt as error:
             command = self.get_command(ctx, ctx.invoked_subcommand or "")
             resumes = command is not None and any(option.name == "resume" for option in command.params)
-            kept = "with -o, what was finished is kept: go on with --resume" if resumes else "no output was written"
+            kept = "with -o, what was finished is kept: continue with --resume" if resumes else "no output was written"
             terminated = isinstance(error, Terminated)
             click.echo(f"empathy: {'terminated' if terminated else 'interrupted'}; {kept}", err=True)
             sys.exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED)
@@ -108,39 +132,23 @@ def _missing(point: EntryPoint, error: ModuleNotFoundError) -> EmpathyError:
 def _unavailable(point: EntryPoint, missing: EmpathyError) -> click.Command:
     anything = {"ignore_unknown_options": True, "allow_extra_args": True}
 
-    @click.command(point.name, help=f"({missing})", context_settings=anything)
+    @command(point.name, help=f"({missing})", context_settings=anything)
     def unavailable() -> None:
         raise missing
 
-    return unavailable
+    made: click.Command = unavailable
+    return made
 
 
-@click.command(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@cloup.command(cls=CommandGroup, examples=("empathy demo", "empathy score dialogues.jsonl -o scores.parquet"))
 @click.version_option(version("empathy-scorer"), "--version", prog_name="empathy-scorer")
 def main() -> None:
     """Score dialogues for sensibility and rationality, offline: the local scorer that replaces an LLM judge."""
 
 
-scorer_option = click.option(
-    "--scorer",
-    "bundle",
-    metavar="BUNDLE",
-    type=click.Path(path_type=Path),
-    help="The scorer's folder (made by `empathy export`). Left out: the starter that comes with the package.",
-)
-
-engine_option = click.option(
-    "--engine",
-    default="auto",
-    show_default=True,
-    metavar="auto|onnxruntime|openvino|onnxruntime-cuda|onnxruntime-tensorrt",
-    help="What runs the network.",
-)
-
-
-@click.command()
-@click.argument("bundle", metavar="[BUNDLE]", required=False, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print all of scorer.json, and the bundle's hash.")
+@command(examples=("empathy inspect", "empathy inspect my-scorer --json"))
+@argument("bundle", metavar="[BUNDLE]", required=False, type=click.Path(path_type=Path))
+@option("--json", "as_json", is_flag=True, help="Print all of scorer.json, and the bundle's hash.")
 def inspect(bundle: Path | None, as_json: bool) -> None:
     """Verify a scorer and say what it is, where it comes from and how it was measured.
 

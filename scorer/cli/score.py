@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from scorer.cli.main import EXIT_NOTHING_SCORED, engine_option, fail, scorer_option
+from scorer.cli.main import EXIT_NOTHING_SCORED, fail
+from scorer.cli.options import engine_option, scorer_option
 
 
 class _ShareType(click.ParamType[Any]):
@@ -175,7 +176,7 @@ def score(
 
 def _score_to_stdout(scorer: Any, corpus: Any, settings: Any, rejects_path: Path | None, *, quiet: bool) -> None:
     from scorer.cli.lines import warnings
-    from scorer.files import writing
+    from scorer.outputs import writing
     from scorer.run.stream import score_stream
 
     try:

@@ -85,8 +85,3 @@ def checked(scores: npt.NDArray[Any], rows: int) -> Scores:
 def available_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def reason_of_library(error: Exception) -> str:
-    """Return what a library's exception says, as one line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__

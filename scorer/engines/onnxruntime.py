@@ -10,16 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from scorer.bundle.bundle import Bundle
 from scorer.dialogue import HEADS
-from scorer.engines.base import (
-    PAD_MULTIPLE,
-    Inputs,
-    Scores,
-    available_cores,
-    checked,
-    readers_on_processor,
-    reason_of_library,
-)
-from scorer.errors import BundleError, EngineError
+from scorer.engines.base import PAD_MULTIPLE, Inputs, Scores, available_cores, checked, readers_on_processor
+from scorer.errors import BundleError, EngineError, reason_of
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -80,7 +72,7 @@ class OnnxRuntimeEngine:
             self._session.run_with_iobinding(binding)
             (scores,) = binding.copy_outputs_to_cpu()
         except self._faults as error:
-            reason = reason_of_library(error)
+            reason = reason_of(error)
             raise EngineError(f"ONNX Runtime failed on a batch of {rows} x {length} tokens: {reason}") from error
         return checked(scores, rows)
 
@@ -112,9 +104,9 @@ class OnnxRuntimeEngine:
             return ort.InferenceSession(model, options, providers=_providers(provider, bundle), enable_fallback=0)
         except self._faults as error:
             if provider == "cpu":
-                reason = reason_of_library(error)
+                reason = reason_of(error)
                 raise BundleError(f"{_path(bundle, self.precision)}: ONNX Runtime cannot load it: {reason}") from error
-            raise EngineError(f"{_GPU[provider]} does not start: {reason_of_library(error)}") from error
+            raise EngineError(f"{_GPU[provider]} does not start: {reason_of(error)}") from error
 
     def _checked_output(self, bundle: Bundle) -> str:
         """Return the name of the model's output; BundleError if inputs or outputs are not a scorer's."""

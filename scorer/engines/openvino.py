@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from scorer.bundle.bundle import Bundle
-from scorer.engines.base import Inputs, Scores, available_cores, checked, readers_on_processor, reason_of_library
-from scorer.errors import BundleError, EngineError
+from scorer.engines.base import Inputs, Scores, available_cores, checked, readers_on_processor
+from scorer.errors import BundleError, EngineError, reason_of
 
 _MOST_STREAMS = 16
 """More batches at once than this only cost memory: then several cores share one."""
@@ -52,7 +52,7 @@ class OpenVinoEngine:
         try:
             compiled = core.compile_model(_ready(core.read_model(bundle.model)), "CPU", settings)
         except RuntimeError as error:
-            reason = reason_of_library(error)
+            reason = reason_of(error)
             raise BundleError(f"{bundle.path / 'model.onnx'}: OpenVINO cannot load it: {reason}") from error
         self._inputs = [port.get_any_name() for port in compiled.inputs]
         self._requests = [compiled.create_infer_request() for _ in range(2 * streams)]  # each stream has one waiting
@@ -98,7 +98,7 @@ class OpenVinoEngine:
 
 def _failed(error: RuntimeError, shape: tuple[int, int]) -> EngineError:
     rows, length = shape
-    return EngineError(f"OpenVINO failed on a batch of {rows} x {length} tokens: {reason_of_library(error)}")
+    return EngineError(f"OpenVINO failed on a batch of {rows} x {length} tokens: {reason_of(error)}")
 
 
 def _ready(model: Any) -> Any:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from scorer.dialogue import HEADS
+from scorer.errors import reason_of
 from scorer.inputs import empathetic_dialogues
 from scorer.inputs.cursor import Place, Records
 from scorer.inputs.parse import RecordError, holds_dialogue
-from scorer.inputs.sources import reason_of
 
 _USED = {
     "id",

@@ -10,13 +10,13 @@ import io
 import json
 from contextlib import nullcontext
 
-from scorer.errors import InputError
+from scorer.errors import InputError, reason_of
 from scorer.inputs.arrow import read_arrow, read_parquet
 from scorer.inputs.cursor import Place, Reader, Records
 from scorer.inputs.empathetic_dialogues import read_csv
 from scorer.inputs.json_lines import BOM, WIDE_BOMS, read_lines, read_values, read_wide
 from scorer.inputs.parse import LabelUse, holds_dialogue
-from scorer.inputs.sources import BUFFER_BYTES, Source, TruncatedStreamError, reason_of
+from scorer.inputs.sources import BUFFER_BYTES, Source, TruncatedStreamError
 
 _DATA_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".parquet", ".arrow")
 _COLUMNAR = (read_parquet, read_arrow)  # they seek in their file

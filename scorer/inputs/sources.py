@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, cast
 
 from backports import zstd
 
-from scorer.errors import InputError
+from scorer.errors import InputError, reason_of
 from scorer.run.manifest import NAMES as MANIFESTS
 
 STDIN = "-"
@@ -284,10 +284,3 @@ def _open_raw(name: str) -> BinaryIO:
         return cast("BinaryIO", fsspec.open(name, "rb").open())
     except Exception as error:  # every fsspec driver raises exceptions of its own
         raise InputError(f"{name}: cannot be read: {reason_of(error)}") from error
-
-
-def reason_of(error: BaseException) -> str:
-    """Return the first line of what an exception says."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return (str(error) or type(error).__name__).splitlines()[0]

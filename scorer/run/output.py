@@ -15,12 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from scorer.engines.base import Scores
 from scorer.errors import OutputError
-from scorer.files import replacing, replacing_binary, writing
 from scorer.inputs.parse import Reject
+from scorer.outputs import Existing, replacing, replacing_binary, writing
 from scorer.run.manifest import WHOLE, Manifest, Share, manifest_of, manifests
 from scorer.run.score_file import JOIN, METADATA_KEY, meta_path, read_metadata, score_columns
 from scorer.run.windows import Window
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 REJECTS = "rejects.jsonl"
 _COLUMNS = {True: "without the columns of --uncertainty", False: "with the columns of --uncertainty"}
 _THEN = "; mend that and go on with --resume"
-
-Existing = Literal["error", "resume", "overwrite"]
 
 
 def work_folder(output: Path) -> Path:

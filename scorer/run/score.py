@@ -17,8 +17,9 @@ from scorer.errors import RejectedError
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
 from scorer.model import BATCH_SIZE, Scorer
+from scorer.outputs import Existing
 from scorer.run.manifest import WHOLE, Share
-from scorer.run.output import Existing, Run
+from scorer.run.output import Run
 from scorer.run.prepare import Prepared, prepare
 from scorer.run.read_ahead import ReadJob, readers_for, reading
 from scorer.run.windows import Tally, Window

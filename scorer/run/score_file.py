@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from scorer.bundle.uncertainty import COLUMNS as UNCERTAINTY
 from scorer.dialogue import HEADS
 from scorer.errors import OutputError
-from scorer.files import replacing, replacing_binary
+from scorer.outputs import replacing, replacing_binary
 
 if TYPE_CHECKING:
     import numpy as np

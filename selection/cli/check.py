@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scorer.cli.main import engine_option, fail
+from scorer.cli.main import fail
+from scorer.cli.options import engine_option
 
 if TYPE_CHECKING:
     from selection.golden import Check
@@ -178,7 +179,7 @@ def _warn(lines: list[str]) -> None:
 def _write_json(found: Check, path: Path) -> None:
     import json
 
-    from scorer.files import replacing, writing
+    from scorer.outputs import replacing, writing
 
     with writing(path), replacing(path) as file:
         file.write(json.dumps(found.to_json(), indent=1) + "\n")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scorer.cli.main import fail, scorer_option
+from scorer.cli.main import fail
+from scorer.cli.options import scorer_option
 
 if TYPE_CHECKING:
     from scorer.inputs.corpus import Corpus
@@ -36,10 +37,10 @@ def demo(inputs: tuple[str, ...], output: Path, bundle: Path | None) -> None:
     """
     from scorer.cli.preview import demo_lines, examples_path
     from scorer.cli.progress import ProgressBar
-    from scorer.files import writing
     from scorer.inputs.corpus import Corpus
     from scorer.inputs.sources import STDIN
     from scorer.model import Scorer
+    from scorer.outputs import writing
     from scorer.run.score import ScoreSettings, score_files
 
     if STDIN in inputs:

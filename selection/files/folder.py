@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scorer.errors import OutputError
-from scorer.files import writing
+from scorer.outputs import writing
 
 MANIFEST = "selection.json"
 FILES = frozenset({MANIFEST, "selection.parquet", "abstain.jsonl", "rejects.jsonl"})

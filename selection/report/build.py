@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from scorer.errors import OutputError
-from scorer.files import replacing, writing
 from scorer.inputs.corpus import Corpus
+from scorer.outputs import replacing, writing
 from scorer.run.output import REJECTS
 from selection.deciding.settings import SelectSettings
 from selection.errors import SelectionError

@@ -13,8 +13,9 @@ import pytest
 
 from scorer.errors import OutputError
 from scorer.inputs.parse import Reject
+from scorer.outputs import Existing
 from scorer.run.manifest import WHOLE, Share, begun_with, unfinished
-from scorer.run.output import Existing, Run, work_folder
+from scorer.run.output import Run, work_folder
 from scorer.run.windows import Tally, Window
 from tests.conftest import read_scores
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scorer.errors import OutputError
-from scorer.files import replacing, replacing_binary, writing
+from scorer.outputs import replacing, replacing_binary, writing
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:

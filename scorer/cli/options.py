@@ -1,0 +1,199 @@
+"""What all commands share: how a command looks, options that are read from settings records, and the common ones.
+
+A command is made like this::
+
+    @command(examples=("empathy score dialogues.jsonl -o scores.parquet", "cat dialogues.jsonl | empathy score -"))
+    @inputs_argument()
+    @option_group("Output", output_option("OUT", "Where the scores go."), *existing_options)
+    @option_group("Speed", *settings_options(ScoreSettings, "batch_size", "window"))
+    def score(inputs, output, **given): ...
+
+An option of a settings record is None where the user did not give it, so that the record's own default counts:
+``ScoreSettings(**chosen(given))``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import click
+import cloup
+from cloup import argument, option, option_group
+
+from scorer.errors import EmpathyError
+from scorer.outputs import Existing
+from scorer.settings import Setting, setting_of
+
+__all__ = [
+    "argument",
+    "chosen",
+    "command",
+    "engine_option",
+    "existing_of",
+    "existing_options",
+    "group",
+    "inputs_argument",
+    "json_option",
+    "option",
+    "option_group",
+    "output_option",
+    "quiet_option",
+    "scorer_option",
+    "settings_options",
+]
+
+Decorator = Callable[[Any], Any]
+
+_CONTEXT = cloup.Context.settings(
+    help_option_names=["-h", "--help"],
+    show_default=True,
+    max_content_width=100,
+    formatter_settings=cloup.HelpFormatter.settings(col1_max_width=32, col2_min_width=30),
+)
+
+
+class Command(cloup.Command):
+    """A command of `empathy`: groups of options, and examples that open its help."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **more: Any) -> None:
+        """Make a command as `click.Command` does, with ``examples`` of what a user types."""
+        super().__init__(*args, **_with_context(more))
+        self.examples = examples
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the first sentence, the examples and the rest of the text."""
+        _write_help(self.help, self.examples, formatter)
+
+
+class Group(cloup.Group):
+    """A command that has commands of its own."""
+
+    command_class = Command
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **more: Any) -> None:
+        """Make a group as `click.Group` does, with ``examples`` of what a user types."""
+        super().__init__(*args, **_with_context(more))
+        self.examples = examples
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the first sentence, the examples and the rest of the text."""
+        _write_help(self.help, self.examples, formatter)
+
+
+def _with_context(more: dict[str, Any]) -> dict[str, Any]:
+    return {**more, "context_settings": {**_CONTEXT, **(more.get("context_settings") or {})}}
+
+
+def _write_help(text: str | None, examples: Sequence[str], formatter: click.HelpFormatter) -> None:
+    first, _, rest = inspect.cleandoc(text or "").partition("\n\n")
+    formatter.write_paragraph()
+    with formatter.indentation():
+        formatter.write_text(first)
+    if examples:
+        formatter.write_paragraph()
+        formatter.write_heading("Examples")
+        for example in examples:
+            formatter.write(f"  {example}\n")
+    if rest:
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(rest)
+
+
+def command(name: str | None = None, *, examples: Sequence[str] = (), **more: Any) -> Decorator:
+    """Make a command. The first paragraph of its docstring is one sentence of at most 60 characters: lists show it."""
+    return cloup.command(name, cls=Command, examples=examples, **more)
+
+
+def group(name: str | None = None, *, examples: Sequence[str] = (), **more: Any) -> Decorator:
+    """Make a group of commands."""
+    return cloup.group(name, cls=Group, examples=examples, **more)
+
+
+def settings_options(record: type, *names: str, **flags: str) -> list[Decorator]:
+    """Return the options of some fields of a settings record, all that have a ``setting`` if none is named.
+
+    The option of ``batch_size`` is --batch-size; ``flags`` may call it otherwise (``max_length="--tokens"``).
+    """
+    hints = get_type_hints(record)
+    known = {entry.name: (entry, found) for entry in fields(record) if (found := setting_of(entry)) is not None}
+    made = []
+    for name in names or known:
+        entry, allowed = known[name]
+        flag = flags.get(name, f"--{name.replace('_', '-')}")
+        made.append(_option(name, flag, hints[name], entry.default, allowed))
+    return made
+
+
+def _option(name: str, flag: str, kind: Any, default: Any, allowed: Setting) -> Decorator:
+    if kind is bool and default is False:
+        return option(flag, name, is_flag=True, default=None, show_default=False, help=allowed.text)
+    shown = allowed.shown or (f"{default:g}" if isinstance(default, (int, float)) else default)
+    if kind is bool:
+        flag, shown = f"{flag}/--no-{flag.removeprefix('--')}", "yes" if default else "no"
+    text = f"{allowed.text}  [default: {shown}]" if isinstance(shown, str) else allowed.text
+    return option(flag, name, type=_type(kind, allowed), default=None, show_default=False, help=text)
+
+
+def _type(kind: Any, allowed: Setting) -> Any:
+    if allowed.choices:
+        return click.Choice(list(allowed.choices))
+    numbers = {found for found in (getattr(kind, "__args__", None) or (kind,)) if found in (int, float, bool)}
+    # Ranges are checked by the record itself, whose errors say the same to those who come from Python.
+    return numbers.pop() if len(numbers) == 1 else str
+
+
+def chosen(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that the user gave; for the others the settings record's own default counts."""
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def inputs_argument(metavar: str = "IN...", text: str = "", *, required: bool = True) -> Decorator:
+    """Return the argument of files, folders, globs, URLs or - for standard input, as ``inputs``."""
+    return argument("inputs", metavar=metavar, nargs=-1, required=required, help=text or None)
+
+
+def output_option(metavar: str, text: str, *, required: bool = True) -> Decorator:
+    """Return -o, as ``output``."""
+    kind = click.Path(path_type=Path)
+    return option("-o", "--output", metavar=metavar, type=kind, required=required, help=text)
+
+
+existing_options: tuple[Decorator, ...] = (
+    option("--resume", is_flag=True, help="Continue an interrupted run, or begin if there is none."),
+    option("--overwrite", is_flag=True, help="Replace an output that exists."),
+)
+"""--resume and --overwrite; ``existing_of`` turns them into what the core takes."""
+
+
+def existing_of(*, resume: bool, overwrite: bool) -> Existing:
+    """Return what to do with an output that exists; EmpathyError if both options are given."""
+    if resume and overwrite:
+        raise EmpathyError("--resume continues a run and --overwrite replaces it; give one of them")
+    return "resume" if resume else "overwrite" if overwrite else "error"
+
+
+scorer_option = option(
+    "--scorer",
+    "bundle",
+    metavar="BUNDLE",
+    type=click.Path(path_type=Path),
+    help="The scorer's folder, made by `empathy export`.  [default: the starter that comes with the package]",
+)
+
+engine_option = option(
+    "--engine",
+    default="auto",
+    metavar="NAME",
+    help="What runs the network: auto, onnxruntime, openvino, onnxruntime-cuda or onnxruntime-tensorrt.",
+)
+
+quiet_option = option("-q", "--quiet", is_flag=True, help="No progress and no closing lines; warnings and errors only.")
+
+json_option = option(
+    "--json", "json_path", metavar="FILE", type=click.Path(path_type=Path), help="Write every figure here as JSON."
+)

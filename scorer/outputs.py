@@ -1,0 +1,211 @@
+"""Outputs on disk: the one place that decides whether an output may be written, and that writes it whole or not at all.
+
+A file is written under a temporary name, flushed to disk and renamed. A folder is made beside its place and renamed
+when it is whole. A run that takes long works in OUT.partial, whose ``run.json`` says what it was begun with: only a run
+of the same kind may resume it. JSON is read back as a typed record, so that a damaged file is one clear line.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, BinaryIO, Literal, TypeVar
+
+import msgspec
+
+from scorer.errors import EmpathyError, OutputError
+
+Existing = Literal["error", "resume", "overwrite"]
+"""What to do with an output that exists: refuse, resume the run that began it, or replace it."""
+
+_RUN = "run.json"
+
+T = TypeVar("T")
+
+
+@contextmanager
+def writing(output: Path, *, then: str = "") -> Iterator[None]:
+    """Turn a fault of the file system into one line; ``then`` says how to resume."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        where = error.filename or output
+        raise OutputError(f"{where}: cannot be written: {error.strerror or error}{then}") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[str]]:
+    """Open a UTF-8 text file that takes its name only once it is whole and on disk."""
+    with replacing_binary(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        yield text
+        text.flush()
+        text.detach()
+
+
+@contextmanager
+def replacing_binary(path: Path) -> Iterator[BinaryIO]:
+    """Open a binary file that takes its name only once it is whole and on disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        if hasattr(os, "O_DIRECTORY"):  # else the new name may be lost in a power cut, though the data are not
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def json_text(value: Any, **how: Any) -> str:
+    """Return a record, or anything that JSON holds, as this project writes it: one key per line."""
+    return json.dumps(msgspec.to_builtins(value), indent=1, **how) + "\n"
+
+
+def write_json(path: Path, value: Any, **how: Any) -> None:
+    """Write a record, or anything that JSON holds, whole or not at all; OutputError where the disk does not take it."""
+    with writing(path), replacing(path) as file:
+        file.write(json_text(value, **how))
+
+
+def read_json(path: Path, kind: type[T], fix: str, error: type[EmpathyError] = OutputError) -> T:
+    """Return the record of a type that a JSON file holds; ``error`` names the file, the fault and the ``fix``.
+
+    Keys that the type does not know are passed over, so that a later release may add some. FileNotFoundError where
+    there is no such file.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        raise
+    except OSError as fault:
+        raise error(f"{path}: cannot be read: {fault.strerror or fault}; {fix}") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as fault:
+        raise error(f"{path}: is damaged ({fault}); {fix}") from None
+
+
+def check_parent(output: Path, error: type[EmpathyError] = OutputError) -> None:
+    """Raise ``error`` unless the folder that an output will lie in exists."""
+    if not output.parent.is_dir():
+        raise error(f"{output}: the folder {output.parent} does not exist; create it first")
+
+
+def check_new(output: Path, *, overwrite: bool = False) -> None:
+    """Raise OutputError unless an output can be written: its folder exists, and it is new or may be replaced."""
+    check_parent(output)
+    if output.exists() and not overwrite:
+        raise OutputError(f"{output}: exists already; name another output or say --overwrite")
+
+
+def check_folder(output: Path, existing: Existing, mark: str, maker: str) -> None:
+    """Raise OutputError unless a folder can be written: it is new, empty, or holds ``mark`` and may be replaced.
+
+    ``mark`` is the file that ``maker`` (the name of a command) puts into every folder that it makes, so that no other
+    folder is ever replaced.
+    """
+    check_parent(output)
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not (output / mark).is_file():
+        raise OutputError(f"{output}: holds no {mark}, so {maker} did not make it and will not replace it")
+    if existing != "overwrite":
+        hint = "it is finished" if existing == "resume" else "name another output or say --overwrite"
+        raise OutputError(f"{output}: exists already; {hint}")
+
+
+def check_apart(output: Path, *inputs: Path | str) -> None:
+    """Raise OutputError if an output would replace what it is made from."""
+    for path in inputs:
+        if Path(path).exists() and output.resolve() == Path(path).resolve():
+            raise OutputError(f"{output}: is an input as well, which it would replace; name another output")
+
+
+def partial(output: Path) -> Path:
+    """Return where the unfinished work for an output lies: OUT.partial beside it."""
+    return output.with_name(f"{output.name}.partial")
+
+
+@contextmanager
+def new_folder(output: Path, *, then: str = "") -> Iterator[Path]:
+    """Give an empty folder that takes the name ``output`` once it is whole; what it replaces is removed only then."""
+    unfinished = output.with_name(f".{output.name}.{os.getpid()}.unfinished")
+    with writing(output, then=then):
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        try:
+            yield unfinished
+            old = output.with_name(f".{output.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            if output.exists():
+                output.rename(old)
+            unfinished.rename(output)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def begin_work(output: Path, identity: Any, existing: Existing) -> Path:
+    """Return the folder OUT.partial in which a run works, begun now or by an earlier run of the same ``identity``.
+
+    ``identity`` is a record of all that must be the same for a run to be resumed. OutputError where an earlier run lies
+    there and ``existing`` is ``error``, or where it was begun with something else.
+    """
+    work = partial(output)
+    manifest = work / _RUN
+    if work.exists() and existing == "error":
+        raise OutputError(f"{work}: an earlier run's; continue it with --resume or start afresh with --overwrite")
+    with writing(output):
+        if work.exists() and existing == "overwrite":
+            shutil.rmtree(work)
+        if manifest.exists():
+            known = read_json(manifest, dict[str, Any], "start afresh with --overwrite")
+            check_same(work, known, msgspec.to_builtins(identity))
+        else:
+            work.mkdir(exist_ok=True)
+            write_json(manifest, identity)
+    return work
+
+
+def check_same(
+    where: Path, known: Mapping[str, Any], mine: Mapping[str, Any], fix: str = "start afresh with --overwrite"
+) -> None:
+    """Raise OutputError for the first value in which a run that was begun ``where`` differs from this one.
+
+    Both are identities as JSON holds them. Of a record inside, such as the settings, the value in it is named.
+    """
+    for name in sorted({*known, *mine}):
+        before, now = known.get(name), mine.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            check_same(where, before, now, fix)
+        elif before != now:
+            name = name.replace("_", " ")
+            raise OutputError(f"{where}: was begun with {name} {before} and this run has {now}; use the same, or {fix}")
+
+
+def lock(descriptor: int, busy: str) -> None:
+    """Take the lock of an open file until it is closed or the process ends; OutputError ``busy`` if another has it."""
+    if os.name != "posix":
+        return
+    import fcntl  # POSIX only
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OutputError(busy) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # some network file systems have no locks
+            raise
