@@ -226,7 +226,7 @@ def partly_trained(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Sc
 INTERRUPTIBLE = [
     sys.executable,
     "-c",
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\nfrom scorer.cli import run; run()",
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\nfrom scorer.cli.main import run; run()",
 ]
 
 

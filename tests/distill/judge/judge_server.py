@@ -1,6 +1,6 @@
 """A server of OpenAI's shape on loopback that fails on demand, as a process of its own.
 
-`python -m tests.judge_server '{"latency": 0.5, ...}'` prints its port and serves until it is killed. It scores by a
+`python -m tests.distill.judge.judge_server '{"latency": 0.5, ...}'` prints its port and serves until it is killed. It scores by a
 hash of the question (``expected``), counts what it answered, and serves the counts at /stats.
 """
 
@@ -301,7 +301,7 @@ class Running:
 @contextmanager
 def judge_server(**behaviour: Any) -> Iterator[Running]:
     """Run a server of this behaviour in a process of its own."""
-    command = [sys.executable, "-m", "tests.judge_server", json.dumps(behaviour)]
+    command = [sys.executable, "-m", "tests.distill.judge.judge_server", json.dumps(behaviour)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

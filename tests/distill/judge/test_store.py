@@ -135,7 +135,7 @@ def test_a_batch_is_open_from_before_its_submission_until_it_is_collected(tmp_pa
 def test_a_process_that_is_killed_loses_nothing_and_leaves_no_lock(tmp_path: Path) -> None:
     path = tmp_path / "s.sqlite"
     code = (
-        "import os, sys; from pathlib import Path; from tests.test_store import *\n"
+        "import os, sys; from pathlib import Path; from tests.distill.judge.test_store import *\n"
         "store = filled(Path(sys.argv[1]), GOOD)\n"
         "with store.locked(): os.kill(os.getpid(), 9)\n"
     )

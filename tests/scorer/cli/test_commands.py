@@ -188,7 +188,7 @@ def test_commands_join_by_entry_points_and_name_their_extra(tmp_path: Path) -> N
         "[empathy.commands]\nhello = more_commands:hello\ntrain = distill_like:train [distill]\n"
         "compose = lazy:compose [moe]\n"
     )
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from scorer.cli import run; run()"
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from scorer.cli.main import run; run()"
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
