@@ -28,12 +28,14 @@ from moe.training.router import train_mixture
 from scorer.dialogue import Dialogue
 from scorer.errors import OutputError
 from scorer.inputs.corpus import Corpus
+from scorer.inputs.parse import to_record
 from scorer.model import Scorer
 from scorer.outputs import Existing, replacing, replacing_binary, writing
-from scorer.run.score import ScoreSettings, score_files
+from scorer.run.score import score_files
+from scorer.run.settings import ScoreSettings
 from selection.deciding.settings import SelectSettings
 from selection.files.folder import MANIFEST
-from selection.files.layouts import to_line, to_record
+from selection.files.layouts import to_line
 from selection.files.scores import read_scores
 from selection.folds import fold_of
 from selection.select import select

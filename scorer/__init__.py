@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from scorer.inputs.corpus import Corpus
     from scorer.inputs.parse import Reject
     from scorer.model import Scorer
-    from scorer.run.manifest import Share
-    from scorer.run.score import ScoreSettings, Summary, score_files
+    from scorer.run.score import Summary, score_files
+    from scorer.run.settings import ScoreSettings
+    from scorer.run.windows import Share
 
 _HOME = {
     "dialogue": ("HEADS", "Dialogue", "Labels", "Turn"),
@@ -30,8 +31,9 @@ _HOME = {
     "inputs.parse": ("Reject",),
     "bundle.bundle": ("Bundle", "load_bundle", "write_bundle"),
     "model": ("Scorer",),
-    "run.manifest": ("Share",),
-    "run.score": ("ScoreSettings", "Summary", "score_files"),
+    "run.score": ("Summary", "score_files"),
+    "run.settings": ("ScoreSettings",),
+    "run.windows": ("Share",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -16,11 +16,9 @@ from scorer.bundle.encode import Encoded, Encoder
 from scorer.dialogue import HEADS, SCORE_RANGE, Dialogue
 from scorer.engines.auto import make_engine
 from scorer.engines.base import PAD_MULTIPLE, Engine, Scores, collate
+from scorer.engines.names import BATCH_SIZE
 from scorer.errors import BundleError, EngineError, RejectedError
 from scorer.inputs.parse import RecordError, parse_record
-
-BATCH_SIZE = 256
-"""Dialogues a batch, at most."""
 
 _CHUNK = 4096
 
@@ -83,8 +81,8 @@ class Scorer:
     ) -> Scores:
         """Return the scores (N, 2) of encoded dialogues, in order; the same object among them is scored once.
 
-        ``batch_tokens`` None are as many padded tokens a batch as suit the engine. ``on_batch`` hears rows and tokens
-        done.
+        ``batch_tokens`` None are as many padded tokens per batch as suit the engine. ``on_batch`` is told the rows and
+        tokens of each batch that is done.
         """
         distinct = list({id(item): item for item in encoded}.values())
         lengths = np.array([len(item) for item in distinct], dtype=np.int64)

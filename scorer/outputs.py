@@ -76,6 +76,11 @@ def json_text(value: Any, **how: Any) -> str:
     return json.dumps(msgspec.to_builtins(value), indent=1, **how) + "\n"
 
 
+def json_line(value: Any) -> str:
+    """Return a record, or anything that JSON holds, as one line, closed by a line feed."""
+    return json.dumps(msgspec.to_builtins(value)) + "\n"
+
+
 def write_json(path: Path, value: Any, **how: Any) -> None:
     """Write a record, or anything that JSON holds, whole or not at all; OutputError where the disk does not take it."""
     with writing(path), replacing(path) as file:

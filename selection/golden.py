@@ -19,21 +19,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scorer.bundle.bundle import LEVELS
-from scorer.dialogue import HEADS, SCORE_RANGE, Dialogue, conversation_key
+from scorer.bundle.cuts import Cuts, read_cuts
+from scorer.dialogue import HEADS, SCORE_RANGE, Dialogue
 from scorer.engines.base import Scores
 from scorer.errors import OutputError, reason_of
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.cursor import Place
 from scorer.inputs.json_lines import text_lines
-from scorer.inputs.parse import RecordError, Reject, parse_json, parse_record
+from scorer.inputs.parse import RecordError, Reject, parse_json, parse_record, to_record
 from scorer.inputs.sources import Source
 from scorer.model import Scorer
 from scorer.outputs import replacing, writing
-from scorer.run.score import ScoreSettings, run_metadata
+from scorer.run.score import run_metadata
 from scorer.run.score_file import meta_path, read_metadata
+from scorer.run.settings import ScoreSettings
+from scorer.settings import in_range
 from selection.errors import GoldenError
-from selection.rules import PAPER, Cuts, Sets, per_head
+from selection.rules import PAPER, Sets, per_head
 
 THRESHOLD = 5.0
 """T of the paper rule whose decisions are compared."""
@@ -212,8 +214,9 @@ def write_golden(
     }
     with writing(path), replacing(path) as file, replacing(meta_path(path)) as meta:
         for dialogue, row in zip(dialogues, scores, strict=True):
+            expected = {head: shortest(score) for head, score in zip(HEADS, row, strict=True)}
             extra = {"tolerance": own[dialogue.id]} if dialogue.id in own else {}
-            file.write(json.dumps(_record(dialogue, row) | extra, ensure_ascii=False) + "\n")
+            file.write(json.dumps(to_record(dialogue, short=True) | expected | extra, ensure_ascii=False) + "\n")
         file.flush()  # a full disk shows before the record takes its name
         meta.write(json.dumps(metadata, sort_keys=True) + "\n")
     return len(dialogues)
@@ -270,21 +273,9 @@ def _lines(path: Path) -> Iterator[tuple[Dialogue, float]]:
         raise GoldenError(f"{path}: cannot be read: {reason_of(error)}") from None
 
 
-def _record(dialogue: Dialogue, scores: Scores) -> dict[str, Any]:
-    """Return a dialogue as the contract writes it, with scores (2,) that read back as the same float32."""
-    messages = [{"role": turn.role, "content": turn.content} for turn in dialogue.turns]
-    record: dict[str, Any] = {"id": dialogue.id, "messages": messages}
-    if dialogue.category is not None:
-        record["category"] = dialogue.category
-    if dialogue.conversation != conversation_key(dialogue.turns):
-        record["conversation"] = dialogue.conversation
-    return record | {head: shortest(score) for head, score in zip(HEADS, scores, strict=True)}
-
-
 def _check_tolerance(value: Any, what: str) -> None:
     low, high = SCORE_RANGE
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if value is not None and not (is_number and low <= value <= high):  # NaN is in no range
+    if value is not None and not in_range(value, low, high):
         raise GoldenError(f"{what} is {ascii(value)[:60]}, expected a number from {low:g} to {high:g}")
 
 
@@ -299,17 +290,10 @@ def _check_metadata(metadata: Mapping[str, Any], path: Path) -> tuple[Cuts, floa
                 raise TypeError(f"{name} is {metadata[name]!a}, expected text")
         _check_tolerance(metadata["tolerance"], f"{where}: tolerance")
         threshold, _ = per_head(float(metadata["threshold"]))
-        return {head: _cuts(head, metadata["cuts"][head]) for head in HEADS}, threshold
+        return read_cuts(metadata["cuts"]), threshold
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
         raise GoldenError(f"{where}: {what}; make the golden file again with --write") from None
-
-
-def _cuts(head: str, values: Sequence[Any]) -> list[float]:
-    cuts = [float(value) for value in values]
-    if len(cuts) != len(LEVELS) or not np.isfinite(cuts).all() or cuts != sorted(cuts):
-        raise ValueError(f"cuts of {head} are {cuts}, expected {len(LEVELS)} numbers in ascending order")
-    return cuts
 
 
 def _side(metadata: Mapping[str, Any]) -> dict[str, Any]:

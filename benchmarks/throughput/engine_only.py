@@ -19,7 +19,7 @@ from scorer.dialogue import Dialogue
 from scorer.engines.auto import make_engine
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
-from scorer.run.score import ScoreSettings
+from scorer.run.settings import ScoreSettings
 
 
 @click.command()

@@ -73,7 +73,7 @@ def export(
     from distill.exporting.export import ExportSettings
     from distill.exporting.export import export as export_core
     from distill.training.checkpoint import load_checkpoint
-    from scorer.engines.base import PRECISIONS
+    from scorer.engines.names import PRECISIONS
 
     settings = ExportSettings(
         name=name or "",

@@ -26,7 +26,8 @@ from distill.training.network import Scores, predict
 from scorer.bundle.bundle import HALF_MODEL, INT8_MODEL, Bundle, write_bundle
 from scorer.bundle.encode import Encoded
 from scorer.dialogue import Dialogue, training_hash
-from scorer.engines.base import PRECISIONS, Engine, collate
+from scorer.engines.base import Engine, collate
+from scorer.engines.names import PRECISIONS
 from scorer.engines.onnxruntime import OnnxRuntimeEngine
 from scorer.engines.openvino import OpenVinoEngine
 from scorer.errors import BundleError, EngineError

@@ -1,7 +1,8 @@
-"""What a run and a scorer look like in a terminal: pure functions from results to lines."""
+"""What a run and a scorer look like in a terminal: functions from results to lines."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,18 @@ from scorer.bundle.bundle import Bundle
 from scorer.dialogue import HEADS
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
-from scorer.run.score import Summary, domain_warning
+from scorer.run.score import Summary
 from scorer.run.windows import Tally
 
 _NAMED = 3  # so many names of many are shown
 
 
 def closing_lines(summary: Summary, scorer: Scorer, output: Path) -> Iterator[str]:
-    """Yield what a finished run came to, a line a fact."""
+    """Yield what a finished run came to, one line per fact."""
     tally = summary.tally
     engine = scorer.engine
     yield (
-        f"scored {tally.scored:,} of {summary.records:,} records in {summary.seconds:.1f} s "
+        f"scored {tally.scored:,} of {tally.records:,} records in {summary.seconds:.1f} s "
         f"({summary.rate:,.0f} a second; {engine.name} {engine.precision}, {engine.threads} threads)"
     )
     if summary.resumed:
@@ -35,8 +36,8 @@ def closing_lines(summary: Summary, scorer: Scorer, output: Path) -> Iterator[st
         f"truncated: {tally.cut:,}"
         + (f" ({tally.cut_turns:,} context turns and {tally.cut_tokens:,} tokens left out)" if tally.cut else "")
     )
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in tally.rejected.most_common())
-    yield f"rejected: {summary.rejected:,}" + (f" ({reasons}), see {summary.rejects}" if reasons else "")
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in Counter(tally.rejected).most_common())
+    yield f"rejected: {tally.rejections:,}" + (f" ({reasons}), see {summary.rejects}" if reasons else "")
     yield f"wrote {output}" if tally.scored else f"nothing could be scored, so {output} was not written"
 
 
@@ -47,7 +48,7 @@ def warnings(tally: Tally, scorer: Scorer, corpus: Corpus) -> Iterator[str]:
         yield f"{len(corpus.skipped)} files in folders hold no dialogues and were passed over: {names}"
     if scorer.engine.notice:
         yield scorer.engine.notice
-    if warning := domain_warning(scorer, tally):
+    if warning := scorer.bundle.domain.warning(tally.outside, tally.scored):
         yield warning
 
 
@@ -89,5 +90,5 @@ def describe(bundle: Bundle) -> Iterator[str]:
 
 
 def _plain(value: Any) -> str:
-    """Return a figure, or one a head, as text."""
+    """Return a figure, or one per head, as text."""
     return " / ".join(map(str, value.values())) if isinstance(value, dict) else str(value)

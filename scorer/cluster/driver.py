@@ -1,9 +1,9 @@
 """Score on a Ray cluster: this process reads, hands out windows and writes; actors on other machines score them.
 
-The output, its manifest and the way to resume are those of `scorer.run.score.score_files`, which never knows who scored
-a window. A window's token ids go to a worker through Ray's object store and its scores come back; inputs, outputs and
-the bundle's folder need to be seen by this process only. A worker that dies, with its machine or alone, loses the
-windows that it had, and these are handed out again: they are still here.
+The output, its manifest and the way to resume are those of `scorer.run.score.score_on`, which never knows who scored a
+window. A window's token ids go to a worker through Ray's object store and its scores come back; only this process needs
+to see inputs, outputs and the bundle's folder. A worker that dies, with its machine or alone, loses the windows that it
+had; they are still here, and others get them.
 
 Plain actors, not Ray Data, because the input is one stream that is read once, in order (ids are made unique along it,
 and it may be standard input). In Ray Data 2.60 such a stream is a read task that runs as long as the whole run. When a
@@ -27,13 +27,14 @@ from scorer.cluster.worker import EngineFacts, Job, bundle_files
 from scorer.engines.base import Scores
 from scorer.errors import EmpathyError, EngineError
 from scorer.model import Scorer
+from scorer.run.estimate import Estimate
 from scorer.run.prepare import Prepared
-from scorer.run.score import Progress, ScoreSettings, check_strict
+from scorer.run.settings import ScoreSettings
 
 _PACKAGE = "empathy-scorer"
-_THREADS = 4  # a worker, where the machines have as many
-_IN_FLIGHT = 2  # windows a worker: one that it scores and one that waits, so that it never does
-_AHEAD = 4  # windows a worker that are read and not yet written, so that memory has a bound
+_THREADS = 4  # per worker, where the machines have as many
+_IN_FLIGHT = 2  # windows per worker: one that it scores and one that waits, so that the worker never waits
+_AHEAD = 4  # windows per worker that are read and not yet written, so that memory has a bound
 _ATTEMPTS = 5  # a window that so many workers died of is not tried on yet another
 _PATIENCE = 600.0  # seconds to wait for a worker where there is none: an autoscaler takes minutes
 _LOOK = 5.0  # seconds between two looks at the machines that there are
@@ -44,14 +45,13 @@ class ClusterSettings:
     """Which cluster, and what of it is used.
 
     ``address`` is HOST:PORT, ``local`` for a cluster of this machine only that ends with the run, or ``auto``: that of
-    RAY_ADDRESS, else the one that runs on this machine, else a local one. ``workers`` are so many at most (None: as
-    many as the machines have room for), each with ``threads`` processor cores (None: 4, or as many as the smallest
-    machine has) and ``gpus`` GPUs (workers may share one: 0.5).
+    RAY_ADDRESS, else the one that runs on this machine, else a local one. Each worker has ``threads`` processor cores
+    (None: 4, or as many as the smallest machine has) and ``gpus`` GPUs (workers may share one: 0.5).
     """
 
     address: str = AUTO
-    workers: int | None = None
     threads: int | None = None
+    workers: int | None = None
     gpus: float = 0.0
 
 
@@ -67,7 +67,7 @@ class _Task:
 
 @dataclass(slots=True, eq=False)
 class _Worker:
-    """A worker: its actor, the machine it is on once it has started, and the windows that it has."""
+    """A worker: its actor, the machine it runs on once it has started, and the windows that it has."""
 
     actor: Any
     node: str = ""
@@ -78,7 +78,7 @@ class Cluster:
     """The workers of one run. Ray is connected to when it is first needed, and left at the end of the context."""
 
     def __init__(
-        self, scorer: Scorer, engine: str, settings: ScoreSettings, where: ClusterSettings, precision: str | None = None
+        self, scorer: Scorer, settings: ScoreSettings, where: ClusterSettings, engine: str, precision: str | None = None
     ) -> None:
         """Score with the bundle of ``scorer`` and an engine as in ``make_engine``; CPUs compute as ``scorer`` does."""
         self.scorer = scorer
@@ -91,7 +91,7 @@ class Cluster:
         self._threads = where.threads or _THREADS
         self._workers: list[_Worker] = []
         self._calls: dict[Any, tuple[_Worker, _Task | None]] = {}
-        """Who is at what, by the reference of what it will return; None is loading the bundle."""
+        """Which worker does what, by the reference of its result; None is loading the bundle."""
         self._again: deque[_Task] = deque()
         self._served: dict[_Worker, str] = {}
         self._lost = 0
@@ -118,25 +118,27 @@ class Cluster:
         if self._ray is not None:
             self._ray.shutdown()
 
-    def score(
-        self, scorer: Scorer, windows: Iterator[Prepared], settings: ScoreSettings, progress: Progress
-    ) -> Iterator[tuple[Prepared, Scores]]:
-        """Yield windows with their score columns, in their order: a `scorer.run.score.ScoreWindows`.
+    def score(self, windows: Iterator[Prepared], estimate: Estimate) -> Iterator[tuple[Prepared, Scores]]:
+        """Yield windows with their score columns, in their order.
 
-        EngineError where workers cannot start or do not compute as ``scorer`` does. The error of a window, such as
-        RejectedError under ``strict``, comes when its turn does, after all that could be finished before it.
+        EngineError where workers cannot start or do not compute as ``scorer`` does. An error of reading, such as
+        RejectedError under ``strict``, comes after all windows before it.
         """
         if self._ray is None:
-            self._start(expected=(scorer.engine.name, scorer.engine.precision))
+            self._start(expected=(self.scorer.engine.name, self.scorer.engine.precision))
         turn: deque[_Task] = deque()
         more = True
+        fault: EmpathyError | None = None
         while more or turn:
             idle = self._idle()
             handed = idle is not None
             if idle and self._again:
                 self._hand(self._again.popleft(), idle)
             elif idle and more and len(turn) < _AHEAD * sum(bool(worker.node) for worker in self._workers):
-                window = next(windows, None)
+                try:
+                    window = next(windows, None)
+                except EmpathyError as error:
+                    window, fault = None, error
                 more = window is not None
                 if window is not None:
                     turn.append(_Task(window, self._ray.put(window.encoded)))
@@ -149,17 +151,18 @@ class Cluster:
                 if isinstance(task.result, Exception):
                     raise task.result from None
                 assert task.result is not None
-                check_strict(task.window.rejects, settings)
-                progress.read(task.window.work, task.window.position)
-                progress.scored(len(task.window.ids), task.window.work)
+                estimate.read(task.window.work, task.window.position)
+                estimate.scored(len(task.window.ids), task.window.work)
                 yield task.window, task.result
+        if fault is not None:
+            raise fault
 
-    def closing(self) -> str:
-        """Return a line that says who scored."""
+    def closing(self) -> list[str]:
+        """Return a line that says which workers scored."""
         nodes = len(set(self._served.values()))
         machines = "one machine" if nodes == 1 else f"{nodes} machines"
-        lost = f"; {self._lost} of them died and others scored their windows" if self._lost else ""
-        return f"workers: {len(self._served)} of {self._threads} threads, on {machines}{lost}"
+        lost = f"; {self._lost} of them died and other workers scored their windows" if self._lost else ""
+        return [f"workers: {len(self._served)} of {self._threads} threads, on {machines}{lost}"]
 
     def _start(self, expected: tuple[str, str] | None) -> None:
         self._ray, address = connect(self._where.address)

@@ -15,7 +15,8 @@ from scorer.bundle.encode import Encoded
 from scorer.engines.base import PAD_MULTIPLE, Inputs, Scores
 from scorer.errors import EmpathyError, EngineError
 from scorer.model import Scorer
-from scorer.run.score import NoProgress, ScoreSettings, score_encoded
+from scorer.run.backend import score_columns
+from scorer.run.settings import ScoreSettings
 
 
 @dataclass(slots=True)
@@ -86,7 +87,7 @@ class Worker:
 
     def score(self, encoded: Sequence[Encoded]) -> Scores:
         """Return the score columns of a window's dialogues."""
-        return score_encoded(self._scorer, encoded, self._settings, NoProgress())
+        return score_columns(self._scorer, encoded, self._settings)
 
 
 def start(job: Job) -> Worker | str:

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from scorer.bundle.bundle import Bundle
-from scorer.engines.base import PRECISIONS, Engine
+from scorer.engines.base import Engine
+from scorer.engines.names import PRECISIONS
 from scorer.engines.onnxruntime import OnnxRuntimeEngine
 from scorer.engines.openvino import OpenVinoEngine
 from scorer.errors import EngineError

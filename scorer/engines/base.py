@@ -19,9 +19,6 @@ from scorer.errors import EngineError
 Inputs = dict[str, npt.NDArray[np.int64]]
 Scores = npt.NDArray[np.float32]
 
-PRECISIONS = ("fp32", "bf16", "fp16", "int8")
-"""What a scorer can compute in; fp32 is always allowed, the others where the bundle's gate let them pass."""
-
 PAD_MULTIPLE = 8
 """Batches are padded to a multiple of so many tokens, unless an engine says otherwise."""
 

@@ -1,4 +1,4 @@
-"""The manifest of a run: which windows are done, one JSON line each, and who may go on with them.
+"""The manifest of a run: which windows are done, one JSON line each, and who may continue.
 
 The first line is the run's identity: the scorer and the settings that a resumed run must have too. The last one says
 that the run is complete. A line without its line feed was being written when the process died. Of several processes
@@ -7,17 +7,17 @@ that share a folder each has a manifest of its own. A process holds a lock on it
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from scorer.errors import OutputError
-from scorer.run.windows import Tally, Window
+from scorer.outputs import check_same, json_line, lock
+from scorer.run.windows import Share, Window
 
 NAME = "_manifest.jsonl"
 """Readers of a folder of Parquet files pass over names that begin with an underscore."""
@@ -28,40 +28,42 @@ NAMES = "_manifest*.jsonl"
 _OF_SHARE = re.compile(r"_manifest-(\d+)-of-(\d+)\.jsonl")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What must be the same for a run to be resumed. ``scorer`` is a bundle's hash, ``shards`` how many share it."""
+
+    scorer: str
+    engine: str
+    precision: str
+    window: int
+    uncertainty: bool
+    shards: int
+
+
 @dataclass(frozen=True, slots=True)
-class Share:
-    """The windows that one of several processes scores: every ``count``-th, from the one with number ``index``."""
-
-    index: int = 0
-    count: int = 1
-
-    def has(self, number: int) -> bool:
-        """Whether the window of that number is in this share."""
-        return number % self.count == self.index
-
-    def split(self, parts: int) -> list[Share]:
-        """Return this share in so many parts, in the order in which their windows come."""
-        return [Share(self.index + part * self.count, self.count * parts) for part in range(parts)]
-
-    def __str__(self) -> str:
-        """Return it as it stands in names of files: counted from 1."""
-        return f"{self.index + 1}-of-{self.count}"
+class _Begun:
+    identity: Identity
 
 
-WHOLE = Share()
-"""The share of a process that is alone."""
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    complete: int
 
 
 class Manifest:
     """The manifest of one process in a folder. Opening it takes its lock; OutputError if another process has it."""
 
-    def __init__(self, folder: Path, share: Share, identity: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, share: Share, identity: Identity) -> None:
         """Open or begin the manifest of a share; ``read`` says what it holds."""
         self.path = manifest_of(folder, share)
-        self._identity: dict[str, Any] = json.loads(json.dumps(identity))
+        self._identity = identity
         self._file = open(self.path, "ab")  # noqa: SIM115 - the lock lasts as long as it is open
         try:
-            _lock(self._file.fileno(), folder)
+            lock(
+                self._file.fileno(),
+                f"{folder}: another process is writing it; wait until it has ended, name another output, or let "
+                "several share a folder with --shard",
+            )
         except OutputError:
             self._file.close()
             raise
@@ -72,45 +74,40 @@ class Manifest:
         A new manifest gets the run's identity. OutputError if the run was begun with another one, or is damaged.
         """
         whole, _, torn = self.path.read_bytes().rpartition(b"\n")
+        lines = whole.splitlines()
+        complete = _is_end(lines)
         try:
-            entries = [json.loads(line) for line in whole.splitlines()]
-            identity = entries[0]["identity"] if entries else self._identity
-            complete = bool(entries) and "complete" in entries[-1]
-            windows = [
-                Window(entry["number"], entry["records"], Tally.from_json(entry["tally"]))
-                for entry in entries[1 : len(entries) - complete]
-            ]
-        except (ValueError, KeyError, TypeError) as error:
-            raise OutputError(f"{self.path}: damaged ({error}); start afresh with --overwrite") from None
-        self._check(identity)
+            known = [msgspec.json.decode(line, type=_Begun).identity for line in lines[:1]]
+            windows = [msgspec.json.decode(line, type=Window) for line in lines[1 : len(lines) - complete]]
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise OutputError(f"{self.path}: is damaged ({error}); start afresh with --overwrite") from None
         if torn:
-            os.truncate(self.path, len(whole) + bool(entries))
-        if not entries:
-            self.append({"identity": self._identity})
-        for other in manifests(self.path.parent):
-            if other != self.path and (known := identity_of(other)) is not None:
-                self._check(known)
+            os.truncate(self.path, len(whole) + bool(lines))
+        others = (identity_of(path) for path in manifests(self.path.parent) if path != self.path)
+        for identity in (*known, *filter(None, others)):
+            check_same(self.path.parent, asdict(identity), asdict(self._identity))
+        if not lines:
+            self._append(_Begun(self._identity))
         return {window.number: window for window in windows}, complete
 
-    def append(self, entry: Mapping[str, Any]) -> None:
-        """Add a line: after this it survives anything."""
-        with open(self.path, "r+b") as file:  # not created anew, should the folder have been emptied meanwhile
-            file.seek(0, os.SEEK_END)
-            file.write(json.dumps(entry).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+    def add(self, window: Window) -> None:
+        """Note a finished window: after this it survives anything."""
+        self._append(window)
+
+    def end(self, windows: int) -> None:
+        """Note that the run is complete."""
+        self._append(_Ended(windows))
 
     def close(self) -> None:
         """Give the lock back."""
         self._file.close()
 
-    def _check(self, identity: Mapping[str, Any]) -> None:
-        for key in sorted({*identity, *self._identity}):
-            if identity.get(key) != self._identity.get(key):
-                raise OutputError(
-                    f"{self.path.parent}: was begun with {key} {identity.get(key)} and this run has "
-                    f"{self._identity.get(key)}; use the same, or start afresh with --overwrite"
-                )
+    def _append(self, entry: Any) -> None:
+        with open(self.path, "r+b") as file:  # not created anew, should the folder have been emptied meanwhile
+            file.seek(0, os.SEEK_END)
+            file.write(json_line(entry).encode())
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def manifest_of(folder: Path, share: Share) -> Path:
@@ -118,19 +115,18 @@ def manifest_of(folder: Path, share: Share) -> Path:
     return folder / (NAME if share.count == 1 else f"_manifest-{share}.jsonl")
 
 
-def begun_with(folder: Path) -> dict[str, Any] | None:
+def begun_with(folder: Path) -> Identity | None:
     """Return the identity of the run that a folder holds, None if there is none."""
     return next(filter(None, map(identity_of, manifests(folder))), None)
 
 
-def identity_of(manifest: Path) -> dict[str, Any] | None:
+def identity_of(manifest: Path) -> Identity | None:
     """Return the identity of the run that a manifest is of, None where it is not begun or damaged."""
     try:
         with open(manifest, "rb") as file:
-            identity = json.loads(file.readline())["identity"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return msgspec.json.decode(file.readline(), type=_Begun).identity
+    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    return identity if isinstance(identity, dict) else None
 
 
 def manifests(folder: Path) -> list[Path]:
@@ -138,36 +134,21 @@ def manifests(folder: Path) -> list[Path]:
     return sorted(folder.glob(NAMES))
 
 
-def unfinished(folder: Path) -> str | None:
+def missing_from(folder: Path) -> str | None:
     """Return what is missing until the run in a folder is complete, None if nothing is or no run is there."""
     present = {path.name: path for path in manifests(folder)}
     counts = {int(found[2]) for name in present if (found := _OF_SHARE.fullmatch(name))}
     names = [manifest_of(folder, Share(index, count)).name for count in counts for index in range(count)]
     expected = names or list(present)
-    open_ = [name for name in expected if name not in present or not _is_complete(present[name])]
-    if not open_:
+    unfinished = [
+        name for name in expected if name not in present or not _is_end(present[name].read_bytes().splitlines())
+    ]
+    if not unfinished:
         return None
-    shares = [found[1] for name in open_ if (found := _OF_SHARE.fullmatch(name))]
+    shares = [found[1] for name in unfinished if (found := _OF_SHARE.fullmatch(name))]
     return f"shards {', '.join(shares)} of {max(counts)} are not finished" if shares else "it is not finished"
 
 
-def _is_complete(manifest: Path) -> bool:
-    return b'"complete"' in manifest.read_bytes().rstrip(b"\n").rpartition(b"\n")[2]
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    """Take the lock of an open file until it is closed or the process ends, however it ends."""
-    if os.name != "posix":
-        return
-    import fcntl  # POSIX only
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OutputError(
-            f"{folder}: another process is writing it; wait until it has ended, name another output, or let several "
-            "share a folder with --shard"
-        ) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # some network file systems have no locks
-            raise
+def _is_end(lines: list[bytes]) -> bool:
+    """Whether the last line of a manifest says that the run is complete."""
+    return bool(lines) and b'"complete"' in lines[-1]

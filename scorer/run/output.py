@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -20,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from scorer.engines.base import Scores
 from scorer.errors import OutputError
 from scorer.inputs.parse import Reject
-from scorer.outputs import Existing, replacing, replacing_binary, writing
-from scorer.run.manifest import WHOLE, Manifest, Share, manifest_of, manifests
+from scorer.outputs import check_parent, json_line, partial, replacing, replacing_binary, writing
+from scorer.run.manifest import Identity, Manifest, manifest_of, manifests
 from scorer.run.score_file import JOIN, METADATA_KEY, meta_path, read_metadata, score_columns
+from scorer.run.settings import ScoreSettings
 from scorer.run.windows import Window
 
 if TYPE_CHECKING:
@@ -30,28 +30,21 @@ if TYPE_CHECKING:
 
 REJECTS = "rejects.jsonl"
 _COLUMNS = {True: "without the columns of --uncertainty", False: "with the columns of --uncertainty"}
-_THEN = "; mend that and go on with --resume"
+_THEN = "; fix that and continue with --resume"
 
 
 def work_folder(output: Path) -> Path:
     """Return where the shards of an output are written: itself, or a folder beside it if it is one file."""
-    return output.with_name(output.name + ".partial") if output.suffix in JOIN else output
+    return partial(output) if output.suffix in JOIN else output
 
 
 class Run:
-    """The output of one run. ``done`` are its finished windows by their number, an earlier process's among them.
+    """The output of one run. ``done`` are its finished windows by their number, those of an earlier process included.
 
     Until it is closed (it is a context manager, too) no other process may write there, unless it has another share.
     """
 
-    def __init__(
-        self,
-        output: Path,
-        identity: Mapping[str, Any],
-        metadata: Mapping[str, Any],
-        existing: Existing,
-        share: Share = WHOLE,
-    ) -> None:
+    def __init__(self, output: Path, identity: Identity, metadata: Mapping[str, Any], settings: ScoreSettings) -> None:
         """Open ``output`` for a run of this ``identity`` (scorer and settings); OutputError if that may not be.
 
         ``metadata`` is written into the scores. With ``resume``, an output that does not exist is begun.
@@ -61,7 +54,8 @@ class Run:
         self.folder = work_folder(output)
         self.complete = False
         self.done: dict[int, Window] = {}
-        self._share = share
+        self._share = share = settings.share
+        self._identity = identity
         self._metadata = json.dumps(metadata, sort_keys=True)
         self._manifest: Manifest | None = None
         if share.count > 1 and self.is_file:
@@ -72,7 +66,7 @@ class Run:
             self.rejects = output / (REJECTS if share.count == 1 else f"shard-{share}.{REJECTS}")
         try:
             with writing(output):
-                self._open(existing, identity)
+                self._open(settings)
         except OutputError:
             self.close()
             raise
@@ -84,8 +78,8 @@ class Run:
                 self._write_shard(window.number, ids, scores)
             if rejects:
                 with replacing(self._rejects_of(window.number)) as file:
-                    file.writelines(_reject_line(reject) for reject in rejects)
-            self._note({"number": window.number, "records": window.records, "tally": window.tally.to_json()})
+                    file.writelines(map(json_line, rejects))
+            self._begun.add(window)
         self.done[window.number] = window
 
     def check_same(self, window: Window, records: str) -> None:
@@ -109,7 +103,7 @@ class Run:
             if self.is_file:
                 self._join()
             else:
-                self._note({"complete": len(self.done)})
+                self._begun.end(len(self.done))
                 for part in parts:
                     part.unlink()
         self.complete = True
@@ -136,14 +130,13 @@ class Run:
                     file.write(self._metadata + "\n")
             JOIN[self.output.suffix](self.output, self._shards())
         # Without its manifest the folder is no run any more, should this be interrupted.
-        assert self._manifest is not None
-        self._manifest.close()
-        self._manifest.path.unlink()
+        self._begun.close()
+        self._begun.path.unlink()
         shutil.rmtree(self.folder)
 
-    def _open(self, existing: Existing, identity: Mapping[str, Any]) -> None:
-        if not self.output.parent.is_dir():
-            raise OutputError(f"{self.output}: the folder {self.output.parent} does not exist; create it first")
+    def _open(self, settings: ScoreSettings) -> None:
+        existing = settings.existing
+        check_parent(self.output)
         self._check_kind()
         foreign = not self.is_file and self.folder.is_dir() and not manifests(self.folder)
         if foreign and any(self.folder.iterdir()):
@@ -155,9 +148,9 @@ class Run:
             self.complete = True
             return
         self.folder.mkdir(exist_ok=True)
-        self._manifest = Manifest(self.folder, self._share, identity)
+        self._manifest = Manifest(self.folder, self._share, self._identity)
         if existing == "overwrite":
-            self._clear(identity)
+            self._clear()
         for unfinished in self.folder.glob(".*.tmp"):
             if self._is_mine(unfinished.name):
                 unfinished.unlink()
@@ -181,21 +174,22 @@ class Run:
 
     def _refuse(self) -> None:
         if manifest_of(self.folder, self._share).exists() or (self._share.count == 1 and manifests(self.folder)):
-            raise OutputError(f"{self.folder}: an earlier run's; go on with --resume or start afresh with --overwrite")
+            raise OutputError(
+                f"{self.folder}: an earlier run's; continue with --resume or start afresh with --overwrite"
+            )
         if self.is_file and self.output.exists():
             raise OutputError(f"{self.output}: exists already; name another output or say --overwrite")
 
-    def _clear(self, identity: Mapping[str, Any]) -> None:
+    def _clear(self) -> None:
         """Remove an earlier run's shards and nothing else; an earlier file stays until the new one takes its place."""
-        assert self._manifest is not None
         if self._share.count > 1:
             raise OutputError(f"{self.folder}: may hold other processes' shards; remove the folder to start afresh")
         for path in [*self.folder.glob("part-*"), *self.folder.glob("shard-*"), *manifests(self.folder)]:
             path.unlink(missing_ok=True)
         if not self.is_file:
             self.rejects.unlink(missing_ok=True)
-        self._manifest.close()
-        self._manifest = Manifest(self.folder, self._share, identity)
+        self._begun.close()
+        self._manifest = Manifest(self.folder, self._share, self._identity)
 
     def _check_finished_file(self) -> None:
         known = read_metadata(self.output)
@@ -208,9 +202,10 @@ class Run:
         if known.get("uncertainty", False) != mine.get("uncertainty", False):
             raise OutputError(f"{self.output}: is finished, {_COLUMNS[mine['uncertainty']]}; say --overwrite")
 
-    def _note(self, entry: Mapping[str, Any]) -> None:
+    @property
+    def _begun(self) -> Manifest:
         assert self._manifest is not None
-        self._manifest.append(entry)
+        return self._manifest
 
     def _write_shard(self, number: int, ids: Sequence[str], scores: Scores) -> None:
         import pyarrow as pa  # 0.1 s that `import scorer` need not cost
@@ -233,7 +228,3 @@ class Run:
         for number in sorted(self.done):
             if self.done[number].tally.scored:
                 yield pq.read_table(self._shard_of(number))
-
-
-def _reject_line(reject: Reject) -> str:
-    return json.dumps(asdict(reject)) + "\n"

@@ -1,11 +1,12 @@
 """From records to token ids, a window at a time: all that is done before the network runs.
 
-A window is a run of records of the input, in order. What a window comes to depends on its records alone, so that any
-process, on any machine, may score it, and a killed run goes on at the window that it was in.
+A window is a run of records of the input, in order. What it comes to depends on its records alone, so that any process,
+on any machine, may score it, and a killed run resumes at the window that it was in.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -16,8 +17,7 @@ from scorer.bundle.encode import Encoded, Encoder
 from scorer.dialogue import Dialogue, content_hash
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
-from scorer.run.manifest import WHOLE, Share
-from scorer.run.windows import Tally
+from scorer.run.windows import WHOLE, Share, Tally
 
 _WINDOW_CHARACTERS = 1 << 24
 _FIRST_WINDOW = 1 << 10
@@ -133,16 +133,14 @@ def _encode(encoder: Encoder, dialogues: Sequence[Dialogue]) -> tuple[list[Encod
 def _tally(
     domain: Domain, dialogues: Sequence[Dialogue], encoded: Sequence[Encoded], rejects: Sequence[Reject]
 ) -> Tally:
-    tally = Tally(
+    outside: Mapping[str, Any] = domain.outside(dialogues, encoded) if dialogues else {}
+    return Tally(
         scored=len(dialogues),
         repeats=len(encoded) - len({id(item) for item in encoded}),
         cut=sum(item.cut for item in encoded),
         cut_turns=sum(item.cut_turns for item in encoded),
         cut_tokens=sum(item.cut_tokens for item in encoded),
         tokens=sum(map(len, encoded)),
+        rejected=dict(Counter(reject.reason for reject in rejects)),
+        outside={name: int(rows.sum()) for name, rows in outside.items()},
     )
-    tally.rejected.update(reject.reason for reject in rejects)
-    if dialogues:
-        outside: Mapping[str, Any] = domain.outside(dialogues, encoded)
-        tally.outside.update({name: int(rows.sum()) for name, rows in outside.items()})
-    return tally

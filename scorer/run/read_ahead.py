@@ -24,8 +24,8 @@ from scorer.bundle.domain import Domain
 from scorer.bundle.encode import Encoder
 from scorer.errors import EmpathyError, InputError
 from scorer.inputs.corpus import Corpus
-from scorer.run.manifest import Share
 from scorer.run.prepare import Prepared, prepare_windows
+from scorer.run.windows import Share
 
 _LARGE_BYTES = 1 << 22
 """A smaller input is read before a process for it has started."""
@@ -157,7 +157,7 @@ def _received(file: BinaryIO, process: subprocess.Popen[bytes]) -> Iterator[Prep
             status = process.wait()
             how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
             raise InputError(
-                f"the process that reads the input died ({how}) {last}; what was finished is kept: go on with --resume"
+                f"the process that reads the input died ({how}) {last}; what was finished is kept: use --resume"
             ) from None
         if item is None:
             return

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import queue
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import IO
 
 from scorer.dialogue import Dialogue
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
 from scorer.model import Scorer
-from scorer.run.score import NoProgress, Progress, ScoreSettings, score_window
+from scorer.outputs import json_line
+from scorer.progress import Silent
+from scorer.run.backend import Local
+from scorer.run.estimate import Estimate
+from scorer.run.prepare import prepare
+from scorer.run.score import acceptable
 from scorer.run.score_file import score_line
+from scorer.run.settings import ScoreSettings
 from scorer.run.windows import Tally
 
 _PATIENCE_SECONDS = 0.02
@@ -23,26 +27,23 @@ _Item = Dialogue | Reject | BaseException | None
 
 
 def score_stream(
-    scorer: Scorer,
-    corpus: Corpus,
-    scores_out: IO[str],
-    rejects_out: IO[str],
-    settings: ScoreSettings,
-    progress: Progress | None = None,
+    scorer: Scorer, corpus: Corpus, scores_out: IO[str], rejects_out: IO[str], settings: ScoreSettings
 ) -> Tally:
-    """Write a JSON line a dialogue to ``scores_out``, in input order, and one a reject to ``rejects_out``.
+    """Write one JSON line per dialogue to ``scores_out``, in input order, and one per reject to ``rejects_out``.
 
     What has arrived is scored together; nothing waits for more than 20 ms for company, so that a program which
     writes one line and reads one does not hang, and a file still fills its batches.
     """
     total = Tally()
-    for window in _arriving(corpus, settings.window):
-        tally, ids, scores, rejects = score_window(scorer, window, settings, progress or NoProgress())
-        scores_out.writelines(score_line(id_, *row) for id_, row in zip(ids, scores, strict=True))
+    domain = scorer.bundle.domain
+    arriving = (prepare(records, scorer.encoder, domain) for records in _arriving(corpus, settings.window))
+    windows = acceptable(arriving, settings)
+    for window, scores in Local(scorer, settings).score(windows, Estimate(Silent(), None)):
+        scores_out.writelines(score_line(id_, *row) for id_, row in zip(window.ids, scores, strict=True))
         scores_out.flush()
-        rejects_out.writelines(json.dumps(asdict(reject)) + "\n" for reject in rejects)
+        rejects_out.writelines(map(json_line, window.rejects))
         rejects_out.flush()
-        total.add(tally)
+        total.add(window.tally)
     return total
 
 

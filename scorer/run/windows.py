@@ -1,20 +1,43 @@
-"""What scoring came to: counts and sums of one window, or of a whole run."""
+"""Windows of the input: which of them a process scores, and what each of them, or a whole run, came to."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Self
 
 from scorer.dialogue import HEADS
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The windows that one of several processes scores: every ``count``-th, beginning with number ``index``."""
+
+    index: int = 0
+    count: int = 1
+
+    def has(self, number: int) -> bool:
+        """Whether the window of that number is in this share."""
+        return number % self.count == self.index
+
+    def split(self, parts: int) -> list[Self]:
+        """Return this share in so many parts, in the order in which their windows come."""
+        return [type(self)(self.index + part * self.count, self.count * parts) for part in range(parts)]
+
+    def __str__(self) -> str:
+        """Return it as it stands in names of files: counted from 1."""
+        return f"{self.index + 1}-of-{self.count}"
+
+
+WHOLE = Share()
+"""The share of a process that is alone."""
+
+
 @dataclass(slots=True)
 class Tally:
-    """What one window, or a whole run, came to. ``sums`` are of the scores, by head.
+    """What one window, or a whole run, came to. ``sums`` are of the scores, per head.
 
-    ``repeats`` are dialogues of the same text as another one of their window, which was scored for both.
+    ``repeats`` are dialogues of the same text as another one of their window, which was scored for both. ``rejected``
+    counts records per reason, ``outside`` dialogues per way in which they lie outside the training domain.
     """
 
     scored: int = 0
@@ -24,35 +47,27 @@ class Tally:
     cut_tokens: int = 0
     tokens: int = 0
     sums: list[float] = field(default_factory=lambda: [0.0] * len(HEADS))
-    rejected: Counter[str] = field(default_factory=Counter)
-    outside: Counter[str] = field(default_factory=Counter)
+    rejected: dict[str, int] = field(default_factory=dict)
+    outside: dict[str, int] = field(default_factory=dict)
 
     @property
     def records(self) -> int:
         """The records of the input: scored or rejected."""
-        return self.scored + self.rejected.total()
+        return self.scored + self.rejections
+
+    @property
+    def rejections(self) -> int:
+        """The records that were no dialogue."""
+        return sum(self.rejected.values())
 
     def add(self, other: Tally) -> None:
         """Add what another window came to."""
-        self.scored += other.scored
-        self.repeats += other.repeats
-        self.cut += other.cut
-        self.cut_turns += other.cut_turns
-        self.cut_tokens += other.cut_tokens
-        self.tokens += other.tokens
+        for name in ("scored", "repeats", "cut", "cut_turns", "cut_tokens", "tokens"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
         self.sums = [a + b for a, b in zip(self.sums, other.sums, strict=True)]
-        self.rejected.update(other.rejected)
-        self.outside.update(other.outside)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what ``from_json`` reads."""
-        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Tally:
-        """Return a tally from JSON; KeyError or TypeError if it is none."""
-        counters = {name: Counter(value[name]) for name in ("rejected", "outside")}
-        return cls(**{**value, **counters})
+        for counts, more in ((self.rejected, other.rejected), (self.outside, other.outside)):
+            for name, count in more.items():
+                counts[name] = counts.get(name, 0) + count
 
 
 @dataclass(frozen=True, slots=True)

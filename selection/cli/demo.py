@@ -36,12 +36,13 @@ def demo(inputs: tuple[str, ...], output: Path, bundle: Path | None) -> None:
     The scores are shown in the terminal as well.
     """
     from scorer.cli.preview import demo_lines, examples_path
-    from scorer.cli.progress import ProgressBar
+    from scorer.cli.progress import Bar
     from scorer.inputs.corpus import Corpus
     from scorer.inputs.sources import STDIN
     from scorer.model import Scorer
     from scorer.outputs import writing
-    from scorer.run.score import ScoreSettings, score_files
+    from scorer.run.score import score_files
+    from scorer.run.settings import ScoreSettings
 
     if STDIN in inputs:
         fail("the demo reads its input more than once, so standard input will not do; name a file")
@@ -49,7 +50,7 @@ def demo(inputs: tuple[str, ...], output: Path, bundle: Path | None) -> None:
     scorer = Scorer.load(bundle)
     with writing(output):
         output.mkdir(exist_ok=True)
-    with ProgressBar(corpus.total_bytes, sys.stderr, show=sys.stderr.isatty()) as progress:
+    with Bar(sys.stderr) as progress:
         score_files(scorer, corpus, output / SCORES, ScoreSettings(existing="overwrite"), progress)
     for line in demo_lines(scorer, corpus, output / SCORES):
         click.echo(line)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from scorer.bundle.bundle import LEVELS, load_bundle
+from scorer.bundle.bundle import load_bundle
+from scorer.bundle.cuts import JUDGE_CUTS, Cuts, read_cuts
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS, SCORE_RANGE
 from scorer.inputs.corpus import id_hash
-from scorer.run.manifest import unfinished
+from scorer.run.manifest import missing_from
 from scorer.run.score_file import JOIN, read_metadata
 from selection.errors import SelectionError
-from selection.rules import JUDGE_CUTS, Cuts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -113,7 +113,7 @@ def score_files(path: Path) -> list[Path]:
         raise SelectionError(f"{path}: no such file or folder, expected the output of `empathy score`")
     if not path.is_dir():
         return [path]
-    if missing := unfinished(path):
+    if missing := missing_from(path):
         raise SelectionError(
             f"{path}: its run was interrupted ({missing}); finish it with `empathy score ... --resume`"
         )
@@ -171,12 +171,8 @@ def _calibration(path: Path, about: Mapping[str, Any]) -> tuple[Cuts, Uncertaint
             "say --raw-cuts to read the scores as a judge's"
         )
     try:
-        cuts = {head: [float(cut) for cut in about["cuts"][head]] for head in HEADS}
-        for head, row in cuts.items():
-            if len(row) != len(LEVELS) or not np.isfinite(row).all() or row != sorted(row):
-                raise ValueError(f"cuts of {head} are {row}, expected {len(LEVELS)} rising numbers")
         widths = about.get("half_widths")
-        return cuts, None if widths is None else Uncertainty.from_json(widths)
+        return read_cuts(about["cuts"]), None if widths is None else Uncertainty.from_json(widths)
     except (KeyError, TypeError, ValueError) as error:
         raise SelectionError(
             f"{path}: what it says of its scorer is damaged ({error!r}); name the scorer with --scorer, or score again"

@@ -23,7 +23,8 @@ from distill.training.network import load_network, predict
 from scorer.dialogue import render
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
-from scorer.run.score import ScoreSettings, score_files
+from scorer.run.score import score_files
+from scorer.run.settings import ScoreSettings
 from tests.conftest import make_dialogue, write_lines
 
 

@@ -19,7 +19,8 @@ from scorer.dialogue import HEADS
 from scorer.errors import OutputError
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
-from scorer.run.score import ScoreSettings, score_files
+from scorer.run.score import score_files
+from scorer.run.settings import ScoreSettings
 from selection.errors import SelectionError
 from tests.conftest import COUNT, labels, read, record, same, write_lines
 

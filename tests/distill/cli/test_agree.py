@@ -10,7 +10,8 @@ import pytest
 from scorer.bundle.bundle import Bundle
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
-from scorer.run.score import ScoreSettings, score_files
+from scorer.run.score import score_files
+from scorer.run.settings import ScoreSettings
 from tests.conftest import Run, labels, record, write_lines
 from tests.distill.tiny import labelled_file, labelled_records
 

@@ -19,8 +19,9 @@ from scorer.engines.base import Scores
 from scorer.errors import BundleError, OutputError
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
-from scorer.run.score import ScoreSettings, Summary, score_files
+from scorer.run.score import Summary, score_files
 from scorer.run.score_file import read_metadata
+from scorer.run.settings import ScoreSettings
 from scorer.run.stream import score_stream
 from tests.conftest import Parts, Run, read_scores, record, varied, write_lines
 

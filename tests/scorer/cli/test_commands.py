@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from scorer.bundle.bundle import Bundle
-from scorer.model import BATCH_SIZE
-from scorer.run.score import ScoreSettings
+from scorer.engines.names import BATCH_SIZE
 from scorer.run.score_file import METADATA_KEY
+from scorer.run.settings import ScoreSettings
 from tests.conftest import Run, record, write_lines
 
 GOOD = [record("i am sad", "so sorry", id="a"), record("we won the game", "that is great", id="b")]

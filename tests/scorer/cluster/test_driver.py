@@ -23,7 +23,9 @@ from scorer.cluster.worker import Job, Worker, bundle_files, start
 from scorer.errors import BundleError, EngineError, RejectedError
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
-from scorer.run.score import NoProgress, ScoreSettings, Summary, score_files
+from scorer.progress import Silent
+from scorer.run.score import Summary, score_files
+from scorer.run.settings import ScoreSettings
 from tests.conftest import Run, read_scores, record, varied, write_lines
 
 if find_spec("ray") is None:  # not importorskip: Ray reads its environment when it is imported
@@ -90,7 +92,7 @@ def on_ray(
     """Score on the cluster of RAY_ADDRESS; return what that came to, and the line that says who scored."""
     with Cluster(scorer, "auto", settings, ClusterSettings(threads=1)) as cluster:
         corpus = Corpus([str(source)])
-        summary = score_files(cluster.scorer, corpus, output, settings, progress or NoProgress(), cluster.score)
+        summary = score_files(cluster.scorer, corpus, output, settings, progress or Silent(), cluster.score)
         return summary, cluster.closing()
 
 
@@ -104,7 +106,7 @@ def same_output(first: Path, second: Path) -> None:
     assert manifests[0] == manifests[1]
 
 
-class StopAfter(NoProgress):
+class StopAfter(Silent):
     """Calls something when so many dialogues were scored, once."""
 
     def __init__(self, rows: int, call: Any) -> None:
@@ -122,7 +124,7 @@ class StopAfter(NoProgress):
             call()
 
 
-class Slow(NoProgress):
+class Slow(Silent):
     """Gives every worker the time to start: takes 0.3 s a window until something becomes true."""
 
     def __init__(self, until: Callable[[], bool]) -> None:

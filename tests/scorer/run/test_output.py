@@ -14,9 +14,9 @@ import pytest
 from scorer.errors import OutputError
 from scorer.inputs.parse import Reject
 from scorer.outputs import Existing
-from scorer.run.manifest import WHOLE, Share, begun_with, unfinished
+from scorer.run.manifest import begun_with, missing_from
 from scorer.run.output import Run, work_folder
-from scorer.run.windows import Tally, Window
+from scorer.run.windows import WHOLE, Share, Tally, Window
 from tests.conftest import read_scores
 
 META = {"sha256": "abc", "name": "tiny", "cuts": {}}
@@ -295,7 +295,7 @@ def test_processes_with_shares_fill_one_folder(tmp_path: Path) -> None:
 def test_a_share_that_has_not_begun_is_unfinished(tmp_path: Path) -> None:
     with Run(tmp_path / "out", IDENTITY, META, "error", Share(2, 3)) as last:
         last.finish()
-    assert unfinished(tmp_path / "out") == "shards 1, 2 of 3 are not finished"
+    assert missing_from(tmp_path / "out") == "shards 1, 2 of 3 are not finished"
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from scorer.bundle.encode import Encoded, Encoder
 from scorer.dialogue import Dialogue
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
-from scorer.run.manifest import Share
 from scorer.run.prepare import prepare, prepare_windows, records_hash, windows
+from scorer.run.windows import Share
 from tests.conftest import make_dialogue, record, varied, write_lines
 
 

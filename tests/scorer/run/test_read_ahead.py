@@ -16,9 +16,9 @@ from scorer.errors import InputError
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
 from scorer.run import read_ahead
-from scorer.run.manifest import WHOLE, Share
 from scorer.run.prepare import Prepared
 from scorer.run.read_ahead import ReadJob, readers_for, reading
+from scorer.run.windows import WHOLE, Share
 from tests.conftest import record, write_lines
 
 

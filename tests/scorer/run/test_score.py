@@ -12,7 +12,8 @@ import pytest
 from scorer.errors import OutputError, RejectedError
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
-from scorer.run.score import ScoreSettings, Summary, score_files
+from scorer.run.score import Summary, score_files
+from scorer.run.settings import ScoreSettings
 from tests.conftest import read_scores, record, varied, write_lines
 
 
