@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, field, fields
+from math import inf
 from typing import Any, NamedTuple
 
 from scorer.errors import EmpathyError
@@ -18,7 +19,8 @@ _KEY = "setting"
 class Setting(NamedTuple):
     """What a field of a settings record means: the help of its option, its range (ends included) or its choices.
 
-    ``shown`` is the default as the help shows it, where the value alone says too little.
+    ``above`` is a lower end that is not included itself. ``shown`` is the default as the help shows it, where the value
+    alone says too little.
     """
 
     text: str
@@ -26,6 +28,7 @@ class Setting(NamedTuple):
     high: float | None = None
     choices: Sequence[str] = ()
     shown: str | None = None
+    above: float | None = None
 
 
 def setting(
@@ -36,9 +39,10 @@ def setting(
     *,
     choices: Sequence[str] = (),
     shown: str | None = None,
+    above: float | None = None,
 ) -> Any:
     """Return a dataclass field with a ``default`` and what ``Setting`` says of it; a default of None is allowed."""
-    return field(default=default, metadata={_KEY: Setting(text, low, high, tuple(choices), shown)})
+    return field(default=default, metadata={_KEY: Setting(text, low, high, tuple(choices), shown, above)})
 
 
 def setting_of(entry: Field[Any]) -> Setting | None:
@@ -56,18 +60,30 @@ def check(record: Any, error: type[EmpathyError]) -> None:
         name = entry.name.replace("_", " ")
         if allowed.choices and value not in allowed.choices:
             raise error(f"{name} is {value!r}, expected {' or '.join(allowed.choices)}")
-        if not _within(value, allowed.low, allowed.high):
-            raise error(f"{name} is {value}, expected {_range(allowed.low, allowed.high)}")
+        if not _fits(value, allowed):
+            raise error(f"{name} is {value}, expected {_range(allowed)}")
 
 
-def _within(value: Any, low: float | None, high: float | None) -> bool:
-    """Whether a value lies in its range, ends included; None and NaN lie in no range."""
-    if low is None and high is None:
+def in_range(value: Any, low: float = -1e300, high: float = 1e300) -> bool:
+    """Whether a value is a number in a range, ends included; text, truth values and NaN are none.
+
+    Without a range it is any number that a float holds.
+    """
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+
+def _fits(value: Any, allowed: Setting) -> bool:
+    low, high, above = allowed.low, allowed.high, allowed.above
+    if low is None and high is None and above is None:
         return True
-    return value is not None and (low is None or value >= low) and (high is None or value <= high) and value == value
+    within = in_range(value, -inf if low is None else low, inf if high is None else high)
+    return within and (above is None or value > above)
 
 
-def _range(low: float | None, high: float | None) -> str:
+def _range(allowed: Setting) -> str:
+    low, high, above = allowed.low, allowed.high, allowed.above
+    if above is not None:
+        return f"above {above:g}" + ("" if high is None else f", at most {high:g}")
     if high is None:
         return f"at least {low:g}"
     return f"at most {high:g}" if low is None else f"{low:g} to {high:g}"

@@ -1,0 +1,19 @@
+"""Names for the arrays that many modules pass around; their shapes stand where they are used."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+Codes = npt.NDArray[np.integer]
+"""Places in a list of names."""
+
+Hashes = npt.NDArray[np.uint64]
+"""What stands for ids, see ``scorer.inputs.corpus.id_hash``."""
+
+Numbers = npt.NDArray[np.number]
+"""Scores of either precision, a judge's integers among them."""

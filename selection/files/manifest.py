@@ -1,0 +1,167 @@
+"""selection.json: what a selection was made from, by which rule, and what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from msgspec import UNSET, UnsetType
+
+from scorer.bundle.cuts import read_cuts
+from scorer.bundle.uncertainty import Uncertainty
+from scorer.dialogue import HEADS
+from scorer.outputs import read_json
+from selection.deciding.settings import SelectSettings
+from selection.errors import SelectionError
+from selection.rules import THRESHOLD_RANGE
+
+SELECTION_JSON = "selection.json"
+FORMAT, FORMAT_VERSION = "empathy-selection", 1
+AGAIN = "make it again with `empathy select`"
+
+Interval = tuple[float, float]
+PerHead = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """How the thresholds came about: given, by a target share, or to match a judge's labels.
+
+    ``f1`` is that of the match, ``judge_threshold`` those of the set that was matched. What does not apply is unset.
+    """
+
+    by: str
+    share: float | UnsetType = UNSET
+    labels: str | UnsetType = UNSET
+    judge_threshold: PerHead | UnsetType = UNSET
+    dialogues: int | UnsetType = UNSET
+    f1: float | UnsetType = UNSET
+    f1_cross_validated: float | UnsetType = UNSET
+    f1_interval_95: Interval | UnsetType = UNSET
+    threshold_interval_95: dict[str, Interval] | UnsetType = UNSET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppliedRule:
+    """The rule by which dialogues were assigned to sets, and its threshold per head."""
+
+    name: str
+    source: str
+    threshold: PerHead
+    how: Thresholds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetInfo:
+    """One set: how many dialogues it has, and which share of all."""
+
+    count: int
+    share: float
+    borderline: int
+    file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """How many records were no dialogue with a score, and how many for which reason."""
+
+    count: int
+    reasons: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsInfo:
+    """A judge's labels that decided in place of scores."""
+
+    count: int
+    used: int
+    rejected: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeInfo:
+    """Whose judgements were read, and what one cost, None where no label says."""
+
+    models: list[str]
+    rubrics: list[str]
+    judgements: int
+    usd_a_judgement: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stability:
+    """How far the sets are from the judge's, by the scorer's own error; an index is None where it is not defined."""
+
+    of: str
+    dialogues: int
+    moved: float
+    moved_interval_90: Interval
+    jaccard: dict[str, float | None]
+    jaccard_interval_90: dict[str, tuple[float | None, float | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusInfo:
+    """The inputs, and the hash of the ids and texts of all dialogues."""
+
+    inputs: list[str]
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionInfo:
+    """What selection.json holds. ``scorer`` is what the score file says of its scorer, as it stands there."""
+
+    format: str = FORMAT
+    format_version: int = FORMAT_VERSION
+    created: str | None = None
+    rule: AppliedRule
+    cuts: dict[str, list[float]]
+    dialogues: int = 0
+    judged: int = 0
+    sets: dict[str, SetInfo]
+    reasons: dict[str, int] = field(default_factory=dict)
+    borderline: int = 0
+    rejected: Rejected = field(default_factory=lambda: Rejected(count=0, reasons={}))
+    scores_without_dialogue: int = 0
+    scorer: Mapping[str, Any] | None
+    labels: LabelsInfo | None = None
+    judge: JudgeInfo | None = None
+    stability: Stability | None = None
+    corpus: CorpusInfo | None = None
+    file_format: str | None = None
+    settings: SelectSettings = field(default_factory=SelectSettings)
+
+    @property
+    def threshold(self) -> tuple[float, float]:
+        """The threshold of each head, on the judge's scale."""
+        sensibility, rationality = (self.rule.threshold[head] for head in HEADS)
+        return sensibility, rationality
+
+    @property
+    def error(self) -> Uncertainty | None:
+        """How far the judge's scores may lie from the scorer's, None where that is not known."""
+        widths = (self.scorer or {}).get("half_widths")
+        return Uncertainty.from_json(widths) if widths else None
+
+
+def read_selection_info(folder: Path) -> SelectionInfo:
+    """Return what selection.json of a folder says; SelectionError where it is missing or damaged."""
+    path = folder / SELECTION_JSON
+    try:
+        info = read_json(path, SelectionInfo, AGAIN, SelectionError)
+        read_cuts(info.cuts)
+        _ = info.error
+        low, high = THRESHOLD_RANGE
+        if not all(low <= at <= high for at in info.threshold):
+            raise ValueError(f"thresholds {info.threshold}")
+    except FileNotFoundError as error:
+        raise SelectionError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SelectionError(f"{path}: is damaged ({error!r}); {AGAIN}") from None
+    if (info.format, info.format_version) != (FORMAT, FORMAT_VERSION):
+        found = f"{info.format} version {info.format_version}"
+        raise SelectionError(f"{path}: is {found}, expected {FORMAT} version {FORMAT_VERSION}; {AGAIN}")
+    return info
