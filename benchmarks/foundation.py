@@ -28,6 +28,7 @@ from scorer.bundle.bundle import load_bundle
 from scorer.dialogue import HEADS, Dialogue
 from scorer.engines.base import available_cores
 from scorer.inputs.corpus import Corpus
+from scorer.inputs.parse import to_messages
 
 EMPATHY = str(Path(sys.executable).with_name("empathy"))
 
@@ -69,7 +70,7 @@ def shuffled(source: Path, folder: Path) -> Path:
     path = folder / "shuffled.jsonl"
     with path.open("w") as file:
         for item in dialogues:
-            messages = [{"role": turn.role, "content": turn.content} for turn in item.turns]
+            messages = to_messages(item.turns)
             file.write(json.dumps({"id": item.id, "messages": messages}) + "\n")
     return path
 

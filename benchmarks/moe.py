@@ -45,8 +45,9 @@ from moe.training.trainer import fit
 from scorer.dialogue import HEADS, Dialogue, Turn
 from scorer.engines.base import available_cores
 from scorer.inputs.corpus import Corpus
+from scorer.inputs.parse import to_record
 from scorer.text import normalise
-from selection.files.layouts import to_line, to_record
+from selection.files.layouts import to_line
 from selection.folds import fold_of
 from selection.rules import PAPER
 

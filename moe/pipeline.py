@@ -36,7 +36,7 @@ from scorer.run.settings import ScoreSettings
 from selection.deciding.settings import SelectSettings
 from selection.files.folder import MANIFEST
 from selection.files.layouts import to_line
-from selection.files.scores import read_scores
+from scorer.run.score_table import read_scores
 from selection.folds import fold_of
 from selection.select import select
 

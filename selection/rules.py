@@ -7,22 +7,17 @@ A threshold between two integers reads the cuts between, by linear interpolation
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from scorer.bundle.bundle import LEVELS
+from scorer.bundle.cuts import JUDGE_CUTS, LEVELS, Cuts
 from scorer.dialogue import HEADS, SCORE_RANGE
-
-JUDGE_CUTS: Mapping[str, Sequence[float]] = dict.fromkeys(HEADS, LEVELS)
-"""The cuts of the judge's own scale."""
 
 THRESHOLD_RANGE = (1.0, 9.0)
 """Lowest and highest threshold T: at both, the cuts at T - 0.5 and T + 0.5 exist."""
 
-Cuts = Mapping[str, Sequence[float]]
 Levels = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.number]
 Sets = npt.NDArray[np.int64]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scorer.bundle.cuts import JUDGE_CUTS, Cuts
 from scorer.dialogue import HEADS
 from scorer.inputs.corpus import Corpus
 from scorer.outputs import replacing_binary, writing
@@ -25,9 +26,9 @@ from selection.errors import SelectionError
 from selection.files.folder import MANIFEST, check_output, exchange, unfinished
 from selection.files.labels import LabelTable
 from selection.files.layouts import convert
-from selection.files.scores import ScoreTable
+from scorer.run.score_table import ScoreTable
 from selection.files.spool import REJECTS, ROWS, SPOOL, Gathered, Report, gather, read_rows
-from selection.rules import JUDGE_CUTS, RULES, Cuts
+from selection.rules import RULES
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

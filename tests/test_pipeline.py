@@ -13,8 +13,8 @@ import pytest
 from moe.errors import SettingError
 from moe.pipeline import Pipeline, RunSettings
 from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings
+from scorer.inputs.parse import to_record
 from scorer.model import Scorer
-from selection.files.layouts import to_record
 from tests.conftest import Run, varied, write_lines, write_tiny_bundle
 from tests.moe.moe_fixtures import command
 from tests.moe.tiny_causal import write_base

@@ -44,6 +44,7 @@ from scorer.bundle.bundle import Bundle, load_bundle
 from scorer.bundle.encode import Encoder
 from scorer.dialogue import Dialogue
 from scorer.engines.base import available_cores
+from scorer.inputs.parse import to_messages
 from scorer.outputs import replacing
 from scorer.run.score_file import read_metadata
 
@@ -254,7 +255,7 @@ class _Bench:
 
 def first_lines(bundle: Bundle, dialogue: Dialogue, threads: int) -> dict[str, float | str]:
     """Return for each engine the seconds from starting `empathy score -` to the first scored line, or why not."""
-    messages = [{"role": turn.role, "content": turn.content} for turn in dialogue.turns]
+    messages = to_messages(dialogue.turns)
     line = json.dumps({"id": dialogue.id, "messages": messages}) + "\n"
     found: dict[str, float | str] = {}
     for engine in ("onnxruntime", "openvino", "auto"):

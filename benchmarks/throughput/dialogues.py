@@ -11,6 +11,7 @@ import click
 
 from scorer.dialogue import Dialogue, render
 from scorer.inputs.corpus import Corpus
+from scorer.inputs.parse import to_messages
 from scorer.text import digest
 
 
@@ -60,7 +61,7 @@ def write(dialogues: Iterator[Dialogue] | Sequence[Dialogue], path: Path) -> Pat
     """Write JSON lines of ``id`` and ``messages``."""
     with open(path, "w", encoding="utf-8") as file:
         for dialogue in dialogues:
-            messages = [{"role": turn.role, "content": turn.content} for turn in dialogue.turns]
+            messages = to_messages(dialogue.turns)
             file.write(json.dumps({"id": dialogue.id, "messages": messages}) + "\n")
     return path
 

@@ -17,7 +17,8 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from scorer.bundle.bundle import LEVELS, STARTER, Bundle, load_bundle
+from scorer.bundle.bundle import STARTER, Bundle, load_bundle
+from scorer.bundle.cuts import LEVELS
 from scorer.dialogue import HEADS
 
 RANDOM = "random weights"

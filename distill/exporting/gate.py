@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from scorer.bundle.cuts import Cuts
 from scorer.dialogue import HEADS
 from scorer.engines.base import Scores
 from selection.metrics import correlation
-from selection.rules import PAPER, Cuts
+from selection.rules import PAPER
 
 MAX_FLIPS = 0.01
 """The largest share of selection decisions that a precision may change."""

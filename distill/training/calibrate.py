@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from scorer.bundle.cuts import JUDGE_CUTS, Cuts
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS, SCORE_RANGE
-from selection.rules import JUDGE_CUTS, Cuts
 
 Array = npt.NDArray[np.floating]
 Rows = npt.NDArray[np.bool_]

@@ -18,9 +18,9 @@ from moe.errors import SetError
 from moe.models import ADAPTER_CONFIG, find_model, load_causal, load_tokenizer, open_weights, read_adapter_config
 from moe.sets.chat import Chat, Dropped, Example
 from moe.settings import GenerateSettings
-from scorer.dialogue import Dialogue
+from scorer.dialogue import Dialogue, Turn
 from scorer.errors import OutputError
-from scorer.inputs.parse import Reject
+from scorer.inputs.parse import Reject, to_messages
 from scorer.outputs import replacing, writing
 
 Prompt = tuple[Dialogue, Example]
@@ -215,11 +215,10 @@ def _ends(model: Any, chat: Chat) -> list[int]:
 
 
 def _record(dialogue: Dialogue, text: str, *, finished: bool) -> dict[str, Any]:
-    turns = [{"role": turn.role, "content": turn.content} for turn in dialogue.context]
     return {
         "id": dialogue.id,
         "conversation": dialogue.conversation,
-        "messages": [*turns, {"role": "assistant", "content": text}],
+        "messages": to_messages([*dialogue.context, Turn("assistant", text)]),
         "reference": dialogue.response,
         "finished": finished,
     }

@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 
 from moe.errors import ModelError
 from scorer.dialogue import Dialogue, Turn
+from scorer.inputs.parse import to_messages
 
 Ids = npt.NDArray[np.int32]
 
@@ -117,7 +118,7 @@ class Chat:
         return ids if ends else [*ids, int(self.tokenizer.eos_token_id)]
 
     def _render(self, turns: Sequence[Turn], *, prompt: bool) -> str:
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+        messages = to_messages(turns)
         # Qwen3's template would have the model think first; templates that do not know the word pass over it.
         return str(
             self.tokenizer.apply_chat_template(

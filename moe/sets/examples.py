@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -17,9 +17,8 @@ import torch
 from distill.training.network import PAD_MULTIPLE
 from moe.errors import SetError
 from moe.sets.chat import Chat, Dropped, Example
-from scorer.dialogue import Dialogue
 from scorer.inputs.corpus import Corpus
-from scorer.inputs.parse import RecordError, Reject, parse_json, parse_record
+from scorer.inputs.parse import Reject
 from selection.folds import fold_of
 
 IGNORED = -100
@@ -68,7 +67,7 @@ class Examples:
 def read_examples(path: Path | str, chat: Chat) -> Examples:
     """Return a set as examples for training; SetError if there is none."""
     found = Examples()
-    for record in read_set(path):
+    for record in Corpus([str(path)]):
         if isinstance(record, Reject):
             found.drop(record.reason, f"{record.source}:{record.line}: {record.detail}")
             continue
@@ -81,14 +80,6 @@ def read_examples(path: Path | str, chat: Chat) -> Examples:
         why = f"; the first: {found.first_dropped}" if found.dropped else ", it is empty"
         raise SetError(f"{path}: no dialogue to learn from among {found.dropped.total()} records{why}")
     return found
-
-
-def read_set(path: Path | str) -> Iterator[Dialogue | Reject]:
-    """Yield the dialogues of a set: any form that is scored, and Alpaca's as `empathy select` writes it."""
-    if _is_alpaca(Path(path)):
-        yield from _read_alpaca(Path(path))
-    else:
-        yield from Corpus([str(path)])
 
 
 def set_info(path: Path | str) -> dict[str, Any]:
@@ -122,46 +113,6 @@ def batches(examples: Sequence[Example], tokens: int) -> Iterator[npt.NDArray[np
         size = max(1, tokens // (len(examples[order[start]]) + PAD_MULTIPLE))
         yield order[start : start + size]
         start += size
-
-
-def _is_alpaca(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with open(path, "rb") as file:
-        line = file.readline(1 << 24)
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(record, dict) and {"instruction", "output"} <= record.keys()
-
-
-def _read_alpaca(path: Path) -> Iterator[Dialogue | Reject]:
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield parse_record(_messages(parse_json(line)), source=str(path), line=number)
-            except RecordError as error:
-                yield Reject(str(path), number, error.reason, error.detail)
-
-
-def _messages(record: Any) -> Any:
-    """Return the record of the contract's form that an Alpaca record stands for."""
-    if not isinstance(record, Mapping) or "output" not in record:
-        raise RecordError("not_an_object", "no Alpaca record, expected an object with instruction and output")
-    pairs: Iterable[tuple[str, Any]] = [
-        ("system", record.get("system")),
-        *(
-            (role, text)
-            for pair in record.get("history") or ()
-            for role, text in zip(("user", "assistant"), pair, strict=False)
-        ),
-        ("user", "\n".join(text for text in (record.get("instruction"), record.get("input")) if text)),
-        ("assistant", record["output"]),
-    ]
-    turns = [{"role": role, "content": text} for role, text in pairs if text or role == "assistant"]
-    kept = {name: record[name] for name in ("id", "conversation", "category") if name in record}
-    return kept | {"messages": turns}
 
 
 def _selection(path: Path) -> dict[str, Any] | None:

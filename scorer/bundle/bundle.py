@@ -14,12 +14,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scorer.bundle.cuts import read_cuts
 from scorer.bundle.domain import Domain
 from scorer.bundle.onnx_check import OnnxFileError, check_onnx
 from scorer.bundle.uncertainty import Uncertainty
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 FORMAT = "empathy-scorer"
 FORMAT_VERSION = 1
-LEVELS = tuple(level + 0.5 for level in range(10))
-"""The judge's score is above or below these; for each the bundle holds a cut on the scorer's own scale."""
 
 STARTER = Path(__file__).parents[1] / "starter"
 """The scorer that comes with the package."""
@@ -76,7 +75,7 @@ class Bundle:
     @property
     def cuts(self) -> dict[str, list[float]]:
         """For each head the ten cuts on the scorer's scale that stand for 0.5, 1.5 ... 9.5 on the judge's."""
-        return {head: [float(cut) for cut in self.info["cuts"][head]] for head in HEADS}
+        return read_cuts(self.info["cuts"])
 
     @property
     def uncertainty(self) -> Uncertainty | None:
@@ -214,8 +213,7 @@ def _validate(info: Any) -> Domain:
     for name in _TEXTS:
         if not isinstance(info[name], str) or not info[name]:
             raise ValueError(f"{name} is {info[name]!r}, expected text")
-    for head in HEADS:
-        _validate_cuts(head, info["cuts"][head])
+    read_cuts(info["cuts"])
     _validate_provenance(info)
     if "uncertainty" in info:
         Uncertainty.from_json(info["uncertainty"])
@@ -245,13 +243,6 @@ def _validate_provenance(info: Mapping[str, Any]) -> None:
     hashes = info["training"]["content_hashes"]
     if not isinstance(hashes, list) or not all(isinstance(text, str) for text in hashes):
         raise TypeError("training.content_hashes is no list of texts")
-
-
-def _validate_cuts(head: str, cuts: Sequence[Any]) -> None:
-    if len(cuts) != len(LEVELS) or not all(type(cut) in (int, float) and abs(cut) < 1e300 for cut in cuts):
-        raise ValueError(f"cuts of {head} are {cuts!r}, expected {len(LEVELS)} numbers")
-    if list(cuts) != sorted(cuts):
-        raise ValueError(f"cuts of {head} are {cuts}, expected them in ascending order")
 
 
 def _is_plain(name: str) -> bool:

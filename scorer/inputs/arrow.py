@@ -9,7 +9,7 @@ from scorer.dialogue import HEADS
 from scorer.errors import reason_of
 from scorer.inputs import empathetic_dialogues
 from scorer.inputs.cursor import Place, Records
-from scorer.inputs.parse import RecordError, holds_dialogue
+from scorer.inputs.parse import EXPECTED_KEYS, RecordError, holds_dialogue
 
 _USED = {
     "id",
@@ -18,6 +18,11 @@ _USED = {
     "context",
     "response",
     "evaluation",
+    "system",
+    "history",
+    "instruction",
+    "input",
+    "output",
     "conversation",
     "category",
     "judge",
@@ -61,7 +66,7 @@ def read_arrow(stream: BinaryIO, place: Place) -> Records:
 def _read_batches(batches: Iterator[Any], names: list[str], stream: BinaryIO, place: Place) -> Records:
     conversations = empathetic_dialogues.Conversations(place) if set(empathetic_dialogues.KEYS) <= set(names) else None
     if conversations is None and not holds_dialogue(dict.fromkeys(names)):
-        detail = f"columns {', '.join(names)}, expected messages, conversations or context and response"
+        detail = f"columns {', '.join(names)}, expected {EXPECTED_KEYS}"
         yield place.reject("wrong_columns", detail, line=0)
         return
     used = [index for index, name in enumerate(names) if name in _USED]

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from scorer.dialogue import HEADS, SCORE_RANGE, Dialogue, Labels, Turn, content_hash, conversation_key
+from scorer.inputs.label_text import scores_in_text
+from scorer.settings import in_range
 from scorer.text import normalise
 
 LabelUse = Literal["ignore", "optional", "required"]
@@ -36,9 +38,10 @@ _ROLES = {
     "tool": "tool",
     "function": "tool",
 }
+_LAYOUTS = ({"messages"}, {"conversations"}, {"context", "response"}, {"instruction", "output"})
+_LAYOUT_KEYS = set().union(*_LAYOUTS)
+EXPECTED_KEYS = "messages or conversations or context, response or instruction, output"
 _VISIBLE = re.compile(r"[!-~]")  # text that holds one of these has something visible, whatever its spelling
-_LABEL = r"\b{}\b\W*?(-?\d+(?:\.\d+)?)"
-_LABEL_PATTERNS = {head: re.compile(_LABEL.format(head), re.IGNORECASE) for head in HEADS}
 
 
 class RecordError(ValueError):
@@ -107,9 +110,7 @@ def parse_record(value: Any, *, labels: LabelUse = "ignore", source: str = "", l
 
 def holds_dialogue(value: Any) -> bool:
     """Whether a decoded value has the keys of a record that is read, well filled or not."""
-    return isinstance(value, Mapping) and (
-        "messages" in value or "conversations" in value or ("context" in value and "response" in value)
-    )
+    return isinstance(value, Mapping) and any(keys <= value.keys() for keys in _LAYOUTS)
 
 
 def until_response(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
@@ -142,26 +143,35 @@ def clean_text(value: Any, where: str) -> str:
     return value.strip()
 
 
-def parse_evaluation(text: str) -> tuple[float, float]:
-    """Return (sensibility, rationality) from "- Rationality: 8 - Sensibility: 5"; RecordError if not one of each."""
-    found = {head: set(pattern.findall(text)) for head, pattern in _LABEL_PATTERNS.items()}
-    for head, values in found.items():
-        if len(values) != 1:
-            raise RecordError("bad_label", f"evaluation {_shown(text)} has {len(values)} values of {head}, expected 1")
-    sensibility, rationality = (float(found[head].pop()) for head in HEADS)
-    return sensibility, rationality
+def to_messages(turns: Iterable[Turn]) -> list[dict[str, str]]:
+    """Return turns as a record's ``messages``."""
+    return [{"role": turn.role, "content": turn.content} for turn in turns]
+
+
+def to_record(dialogue: Dialogue, *, short: bool = False) -> dict[str, Any]:
+    """Return a dialogue as it stands in a file, in OpenAI's form: ``parse_record`` gives the same dialogue again.
+
+    ``short`` leaves out the conversation where it follows from the first turn.
+    """
+    messages = to_messages(dialogue.turns)
+    category = {} if dialogue.category is None else {"category": dialogue.category}
+    if not short:
+        return {"id": dialogue.id, "conversation": dialogue.conversation, **category, "messages": messages}
+    named = dialogue.conversation != conversation_key(dialogue.turns)
+    conversation = {"conversation": dialogue.conversation} if named else {}
+    return {"id": dialogue.id, "messages": messages, **category, **conversation}
 
 
 def _turns(record: Mapping[str, Any]) -> tuple[Turn, ...]:
+    filled = {key for key in _LAYOUT_KEYS if record.get(key) is not None}
     for key in ("messages", "conversations"):
-        if record.get(key) is not None:
+        if key in filled:
             return _messages(record[key], key)
-    if record.get("context") is not None and record.get("response") is not None:
+    if {"context", "response"} <= filled:
         return _release(record["context"], record["response"])
-    raise RecordError(
-        "no_messages",
-        f"keys {_shown(sorted(map(str, record)))}, expected messages or conversations or context, response",
-    )
+    if filled == {"instruction", "output"}:
+        return _alpaca(record)
+    raise RecordError("no_messages", f"keys {_shown(sorted(map(str, record)))}, expected {EXPECTED_KEYS}")
 
 
 def _messages(value: Any, key: str) -> tuple[Turn, ...]:
@@ -198,6 +208,26 @@ def _release(context: Any, response: Any) -> tuple[Turn, ...]:
     )
 
 
+def _alpaca(record: Mapping[str, Any]) -> tuple[Turn, ...]:
+    """Return the turns of Alpaca's form, as `empathy select` writes it: ``system``, pairs of ``history``, the question.
+
+    An empty question is no turn: the assistant may have begun.
+    """
+    history = [] if record.get("history") is None else record["history"]
+    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
+        raise RecordError("wrong_type", f"history is {_shown(history)}, expected pairs of a question and an answer")
+
+    def text(name: str, value: Any) -> str:
+        return "" if value is None else clean_text(value, name)
+
+    question = [text(name, record.get(name)) for name in ("instruction", "input")]
+    turns = [Turn("system", text("system", record.get("system")))]
+    for asked, answer in history:
+        turns += [Turn("user", text("history", asked)), Turn("assistant", text("history", answer))]
+    turns += [Turn("user", "\n".join(filter(None, question))), Turn("assistant", text("output", record["output"]))]
+    return tuple(turn for turn in turns if turn.content or turn.role == "assistant")
+
+
 def _key(record: Mapping[str, Any], name: str) -> str | None:
     value = record.get(name)
     if value is None or value == "":
@@ -211,7 +241,7 @@ def _labels(record: Mapping[str, Any], *, required: bool) -> Labels | None:
     judge = record.get("judge")
     values = [record.get(head) for head in HEADS]
     if all(value is None for value in values) and record.get("evaluation") is not None:
-        values = list(parse_evaluation(clean_text(record["evaluation"], "evaluation")))
+        values = _published(clean_text(record["evaluation"], "evaluation"))
     if all(value is None for value in values):
         if required:
             raise RecordError("no_label", "no sensibility and rationality, nor evaluation; expected a labelled record")
@@ -220,10 +250,21 @@ def _labels(record: Mapping[str, Any], *, required: bool) -> Labels | None:
     return Labels(sensibility, rationality, judge if isinstance(judge, Mapping) else None)
 
 
+def _published(text: str) -> list[Any]:
+    """Return the score of each head in "- Rationality: 8 - Sensibility: 5"; RecordError if not one of each."""
+    try:
+        found = scores_in_text(text)
+    except ValueError as error:
+        raise RecordError("bad_label", f"evaluation {_shown(text)}: {error}") from None
+    for head, values in zip(HEADS, found, strict=True):
+        if len(values) != 1:
+            raise RecordError("bad_label", f"evaluation {_shown(text)} has {len(values)} values of {head}, expected 1")
+    return [float(values.pop()) for values in found]
+
+
 def _label(head: str, value: Any) -> float:
     low, high = SCORE_RANGE
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high:  # NaN is in no range
+    if not in_range(value, low, high):
         raise RecordError("bad_label", f"{head} is {_shown(value)}, expected a number from {low:g} to {high:g}")
     return float(value)
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from scorer.bundle.bundle import LEVELS
+from scorer.bundle.cuts import LEVELS, Cuts
 from scorer.dialogue import HEADS
 from selection.errors import SelectionError
 from selection.folds import folds_of
 from selection.metrics import resamples
-from selection.rules import THRESHOLD_RANGE, Cuts, Scores
+from selection.rules import THRESHOLD_RANGE, Scores
 
 STEP = 0.05
 """Distance between two thresholds that are tried."""

@@ -6,17 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from scorer.dialogue import Dialogue
-
 _SHAREGPT = {"user": "human", "assistant": "gpt", "system": "system", "tool": "tool"}
-
-
-def to_record(dialogue: Dialogue) -> dict[str, Any]:
-    """Return a dialogue in the form of the contract, which is OpenAI's: ``messages`` of role and content."""
-    record: dict[str, Any] = {"id": dialogue.id, "conversation": dialogue.conversation}
-    if dialogue.category is not None:
-        record["category"] = dialogue.category
-    return record | {"messages": [{"role": turn.role, "content": turn.content} for turn in dialogue.turns]}
 
 
 def to_line(record: Mapping[str, Any]) -> bytes:

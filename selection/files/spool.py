@@ -22,11 +22,11 @@ import numpy.typing as npt
 from scorer.dialogue import Dialogue, content_hash
 from scorer.errors import RejectedError
 from scorer.inputs.corpus import Corpus, id_hash
-from scorer.inputs.parse import Reject
+from scorer.inputs.parse import Reject, to_record
 from selection.errors import SelectionError
 from selection.files.labels import Index, Judges, LabelTable
-from selection.files.layouts import to_line, to_record
-from selection.files.scores import ScoreTable
+from selection.files.layouts import to_line
+from scorer.run.score_table import ScoreTable
 
 if TYPE_CHECKING:
     import pyarrow as pa

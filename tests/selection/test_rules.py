@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from scorer.bundle.cuts import JUDGE_CUTS, Cuts
 from scorer.dialogue import HEADS
-from selection.rules import JUDGE_CUTS, PAPER, RELEASE, RULES, Cuts, Rule, Threshold, states, to_judge_scale, to_levels
+from selection.rules import PAPER, RELEASE, RULES, Rule, Threshold, states, to_judge_scale, to_levels
 
 PAIRS = np.array([(s, r) for s in range(11) for r in range(11)])
 THRESHOLDS = range(1, 10)

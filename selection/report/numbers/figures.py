@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scorer.bundle.bundle import LEVELS
+from scorer.bundle.cuts import LEVELS, Cuts
 from scorer.dialogue import HEADS
 from selection.deciding.stability import DOUBT, deviations, under_error
 from selection.deciding.threshold import bins_of, sweep
 from selection.metrics import correlation, ranks
 from selection.report.sources.rows import UNKNOWN, Rows
-from selection.rules import PAPER, Cuts
+from selection.rules import PAPER
 
 Section = dict[str, Any]
 Array = npt.NDArray[np.float64]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scorer.bundle.cuts import JUDGE_CUTS
 from scorer.dialogue import HEADS
 from selection.deciding.stability import compare
 from selection.errors import SelectionError
@@ -15,7 +16,7 @@ from selection.metrics import Pair, bootstrap, counts, interval, kappa, ratio, r
 from selection.metrics import all_figures as figures_of
 from selection.report.numbers.figures import SAMPLE, SWEPT, wilson
 from selection.report.sources.rows import Rows
-from selection.rules import JUDGE_CUTS, PAPER, states, to_levels
+from selection.rules import PAPER, states, to_levels
 
 Section = dict[str, Any]
 Array = npt.NDArray[np.float64]

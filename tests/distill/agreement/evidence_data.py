@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scorer.bundle.cuts import Cuts
 from scorer.bundle.uncertainty import Uncertainty
 from selection.deciding.decide import Decision, Evidence
-from selection.rules import Cuts
 
 SHRUNK: Cuts = {
     "sensibility": [2, 2.5, 3, 3.5, 4, 4.75, 5.5, 6.5, 7, 8],

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 
 from distill.exporting.gate import MAX_FLIPS, MIN_CHECKED, Verdict, judge_precision
+from scorer.bundle.cuts import JUDGE_CUTS
 from scorer.dialogue import HEADS
-from selection.rules import JUDGE_CUTS
 
 Floats = npt.NDArray[np.float32]
 

@@ -17,9 +17,9 @@ from distill.training.calibrate import (
     fit_uncertainty,
     other_folds,
 )
-from scorer.bundle.bundle import LEVELS
+from scorer.bundle.cuts import JUDGE_CUTS, LEVELS
 from scorer.dialogue import HEADS
-from selection.rules import JUDGE_CUTS, PAPER, to_levels
+from selection.rules import PAPER, to_levels
 
 Floats = npt.NDArray[np.float32]
 

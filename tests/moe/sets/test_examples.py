@@ -11,9 +11,10 @@ import pytest
 
 from moe.errors import ModelError, SetError
 from moe.sets.chat import Chat, Dropped, Example
-from moe.sets.examples import IGNORED, batches, collate, read_examples, read_set, set_info
+from moe.sets.examples import IGNORED, batches, collate, read_examples, set_info
 from scorer.dialogue import Dialogue
-from selection.files.layouts import LAYOUTS, to_record
+from scorer.inputs.parse import to_record
+from selection.files.layouts import LAYOUTS
 from tests.conftest import make_dialogue, record, varied, write_lines
 from tests.moe.tiny_causal import CHATML, byte_tokenizer
 
@@ -200,4 +201,3 @@ def test_a_set_says_how_it_was_selected(tmp_path: Path) -> None:
     assert set_info(write_lines(tmp_path / "other.jsonl", [{}]))["selection"] is None
     with pytest.raises(SetError, match="cannot be read"):
         set_info(tmp_path / "missing.jsonl")
-    assert len(list(read_set(path))) == 1

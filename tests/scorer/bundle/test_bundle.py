@@ -17,7 +17,8 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from scorer.bundle.bundle import LEVELS, Bundle, load_bundle
+from scorer.bundle.bundle import Bundle, load_bundle
+from scorer.bundle.cuts import LEVELS
 from scorer.dialogue import HEADS
 from scorer.errors import BundleError
 from scorer.model import Scorer

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from scorer.bundle.bundle import LEVELS, Bundle, write_bundle
+from scorer.bundle.bundle import Bundle, write_bundle
+from scorer.bundle.cuts import LEVELS
 from scorer.dialogue import HEADS
 from scorer.errors import BundleError
 from tests.conftest import Parts, bundle_info, make_model, make_tokenizer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,9 +17,9 @@ from scorer.inputs.parse import (
     Reject,
     clean_text,
     holds_dialogue,
-    parse_evaluation,
     parse_json,
     parse_record,
+    to_record,
 )
 from tests.conftest import make_dialogue, record
 
@@ -62,6 +63,8 @@ FORMS: dict[str, dict[str, Any]] = {
         "context": None,
         "response": None,
     },
+    "Alpaca": {"instruction": "Hi.", "input": "", "output": "Hello!"},
+    "Alpaca with what may be missing": {"instruction": " ", "input": "Hi.", "output": "Hello!", "history": None},
     "space around": messages(user("  Hi.\n"), assistant("\tHello! ")),
     "turns after the response": messages(user("Hi."), assistant("Hello!"), user("Bye.")),
 }
@@ -80,6 +83,21 @@ def test_release_form_gives_the_speakers_turns_up_to_the_response() -> None:
 def test_release_form_where_the_listener_began_has_no_user_turn_out_of_order() -> None:
     turns = parse_record({"context": "Hello! </s> My dog died.", "response": "I'm sorry."}).turns
     assert [turn.role for turn in turns] == ["assistant", "user", "assistant"]
+
+
+def test_alpaca_form_gives_system_and_history_before_the_question() -> None:
+    value = {"system": "s", "history": [["", "a"], ["b", "c"]], "instruction": "d", "input": "e", "output": "f"}
+    turns = parse_record({**value, "id": "1", "category": "sad", "conversation": "k"}).turns
+    assert [turn.content for turn in turns] == ["s", "a", "b", "c", "d\ne", "f"]
+    assert [turn.role[0] for turn in turns] == ["s", "a", "u", "a", "u", "a"]
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_a_dialogue_survives_being_written_as_a_record(short: bool) -> None:
+    for dialogue in (make_dialogue("a", "b"), replace(make_dialogue("a", "b", category="sad"), conversation="k")):
+        value = to_record(dialogue, short=short)
+        assert parse_record(json.loads(json.dumps(value))) == dialogue
+        assert ("conversation" in value) is (not short or dialogue.conversation == "k")
 
 
 def test_system_and_tool_turns_are_context() -> None:
@@ -122,6 +140,9 @@ def test_what_is_no_object_is_rejected(value: Any) -> None:
         {"response": "Hello!"},
         {"context": "Hi.", "response": None},
         {"Messages": PLAIN["messages"]},
+        {"instruction": "Hi."},
+        {"instruction": "Hi.", "output": None},
+        {"instruction": "Hi.", "output": "Hello!", "context": "another layout's"},
         {str(number): number for number in range(1000)},
     ],
 )
@@ -148,6 +169,12 @@ WRONG_TYPES: dict[str, Any] = {
     "category a list": {**PLAIN, "category": ["sad"]},
     "conversation an object": {**PLAIN, "conversation": {}},
     "context a list": {"context": ["Hi."], "response": "Hello!"},
+    "history a text": {"instruction": "Hi.", "output": "Hello!", "history": "ab"},
+    "history of texts": {"instruction": "Hi.", "output": "Hello!", "history": ["ab", "cd"]},
+    "history of threes": {"instruction": "Hi.", "output": "Hello!", "history": [["a", "b", "c"]]},
+    "history of numbers": {"instruction": "Hi.", "output": "Hello!", "history": [[1, "b"]]},
+    "instruction a list": {"instruction": ["Hi."], "output": "Hello!"},
+    "output a flag": {"instruction": "Hi.", "output": True},
     "response a number": {"context": "Hi.", "response": 1},
     "lists of different lengths": {"messages": {"role": ["user"], "content": ["Hi.", "Hello!"]}},
     "columns that are no lists": {"messages": {"role": "user", "content": "Hi."}},
@@ -178,9 +205,11 @@ def test_empty_turn_is_rejected(empty: Any, place: int) -> None:
         {"context": "", "response": "Hi."},
         {"context": "Hi.", "response": " "},
         {"context": "a</s></s>b", "response": "c"},
+        {"instruction": "Hi.", "output": ""},
+        {"instruction": "Hi.", "output": "Hello!", "history": [["a", None]]},
     ],
 )
-def test_empty_turn_of_the_release_form_is_rejected(value: dict[str, Any]) -> None:
+def test_empty_turn_of_another_form_is_rejected(value: dict[str, Any]) -> None:
     assert reason_of(value) == "empty_turn"
 
 
@@ -288,7 +317,7 @@ def test_ends_of_the_range_are_labels(number: float) -> None:
     ],
 )
 def test_evaluation_is_read_in_many_spellings(text: str) -> None:
-    assert parse_evaluation(text) == (8.0, 2.0)
+    assert parse_record({**RELEASE, "evaluation": text}, labels="required").labels == Labels(8.0, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -300,11 +329,13 @@ def test_evaluation_is_read_in_many_spellings(text: str) -> None:
         "Rationality: high Sensibility: low",
         "Rationality: 2 Sensibility: 8 Rationality: 3",
         "Irrationality: 2 Sensibility: 8",
+        "Rationality: 2-3 Sensibility: 8",
+        "Rationality: 2/5 Sensibility: 8",
+        "Rationality -2 Sensibility: 8",
     ],
 )
 def test_evaluation_without_one_value_of_each_is_rejected(text: str) -> None:
-    with pytest.raises(RecordError, match="bad_label"):
-        parse_evaluation(text)
+    assert reason_of({**RELEASE, "evaluation": text}, "optional") == "bad_label"
 
 
 @pytest.mark.parametrize("text", ["Rationality: -2 Sensibility: 8", "Rationality: 2 Sensibility: 11"])
@@ -349,6 +380,8 @@ def test_value_of_any_depth_is_rejected_and_shown(make: Callable[[Any], Any]) ->
         (PLAIN, True),
         ({"conversations": 1}, True),
         (RELEASE, True),
+        ({"instruction": "", "output": ""}, True),
+        ({"instruction": ""}, False),
         ({"context": ""}, False),
         ([], False),
         ("messages", False),

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 import selection.deciding.decide
+from scorer.bundle.cuts import JUDGE_CUTS
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS
 from selection.deciding.decide import Decision, Evidence, decide
 from selection.deciding.ranking import BY, Limits, rank_key
 from selection.deciding.settings import SelectSettings
 from selection.errors import SelectionError
-from selection.rules import JUDGE_CUTS, PAPER, RULES, to_judge_scale
+from selection.rules import PAPER, RULES, to_judge_scale
 from tests.distill.agreement.evidence_data import ERROR, SHRUNK, make_evidence, reasons, rows, sets, some_judged
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from scorer.bundle.cuts import JUDGE_CUTS
 from selection.deciding.decide import Evidence, decide
 from selection.deciding.ranking import BY, Limits, rank_key
 from selection.deciding.settings import RANKED, SelectSettings
-from selection.rules import JUDGE_CUTS, PAPER, RULES
+from selection.rules import PAPER, RULES
 from tests.distill.agreement.evidence_data import ERROR, make_evidence, some_judged
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from scorer.bundle.cuts import JUDGE_CUTS, Cuts
 from scorer.dialogue import HEADS
 from selection.deciding.threshold import FOLDS, THRESHOLDS, Sweep, bins_of, f1_table, for_share, match, sweep
 from selection.errors import SelectionError
 from selection.folds import folds_of
-from selection.rules import JUDGE_CUTS, PAPER, Cuts
+from selection.rules import PAPER
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from scorer.dialogue import Dialogue, Turn
+from scorer.inputs.parse import to_record
 from selection.deciding.settings import FORMATS
-from selection.files.layouts import LAYOUTS, convert, to_line, to_record
+from selection.files.layouts import LAYOUTS, convert, to_line
 from tests.selection.selection_data import dialogues
 
 NAMES = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}

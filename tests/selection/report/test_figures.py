@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from scorer.bundle.cuts import JUDGE_CUTS
 from scorer.dialogue import HEADS
 from selection.deciding.settings import SelectSettings
 from selection.errors import SelectionError
 from selection.files.labels import LabelTable, read_labels
-from selection.files.scores import read_scores
+from scorer.run.score_table import read_scores
 from selection.report.numbers import figures as of
 from selection.report.numbers.judged import agreement, cost, redraws
 from selection.report.sources.rows import UNKNOWN, Facts, Rows, deal
-from selection.rules import JUDGE_CUTS, RULES
+from selection.rules import RULES
 from tests.conftest import write_lines
 from tests.selection.report.report_data import COUNT, labels, scores
 from tests.selection.selection_data import BY_HAND, CUTS, write_scores
