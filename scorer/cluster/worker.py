@@ -29,7 +29,6 @@ class EngineFacts:
     notice: str = ""
     pad_multiple: int = PAD_MULTIPLE
     batch_tokens: int = 1
-    readers: int = 1
 
     def run(self, inputs: Inputs) -> Scores:
         """Raise EngineError: what has only these facts scores nothing."""

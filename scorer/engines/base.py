@@ -1,6 +1,6 @@
 """Run the network on a batch of token ids: the protocol of every engine, and what they share.
 
-To add an engine, write a class with the members of ``Engine``, and name it in `scorer.choose`.
+To add an engine, write a class with the members of ``Engine``, and name it in `scorer.engines.names` and `scorer.engines.auto`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ class Engine(Protocol):
     """Runs a bundle's model. ``name`` and ``precision`` are written beside the scores.
 
     ``notice`` is a line that a user should see, such as why a faster way was not taken, or empty. ``pad_multiple``
-    and ``batch_tokens`` are the lengths and the padded tokens a batch that suit it, and ``readers`` the processes that
-    read for it.
+    and ``batch_tokens`` are the lengths and the padded tokens per batch that suit it.
     """
 
     name: str
@@ -37,7 +36,6 @@ class Engine(Protocol):
     notice: str
     pad_multiple: int
     batch_tokens: int
-    readers: int
 
     def run(self, inputs: Inputs) -> Scores:
         """Return the raw outputs (B, 2) for input arrays (B, T); EngineError if the model fails."""
@@ -65,11 +63,6 @@ def collate(batch: Sequence[Encoded], pad_id: int, multiple: int = PAD_MULTIPLE)
         "attention_mask": (place < lengths).astype(np.int64),
         "token_type_ids": ((place >= first) & (place < lengths)).astype(np.int64),
     }
-
-
-def readers_on_processor(threads: int) -> int:
-    """Return how many processes read for so many cores that score: one reads for some 8 with the starter."""
-    return max(1, threads // 8)
 
 
 def checked(scores: npt.NDArray[Any], rows: int) -> Scores:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-ENGINE_NAMES = ("onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino")
+ON_GPU = ("onnxruntime-cuda", "onnxruntime-tensorrt")
+"""The engines that need an NVIDIA GPU."""
+
+ENGINE_NAMES = ("onnxruntime", *ON_GPU, "openvino")
 """Every engine, as it is called on the command line and beside the scores."""
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")

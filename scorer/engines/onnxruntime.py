@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from scorer.bundle.bundle import Bundle
 from scorer.dialogue import HEADS
-from scorer.engines.base import PAD_MULTIPLE, Inputs, Scores, available_cores, checked, readers_on_processor
+from scorer.engines.base import PAD_MULTIPLE, Inputs, Scores, available_cores, checked
 from scorer.errors import BundleError, EngineError, reason_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ class OnnxRuntimeEngine:
         self.pad_multiple = PAD_MULTIPLE
         # On the processor one batch fills all cores. A GPU waits less if the next batch is on its way.
         self._at_once, self.batch_tokens = (1, 1024) if provider == "cpu" else (2, _GPU_BATCH_TOKENS)
-        self.readers = readers_on_processor(self.threads) if provider == "cpu" else max(1, min(8, self.threads // 2))
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from scorer.bundle.bundle import Bundle
-from scorer.engines.base import Inputs, Scores, available_cores, checked, readers_on_processor
+from scorer.engines.base import Inputs, Scores, available_cores, checked
 from scorer.errors import BundleError, EngineError, reason_of
 
 _MOST_STREAMS = 16
@@ -36,7 +36,6 @@ class OpenVinoEngine:
             raise EngineError("openvino is not installed: pip install 'empathy-scorer[openvino]'") from None
         self.threads = threads or available_cores()
         streams = min(self.threads, _MOST_STREAMS)
-        self.readers = readers_on_processor(self.threads)
         core = ov.Core()
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not has_bf16:

@@ -22,6 +22,8 @@ from typing import BinaryIO
 
 from scorer.bundle.domain import Domain
 from scorer.bundle.encode import Encoder
+from scorer.engines.base import Engine
+from scorer.engines.names import ON_GPU
 from scorer.errors import EmpathyError, InputError
 from scorer.inputs.corpus import Corpus
 from scorer.run.prepare import Prepared, prepare_windows
@@ -54,12 +56,15 @@ class ReadJob:
         return [replace(self, share=share) for share in self.share.split(parts)]
 
 
-def readers_for(corpus: Corpus, wanted: int) -> int:
-    """Return how many processes should read a corpus, if ``wanted`` keep the network busy; 0 is a thread here."""
+def readers_for(corpus: Corpus, engine: Engine) -> int:
+    """Return how many processes should read a corpus to keep an engine busy; 0 is a thread of this process."""
     if os.name != "posix" or (corpus.total_bytes is not None and corpus.total_bytes < _LARGE_BYTES):
         return 0
     # Each reads the whole input and prepares its share; only one can read a pipe.
-    return 1 if corpus.total_bytes is None else wanted
+    if corpus.total_bytes is None:
+        return 1
+    # One process reads as fast as some 8 cores score with the starter; a GPU scores faster than all cores here read.
+    return max(1, min(8, engine.threads // 2) if engine.name in ON_GPU else engine.threads // 8)
 
 
 @contextmanager

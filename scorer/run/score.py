@@ -84,7 +84,7 @@ def score_on(
 def _score_rest(backend: Backend, corpus: Corpus, run: Run, settings: ScoreSettings, estimate: Estimate) -> None:
     """Score the windows that no earlier run finished; OutputError if those are not in the input any more."""
     scorer, earlier = backend.scorer, dict(run.done)
-    readers = readers_for(corpus, scorer.engine.readers) if settings.readers is None else settings.readers
+    readers = readers_for(corpus, scorer.engine) if settings.readers is None else settings.readers
     job = ReadJob(corpus, scorer.encoder, scorer.bundle.domain, settings.window, frozenset(earlier), settings.share)
 
     def unfinished(prepared: Iterator[Prepared]) -> Iterator[Prepared]:

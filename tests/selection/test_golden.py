@@ -47,7 +47,7 @@ class Nudged:
     def __init__(self, scorer: Scorer, by: float, precision: str = "fp32") -> None:
         self._engine, self._by = scorer.engine, np.float32(by)
         self.name, self.precision, self.threads, self.notice = "nudged", precision, 1, ""
-        self.pad_multiple, self.batch_tokens, self.readers = 8, 1024, 1
+        self.pad_multiple, self.batch_tokens = 8, 1024
 
     def run(self, inputs: Inputs) -> Scores:
         return self._engine.run(inputs) + self._by

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from scorer.cluster.worker import EngineFacts
 from scorer.errors import InputError
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
@@ -96,10 +97,13 @@ def test_small_inputs_are_read_by_a_thread_and_pipes_by_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_lines(tmp_path / "in.jsonl", [record("i am sad", "so sorry")])
-    assert readers_for(Corpus([str(path)]), 4) == 0
-    assert readers_for(Corpus(["-"]), 4) == 1
+    engine = EngineFacts("onnxruntime", "fp32", threads=32)
+    assert readers_for(Corpus([str(path)]), engine) == 0
+    assert readers_for(Corpus(["-"]), engine) == 1
     monkeypatch.setattr(read_ahead, "_LARGE_BYTES", 10)
-    assert readers_for(Corpus([str(path)]), 4) == 4
+    assert readers_for(Corpus([str(path)]), engine) == 4
+    for name, threads, readers in [("openvino", 2, 1), ("onnxruntime-cuda", 6, 3), ("onnxruntime-tensorrt", 64, 8)]:
+        assert readers_for(Corpus([str(path)]), EngineFacts(name, "fp32", threads)) == readers
 
 
 def test_an_encoder_in_another_process_treats_special_tokens_as_text(scorer: Scorer, tmp_path: Path) -> None:
