@@ -25,9 +25,9 @@ from distill.training.measure import cross_levels
 from scorer.dialogue import HEADS
 from scorer.engines.base import available_cores
 from scorer.inputs.corpus import id_hash
+from scorer.run.score_table import read_columns
 from selection.deciding.stability import borderline, compare, deviations, first_chance, most_doubtful, under_error
 from selection.files.labels import LabelTable, read_labels
-from selection.files.scores import read_table
 from selection.metrics import Pair, all_figures, counts
 from selection.rules import RULES
 
@@ -71,16 +71,16 @@ class Found:
 
     def __init__(self, labels: LabelTable, oof: Path, threshold: float) -> None:
         """Match by id."""
-        scores = read_table(oof)
-        self.hashes = np.fromiter(map(id_hash, scores["id"].to_pylist()), dtype=np.uint64)
+        scores = read_columns(oof)
+        self.hashes = np.fromiter(map(id_hash, scores["id"]), dtype=np.uint64)
         rows = labels.rows_of(self.hashes)
         mine = np.flatnonzero(rows >= 0)
         if len(mine) < len(labels):
             raise click.ClickException(f"{oof}: scores {len(mine)} of {len(labels)} labelled dialogues, expected all")
         self.hashes, rows = self.hashes[mine], rows[mine]
         self.labels = labels.scores[rows].astype(np.float64)
-        self.scores = np.stack([scores[head].to_numpy() for head in HEADS], axis=1)[mine].astype(np.float64)
-        folds = scores["fold"].to_numpy()[mine]
+        self.scores = np.stack([scores[head] for head in HEADS], axis=1)[mine].astype(np.float64)
+        folds = scores["fold"][mine]
         self.levels = cross_levels(self.scores, self.labels, folds)
         self.deviation = np.zeros_like(self.scores)
         for others, fold in other_folds(folds):

@@ -32,11 +32,11 @@ from scorer.inputs.parse import to_record
 from scorer.model import Scorer
 from scorer.outputs import Existing, replacing, replacing_binary, writing
 from scorer.run.score import score_files
+from scorer.run.score_table import read_scores
 from scorer.run.settings import ScoreSettings
 from selection.deciding.settings import SelectSettings
 from selection.files.folder import MANIFEST
 from selection.files.layouts import to_line
-from scorer.run.score_table import read_scores
 from selection.folds import fold_of
 from selection.select import select
 

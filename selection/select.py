@@ -17,6 +17,7 @@ from scorer.bundle.cuts import JUDGE_CUTS, Cuts
 from scorer.dialogue import HEADS
 from scorer.inputs.corpus import Corpus
 from scorer.outputs import replacing_binary, writing
+from scorer.run.score_table import ScoreTable
 from selection.deciding.decide import Decision, Evidence, decide
 from selection.deciding.settings import SelectSettings
 from selection.deciding.stability import deviations as deviations_of
@@ -26,7 +27,6 @@ from selection.errors import SelectionError
 from selection.files.folder import MANIFEST, check_output, exchange, unfinished
 from selection.files.labels import LabelTable
 from selection.files.layouts import convert
-from scorer.run.score_table import ScoreTable
 from selection.files.spool import REJECTS, ROWS, SPOOL, Gathered, Report, gather, read_rows
 from selection.rules import RULES
 

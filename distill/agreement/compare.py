@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from distill.errors import AgreementError
 from distill.labelled import LabelledSet
@@ -16,8 +15,7 @@ from distill.training.measure import cross_levels
 from scorer.bundle.bundle import Bundle
 from scorer.dialogue import HEADS, Labels
 from scorer.model import Scorer
-from scorer.run.score_file import read_metadata
-from selection.files.scores import read_table, score_files
+from scorer.run.score_table import read_columns, said_of_scorer
 from selection.metrics import Pair, all_figures, bootstrap
 from selection.rules import to_levels
 
@@ -86,7 +84,7 @@ def judge_against_scorer(
 
 def judge_against_scores(labelled: LabelledSet, path: Path, threshold: int = 5) -> Agreement:
     """Compare labels with a file of scores; an ``oof.parquet`` of `empathy train` is cross-fitted by its folds."""
-    table, metadata = _read_scores(path)
+    table = read_columns(path)
     key, keys = ("content", labelled.hashes) if "content" in table else ("id", [d.id for d in labelled.dialogues])
     place = {value: row for row, value in enumerate(table[key])}
     mine = [row for row, value in enumerate(keys) if value in place]
@@ -109,7 +107,7 @@ def judge_against_scores(labelled: LabelledSet, path: Path, threshold: int = 5) 
         levels = cross_levels(scores, labels, folds)
         notes.append("out-of-fold scores; the cuts of each fold come from the other folds")
     else:
-        cuts = metadata.get("cuts")
+        cuts = said_of_scorer(path).get("cuts")
         if not cuts:
             raise AgreementError(f"{path}: says nothing of its scorer's cuts; name the scorer with --scorer instead")
         levels = to_levels(scores, cuts)
@@ -181,12 +179,6 @@ def _same_model(judgements: Sequence[Labels]) -> tuple[Labels, Labels] | None:
 def _temperature(labels: Labels) -> str:
     value = (labels.judge or {}).get("temperature")
     return "not stated" if value is None else f"{value}"
-
-
-def _read_scores(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-    """Return the columns of a score file or folder, with ids as text, and what it says of its scorer."""
-    table = read_table(path)
-    return {name: table[name].to_numpy() for name in table.column_names}, read_metadata(score_files(path)[0])
 
 
 def _plain(figures: Figures) -> dict[str, float | None]:

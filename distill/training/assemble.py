@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from distill.labelled import LabelledSet
 from distill.training.calibrate import (
@@ -34,8 +32,8 @@ from distill.training.network import Scores, fold_affine, has_bf16
 from distill.training.settings import TrainSettings
 from scorer.bundle.domain import fit_domain
 from scorer.dialogue import HEADS, training_hash
-from scorer.outputs import replacing, replacing_binary, writing
-from scorer.run.score_file import METADATA_KEY
+from scorer.outputs import replacing, writing
+from scorer.run.score_file import write_scores
 from selection.folds import Folds
 from selection.metrics import Pair
 
@@ -152,8 +150,7 @@ def _write_oof(
         **{f"{head}_judge": run.labelled.scores[rows, i] for i, head in enumerate(HEADS)},
         "content": [hashes[row] for row in rows],
     }
-    with replacing_binary(path) as file:
-        pq.write_table(pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(about)}), file)
+    write_scores(path, columns, json.dumps(about))
 
 
 def _how(settings: TrainSettings, held_out: Mask) -> str:

@@ -9,24 +9,20 @@ hash of their records that they are the same.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scorer.engines.base import Scores
 from scorer.errors import OutputError
 from scorer.inputs.parse import Reject
-from scorer.outputs import check_parent, json_line, partial, replacing, replacing_binary, writing
+from scorer.outputs import check_parent, json_line, partial, replacing, writing
 from scorer.run.manifest import Identity, Manifest, manifest_of, manifests
-from scorer.run.score_file import JOIN, METADATA_KEY, meta_path, read_metadata, score_columns
+from scorer.run.score_file import SUFFIXES, join_shards, metadata_text, read_metadata, score_columns, write_scores
 from scorer.run.settings import ScoreSettings
 from scorer.run.windows import Window
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 REJECTS = "rejects.jsonl"
 _COLUMNS = {True: "without the columns of --uncertainty", False: "with the columns of --uncertainty"}
@@ -35,7 +31,7 @@ _THEN = "; fix that and continue with --resume"
 
 def work_folder(output: Path) -> Path:
     """Return where the shards of an output are written: itself, or a folder beside it if it is one file."""
-    return partial(output) if output.suffix in JOIN else output
+    return partial(output) if output.suffix in SUFFIXES else output
 
 
 class Run:
@@ -50,13 +46,13 @@ class Run:
         ``metadata`` is written into the scores. With ``resume``, an output that does not exist is begun.
         """
         self.output = output
-        self.is_file = output.suffix in JOIN
+        self.is_file = output.suffix in SUFFIXES
         self.folder = work_folder(output)
         self.complete = False
         self.done: dict[int, Window] = {}
         self._share = share = settings.share
         self._identity = identity
-        self._metadata = json.dumps(metadata, sort_keys=True)
+        self._about, self._metadata = metadata, metadata_text(metadata)
         self._manifest: Manifest | None = None
         if share.count > 1 and self.is_file:
             raise OutputError(f"{output}: is one file; several processes share a folder, so name one for --shard")
@@ -75,7 +71,8 @@ class Run:
         """Write a finished window, in any order: after this it survives anything."""
         with writing(self.output, then=_THEN):
             if ids:
-                self._write_shard(window.number, ids, scores)
+                columns = dict(zip(score_columns(scores.shape[1]), scores.T, strict=True))
+                write_scores(self._shard_of(window.number), {"id": ids, **columns}, self._metadata)
             if rejects:
                 with replacing(self._rejects_of(window.number)) as file:
                     file.writelines(map(json_line, rejects))
@@ -125,10 +122,7 @@ class Run:
 
     def _join(self) -> None:
         if any(window.tally.scored for window in self.done.values()):
-            if self.output.suffix != ".parquet":  # its shards carry the metadata, and so does what they join to
-                with replacing(meta_path(self.output)) as file:
-                    file.write(self._metadata + "\n")
-            JOIN[self.output.suffix](self.output, self._shards())
+            join_shards(self.output, self._shards(), self._metadata)
         # Without its manifest the folder is no run any more, should this be interrupted.
         self._begun.close()
         self._begun.path.unlink()
@@ -169,7 +163,7 @@ class Run:
             raise OutputError(f"{self.output}: is a folder, expected a file; name another output")
         if not self.is_file and self.output.exists() and not self.output.is_dir():
             raise OutputError(
-                f"{self.output}: is a file without {', '.join(JOIN)} and so no folder for shards; rename it"
+                f"{self.output}: is a file without {', '.join(SUFFIXES)} and so no folder for shards; rename it"
             )
 
     def _refuse(self) -> None:
@@ -193,7 +187,7 @@ class Run:
 
     def _check_finished_file(self) -> None:
         known = read_metadata(self.output)
-        mine = json.loads(self._metadata)
+        mine = self._about
         if known.get("sha256") != mine["sha256"]:
             raise OutputError(
                 f"{self.output}: is finished, by another scorer ({known.get('name')} {str(known.get('sha256'))[:12]}); "
@@ -207,24 +201,11 @@ class Run:
         assert self._manifest is not None
         return self._manifest
 
-    def _write_shard(self, number: int, ids: Sequence[str], scores: Scores) -> None:
-        import pyarrow as pa  # 0.1 s that `import scorer` need not cost
-        import pyarrow.parquet as pq
-
-        columns = [pa.array(ids, pa.string()), *map(pa.array, scores.T)]
-        table = pa.table(columns, names=["id", *score_columns(scores.shape[1])])
-        with replacing_binary(self._shard_of(number)) as file:
-            pq.write_table(table.replace_schema_metadata({METADATA_KEY: self._metadata}), file)
-
     def _shard_of(self, number: int) -> Path:
         return self.folder / f"part-{number:06d}.parquet"
 
     def _rejects_of(self, number: int) -> Path:
         return self.folder / f"part-{number:06d}.{REJECTS}"
 
-    def _shards(self) -> Iterator[pa.Table]:
-        import pyarrow.parquet as pq
-
-        for number in sorted(self.done):
-            if self.done[number].tally.scored:
-                yield pq.read_table(self._shard_of(number))
+    def _shards(self) -> Iterator[Path]:
+        return (self._shard_of(number) for number in sorted(self.done) if self.done[number].tally.scored)

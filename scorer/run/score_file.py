@@ -1,16 +1,19 @@
-"""Score files: from shards to Parquet, JSON lines or CSV, and what a score file says of its scorer."""
+"""The score file: its columns, what it says of its scorer, and how it is written; `score_table` reads it back.
+
+A Parquet file says of its scorer in its metadata, a .jsonl or .csv file in OUT.meta.json beside it.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorer.bundle.uncertainty import COLUMNS as UNCERTAINTY
 from scorer.dialogue import HEADS
-from scorer.errors import OutputError
+from scorer.errors import OutputError, reason_of
 from scorer.outputs import replacing, replacing_binary
 
 if TYPE_CHECKING:
@@ -35,8 +38,32 @@ def read_metadata(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise OutputError(f"{path}: its metadata cannot be read: {error}") from None
+        raise OutputError(f"{path}: its metadata cannot be read: {reason_of(error)}") from None
     return value if isinstance(value, dict) else {}
+
+
+def write_scores(path: Path, columns: Mapping[str, Any], metadata: str) -> None:
+    """Write columns, ``id`` and scores among them, to a Parquet file; ``metadata`` is what it says of its scorer."""
+    import pyarrow as pa  # 0.1 s that `import scorer` need not cost
+    import pyarrow.parquet as pq
+
+    with replacing_binary(path) as file:
+        pq.write_table(pa.table(columns).replace_schema_metadata({METADATA_KEY: metadata}), file)
+
+
+def metadata_text(metadata: Mapping[str, Any]) -> str:
+    """Return what a score file says of its scorer, as JSON."""
+    return json.dumps(metadata, sort_keys=True)
+
+
+def join_shards(output: Path, shards: Iterable[Path], metadata: str) -> None:
+    """Make one score file, of the kind that its suffix says, from shards that ``write_scores`` wrote."""
+    import pyarrow.parquet as pq
+
+    if output.suffix != ".parquet":  # the shards carry the metadata, and so does what they join to
+        with replacing(meta_path(output)) as file:
+            file.write(metadata + "\n")
+    _JOIN[output.suffix](output, map(pq.read_table, shards))
 
 
 def _join_parquet(output: Path, shards: Iterator[pa.Table]) -> None:
@@ -64,12 +91,14 @@ def _join_csv(output: Path, shards: Iterator[pa.Table]) -> None:
             writer.writerows((id_, *map(str, values)) for id_, *values in _rows(shard))
 
 
-JOIN: dict[str, Callable[[Path, Iterator[Any]], None]] = {
+_JOIN: dict[str, Callable[[Path, Iterator[Any]], None]] = {
     ".parquet": _join_parquet,
     ".jsonl": _join_jsonl,
     ".csv": _join_csv,
 }
-"""For each kind of score file, by its suffix, what makes it from shards."""
+
+SUFFIXES = tuple(_JOIN)
+"""The kinds of score file that are one file; an output of any other name is a folder of Parquet shards."""
 
 
 def score_columns(count: int) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ def demo(inputs: tuple[str, ...], output: Path, bundle: Path | None) -> None:
 
     The scores are shown in the terminal as well.
     """
-    from scorer.cli.preview import demo_lines, examples_path
+    from scorer.cli.preview import examples_path, show_scores
     from scorer.cli.progress import Bar
     from scorer.inputs.corpus import Corpus
     from scorer.inputs.sources import STDIN
@@ -52,17 +52,16 @@ def demo(inputs: tuple[str, ...], output: Path, bundle: Path | None) -> None:
         output.mkdir(exist_ok=True)
     with Bar(sys.stderr) as progress:
         score_files(scorer, corpus, output / SCORES, ScoreSettings(existing="overwrite"), progress)
-    for line in demo_lines(scorer, corpus, output / SCORES):
-        click.echo(line)
+    show_scores(scorer, corpus, output / SCORES, sys.stdout)
     for line in _selected(corpus, output):
         click.echo(line)
 
 
 def _selected(corpus: Corpus, output: Path) -> Iterator[str]:
     """Select and draw; yield what came of it."""
+    from scorer.run.score_table import read_scores
     from selection.cli.select import select_lines
     from selection.deciding.settings import SelectSettings
-    from selection.files.scores import read_scores
     from selection.select import select
 
     table = read_scores(output / SCORES)

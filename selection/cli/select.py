@@ -14,8 +14,8 @@ from selection.deciding.ranking import BY
 from selection.deciding.settings import FORMATS, NAMES, SelectSettings
 
 if TYPE_CHECKING:
+    from scorer.run.score_table import ScoreTable
     from selection.files.labels import LabelTable
-    from selection.files.scores import ScoreTable
     from selection.select import Selection
 
 
@@ -142,9 +142,9 @@ def select(
     Exit codes: 0 done, 2 usage or file error, or nothing to select.
     """
     from scorer.inputs.corpus import Corpus
+    from scorer.run.score_table import read_scores
     from selection.files.folder import check_output
     from selection.files.labels import read_labels
-    from selection.files.scores import read_scores
     from selection.select import Aim
     from selection.select import select as select_core
 

@@ -23,10 +23,10 @@ from scorer.dialogue import Dialogue, content_hash
 from scorer.errors import RejectedError
 from scorer.inputs.corpus import Corpus, id_hash
 from scorer.inputs.parse import Reject, to_record
+from scorer.run.score_table import ScoreTable
 from selection.errors import SelectionError
 from selection.files.labels import Index, Judges, LabelTable
 from selection.files.layouts import to_line
-from scorer.run.score_table import ScoreTable
 
 if TYPE_CHECKING:
     import pyarrow as pa

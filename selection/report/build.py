@@ -16,10 +16,10 @@ from scorer.errors import OutputError
 from scorer.inputs.corpus import Corpus
 from scorer.outputs import replacing, writing
 from scorer.run.output import REJECTS
+from scorer.run.score_table import read_scores
 from selection.deciding.settings import SelectSettings
 from selection.errors import SelectionError
 from selection.files.labels import LabelTable
-from selection.files.scores import read_scores
 from selection.report.numbers import figures as of
 from selection.report.numbers.drift import common_rows, drift
 from selection.report.numbers.judged import agreement, cost, redraws

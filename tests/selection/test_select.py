@@ -12,26 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from scorer.run.score_table import read_scores
 from selection import select as module
 from selection.cli.select import select_lines
 from selection.deciding.ranking import Limits
 from selection.deciding.settings import FORMATS, SelectSettings
 from selection.errors import SelectionError
 from selection.files.labels import read_labels
-from selection.files.scores import read_scores
 from selection.select import Aim
 from tests.conftest import make_tokenizer, record, write_lines
-from tests.selection.selection_data import (
-    ABOUT,
-    BY_HAND,
-    CUTS,
-    SCORES,
-    dialogues,
-    read_lines,
-    records,
-    select_from,
-    write_scores,
-)
+from tests.scorer.run.score_data import ABOUT, BY_HAND, CUTS, SCORES, write_scores
+from tests.selection.selection_data import dialogues, read_lines, records, select_from
 
 
 def grid() -> list[dict[str, Any]]:

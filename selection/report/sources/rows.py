@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scorer.bundle.cuts import JUDGE_CUTS, Cuts
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS
+from scorer.run.score_table import ScoreTable
 from selection.deciding.decide import Evidence, decide
 from selection.deciding.settings import SelectSettings
-from selection.files.scores import ScoreTable
-from selection.rules import JUDGE_CUTS, RULES, Cuts, Rule, to_judge_scale
+from selection.rules import RULES, Rule, to_judge_scale
 
 Codes = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from scorer.bundle.bundle import LEVELS
+from scorer.bundle.cuts import LEVELS
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS
 from scorer.inputs.corpus import id_hash
+from scorer.run.score_table import out_of_range
 from selection.errors import SelectionError
 from selection.files.folder import MANIFEST
-from selection.files.scores import out_of_range
 from selection.report.sources.rows import UNKNOWN, Facts, Rows
 from selection.rules import THRESHOLD_RANGE
 from selection.select import FORMAT, FORMAT_VERSION, TABLE

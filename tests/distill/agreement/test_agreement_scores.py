@@ -16,12 +16,11 @@ from distill.errors import AgreementError
 from distill.labelled import LabelledSet, read_labelled
 from distill.training.measure import cross_levels
 from scorer.dialogue import HEADS
-from scorer.errors import OutputError
+from scorer.errors import InputError, OutputError
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
 from scorer.run.score import score_files
 from scorer.run.settings import ScoreSettings
-from selection.errors import SelectionError
 from tests.conftest import COUNT, labels, read, record, same, write_lines
 
 # Against scores on disk
@@ -104,13 +103,13 @@ BAD_FILES: dict[str, tuple[str, str]] = {
 def test_a_file_that_holds_no_scores_is_one_line(labelled: LabelledSet, tmp_path: Path, name: str) -> None:
     text, message = BAD_FILES[name]
     (tmp_path / name).write_text(text)
-    with pytest.raises((SelectionError, OutputError), match=message):
+    with pytest.raises((InputError, OutputError), match=message):
         judge_against_scores(labelled, tmp_path / name)
 
 
 def test_a_folder_without_scores_is_refused(labelled: LabelledSet, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    with pytest.raises(SelectionError, match="expected scores as"):
+    with pytest.raises(InputError, match="expected scores as"):
         judge_against_scores(labelled, tmp_path / "folder")
 
 

@@ -11,11 +11,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from scorer.bundle.bundle import Bundle, load_bundle
 from scorer.run.score_file import meta_path
 from tests.conftest import Run, make_tokenizer, record, varied, write_lines, write_tiny_bundle
+from tests.scorer.run.score_data import ABOUT, BY_HAND, SCORES, write_scores
 from tests.selection.selection_data import (
-    ABOUT,
-    BY_HAND,
     FILES,
-    SCORES,
     dialogues,
     fine,
     invoke,
@@ -25,7 +23,6 @@ from tests.selection.selection_data import (
     read_lines,
     read_selection,
     records,
-    write_scores,
 )
 
 

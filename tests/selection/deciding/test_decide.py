@@ -18,7 +18,7 @@ from selection.deciding.ranking import BY, Limits, rank_key
 from selection.deciding.settings import SelectSettings
 from selection.errors import SelectionError
 from selection.rules import PAPER, RULES, to_judge_scale
-from tests.distill.agreement.evidence_data import ERROR, SHRUNK, make_evidence, reasons, rows, sets, some_judged
+from tests.selection.deciding.evidence_data import ERROR, SHRUNK, make_evidence, reasons, rows, sets, some_judged
 
 
 def place(score: float, cuts: Any, at: float) -> str:

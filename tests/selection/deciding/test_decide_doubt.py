@@ -14,7 +14,7 @@ from selection.deciding.decide import Evidence, decide
 from selection.deciding.ranking import BY, Limits, rank_key
 from selection.deciding.settings import RANKED, SelectSettings
 from selection.rules import PAPER, RULES
-from tests.distill.agreement.evidence_data import ERROR, make_evidence, some_judged
+from tests.selection.deciding.evidence_data import ERROR, make_evidence, some_judged
 
 
 def judgements(evidence: Evidence, draws: int, seed: int = 0) -> npt.NDArray[np.float64]:

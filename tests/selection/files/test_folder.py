@@ -20,8 +20,8 @@ from selection.deciding.ranking import Limits
 from selection.errors import SelectionError
 from selection.files.folder import check_output
 from tests.conftest import INTERRUPTIBLE, Run, write_lines
+from tests.scorer.run.score_data import BY_HAND, write_scores
 from tests.selection.selection_data import (
-    BY_HAND,
     FILES,
     fine,
     invoke,
@@ -31,7 +31,6 @@ from tests.selection.selection_data import (
     read_selection,
     records,
     select_from,
-    write_scores,
 )
 
 

@@ -12,7 +12,7 @@ from scorer.inputs.corpus import id_hash
 from selection.errors import SelectionError
 from selection.files.labels import Index, LabelTable, read_labels
 from tests.conftest import record, write_lines
-from tests.selection.selection_data import Pair
+from tests.scorer.run.score_data import Pair
 
 
 def labelled(id_: str, scores: tuple[Any, Any], text: str = "", **more: Any) -> dict[str, Any]:

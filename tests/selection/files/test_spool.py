@@ -10,13 +10,14 @@ import pytest
 
 from scorer.errors import RejectedError
 from scorer.inputs.corpus import Corpus, id_hash
+from scorer.run.score_table import read_scores
 from selection.errors import SelectionError
 from selection.files import spool as module
 from selection.files.labels import read_labels
-from selection.files.scores import read_scores
 from selection.files.spool import REJECTS, ROWS, SPOOL, Gathered, gather, read_rows
 from tests.conftest import make_tokenizer, record, write_lines
-from tests.selection.selection_data import SCORES, dialogues, read_lines, records, write_scores
+from tests.scorer.run.score_data import SCORES, write_scores
+from tests.selection.selection_data import dialogues, read_lines, records
 
 
 @pytest.fixture(params=[3, 8192])

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from tests.conftest import record, write_lines
-from tests.selection.selection_data import ABOUT, fine, write_scores
+from tests.scorer.run.score_data import ABOUT, write_scores
+from tests.selection.selection_data import fine
 
 COUNT = 400
 EMOTIONS = ("afraid", "angry", "caring", "content", "proud", "sad", "</svg><script>window.hurt=1</script>")

@@ -22,8 +22,9 @@ from selection.report.sources.examples import CHARACTERS, KINDS, choose, shown
 from selection.report.sources.selection_folder import read_selection
 from selection.report.sources.texts import of_selection
 from tests.conftest import write_lines
+from tests.scorer.run.score_data import ABOUT, write_scores
 from tests.selection.report.report_data import COUNT, labels, prepare, records, scores
-from tests.selection.selection_data import ABOUT, fine, invoke, names, one_line, write_scores
+from tests.selection.selection_data import fine, invoke, names, one_line
 
 SETS = ("sensibility.jsonl", "rationality.jsonl", "discard.jsonl")
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scorer.run.score_table import read_scores
 from selection.deciding.settings import SelectSettings
-from selection.files.scores import read_scores
 from selection.report.numbers.drift import drift, ks, ks_limit, psi
 from selection.report.sources.rows import Rows, deal
+from tests.scorer.run.score_data import ABOUT, write_scores
 from tests.selection.report.report_data import COUNT, scores
-from tests.selection.selection_data import ABOUT, write_scores
 
 RNG = np.random.default_rng(0)
 

@@ -11,17 +11,17 @@ import pytest
 
 from scorer.bundle.cuts import JUDGE_CUTS
 from scorer.dialogue import HEADS
+from scorer.run.score_table import read_scores
 from selection.deciding.settings import SelectSettings
 from selection.errors import SelectionError
 from selection.files.labels import LabelTable, read_labels
-from scorer.run.score_table import read_scores
 from selection.report.numbers import figures as of
 from selection.report.numbers.judged import agreement, cost, redraws
 from selection.report.sources.rows import UNKNOWN, Facts, Rows, deal
 from selection.rules import RULES
 from tests.conftest import write_lines
+from tests.scorer.run.score_data import BY_HAND, CUTS, write_scores
 from tests.selection.report.report_data import COUNT, labels, scores
-from tests.selection.selection_data import BY_HAND, CUTS, write_scores
 
 
 def rows_of(folder: Path, given: Any, *, raw: bool = False, **more: Any) -> Rows:
