@@ -23,6 +23,7 @@ from scorer.bundle.domain import fit_domain
 from scorer.bundle.encode import Encoder
 from scorer.dialogue import HEADS, Dialogue, Turn, content_hash, conversation_key
 from scorer.model import Scorer
+from scorer.progress import Silent
 
 WORDS = (
     "user assistant i you am sad happy so sorry that is great what happened my dog died today we won the game".split()
@@ -220,6 +221,34 @@ def partly_trained(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Sc
     hashes = read(folder / "labels.jsonl", labels()).hashes
     write_bundle(folder / "tiny", {**info, "training": {"content_hashes": hashes[:15]}}, files)
     return Scorer.load(folder / "tiny", engine="onnxruntime", threads=1)
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+class AtEachBatch(Silent):
+    """A progress of scoring that calls something after each batch; ``notes`` are what it was told."""
+
+    def __init__(self, call: Callable[[], None] = lambda: None) -> None:
+        self.call = call
+        self.notes: list[str] = []
+
+    def update(self, done: float, *, total: float | None = None, note: str = "") -> None:
+        self.notes.append(note)
+        if "dialogues" in note:
+            self.call()
+
+
+def kill_after(batches: int) -> AtEachBatch:
+    """Return a progress that ends the run after so many batches."""
+    left = iter(range(batches))
+
+    def call() -> None:
+        if next(left, None) is None:
+            raise Killed
+
+    return AtEachBatch(call)
 
 
 # The installed command, which listens to Ctrl-C even where the tests run in the background of a shell.

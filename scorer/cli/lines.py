@@ -55,19 +55,18 @@ def warnings(tally: Tally, scorer: Scorer, corpus: Corpus) -> Iterator[str]:
 def describe(bundle: Bundle) -> Iterator[str]:
     """Yield what a scorer is, where it comes from and how it was measured."""
     info = bundle.info
-    training: dict[str, Any] = info["training"]
     facts = {
         "scorer": f"{bundle.name} ({bundle.path})",
         "sha256": bundle.sha256,
-        "created": info["created"],
-        "licence": info["licence"],
-        "backbone": info["backbone"],
-        "stored as": info["precision"],
+        "created": info.created,
+        "licence": info.licence,
+        "backbone": info.backbone,
+        "stored as": info.precision,
         "heads": ", ".join(f"{head} (0 to 10)" for head in HEADS),
         "max length": f"{bundle.max_length} tokens",
-        "template": f"version {info['template_version']}",
-        "trained on": training.get("data", "not said"),
-        "": f"{len(training['content_hashes']):,} dialogues, hashes kept",
+        "template": f"version {info.template_version}",
+        "trained on": info.training.data,
+        "": f"{len(info.training.content_hashes):,} dialogues, hashes kept",
     }
     for name, value in facts.items():
         yield f"{name:12}{value}"
@@ -75,18 +74,18 @@ def describe(bundle: Bundle) -> Iterator[str]:
         yield f"cuts {head}: " + " ".join(f"{cut:.2f}" for cut in bundle.cuts[head])
     domain = bundle.domain
     yield "domain: " + ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in domain.ranges.items())
-    if how := info["measured"].get("how"):
+    if how := info.measured.get("how"):
         yield f"measured: {how}"
-    for name, value in info["measured"].items():
+    for name, value in info.measured.items():
         if name != "how":
             yield f"  {name:32}{_plain(value)}"
     if uncertainty := bundle.uncertainty:
         for head in HEADS:
             widths = " ".join(f"{width:.2f}" for width in uncertainty.widths[head])
             yield f"uncertainty {head}: {widths} for {uncertainty.coverage:.0%}, from low scores to high ones"
-    for name, verdict in info.get("precisions", {}).items():
-        yield f"precision {name}: {'allowed' if verdict['allowed'] else 'refused'}, {verdict['reason']}"
-    yield "files verified: " + ", ".join(sorted(info["files"]))
+    for name, verdict in info.precisions.items():
+        yield f"precision {name}: {'allowed' if verdict.allowed else 'refused'}, {verdict.reason}"
+    yield "files verified: " + ", ".join(sorted(info.files))
 
 
 def _plain(value: Any) -> str:

@@ -77,13 +77,14 @@ class CommandGroup(Group):
             fail(str(error))
         except ModuleNotFoundError as error:  # a command imports what is heavy when it runs
             point = _entry_point(ctx.invoked_subcommand or "")
-            if point is None:
+            if point is None or (error.name or "").split(".")[0] == point.module.split(".")[0]:  # a fault of ours
                 raise
             fail(str(_missing(point, error)))
         except KeyboardInterrupt as error:
             command = self.get_command(ctx, ctx.invoked_subcommand or "")
             resumes = command is not None and any(option.name == "resume" for option in command.params)
             kept = "with -o, what was finished is kept: continue with --resume" if resumes else "no output was written"
+            kept = str(error) or kept  # a command may know better
             terminated = isinstance(error, Terminated)
             click.echo(f"empathy: {'terminated' if terminated else 'interrupted'}; {kept}", err=True)
             sys.exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED)
@@ -161,7 +162,7 @@ def inspect(bundle: Path | None, as_json: bool) -> None:
 
     loaded = load_bundle(bundle)
     if as_json:
-        click.echo(json.dumps({**loaded.info, "sha256": loaded.sha256}, indent=1))
+        click.echo(json.dumps({**loaded.to_json(), "sha256": loaded.sha256}, indent=1))
     else:
         for line in describe(loaded):
             click.echo(line)

@@ -1,13 +1,18 @@
-"""Scores in the terminal: a table of dialogues and a histogram a head."""
+"""Scores in the terminal: a table of dialogues and a histogram per head."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
+from rich.bar import Bar
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from scorer.dialogue import HEADS, Dialogue
 from scorer.engines.base import Scores
@@ -18,7 +23,6 @@ from scorer.model import Scorer
 
 _TABLE_ROWS = 24
 _BAR = 40
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def examples_path() -> Path:
@@ -30,8 +34,8 @@ def examples_path() -> Path:
     raise InputError("the example dialogues are not installed; name a file of dialogues instead")
 
 
-def demo_lines(scorer: Scorer, corpus: Corpus, path: Path) -> Iterator[str]:
-    """Yield a table of the highest, middle and lowest dialogues by sensibility, and a histogram of each head.
+def show_scores(scorer: Scorer, corpus: Corpus, path: Path, stream: IO[str]) -> None:
+    """Print a table of the highest, middle and lowest dialogues by sensibility, and a histogram of each head.
 
     ``path`` is the score file that ``scorer`` made of ``corpus``. InputError if nothing could be scored.
     """
@@ -45,46 +49,39 @@ def demo_lines(scorer: Scorer, corpus: Corpus, path: Path) -> Iterator[str]:
     columns = pq.read_table(path, columns=list(HEADS))
     scores = np.stack([columns[head].to_numpy() for head in HEADS], axis=1)
     width = shutil.get_terminal_size((100, 24)).columns
-    yield f"{len(dialogues)} dialogues, scored by {scorer.bundle.name} ({scorer.bundle.info['backbone']})"
-    yield ""
-    yield from table(dialogues, scores, width)
+    console = Console(file=stream, width=width, highlight=False, markup=False)
+    console.print(f"{len(dialogues)} dialogues, scored by {scorer.bundle.name} ({scorer.bundle.info.backbone})\n")
+    console.print(table(dialogues, scores))
     for index, head in enumerate(HEADS):
-        yield ""
-        yield from histogram(scores[:, index], f"{head} (mean {scores[:, index].mean():.2f})")
+        console.print(f"\n{head} (mean {scores[:, index].mean():.2f})")
+        console.print(histogram(scores[:, index]))
     outside = scorer.bundle.domain.outside(dialogues, scorer.encoder.encode(dialogues))
     counts = {name: int(rows.sum()) for name, rows in outside.items()}
     if warning := scorer.bundle.domain.warning(counts, len(dialogues)):
-        yield ""
-        yield f"warning: {warning}"
+        console.print(f"\nwarning: {warning}")
     if rejects:
-        yield ""
-        yield f"{len(rejects)} records rejected, the first: {rejects[0]}"
+        console.print(f"\n{len(rejects)} records rejected, the first: {rejects[0]}")
 
 
-def table(dialogues: Sequence[Dialogue], scores: Scores, width: int) -> Iterator[str]:
-    """Yield a line a dialogue, highest sensibility first, evenly chosen where there are more than fit."""
+def table(dialogues: Sequence[Dialogue], scores: Scores) -> Table:
+    """Return one row per dialogue, highest sensibility first, evenly chosen where there are more than fit."""
     order = np.argsort(-scores[:, 0], kind="stable")
     shown = order[np.unique(np.linspace(0, len(order) - 1, min(_TABLE_ROWS, len(order))).round().astype(int))]
-    room = max(20, (width - 24) // 2)
-    yield f"{'sens.':>5} {'rat.':>5}  {'last turn before':{room}}  response"
+    made = Table(box=None, padding=(0, 1, 0, 0), expand=True)
+    for name in ("sens.", "rat."):
+        made.add_column(name, justify="right", no_wrap=True)
+    for name in ("last turn before", "response"):
+        made.add_column(name, ratio=1, no_wrap=True, overflow="ellipsis")
     for row in shown:
-        dialogue = dialogues[row]
-        before = _short(dialogue.context[-1].content, room)
-        yield f"{scores[row, 0]:5.1f} {scores[row, 1]:5.1f}  {before:{room}}  {_short(dialogue.response, room)}"
+        texts = (dialogues[row].context[-1].content, dialogues[row].response)
+        made.add_row(*(f"{score:.1f}" for score in scores[row]), *(Text(" ".join(text.split())) for text in texts))
+    return made
 
 
-def histogram(values: npt.NDArray[np.float32], title: str) -> Iterator[str]:
-    """Yield a bar a whole score: how many values lie in [n, n + 1), 10 counted with 9."""
+def histogram(values: npt.NDArray[np.float32]) -> Table:
+    """Return one bar per whole score: how many values lie in [n, n + 1), 10 counted with 9."""
     counts, _ = np.histogram(values, bins=np.arange(11))
-    longest = max(1, int(counts.max()))
-    yield title
+    made = Table.grid(padding=(0, 1, 0, 0))
     for low, count in enumerate(counts):
-        eighths = round(int(count) * _BAR * 8 / longest)
-        bar = "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
-        yield f"{low:3} - {low + 1:<2} {bar} {count}"
-
-
-def _short(text: str, room: int) -> str:
-    """Return text on one line, its end left out where it is longer than ``room``."""
-    text = " ".join(text.split())
-    return text if len(text) <= room else f"{text[: room - 1].rstrip()}…"
+        made.add_row(f"{low:3} - {low + 1:<2}", Bar(max(1, counts.max()), 0, count, width=_BAR), str(count))
+    return made

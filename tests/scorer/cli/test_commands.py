@@ -109,7 +109,7 @@ def test_nothing_to_score_is_exit_code_1_and_rejects(empathy: Run, bundle: Bundl
         (["nothing*", "-o", "out.csv"], "matches no file"),
         (["bogus://x/y", "-o", "out.csv"], "bogus://x/y"),
         (["bad.jsonl", "-o", "out.csv", "--strict"], "bad.jsonl:2: broken_json"),
-        (["in.jsonl", "-o", "out.csv", "--batch-size", "0"], "Invalid value for '--batch-size'"),
+        (["in.jsonl", "-o", "out.csv", "--batch-size", "0"], "batch size is 0, expected at least 1"),
         (["in.jsonl", "-o", "out.csv", "--turbo"], "No such option"),
         (["-o", "out.csv"], "Missing argument 'IN...'"),
     ],
@@ -163,7 +163,7 @@ def test_version_and_help(empathy: Run) -> None:
     assert {"demo", "inspect", "score"} <= set(empathy("--help").stdout.split())
     assert "No such command 'nonsense'" in error_of(empathy("nonsense"))
     assert empathy().returncode == 2
-    assert "Commands:" in empathy().stderr
+    assert "Begin here:" in empathy().stderr
 
 
 def test_the_help_of_score_gives_the_real_defaults(empathy: Run) -> None:

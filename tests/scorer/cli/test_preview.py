@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-import pytest
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
 
 from scorer.cli.preview import examples_path, histogram, table
 from scorer.dialogue import Dialogue
 from scorer.inputs.corpus import Corpus
-from tests.conftest import Run, varied
+from tests.conftest import Run, make_dialogue, varied
+
+
+def shown(what: Table, width: int = 90) -> list[str]:
+    """Return the lines that a terminal of that width shows."""
+    console = Console(file=io.StringIO(), width=width)
+    console.print(what)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
 
 
 def test_a_histogram_counts_every_value_and_puts_10_with_9() -> None:
-    lines = list(histogram(np.array([0, 0.5, 3.2, 10, 9.9], dtype=np.float32), "title"))
-    assert lines[0] == "title"
-    counts = [int(line.split()[-1]) for line in lines[1:]]
-    assert counts == [2, 0, 0, 1, 0, 0, 0, 0, 0, 2]
-    assert lines[1].count("█") == 2 * lines[4].count("█")
+    lines = shown(histogram(np.array([0, 0.5, 3.2, 10, 9.9], dtype=np.float32)))
+    assert [int(line.split()[-1]) for line in lines] == [2, 0, 0, 1, 0, 0, 0, 0, 0, 2]
+    assert lines[0].count("█") == 2 * lines[3].count("█")
 
 
-def test_the_table_is_sorted_and_fits_the_width() -> None:
-    dialogues = varied(100)
+def test_the_table_is_sorted_and_fits_the_width_whatever_the_texts_hold() -> None:
+    dialogues = [*varied(99), make_dialogue("👩‍👩‍👧 " * 60, "[bold]我很難過[/bold] " * 30)]
     scores = np.random.default_rng(0).uniform(0, 10, (100, 2)).astype(np.float32)
-    lines = list(table(dialogues, scores, 90))
+    scores[99, 0] = 10
+    lines = shown(table(dialogues, scores))
     first = [float(line.split()[0]) for line in lines[1:]]
     assert first == sorted(first, reverse=True)
     assert len(first) == 24
-    assert first[0] == pytest.approx(scores[:, 0].max(), abs=0.05)
-    assert max(map(len, lines)) <= 90
+    assert first[0] == 10
+    assert "[bold]" in lines[1]
+    assert max(map(cell_len, lines)) <= 90
 
 
 def test_the_examples_are_many_varied_and_all_good() -> None:

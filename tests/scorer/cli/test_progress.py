@@ -1,73 +1,53 @@
-"""The bar's time to go is weighted by tokens, and estimated from bytes where tokens are not known yet."""
+"""What a person sees of long work: a bar on a terminal, one line per minute elsewhere."""
 
 from __future__ import annotations
 
 import io
-import json
-from pathlib import Path
 
 import pytest
 
-from scorer.cli.progress import ProgressBar
-from scorer.inputs.corpus import Corpus
-from tests.conftest import record
+from scorer.cli import progress
+from scorer.cli.progress import Bar
 
 
-@pytest.fixture
-def corpus(tmp_path: Path) -> Corpus:
-    """Write four equal files, so that a quarter of the bytes is a quarter of the tokens."""
-    for number in range(4):
-        (tmp_path / f"{number}.jsonl").write_text(json.dumps(record("i am sad", "so sorry", id=str(number))) + "\n")
-    return Corpus([str(tmp_path)])
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
-def test_the_total_is_read_tokens_plus_the_unread_bytes_at_the_same_density(corpus: Corpus) -> None:
-    records = iter(corpus)
-    with ProgressBar(corpus.total_bytes, io.StringIO(), show=True) as bar:
-        next(records)
-        bar.read(100, corpus.bytes_read)
-        assert bar.total_tokens == 400
-        next(records)
-        next(records)
-        next(records)
-        bar.read(900, corpus.bytes_read)
-        assert bar.total_tokens == 1000
+def test_a_terminal_shows_share_time_to_go_and_note() -> None:
+    stream = Terminal()
+    with Bar(stream) as bar:
+        bar.stage("scoring", 1)
+        bar.update(50, total=400, note="1 dialogues, 9/s")
+        bar.say("a line above it")
+        bar.stage("joining", None)
+    shown = stream.getvalue()
+    assert "12%" in shown
+    assert "to go, 1 dialogues, 9/s" in shown
+    assert "a line above it\n" in shown
+    assert "joining" in shown
 
 
-def test_bytes_that_were_finished_before_do_not_thin_the_estimate(corpus: Corpus) -> None:
-    records = iter(corpus)
-    with ProgressBar(corpus.total_bytes, io.StringIO(), show=True) as bar:
-        next(records)
-        bar.skipped(1, corpus.bytes_read)
-        next(records)
-        bar.read(100, corpus.bytes_read)
-        assert bar.total_tokens == 300
-
-
-def test_the_line_shows_rate_and_time_to_go(corpus: Corpus) -> None:
+def test_elsewhere_a_line_per_minute_tells_share_and_time_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.0, 30.0, 61.0, 61.0, 70.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     stream = io.StringIO()
-    with ProgressBar(corpus.total_bytes, stream, show=True) as bar:
-        next(iter(corpus))
-        bar.read(100, corpus.bytes_read)
-        bar.scored(1, 50)
-        bar.refresh()
-    assert "12%" in stream.getvalue()
-    assert "to go, 1 dialogues" in stream.getvalue()
+    bar = Bar(stream)
+    bar.stage("training", 400, done=100)
+    bar.update(150, note="loss 0.5")
+    bar.update(200, note="loss 0.4")
+    bar.update(210, note="loss 0.3")
+    bar.say("fold 2 begins")
+    assert stream.getvalue() == "training: 50% done, 2 min to go, loss 0.4\nfold 2 begins\n"
 
 
-def test_standard_input_has_a_rate_and_no_time_to_go() -> None:
-    stream = io.StringIO()
-    with ProgressBar(Corpus(["-"]).total_bytes, stream, show=True) as bar:
-        bar.read(100, 0)
-        bar.scored(3, 50)
-        bar.refresh()
-    assert "3 dialogues" in stream.getvalue()
-    assert "to go" not in stream.getvalue()
-
-
-def test_nothing_is_drawn_where_nobody_looks(corpus: Corpus) -> None:
-    stream = io.StringIO()
-    with ProgressBar(corpus.total_bytes, stream, show=False) as bar:
-        bar.read(100, corpus.bytes_read)
-        bar.scored(1, 50)
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_quiet_shows_nothing(stream: io.StringIO) -> None:
+    with Bar(stream, quiet=True) as bar:
+        bar.stage("scoring", 10)
+        bar.update(5)
+        bar.say("nothing")
     assert stream.getvalue() == ""

@@ -19,14 +19,13 @@ import pytest
 from scorer.bundle.bundle import Bundle
 from scorer.cluster.connection import check_address, find_address
 from scorer.cluster.driver import Cluster, ClusterSettings
-from scorer.cluster.worker import Job, Worker, bundle_files, start
+from scorer.cluster.worker import Job, Worker, start
 from scorer.errors import BundleError, EngineError, RejectedError
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
-from scorer.progress import Silent
-from scorer.run.score import Summary, score_files
+from scorer.run.score import Summary, score_files, score_on
 from scorer.run.settings import ScoreSettings
-from tests.conftest import Run, read_scores, record, varied, write_lines
+from tests.conftest import AtEachBatch, Killed, Run, kill_after, read_scores, record, varied, write_lines
 
 if find_spec("ray") is None:  # not importorskip: Ray reads its environment when it is imported
     pytest.skip("needs the extra 'ray'", allow_module_level=True)
@@ -90,10 +89,9 @@ def on_ray(
     scorer: Scorer, source: Path, output: Path, settings: ScoreSettings = SETTINGS, progress: Any = None
 ) -> tuple[Summary, str]:
     """Score on the cluster of RAY_ADDRESS; return what that came to, and the line that says who scored."""
-    with Cluster(scorer, "auto", settings, ClusterSettings(threads=1)) as cluster:
-        corpus = Corpus([str(source)])
-        summary = score_files(cluster.scorer, corpus, output, settings, progress or Silent(), cluster.score)
-        return summary, cluster.closing()
+    with Cluster(scorer, settings, ClusterSettings(threads=1), "auto") as cluster:
+        summary = score_on(cluster, Corpus([str(source)]), output, settings, progress)
+        return summary, cluster.closing()[0]
 
 
 def same_output(first: Path, second: Path) -> None:
@@ -106,42 +104,17 @@ def same_output(first: Path, second: Path) -> None:
     assert manifests[0] == manifests[1]
 
 
-class StopAfter(Silent):
-    """Calls something when so many dialogues were scored, once."""
-
-    def __init__(self, rows: int, call: Any) -> None:
-        self.left = rows
-        self.call = call
-        self.records_skipped = 0
-
-    def skipped(self, records: int, position: int) -> None:
-        self.records_skipped += records
-
-    def scored(self, rows: int, tokens: int) -> None:
-        self.left -= rows
-        if self.left < 0 and self.call is not None:
-            call, self.call = self.call, None
-            call()
-
-
-class Slow(Silent):
-    """Gives every worker the time to start: takes 0.3 s a window until something becomes true."""
+class Slow(AtEachBatch):
+    """Gives every worker the time to start: takes 0.3 s per window until something becomes true."""
 
     def __init__(self, until: Callable[[], bool]) -> None:
+        super().__init__(self.wait)
         self.until = until
         self.over = False
 
-    def scored(self, rows: int, tokens: int) -> None:
+    def wait(self) -> None:
         self.over = self.over or self.until()
         time.sleep(0 if self.over else 0.3)
-
-
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
-def killed() -> None:
-    raise Killed
 
 
 @pytest.mark.usefixtures("nodes")
@@ -151,7 +124,7 @@ def test_a_cluster_gives_the_rows_shards_rejects_and_manifest_of_one_process(
     score_files(scorer, Corpus([str(source)]), tmp_path / "here", SETTINGS)
     summary, closing = on_ray(scorer, source, tmp_path / "there")
     same_output(tmp_path / "here", tmp_path / "there")
-    assert (summary.records, summary.tally.scored, summary.rejected) == (404, 400, 4)
+    assert (summary.tally.records, summary.tally.scored, summary.tally.rejections) == (404, 400, 4)
     assert re.match("workers: [12] of 1 threads, on one machine", closing)  # both are 127.0.0.1
     assert capfd.readouterr() == ("", "")
 
@@ -162,12 +135,11 @@ def test_what_was_begun_without_ray_is_resumed_with_it_and_the_reverse(
 ) -> None:
     score_files(scorer, Corpus([str(source)]), tmp_path / "whole", SETTINGS)
     with pytest.raises(Killed):
-        score_files(scorer, Corpus([str(source)]), tmp_path / "out", SETTINGS, StopAfter(90, killed))
+        score_files(scorer, Corpus([str(source)]), tmp_path / "out", SETTINGS, kill_after(2))
     with pytest.raises(Killed):
-        on_ray(scorer, source, tmp_path / "out", progress=StopAfter(90, killed))
-    last = StopAfter(10_000, None)
-    score_files(scorer, Corpus([str(source)]), tmp_path / "out", SETTINGS, last)
-    assert 4 * WINDOW <= last.records_skipped < 404
+        on_ray(scorer, source, tmp_path / "out", progress=kill_after(2))
+    summary = score_files(scorer, Corpus([str(source)]), tmp_path / "out", SETTINGS)
+    assert 2 * WINDOW <= summary.resumed < 404
     same_output(tmp_path / "whole", tmp_path / "out")
 
 
@@ -190,14 +162,14 @@ def job(bundle: Bundle, **more: Any) -> Job:
         "expected": None,
         "settings": SETTINGS,
     }
-    return Job(**{"files": bundle_files(bundle), **facts, **more})
+    return Job(**{"files": bundle.files, **facts, **more})
 
 
 def test_a_worker_verifies_the_bundle_and_is_never_another_engine(bundle: Bundle) -> None:
     facts = Worker(job(bundle)).facts
     assert (facts.name, facts.precision, facts.threads) == ("onnxruntime", "fp32", 1)
     with pytest.raises(BundleError, match="was changed"):
-        Worker(job(bundle, files={**bundle_files(bundle), "tokenizer.json": b"{}"}))
+        Worker(job(bundle, files={**bundle.files, "tokenizer.json": b"{}"}))
     with pytest.raises(EngineError, match="given a GPU and onnxruntime runs on the processor"):
         Worker(job(bundle, gpus=1.0))
     with pytest.raises(EngineError, match="runs onnxruntime fp32 and this run is onnxruntime bf16: scores are never"):
@@ -249,7 +221,7 @@ def test_a_bundle_that_a_machine_has_no_room_for_is_one_line(bundle: Bundle, mon
     assert start(job(bundle)) == "the bundle cannot be written there: No space left on device"
     monkeypatch.undo()
     assert isinstance(start(job(bundle)), Worker)
-    assert "was changed" in str(start(job(bundle, files={**bundle_files(bundle), "tokenizer.json": b"{}"})))
+    assert "was changed" in str(start(job(bundle, files={**bundle.files, "tokenizer.json": b"{}"})))
 
 
 @pytest.mark.slow
@@ -257,19 +229,19 @@ def test_a_machine_that_dies_midway_changes_nothing(scorer: Scorer, tmp_path: Pa
     source = write_source(tmp_path / "in.jsonl", 20_000)
     score_files(scorer, Corpus([str(source)]), tmp_path / "here", SETTINGS)
     machine = nodes.add(num_cpus=1)
-    with Cluster(scorer, "auto", SETTINGS, ClusterSettings(threads=1)) as cluster:
+    with Cluster(scorer, SETTINGS, ClusterSettings(threads=1), "auto") as cluster:
         alive = [machine]
 
         def kill() -> bool:
             """Kill the machine once all three have workers; the run stays slow until that was noticed."""
-            if alive and cluster.closing().startswith("workers: 3"):
+            if alive and cluster.closing()[0].startswith("workers: 3"):
                 nodes.kill(alive.pop())
-            return "died" in cluster.closing()
+            return "died" in cluster.closing()[0]
 
         slow = Slow(kill)
-        score_files(cluster.scorer, Corpus([str(source)]), tmp_path / "there", SETTINGS, slow, cluster.score)
+        score_on(cluster, Corpus([str(source)]), tmp_path / "there", SETTINGS, slow)
         assert slow.over
-        assert "; 1 of them died" in cluster.closing()
+        assert "; 1 of them died" in cluster.closing()[0]
     same_output(tmp_path / "here", tmp_path / "there")
 
 

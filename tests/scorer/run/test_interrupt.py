@@ -80,7 +80,7 @@ def test_a_signal_ends_it_in_one_line_and_a_rerun_goes_on(
     process.send_signal(number)
     _, said = process.communicate(timeout=20)
     assert process.returncode == status
-    assert said == f"empathy: {word}; with -o, what was finished is kept: go on with --resume\n"
+    assert said == f"empathy: {word}; with -o, what was finished is kept: continue with --resume\n"
     assert not list((tmp_path / "out").glob(".*"))
     assert "were finished before" in finish(empathy, many, tmp_path / "out", bundle)
     same(tmp_path / "out", whole)

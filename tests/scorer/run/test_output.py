@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +15,35 @@ import pytest
 from scorer.errors import OutputError
 from scorer.inputs.parse import Reject
 from scorer.outputs import Existing
-from scorer.run.manifest import begun_with, missing_from
+from scorer.run.manifest import Identity, begun_with, missing_from
 from scorer.run.output import Run, work_folder
+from scorer.run.settings import ScoreSettings
 from scorer.run.windows import WHOLE, Share, Tally, Window
 from tests.conftest import read_scores
 
 META = {"sha256": "abc", "name": "tiny", "cuts": {}}
-IDENTITY = {"scorer": "abc", "window": 2}
-
+IDENTITY = Identity(scorer="abc", engine="onnxruntime", precision="fp32", window=2, uncertainty=False, shards=1)
 
 _OPENED: list[Run] = []
 
 
-def open_run(
-    output: Path, existing: Existing = "error", identity: dict[str, Any] | None = None, share: Share = WHOLE
-) -> Run:
+def begin(output: Path, existing: Existing = "error", share: Share = WHOLE, **other: Any) -> Run:
+    """Open a run, of another identity or other metadata where ``other`` says so."""
+    meta = {**META, **other.pop("meta", {})}
+    identity = replace(IDENTITY, **{"shards": share.count, **other})
+    return Run(output, identity, meta, ScoreSettings(existing=existing, share=share))
+
+
+def open_run(output: Path, existing: Existing = "error", **other: Any) -> Run:
     """Open a run after the ends of all processes before it."""
     while _OPENED:
         _OPENED.pop().close()
-    _OPENED.append(Run(output, identity or IDENTITY, META, existing, share))
+    _OPENED.append(begin(output, existing, **other))
     return _OPENED[-1]
 
 
 def add(run: Run, number: int, rows: int = 2, rejects: int = 0) -> None:
-    tally = Tally(scored=rows)
-    tally.rejected.update({"broken_json": rejects} if rejects else {})
+    tally = Tally(scored=rows, rejected={"broken_json": rejects} if rejects else {})
     scores = np.full((rows, 2), number, dtype=np.float32)
     bad = [Reject("in", i + 1, "broken_json", "because") for i in range(rejects)]
     run.add(Window(number, f"hash{number}", tally), [f"{number}-{i}" for i in range(rows)], scores, bad)
@@ -132,7 +137,7 @@ def test_a_shard_without_its_manifest_line_is_written_again(tmp_path: Path) -> N
 def test_another_scorer_or_setting_is_refused(tmp_path: Path) -> None:
     add(open_run(tmp_path / "out"), 0)
     with pytest.raises(OutputError, match=r"begun with window 2 and this run has 3.*--overwrite"):
-        open_run(tmp_path / "out", "resume", {**IDENTITY, "window": 3})
+        open_run(tmp_path / "out", "resume", window=3)
 
 
 def test_a_changed_input_is_refused(tmp_path: Path) -> None:
@@ -231,7 +236,7 @@ def test_resuming_a_finished_file_of_another_scorer_is_refused(tmp_path: Path) -
     add(run, 0)
     run.finish()
     with pytest.raises(OutputError, match="by another scorer"):
-        Run(tmp_path / "out.jsonl", IDENTITY, {**META, "sha256": "other"}, "resume")
+        begin(tmp_path / "out.jsonl", "resume", meta={"sha256": "other"})
 
 
 def test_a_full_disk_is_one_line_and_leaves_a_resumable_run(tmp_path: Path) -> None:
@@ -257,33 +262,30 @@ def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path: Path) -
     add(first, 0)
     for existing in ("resume", "overwrite"):
         with pytest.raises(OutputError, match="another process is writing it"):
-            Run(tmp_path / "out", IDENTITY, META, existing)
+            begin(tmp_path / "out", existing)
     first.close()
-    with Run(tmp_path / "out", IDENTITY, META, "resume") as second:
+    with begin(tmp_path / "out", "resume") as second:
         assert list(second.done) == [0]
 
 
 def test_processes_with_shares_fill_one_folder(tmp_path: Path) -> None:
     output = tmp_path / "out"
-    with (
-        Run(output, IDENTITY, META, "error", Share(0, 2)) as first,
-        Run(output, IDENTITY, META, "error", Share(1, 2)) as second,
-    ):
+    with begin(output, "error", Share(0, 2)) as first, begin(output, "error", Share(1, 2)) as second:
         add(first, 0, rejects=1)
         add(second, 1)
         (output / ".part-000003.parquet.77.tmp").write_bytes(b"the second's, which it is writing now")
         add(first, 2)
-        assert unfinished(output) == "shards 1, 2 of 2 are not finished"
+        assert missing_from(output) == "shards 1, 2 of 2 are not finished"
         first.finish()
-        assert unfinished(output) == "shards 2 of 2 are not finished"
-    with Run(output, IDENTITY, META, "resume", Share(0, 2)) as again:
+        assert missing_from(output) == "shards 2 of 2 are not finished"
+    with begin(output, "resume", Share(0, 2)) as again:
         assert again.complete
         assert (output / ".part-000003.parquet.77.tmp").exists()
-    with Run(output, IDENTITY, META, "resume", Share(1, 2)) as second:
+    with begin(output, "resume", Share(1, 2)) as second:
         assert not list(output.glob(".*"))
         assert list(second.done) == [1]
         second.finish()
-    assert unfinished(output) is None
+    assert missing_from(output) is None
     assert read_scores(output)["id"].to_pylist() == ["0-0", "0-1", "1-0", "1-1", "2-0", "2-1"]
     assert sorted(path.name for path in output.iterdir() if path.suffix == ".jsonl") == [
         "_manifest-1-of-2.jsonl",
@@ -293,35 +295,33 @@ def test_processes_with_shares_fill_one_folder(tmp_path: Path) -> None:
 
 
 def test_a_share_that_has_not_begun_is_unfinished(tmp_path: Path) -> None:
-    with Run(tmp_path / "out", IDENTITY, META, "error", Share(2, 3)) as last:
+    with begin(tmp_path / "out", "error", Share(2, 3)) as last:
         last.finish()
     assert missing_from(tmp_path / "out") == "shards 1, 2 of 3 are not finished"
 
 
 @pytest.mark.parametrize(
-    ("share", "identity", "message"),
+    ("share", "other", "message"),
     [
-        (Share(1, 3), {**IDENTITY, "shards": 3}, "begun with shards 2 and this run has 3"),
-        (WHOLE, {**IDENTITY, "shards": 1}, "begun with shards 2 and this run has 1"),
-        (Share(1, 2), {**IDENTITY, "scorer": "other"}, "begun with scorer abc and this run has other"),
+        (Share(1, 3), {}, "begun with shards 2 and this run has 3"),
+        (WHOLE, {}, "begun with shards 2 and this run has 1"),
+        (Share(1, 2), {"scorer": "other"}, "begun with scorer abc and this run has other"),
     ],
 )
-def test_a_share_of_another_run_is_refused(
-    tmp_path: Path, share: Share, identity: dict[str, Any], message: str
-) -> None:
-    with Run(tmp_path / "out", {**IDENTITY, "shards": 2}, META, "error", Share(0, 2)) as first:
+def test_a_share_of_another_run_is_refused(tmp_path: Path, share: Share, other: dict[str, Any], message: str) -> None:
+    with begin(tmp_path / "out", share=Share(0, 2)) as first:
         add(first, 0)
     with pytest.raises(OutputError, match=message):
-        Run(tmp_path / "out", {"shards": 2, **identity}, META, "resume", share)
+        begin(tmp_path / "out", "resume", share, **other)
 
 
 def test_shares_need_a_folder_and_none_may_overwrite_the_others(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is one file; several processes share a folder"):
-        Run(tmp_path / "out.parquet", IDENTITY, META, "error", Share(0, 2))
-    with Run(tmp_path / "out", IDENTITY, META, "error", Share(0, 2)) as run:
+        begin(tmp_path / "out.parquet", "error", Share(0, 2))
+    with begin(tmp_path / "out", "error", Share(0, 2)) as run:
         add(run, 0)
     with pytest.raises(OutputError, match="may hold other processes' shards"):
-        Run(tmp_path / "out", IDENTITY, META, "overwrite", Share(1, 2))
+        begin(tmp_path / "out", "overwrite", Share(1, 2))
     assert (tmp_path / "out" / "part-000000.parquet").exists()
 
 
@@ -348,5 +348,7 @@ def test_an_output_that_vanishes_is_one_line(tmp_path: Path) -> None:
 def test_the_engine_that_a_run_was_begun_with_is_known(tmp_path: Path) -> None:
     assert begun_with(tmp_path) is None
     for name in ("out", "out.csv"):
-        with Run(tmp_path / name, {"engine": "openvino"}, META, "error"):
-            assert begun_with(work_folder(tmp_path / name)) == {"engine": "openvino"}
+        with begin(tmp_path / name, engine="openvino"):
+            found = begun_with(work_folder(tmp_path / name))
+            assert found is not None
+            assert found.engine == "openvino"

@@ -14,7 +14,7 @@ from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
 from scorer.run.score import Summary, score_files
 from scorer.run.settings import ScoreSettings
-from tests.conftest import read_scores, record, varied, write_lines
+from tests.conftest import AtEachBatch, Killed, kill_after, read_scores, record, varied, write_lines
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_rows_come_in_input_order_and_rejects_keep_their_line(scorer: Scorer, so
     table = pq.read_table(tmp_path / "out.parquet")
     assert table["id"].to_pylist() == [f"d{i}" for i in range(60)]
     assert [str(field.type) for field in table.schema] == ["string", "float", "float"]
-    assert (summary.records, summary.tally.scored, summary.rejected) == (65, 60, 5)
+    assert (summary.tally.records, summary.tally.scored, summary.tally.rejections) == (65, 60, 5)
     assert summary.rejects is not None
     lines = [int(line.split('"line": ')[1].split(",")[0]) for line in summary.rejects.read_text().splitlines()]
     assert lines == [4, 18, 31, 32, 63]
@@ -79,40 +79,18 @@ def test_scores_do_not_depend_on_the_order(scorer: Scorer, source: Path, tmp_pat
     assert all(first[key] == pytest.approx(second[key], abs=1e-5) for key in first)
 
 
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
-class KillAfter:
-    """A progress that ends the run when so many dialogues were scored."""
-
-    def __init__(self, rows: int) -> None:
-        self.left = rows
-        self.skipped_records = 0
-
-    def skipped(self, records: int, position: int) -> None:
-        self.skipped_records += records
-
-    def read(self, tokens: int, position: int) -> None:
-        pass
-
-    def scored(self, rows: int, tokens: int) -> None:
-        self.left -= rows
-        if self.left < 0:
-            raise Killed
-
-
 @pytest.mark.parametrize("name", ["out.parquet", "out"])
 def test_a_killed_run_resumes_to_the_same_result(scorer: Scorer, source: Path, tmp_path: Path, name: str) -> None:
     settings = ScoreSettings(window=8, existing="resume")
     run(scorer, source, tmp_path / "whole.parquet", settings)
-    for rows in (20, 12, 0, 30):
+    for batches in (3, 2, 0, 1):
         with pytest.raises(Killed):
-            score_files(scorer, Corpus([str(source)]), tmp_path / name, settings, KillAfter(rows))
-    last = KillAfter(1000)
+            score_files(scorer, Corpus([str(source)]), tmp_path / name, settings, kill_after(batches))
+    last = AtEachBatch()
     summary = score_files(scorer, Corpus([str(source)]), tmp_path / name, settings, last)
-    assert last.skipped_records == summary.resumed > 40
-    assert (summary.records, summary.tally.scored) == (65, 60)
+    assert summary.resumed > 40
+    assert [note for note in last.notes if "skipped" in note] == ["skipped 8 finished records"] * (summary.resumed // 8)
+    assert (summary.tally.records, summary.tally.scored) == (65, 60)
     whole, resumed = (read_scores(tmp_path / path) for path in ("whole.parquet", name))
     assert whole.select(["id", "sensibility", "rationality"]).equals(resumed)
     rejects = tmp_path / "out" / "rejects.jsonl" if name == "out" else tmp_path / f"{name}.rejects.jsonl"
@@ -122,7 +100,7 @@ def test_a_killed_run_resumes_to_the_same_result(scorer: Scorer, source: Path, t
 def test_resuming_on_a_changed_or_shortened_input_is_refused(scorer: Scorer, source: Path, tmp_path: Path) -> None:
     settings = ScoreSettings(window=8, existing="resume")
     with pytest.raises(Killed):
-        score_files(scorer, Corpus([str(source)]), tmp_path / "out", settings, KillAfter(30))
+        score_files(scorer, Corpus([str(source)]), tmp_path / "out", settings, kill_after(4))
     text = source.read_text()
     source.write_text(text.replace("sad", "glad"))
     with pytest.raises(OutputError, match="changed or reordered"):
