@@ -135,7 +135,7 @@ def bundle_info(tokenizer: Tokenizer) -> dict[str, Any]:
         "cuts": {head: [level + 0.5 for level in range(10)] for head in HEADS},
         "measured": {"how": "not at all"},
         "training": {"data": "random words", "content_hashes": []},
-        "domain": fit_domain(dialogues, encoded, tokenizer.get_vocab_size()).to_json(),
+        "domain": fit_domain(dialogues, encoded, tokenizer.get_vocab_size()),
     }
 
 

@@ -19,14 +19,14 @@ JUDGE_CUTS: Cuts = dict.fromkeys(HEADS, LEVELS)
 
 
 def read_cuts(value: Any) -> dict[str, list[float]]:
-    """Return the cuts that JSON holds; ValueError says what is wrong with them, KeyError which head is missing."""
+    """Return the cuts that JSON holds; ValueError says what is wrong with them."""
     if not isinstance(value, Mapping):
         raise ValueError(f"cuts are {value!r}, expected {len(LEVELS)} numbers for each of {' and '.join(HEADS)}")
-    return {head: _cuts_of(head, value[head]) for head in HEADS}
+    return {head: _cuts_of(head, value.get(head)) for head in HEADS}
 
 
 def _cuts_of(head: str, values: Any) -> list[float]:
-    numbers = values if isinstance(values, Sequence) and all(map(in_range, values)) else ()
+    numbers = values if isinstance(values, (list, tuple)) and all(map(in_range, values)) else ()
     if len(numbers) != len(LEVELS):
         raise ValueError(f"cuts of {head} are {values!r}, expected {len(LEVELS)} numbers")
     if list(numbers) != sorted(numbers):

@@ -5,12 +5,12 @@ A distilled scorer knows only its training domain, and nothing in a score shows 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 from zlib import crc32
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -30,21 +30,39 @@ _PERCENTILES = (0.5, 99.5)
 _FOLDS = 5
 
 
-@dataclass(frozen=True, slots=True)
+_Limit = Annotated[float, msgspec.Meta(ge=-1e300, le=1e300)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
     """The range of each feature in the training data (its middle 99 %), and the tokens that occurred there.
 
-    ``outside_share`` is the share of the training dialogues with some feature outside its range.
+    ``seen_tokens`` holds a bit for each of the ``vocabulary`` token ids, ``outside_share`` is the share of the training
+    dialogues with some feature outside its range.
     """
 
-    ranges: Mapping[str, tuple[float, float]]
-    seen: npt.NDArray[np.bool_]  # (vocabulary,)
-    outside_share: float
+    ranges: Mapping[str, tuple[_Limit, _Limit]]
+    vocabulary: Annotated[int, msgspec.Meta(ge=1)]
+    seen_tokens: bytes
+    outside_share: _Limit
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where the parts do not fit each other."""
+        bits = 8 * len(self.seen_tokens)
+        if self.vocabulary > bits:
+            raise ValueError(f"vocabulary of {self.vocabulary} tokens, and seen_tokens of {bits} bits")
+        if set(self.ranges) != set(FEATURES):
+            raise ValueError(f"ranges of {sorted(self.ranges)}, expected {sorted(FEATURES)}")
+
+    @property
+    def seen(self) -> npt.NDArray[np.bool_]:
+        """Whether each token id occurred in the training data, (vocabulary,)."""
+        return np.unpackbits(np.frombuffer(self.seen_tokens, dtype=np.uint8), count=self.vocabulary).astype(bool)
 
     def outside(self, dialogues: Sequence[Dialogue], encoded: Sequence[Encoded]) -> dict[str, npt.NDArray[np.bool_]]:
         """Return for each feature, and for ``any`` of them, which dialogues lie outside its range; each (N,)."""
         values = _features(dialogues, encoded, self.seen)
-        found = {name: (values[name] < low) | (values[name] > high) for name, (low, high) in self.ranges.items()}
+        found = _beyond(values, self.ranges)
         return found | {"any": np.logical_or.reduce(list(found.values()))}
 
     def warning(self, outside: Mapping[str, int], dialogues: int) -> str | None:
@@ -63,30 +81,6 @@ class Domain:
             "dialogues like these"
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """Return what ``from_json`` reads."""
-        return {
-            "ranges": {name: list(limits) for name, limits in self.ranges.items()},
-            "vocabulary": len(self.seen),
-            "seen_tokens": base64.b64encode(np.packbits(self.seen).tobytes()).decode(),
-            "outside_share": self.outside_share,
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Domain:
-        """Return a domain from JSON; KeyError, TypeError or ValueError if it is none."""
-        bits = np.unpackbits(np.frombuffer(base64.b64decode(value["seen_tokens"], validate=True), dtype=np.uint8))
-        vocabulary = value["vocabulary"]
-        if type(vocabulary) is not int or not 0 < vocabulary <= len(bits):
-            raise ValueError(f"vocabulary of {vocabulary!r} tokens and {len(bits)} bits")
-        if set(value["ranges"]) != set(FEATURES):
-            raise ValueError(f"ranges of {sorted(value['ranges'])}, expected {sorted(FEATURES)}")
-        ranges = {}
-        for name in FEATURES:
-            low, high = value["ranges"][name]
-            ranges[name] = (_number(low), _number(high))
-        return cls(ranges, bits[:vocabulary].astype(bool), _number(value["outside_share"]))
-
 
 def fit_domain(dialogues: Sequence[Dialogue], encoded: Sequence[Encoded], vocabulary: int) -> Domain:
     """Return the domain of training dialogues; ``vocabulary`` is the number of token ids.
@@ -104,14 +98,20 @@ def fit_domain(dialogues: Sequence[Dialogue], encoded: Sequence[Encoded], vocabu
     seen = _seen(encoded, vocabulary)
     values = _features(dialogues, encoded, seen) | {"unseen_tokens": unseen}
     ranges = {name: _limits(values[name]) for name in FEATURES}
-    beyond = [(values[name] < low) | (values[name] > high) for name, (low, high) in ranges.items()]
-    return Domain(ranges, seen, round(float(np.logical_or.reduce(beyond).mean()), 4))
+    outside_any = np.logical_or.reduce(list(_beyond(values, ranges).values()))
+    return Domain(
+        ranges=ranges,
+        vocabulary=vocabulary,
+        seen_tokens=np.packbits(seen).tobytes(),
+        outside_share=round(float(outside_any.mean()), 4),
+    )
 
 
-def _number(value: Any) -> float:
-    if type(value) not in (int, float) or not abs(value) < 1e300:  # neither NaN, nor too large for a float
-        raise ValueError(f"{value!r} in its domain, expected a number")
-    return float(value)
+def _beyond(
+    values: Mapping[str, npt.NDArray[np.float64]], ranges: Mapping[str, tuple[float, float]]
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return for each feature which dialogues lie outside its range, (N,) each."""
+    return {name: (values[name] < ranges[name][0]) | (values[name] > ranges[name][1]) for name in FEATURES}
 
 
 def _limits(values: npt.NDArray[np.float64]) -> tuple[float, float]:

@@ -4,28 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from scorer.dialogue import HEADS
+from scorer.dialogue import HEADS, SCORE_RANGE
 
 COLUMNS = tuple(f"{head}_uncertainty" for head in HEADS)
 """Names of the columns that `empathy score --uncertainty` writes after the scores."""
 
 
-@dataclass(frozen=True, slots=True)
-class Uncertainty:
-    """Half-widths a head and region of scores: the judge's lies within score +- width for a share of ``coverage``.
+_Edge = Annotated[float, msgspec.Meta(ge=-1e300, le=1e300)]
+_Width = Annotated[float, msgspec.Meta(ge=SCORE_RANGE[0], le=SCORE_RANGE[1])]
 
-    ``edges`` (R - 1 rising scores) part the scale into R regions, to which ``widths`` (R) belong. That share was
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uncertainty:
+    """Half-widths per head and region of scores: the judge's lies within score +- width for a share of ``coverage``.
+
+    ``edges`` (R - 1 ascending scores) part the scale into R regions, to which ``widths`` (R) belong. That share was
     promised by held-out dialogues of the training domain and holds for others like them, nowhere else.
     """
 
-    edges: Mapping[str, Sequence[float]]
-    widths: Mapping[str, Sequence[float]]
-    coverage: float
+    coverage: Annotated[float, msgspec.Meta(gt=0, lt=1)]
+    edges: Mapping[str, Sequence[_Edge]]
+    widths: Mapping[str, Sequence[_Width]]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where edges and widths do not fit each other."""
+        for head in HEADS:
+            edges, widths = self.edges.get(head), self.widths.get(head)
+            if edges is None or widths is None:
+                raise ValueError(f"uncertainty of {head} is missing")
+            if len(widths) != len(edges) + 1 or list(edges) != sorted(edges):
+                raise ValueError(f"uncertainty of {head}: {len(edges)} edges and {len(widths)} widths")
 
     def of(self, scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """Return the half-widths of scores, both (N, 2)."""
@@ -35,31 +49,7 @@ class Uncertainty:
         ]
         return np.stack(columns, axis=1).astype(np.float32)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return what ``from_json`` reads."""
-        return {
-            "coverage": self.coverage,
-            "edges": {head: list(self.edges[head]) for head in HEADS},
-            "widths": {head: list(self.widths[head]) for head in HEADS},
-        }
-
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Uncertainty:
-        """Return an uncertainty from JSON; KeyError, TypeError or ValueError if it is none."""
-        edges = {head: [_number(edge) for edge in value["edges"][head]] for head in HEADS}
-        widths = {head: [_number(width) for width in value["widths"][head]] for head in HEADS}
-        coverage = _number(value["coverage"])
-        for head in HEADS:
-            if len(widths[head]) != len(edges[head]) + 1 or edges[head] != sorted(edges[head]):
-                raise ValueError(f"uncertainty of {head}: {len(edges[head])} edges and {len(widths[head])} widths")
-            if not all(0 <= width <= 10 for width in widths[head]):
-                raise ValueError(f"uncertainty of {head}: widths {widths[head]}, expected numbers from 0 to 10")
-        if not 0 < coverage < 1:
-            raise ValueError(f"uncertainty has coverage {coverage}, expected a share between 0 and 1")
-        return cls(edges, widths, coverage)
-
-
-def _number(value: Any) -> float:
-    if type(value) not in (int, float) or not abs(value) < 1e300:  # neither NaN, nor too large for a float
-        raise ValueError(f"{value!r} in its uncertainty, expected a number")
-    return float(value)
+    def from_json(cls, value: Any) -> Uncertainty:
+        """Return an uncertainty from JSON; ValueError if it is none."""
+        return msgspec.convert(value, cls)

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any
 
 from scorer.cluster.connection import AUTO, LOCAL, check_ready, connect
-from scorer.cluster.worker import EngineFacts, Job, bundle_files
+from scorer.cluster.worker import EngineFacts, Job
 from scorer.engines.base import Scores
 from scorer.errors import EmpathyError, EngineError
 from scorer.model import Scorer
@@ -172,7 +172,7 @@ class Cluster:
         if address == LOCAL and not self._room():  # no machine will ever join
             raise EngineError(f"this machine has no room for {self._asked()}: it has {self._has()}")
         job = Job(
-            files=bundle_files(self.scorer.bundle),
+            files=self.scorer.bundle.files,
             engine=self._engine,
             precision=self._precision,
             threads=self._threads,

@@ -10,7 +10,6 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scorer.bundle.bundle import Bundle
 from scorer.bundle.encode import Encoded
 from scorer.engines.base import PAD_MULTIPLE, Inputs, Scores
 from scorer.errors import EmpathyError, EngineError
@@ -56,11 +55,6 @@ class Job:
     gpus: float
     expected: tuple[str, str] | None
     settings: ScoreSettings
-
-
-def bundle_files(bundle: Bundle) -> dict[str, bytes]:
-    """Return the content of every file of a bundle by its name; they were verified and are verified again."""
-    return {name: (bundle.path / name).read_bytes() for name in ("scorer.json", *bundle.info["files"])}
 
 
 class Worker:

@@ -41,7 +41,8 @@ def make_engine(name: str, bundle: Bundle, threads: int | None = None, precision
     if precision is not None and precision not in PRECISIONS:
         raise EngineError(f"precision {precision!r} is not known, expected one of {', '.join(PRECISIONS)}")
     if precision is not None and not bundle.allows(precision):
-        reason = bundle.info.get("precisions", {}).get(precision, {}).get("reason", "its export did not check it")
+        verdict = bundle.info.precisions.get(precision)
+        reason = verdict.reason if verdict else "its export did not check it"
         raise EngineError(f"{bundle.path}: may not score in {precision} ({reason}); use fp32 or export it again")
     if name != "auto":
         return ENGINES[name](bundle, threads, precision)

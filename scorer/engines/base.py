@@ -1,6 +1,6 @@
 """Run the network on a batch of token ids: the protocol of every engine, and what they share.
 
-To add an engine, write a class with the members of ``Engine``, and name it in `scorer.engines.names` and `scorer.engines.auto`.
+To add an engine, write a class with the members of ``Engine``, and name it in `names` and `auto` beside this module.
 """
 
 from __future__ import annotations

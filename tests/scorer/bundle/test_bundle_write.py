@@ -20,8 +20,8 @@ from tests.conftest import Parts, bundle_info, make_model, make_tokenizer
     ("info", "files", "message"),
     [
         ({"cuts": {head: [5.0] * 9 for head in HEADS}}, {}, "expected 10 numbers"),
-        ({"max_length": 8}, {}, "max_length is 8"),
-        ({"name": ""}, {}, "name is ''"),
+        ({"max_length": 8}, {}, "Expected `int` >= 16"),
+        ({"name": ""}, {}, "`$.name`"),
         ({}, {"model.onnx": b"no model"}, "model.onnx: it "),
         ({}, {"tokenizer.json": b"{}"}, "tokenizer.json: no tokenizer"),
         ({}, {"../evil": b"x"}, "'../evil'"),

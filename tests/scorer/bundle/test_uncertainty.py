@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -31,7 +32,6 @@ UNCERTAINTY = Uncertainty(
     coverage=0.9,
 )
 NAMES = ["id", *HEADS, *COLUMNS]
-HUGE = pytest.param(10**400, id="huge")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def uncertain(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Scorer:
     """The tiny scorer with an uncertainty."""
     info, files = parts
     folder = tmp_path_factory.mktemp("uncertain") / "tiny"
-    write_bundle(folder, {**info, "uncertainty": UNCERTAINTY.to_json()}, files)
+    write_bundle(folder, {**info, "uncertainty": UNCERTAINTY}, files)
     return Scorer.load(folder, engine="onnxruntime", threads=1)
 
 
@@ -71,83 +71,53 @@ def test_no_scores_have_no_widths() -> None:
     assert UNCERTAINTY.of(np.zeros((0, 2), dtype=np.float32)).shape == (0, 2)
 
 
-def test_an_uncertainty_survives_json() -> None:
-    again = Uncertainty.from_json(json.loads(json.dumps(UNCERTAINTY.to_json())))
-    assert again == UNCERTAINTY
-
-
 # What a bundle may hold
 
 
 def changed(**change: Any) -> dict[str, Any]:
-    """Return the JSON with other edges or widths of sensibility, or another coverage."""
-    value = UNCERTAINTY.to_json()
+    """Return the JSON with other edges or widths of sensibility, or another coverage; ``...`` leaves one out."""
+    value: dict[str, Any] = msgspec.to_builtins(UNCERTAINTY)
     for name, entry in change.items():
         if name == "coverage":
             value[name] = entry
         else:
-            value[name]["sensibility"] = entry
+            value[name] = {**value[name], "sensibility": entry}
+        if entry is ...:
+            del value[name]
     return value
 
 
-@pytest.mark.parametrize("key", ["edges", "widths"])
-@pytest.mark.parametrize(
-    "value",
-    [
-        None,
-        3,
-        "12",
-        "text",
-        {},
-        [[1], [2]],
-        ["1", "2", "3"],
-        [None, 1, 2],
-        [float("nan"), 1, 2],
-        [float("inf")] * 3,
-        [True, True, True],
-        [10**400, 1, 2],
-        [1, 2, 3, 4],
-    ],
-    ids=range(13),
-)
-def test_malformed_edges_and_widths_are_refused(key: str, value: Any) -> None:
-    with pytest.raises((KeyError, TypeError, ValueError)):
-        Uncertainty.from_json(changed(**{key: value}))
+def test_an_uncertainty_survives_json() -> None:
+    assert Uncertainty.from_json(json.loads(json.dumps(changed()))) == UNCERTAINTY
 
 
-@pytest.mark.parametrize("value", [None, "0.9", True, [], {}, 0, 1, -0.1, 1.1, 90, float("nan"), float("inf"), HUGE])
-def test_a_malformed_coverage_is_refused(value: Any) -> None:
-    with pytest.raises((TypeError, ValueError)):
-        Uncertainty.from_json(changed(coverage=value))
+THREE = [
+    *[..., None, 3, "12", "text", {}, [[1], [2]], ["1", "2", "3"], [None, 1, 2], [float("nan"), 1, 2]],
+    *[[float("inf")] * 3, [True, True, True], [10**400, 1, 2], [1, 2, 3, 4], [0.5, 1, -1], [0.5, 1, 10.5, 2]],
+]
+COVERAGES = [..., None, "0.9", True, [], {}, 0, 1, -0.1, 1.1, 90, float("nan"), float("inf"), 10**400]
 
 
 @pytest.mark.parametrize(
-    ("change", "text"),
-    [
-        ({"edges": [6.5, 4.0]}, "uncertainty of sensibility: 2 edges and 3 widths"),
-        ({"edges": [4.0]}, "uncertainty of sensibility: 1 edges and 3 widths"),
-        ({"widths": [0.5, 1, -1]}, "expected numbers from 0 to 10"),
-        ({"widths": [0.5, 1, 10.5]}, "expected numbers from 0 to 10"),
-        ({"coverage": 90}, "coverage 90.0, expected a share between 0 and 1"),
-    ],
+    "change",
+    [*({key: value} for key in ("edges", "widths") for value in THREE), *({"coverage": value} for value in COVERAGES)],
+    ids=range(2 * len(THREE) + len(COVERAGES)),
 )
-def test_an_error_says_what_was_expected(change: dict[str, Any], text: str) -> None:
-    with pytest.raises(ValueError, match=text):
+def test_a_malformed_value_is_refused_and_named(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
         Uncertainty.from_json(changed(**change))
 
 
-@pytest.mark.parametrize("key", ["edges", "widths", "coverage"])
-def test_a_missing_key_is_named(key: str) -> None:
-    value = UNCERTAINTY.to_json()
-    del value[key]
-    with pytest.raises(KeyError, match=key):
-        Uncertainty.from_json(value)
+@pytest.mark.parametrize("edges", [[6.5, 4.0], [4.0]])
+def test_edges_that_do_not_fit_the_widths_are_refused(edges: list[float]) -> None:
+    with pytest.raises(ValueError, match=f"uncertainty of sensibility: {len(edges)} edges and 3 widths"):
+        Uncertainty.from_json(changed(edges=edges))
 
 
-@pytest.mark.parametrize("value", [None, [], {}, changed(coverage=2), changed(widths=[10**400, 1, 1])], ids=range(5))
+@pytest.mark.parametrize("value", [[], {}, changed(coverage=2), changed(widths=[10**400, 1, 1])], ids=range(4))
 def test_a_bundle_with_a_malformed_uncertainty_is_refused(parts: Parts, tmp_path: Path, value: Any) -> None:
     info, files = parts
-    with pytest.raises(BundleError, match=r"scorer\.json: "):
+    with pytest.raises(BundleError, match=r"scorer\.json: .*uncertainty"):
         write_bundle(tmp_path / "bundle", {**info, "uncertainty": value}, files)
 
 
@@ -181,7 +151,7 @@ def test_every_kind_of_score_file_has_a_width_beside_each_score(
     uncertain: Scorer, source: Path, tmp_path: Path, name: str
 ) -> None:
     summary = run(uncertain, source, tmp_path / name)
-    assert (summary.tally.scored, summary.rejected, len(summary.tally.sums)) == (40, 1, 2)
+    assert (summary.tally.scored, summary.tally.records, len(summary.tally.sums)) == (40, 41, 2)
     names, ids, numbers = columns(tmp_path / name)
     assert names == NAMES
     assert ids == [f"d{i}" for i in range(40)]

@@ -1,0 +1,111 @@
+"""scorer.json as a record: what a scorer is, how its scores are read, where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from scorer.bundle.cuts import read_cuts
+from scorer.bundle.domain import Domain
+from scorer.bundle.uncertainty import Uncertainty
+from scorer.dialogue import HEADS, SCORE_RANGE, TEMPLATE_VERSION
+
+FORMAT = "empathy-scorer"
+FORMAT_VERSION = 1
+
+_REQUIRED_FILES = ("model.onnx", "tokenizer.json")
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether a precision may score, and how far its scores lie from the checkpoint's.
+
+    ``drift_max`` and ``drift_99`` are the largest and the 99th percentile of the absolute differences of scores,
+    ``correlation`` the lower of the two heads' (None where a head is constant), ``flips`` the share of the ``checked``
+    dialogues that change their set (paper rule, threshold 5, the scorer's cuts).
+    """
+
+    allowed: bool
+    reason: str
+    checked: int = 0
+    drift_max: float | None = None
+    drift_99: float | None = None
+    correlation: float | None = None
+    flips: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what scorer.json keeps: the values that are known."""
+        return {name: value for name, value in msgspec.to_builtins(self).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What a scorer was trained on: hashes of its dialogues (`training_hash`), and whose judgement it learnt."""
+
+    content_hashes: Sequence[str]
+    unlabelled_hashes: Sequence[str] = ()
+    data: str = "not said"
+    judge: Any = None
+    rubric: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScorerInfo:
+    """What of scorer.json is used; ValueError for a value that no scorer of this release can have.
+
+    ``max_length`` counts tokens, special ones included; ``pad_id`` fills up a batch. ``files`` holds the SHA-256 of
+    every other file by its name, ``precisions`` the verdicts of the export's gate, ``measured`` figures on held-out
+    dialogues. ``uncertainty`` is how far the judge's scores may lie off, None where that was not measured.
+    """
+
+    format: str
+    format_version: int
+    heads: Sequence[str]
+    score_range: Sequence[float]
+    template_version: int
+    name: _Text
+    licence: _Text
+    precision: _Text
+    pad_id: Annotated[int, msgspec.Meta(ge=0)]
+    backbone: _Text
+    created: _Text
+    max_length: Annotated[int, msgspec.Meta(ge=16)]
+    cuts: Mapping[str, Sequence[float]]
+    uncertainty: Uncertainty | None = None
+    measured: Mapping[str, Any]
+    training: Training
+    domain: Domain
+    graph: str = ""
+    weights: Mapping[str, Verdict] = field(default_factory=dict)
+    precisions: Mapping[str, Verdict] = field(default_factory=dict)
+    files: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        """Check what a type does not say."""
+        if (self.format, self.format_version) != (FORMAT, FORMAT_VERSION):
+            raise ValueError(f"format {self.format!r} version {self.format_version} is not known")
+        if (*self.heads,) != HEADS or (*self.score_range,) != SCORE_RANGE:
+            raise ValueError(f"heads {self.heads} on {self.score_range}, expected {list(HEADS)} on 0 to 10")
+        if self.template_version != TEMPLATE_VERSION:
+            raise ValueError(
+                f"it was trained with text template {self.template_version} and this release renders "
+                f"{TEMPLATE_VERSION}: use the release that made it, or train and export again"
+            )
+        read_cuts(self.cuts)
+        if self.pad_id >= self.domain.vocabulary:
+            raise ValueError(f"pad_id is {self.pad_id}, expected one of the {self.domain.vocabulary} tokens")
+        if not set(_REQUIRED_FILES) <= set(self.files):
+            raise ValueError(f"files lists {sorted(self.files)}, expected at least {list(_REQUIRED_FILES)}")
+        for name in self.files:
+            if not is_plain_name(name):
+                raise ValueError(f"files names {name!a}, expected names without folders")
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a file name is one that may stand in a message and never leads out of its folder."""
+    return name.isprintable() and Path(name).name == name and name not in ("", ".", "..") and "\\" not in name
