@@ -1,9 +1,10 @@
-"""Do the same dialogues in two spellings get the same scores? The published one, and the one people write.
+"""Compare the scores of the same dialogues in two spellings: as published, and as people type.
 
     python -m benchmarks.spelling val_results.json [--scorer BUNDLE]
 
-The published text is lower-case and tokenised ("i was n't ready ."). Its natural form is made here by rules that share
-nothing with the scorer's own normalisation: capitals, joined contractions, no space before punctuation, curly quotes.
+The published text is lower-case and tokenised ("i was n't ready ."). This script makes its natural form by rules that
+are independent of the scorer's own normalisation: capitals, joined contractions, no space before punctuation, curly
+quotes.
 """
 
 from __future__ import annotations
@@ -44,14 +45,14 @@ def naturally(dialogue: Dialogue) -> Dialogue:
 @click.argument("inputs", nargs=-1, required=True)
 @click.option("--scorer", "bundle", type=click.Path(path_type=Path))
 def main(inputs: tuple[str, ...], bundle: Path | None) -> None:
-    """Score both forms and print how far they differ."""
+    """Score both forms and print how much the scores differ."""
     scorer = Scorer.load(bundle)
     dialogues = [record for record in Corpus(inputs) if isinstance(record, Dialogue)]
     typed = [naturally(dialogue) for dialogue in dialogues]
     changed = sum(a.turns != b.turns for a, b in zip(dialogues, typed, strict=True))
     first, second = scorer.score(dialogues), scorer.score(typed)
     difference = np.abs(first - second)
-    flips = (PAPER.apply(first, scorer.bundle.cuts) != PAPER.apply(second, scorer.bundle.cuts)).mean()
+    flips = (PAPER.apply(first, scorer.bundle.info.cuts) != PAPER.apply(second, scorer.bundle.info.cuts)).mean()
     print(f"{len(dialogues)} dialogues, {changed} spelt differently")
     (mean_s, mean_r), (max_s, max_r) = difference.mean(axis=0), difference.max(axis=0)
     print(f"mean difference {mean_s:.4f} / {mean_r:.4f}, largest {max_s:.3f} / {max_r:.3f}")

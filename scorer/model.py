@@ -33,7 +33,7 @@ class Scorer:
         """Join a verified bundle and an engine that has its model loaded; ``load`` does both."""
         self.bundle = bundle
         self.engine = engine
-        self.encoder = Encoder(bundle.tokenizer, bundle.max_length)
+        self.encoder = Encoder(bundle.tokenizer, bundle.info.max_length)
 
     @classmethod
     def load(
@@ -66,7 +66,7 @@ class Scorer:
 
         BundleError if the scorer was exported without one.
         """
-        uncertainty = self.bundle.uncertainty
+        uncertainty = self.bundle.info.uncertainty
         if uncertainty is None:
             raise BundleError(f"{self.bundle.path}: holds no uncertainty; train and export it again to have one")
         return uncertainty.of(scores)
@@ -89,7 +89,8 @@ class Scorer:
         engine = self.engine
         plan = list(plan_batches(lengths, batch_tokens or engine.batch_tokens, batch_size, engine.pad_multiple))
         scores = np.empty((len(distinct), len(HEADS)), dtype=np.float32)
-        batches = (collate([distinct[row] for row in rows], self.bundle.pad_id, engine.pad_multiple) for rows in plan)
+        pad_id = self.bundle.info.pad_id
+        batches = (collate([distinct[row] for row in rows], pad_id, engine.pad_multiple) for rows in plan)
         with closing(engine.stream(batches)) as outputs:
             for rows, found in zip(plan, outputs, strict=True):
                 scores[rows] = found

@@ -19,11 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from scorer.bundle.cuts import read_cuts
-from scorer.bundle.domain import Domain
 from scorer.bundle.info import FORMAT, FORMAT_VERSION, ScorerInfo, is_plain_name
 from scorer.bundle.onnx_check import OnnxFileError, check_onnx
-from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS, SCORE_RANGE, TEMPLATE_VERSION
 from scorer.errors import BundleError, reason_of
 from scorer.outputs import json_text, new_folder, replacing_binary
@@ -52,36 +49,6 @@ class Bundle:
     info: ScorerInfo
     sha256: str
     files: Mapping[str, bytes]
-
-    @property
-    def name(self) -> str:
-        """What the scorer is called."""
-        return self.info.name
-
-    @property
-    def max_length(self) -> int:
-        """The number of tokens, special ones included, that the model takes."""
-        return self.info.max_length
-
-    @property
-    def pad_id(self) -> int:
-        """The token id that fills up a batch."""
-        return self.info.pad_id
-
-    @property
-    def cuts(self) -> dict[str, list[float]]:
-        """For each head the ten cuts on the scorer's scale that stand for 0.5, 1.5 ... 9.5 on the judge's."""
-        return read_cuts(self.info.cuts)
-
-    @property
-    def domain(self) -> Domain:
-        """What its training data look like."""
-        return self.info.domain
-
-    @property
-    def uncertainty(self) -> Uncertainty | None:
-        """How far the judge's scores may lie from this scorer's, None where that was not measured."""
-        return self.info.uncertainty
 
     @property
     def model(self) -> bytes:
@@ -142,7 +109,7 @@ class Bundle:
             "template_version": info.template_version,
             "score_range": list(info.score_range),
             "sha256": self.sha256,
-            "cuts": self.cuts,
+            "cuts": {head: list(info.cuts[head]) for head in HEADS},
             "half_widths": msgspec.to_builtins(info.uncertainty),
             "judge": info.training.judge,
             "rubric": info.training.rubric,

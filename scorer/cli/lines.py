@@ -48,7 +48,7 @@ def warnings(tally: Tally, scorer: Scorer, corpus: Corpus) -> Iterator[str]:
         yield f"{len(corpus.skipped)} files in folders hold no dialogues and were passed over: {names}"
     if scorer.engine.notice:
         yield scorer.engine.notice
-    if warning := scorer.bundle.domain.warning(tally.outside, tally.scored):
+    if warning := scorer.bundle.info.domain.warning(tally.outside, tally.scored):
         yield warning
 
 
@@ -56,14 +56,14 @@ def describe(bundle: Bundle) -> Iterator[str]:
     """Yield what a scorer is, where it comes from and how it was measured."""
     info = bundle.info
     facts = {
-        "scorer": f"{bundle.name} ({bundle.path})",
+        "scorer": f"{bundle.info.name} ({bundle.path})",
         "sha256": bundle.sha256,
         "created": info.created,
         "licence": info.licence,
         "backbone": info.backbone,
         "stored as": info.precision,
         "heads": ", ".join(f"{head} (0 to 10)" for head in HEADS),
-        "max length": f"{bundle.max_length} tokens",
+        "max length": f"{bundle.info.max_length} tokens",
         "template": f"version {info.template_version}",
         "trained on": info.training.data,
         "": f"{len(info.training.content_hashes):,} dialogues, hashes kept",
@@ -71,15 +71,15 @@ def describe(bundle: Bundle) -> Iterator[str]:
     for name, value in facts.items():
         yield f"{name:12}{value}"
     for head in HEADS:
-        yield f"cuts {head}: " + " ".join(f"{cut:.2f}" for cut in bundle.cuts[head])
-    domain = bundle.domain
+        yield f"cuts {head}: " + " ".join(f"{cut:.2f}" for cut in bundle.info.cuts[head])
+    domain = bundle.info.domain
     yield "domain: " + ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in domain.ranges.items())
     if how := info.measured.get("how"):
         yield f"measured: {how}"
     for name, value in info.measured.items():
         if name != "how":
             yield f"  {name:32}{_plain(value)}"
-    if uncertainty := bundle.uncertainty:
+    if uncertainty := bundle.info.uncertainty:
         for head in HEADS:
             widths = " ".join(f"{width:.2f}" for width in uncertainty.widths[head])
             yield f"uncertainty {head}: {widths} for {uncertainty.coverage:.0%}, from low scores to high ones"

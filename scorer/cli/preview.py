@@ -50,14 +50,14 @@ def show_scores(scorer: Scorer, corpus: Corpus, path: Path, stream: IO[str]) -> 
     scores = np.stack([columns[head].to_numpy() for head in HEADS], axis=1)
     width = shutil.get_terminal_size((100, 24)).columns
     console = Console(file=stream, width=width, highlight=False, markup=False)
-    console.print(f"{len(dialogues)} dialogues, scored by {scorer.bundle.name} ({scorer.bundle.info.backbone})\n")
+    console.print(f"{len(dialogues)} dialogues, scored by {scorer.bundle.info.name} ({scorer.bundle.info.backbone})\n")
     console.print(table(dialogues, scores))
     for index, head in enumerate(HEADS):
         console.print(f"\n{head} (mean {scores[:, index].mean():.2f})")
         console.print(histogram(scores[:, index]))
-    outside = scorer.bundle.domain.outside(dialogues, scorer.encoder.encode(dialogues))
+    outside = scorer.bundle.info.domain.outside(dialogues, scorer.encoder.encode(dialogues))
     counts = {name: int(rows.sum()) for name, rows in outside.items()}
-    if warning := scorer.bundle.domain.warning(counts, len(dialogues)):
+    if warning := scorer.bundle.info.domain.warning(counts, len(dialogues)):
         console.print(f"\nwarning: {warning}")
     if rejects:
         console.print(f"\n{len(rejects)} records rejected, the first: {rejects[0]}")

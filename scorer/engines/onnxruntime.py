@@ -138,7 +138,7 @@ def _providers(provider: Provider, bundle: Bundle) -> list[Any]:
     if provider == "cuda":
         return [cuda, "CPUExecutionProvider"]
     # TensorRT builds for a range of shapes; without one it would build again for every new shape.
-    longest = f"{max(1, _GPU_BATCH_TOKENS // bundle.max_length)}x{bundle.max_length}"
+    longest = f"{max(1, _GPU_BATCH_TOKENS // bundle.info.max_length)}x{bundle.info.max_length}"
     shapes = {"min": "1x8", "opt": _TENSORRT_TYPICAL, "max": longest}
     profile = {
         f"trt_profile_{which}_shapes": ",".join(f"{name}:{shape}" for name in sorted(_KNOWN_INPUTS))

@@ -85,7 +85,8 @@ def _score_rest(backend: Backend, corpus: Corpus, run: Run, settings: ScoreSetti
     """Score the windows that no earlier run finished; OutputError if those are not in the input any more."""
     scorer, earlier = backend.scorer, dict(run.done)
     readers = readers_for(corpus, scorer.engine) if settings.readers is None else settings.readers
-    job = ReadJob(corpus, scorer.encoder, scorer.bundle.domain, settings.window, frozenset(earlier), settings.share)
+    domain = scorer.bundle.info.domain
+    job = ReadJob(corpus, scorer.encoder, domain, settings.window, frozenset(earlier), settings.share)
 
     def unfinished(prepared: Iterator[Prepared]) -> Iterator[Prepared]:
         for window in prepared:

@@ -35,7 +35,7 @@ def score_stream(
     writes one line and reads one does not hang, and a file still fills its batches.
     """
     total = Tally()
-    domain = scorer.bundle.domain
+    domain = scorer.bundle.info.domain
     arriving = (prepare(records, scorer.encoder, domain) for records in _arriving(corpus, settings.window))
     windows = acceptable(arriving, settings)
     for window, scores in Local(scorer, settings).score(windows, Estimate(Silent(), None)):

@@ -49,7 +49,7 @@ def test_it_is_small_verified_and_says_where_it_comes_from() -> None:
     flips = bundle.info.weights["int8"].flips
     assert flips is not None
     assert flips <= 0.01
-    assert bundle.uncertainty is not None
+    assert bundle.info.uncertainty is not None
 
 
 def test_its_figures_are_no_worse_than_those_it_was_shipped_with() -> None:
@@ -90,5 +90,5 @@ def test_spelling_does_not_change_a_score(starter: Scorer) -> None:
 def test_dialogues_far_from_the_training_data_are_warned_of(starter: Scorer) -> None:
     foreign = [make_dialogue("SELECT * FROM kubectl WHERE sudo -x", "def __init__(self): raise ValueError(0x7f)")] * 20
     encoded = starter.encoder.encode(foreign)
-    outside = {name: int(rows.sum()) for name, rows in starter.bundle.domain.outside(foreign, encoded).items()}
-    assert starter.bundle.domain.warning(outside, len(foreign)) is not None
+    outside = {name: int(rows.sum()) for name, rows in starter.bundle.info.domain.outside(foreign, encoded).items()}
+    assert starter.bundle.info.domain.warning(outside, len(foreign)) is not None

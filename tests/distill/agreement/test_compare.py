@@ -23,7 +23,7 @@ from tests.conftest import COUNT, JUDGE, labels, read, same
 def test_a_judge_is_compared_with_a_scorer_by_the_scorers_cuts(labelled: LabelledSet, scorer: Scorer) -> None:
     found = judge_against_scorer(labelled, scorer, 4).measure(0)
     scores = scorer.score(labelled.dialogues)
-    pair = Pair.of(labelled.scores, scores, to_levels(scores, scorer.bundle.cuts))
+    pair = Pair.of(labelled.scores, scores, to_levels(scores, scorer.bundle.info.cuts))
     same(found.figures, all_figures(pair, threshold=4))
     assert (found.reference, found.other, found.threshold) == ("judge-1", "tiny", 4)
     assert found.conversations == [f"c{i // 2}" for i in range(COUNT)]

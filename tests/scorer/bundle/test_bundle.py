@@ -66,11 +66,11 @@ def replace(folder: Path, name: str, data: bytes) -> None:
 def test_a_bundle_gives_back_what_was_written(parts: Parts, written: Bundle) -> None:
     info, files = parts
     assert json.loads(json_text(info)).items() <= written.to_json().items()
-    assert (written.name, written.max_length, written.pad_id) == ("tiny", MAX_LENGTH, 0)
-    assert written.cuts == {head: list(LEVELS) for head in HEADS}
+    assert (written.info.name, written.info.max_length, written.info.pad_id) == ("tiny", MAX_LENGTH, 0)
+    assert written.info.cuts == {head: list(LEVELS) for head in HEADS}
     assert written.model == files["model.onnx"]
     assert written.tokenizer.to_str().encode() == files["tokenizer.json"]
-    assert written.domain == info["domain"]
+    assert written.info.domain == info["domain"]
     assert {path.name for path in written.path.iterdir()} == {*files, "scorer.json"}
     assert (written.path / "README.md").read_bytes() == files["README.md"]
 
@@ -79,7 +79,7 @@ def test_the_provenance_names_the_scorer_and_holds_its_cuts(written: Bundle) -> 
     found = written.provenance()
     assert json.loads(json.dumps(found)) == found
     assert found["sha256"] == hashlib.sha256((written.path / "scorer.json").read_bytes()).hexdigest()
-    assert found["cuts"] == written.cuts
+    assert found["cuts"] == written.info.cuts
     assert (found["name"], found["score_range"], found["template_version"]) == ("tiny", [0.0, 10.0], 1)
 
 

@@ -122,9 +122,9 @@ def test_a_bundle_with_a_malformed_uncertainty_is_refused(parts: Parts, tmp_path
 
 
 def test_a_bundle_gives_its_uncertainty_back(uncertain: Scorer, scorer: Scorer) -> None:
-    assert uncertain.bundle.uncertainty == UNCERTAINTY
+    assert uncertain.bundle.info.uncertainty == UNCERTAINTY
     assert load_bundle(uncertain.bundle.path).uncertainty == UNCERTAINTY
-    assert scorer.bundle.uncertainty is None
+    assert scorer.bundle.info.uncertainty is None
 
 
 # The columns

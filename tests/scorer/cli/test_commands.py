@@ -47,7 +47,7 @@ def test_parquet_holds_ids_scores_and_the_scorers_cuts(
     assert table["id"].to_pylist() == ["a", "b"]
     meta = json.loads(table.schema.metadata[METADATA_KEY])
     assert meta["sha256"] == bundle.sha256
-    assert meta["cuts"] == bundle.cuts
+    assert meta["cuts"] == bundle.info.cuts
     assert meta["engine"] in {"onnxruntime", "openvino"}
     assert meta["precision"] == "fp32"  # the tiny scorer's export checked nothing else
 

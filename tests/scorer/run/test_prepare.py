@@ -33,7 +33,7 @@ def test_the_first_windows_are_small_and_no_record_is_lost(corpus: Corpus) -> No
 
 @pytest.mark.parametrize("count", [1, 3, 4])
 def test_shares_have_every_window_once(corpus: Corpus, scorer: Scorer, count: int) -> None:
-    domain = scorer.bundle.domain
+    domain = scorer.bundle.info.domain
     found = [
         [window.number for window in prepare_windows(corpus, scorer.encoder, domain, 700, (), Share(index, count))]
         for index in range(count)
@@ -49,8 +49,8 @@ def test_a_share_splits_into_parts_that_take_turns() -> None:
 
 
 def test_a_finished_window_is_read_for_its_hash_alone(corpus: Corpus, scorer: Scorer) -> None:
-    whole = list(prepare_windows(corpus, scorer.encoder, scorer.bundle.domain, 1000))
-    again = list(prepare_windows(corpus, scorer.encoder, scorer.bundle.domain, 1000, {0, 2}))
+    whole = list(prepare_windows(corpus, scorer.encoder, scorer.bundle.info.domain, 1000))
+    again = list(prepare_windows(corpus, scorer.encoder, scorer.bundle.info.domain, 1000, {0, 2}))
     assert [window.records for window in again] == [window.records for window in whole]
     assert [len(window.ids) for window in again] == [0, 990, 0, 990, 990]
     assert [window.size for window in again] == [1000] * 5
@@ -68,7 +68,7 @@ def test_identical_texts_are_one_piece_of_work(scorer: Scorer) -> None:
     """Whatever their ids, their roles' spelling and their spaces; and also after a trip to another process."""
     same = [make_dialogue("i am sad", "So  sorry"), make_dialogue("I am sad", "so sorry")]
     other = make_dialogue("i am sad", "so sorry !")
-    found = prepare([same[0], other, same[1]], scorer.encoder, scorer.bundle.domain)
+    found = prepare([same[0], other, same[1]], scorer.encoder, scorer.bundle.info.domain)
     for window in (found, pickle.loads(pickle.dumps(found))):
         assert window.encoded[0] is window.encoded[2]
         assert window.encoded[0] is not window.encoded[1]
@@ -97,11 +97,11 @@ PanicException = type("PanicException", (BaseException,), {})
 def test_what_breaks_the_tokenizer_is_a_reject_and_the_rest_is_scored(
     scorer: Scorer, fault: type[BaseException]
 ) -> None:
-    encoder = Panicky(scorer.bundle.tokenizer, scorer.bundle.max_length)
+    encoder = Panicky(scorer.bundle.tokenizer, scorer.bundle.info.max_length)
     encoder.fault = fault
     records: list[Any] = [*varied(20)]
     records[7] = make_dialogue("i am sad", "poison")
-    found = prepare(records, encoder, scorer.bundle.domain)
+    found = prepare(records, encoder, scorer.bundle.info.domain)
     assert [(reject.reason, reject.id) for reject in found.rejects] == [("tokenizer_failed", records[7].id)]
     assert "no match for this" in found.rejects[0].detail
     assert found.ids == [item.id for item in records if item is not records[7] and isinstance(item, Dialogue)]
@@ -110,7 +110,7 @@ def test_what_breaks_the_tokenizer_is_a_reject_and_the_rest_is_scored(
 
 
 def test_other_faults_are_not_blamed_on_a_record(scorer: Scorer) -> None:
-    encoder = Panicky(scorer.bundle.tokenizer, scorer.bundle.max_length)
+    encoder = Panicky(scorer.bundle.tokenizer, scorer.bundle.info.max_length)
     encoder.fault = ZeroDivisionError
     with pytest.raises(ZeroDivisionError):
-        prepare([make_dialogue("i am sad", "poison")], encoder, scorer.bundle.domain)
+        prepare([make_dialogue("i am sad", "poison")], encoder, scorer.bundle.info.domain)

@@ -29,7 +29,7 @@ def job(tmp_path: Path, scorer: Scorer) -> ReadJob:
     records: list[object] = [record("i am sad", f"so sorry {number}", id=str(number)) for number in range(2000)]
     records[777] = {"messages": []}
     corpus = Corpus([str(write_lines(tmp_path / "in.jsonl", records))])
-    return ReadJob(corpus, scorer.encoder, scorer.bundle.domain, 150, frozenset({3}), WHOLE)
+    return ReadJob(corpus, scorer.encoder, scorer.bundle.info.domain, 150, frozenset({3}), WHOLE)
 
 
 def summary(windows: Iterator[Prepared]) -> list[tuple[object, ...]]:
@@ -108,7 +108,7 @@ def test_small_inputs_are_read_by_a_thread_and_pipes_by_one_process(
 
 def test_an_encoder_in_another_process_treats_special_tokens_as_text(scorer: Scorer, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "in.jsonl", [record("i am sad", "so [SEP] sorry [PAD] sorry", id="a")])
-    job = ReadJob(Corpus([str(path)]), scorer.encoder, scorer.bundle.domain, 10, (), WHOLE)
+    job = ReadJob(Corpus([str(path)]), scorer.encoder, scorer.bundle.info.domain, 10, (), WHOLE)
     with reading(job, 0) as here, reading(job, 1) as there:
         first, second = next(here), next(there)
     assert first.encoded[0].ids.tolist() == second.encoded[0].ids.tolist()

@@ -91,7 +91,7 @@ def test_without_cuts_a_file_needs_its_scorer_or_raw_cuts(kind: str, tmp_path: P
     raw = read_scores(path, raw_cuts=True)
     assert (raw.cuts, raw.error, raw.scorer) == (JUDGE_CUTS, None, {})
     named = read_scores(path, scorer=bundle.path)
-    assert named.cuts == bundle.cuts
+    assert named.cuts == bundle.info.cuts
     assert named.scorer["sha256"] == bundle.sha256
 
 
@@ -113,7 +113,7 @@ def test_raw_cuts_win_over_those_of_the_file(tmp_path: Path) -> None:
 @every_kind
 def test_the_scores_of_another_scorer_are_refused(kind: str, tmp_path: Path, bundle: Bundle) -> None:
     path = write_scores(tmp_path / kind, about=bundle.provenance())
-    assert read_scores(path, scorer=bundle.path).cuts == bundle.cuts
+    assert read_scores(path, scorer=bundle.path).cuts == bundle.info.cuts
     other = write_tiny_bundle(tmp_path / "other", seed=1)
     expected = f"was scored by tiny {bundle.sha256[:12]}, and .*other is tiny {other.sha256[:12]}; leave --scorer out"
     with pytest.raises(InputError, match=expected):
