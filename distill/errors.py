@@ -13,6 +13,10 @@ class CheckpointError(EmpathyError):
     """A folder is no checkpoint that `empathy train` made, or was changed since."""
 
 
+class ExportError(EmpathyError):
+    """A checkpoint cannot be exported with these settings."""
+
+
 class AgreementError(EmpathyError):
     """Two sets of scores cannot be compared."""
 
@@ -27,3 +31,7 @@ class StoreError(EmpathyError):
 
 class LabelError(EmpathyError):
     """A labelling cannot begin or go on: its settings, prices, key or server are not what it needs."""
+
+
+class SampleError(EmpathyError):
+    """A sample cannot be chosen: more is wanted than there is, or a strategy lacks what it chooses by."""

@@ -1,4 +1,4 @@
-"""What simpler ways reach on the same labels, cross-validated on the same folds: the floor under every scorer."""
+"""What simpler models reach on the same labels, cross-validated: every scorer should be better."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn.compose import make_column_transformer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge, RidgeCV
-from sklearn.pipeline import FeatureUnion, make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.pipeline import make_pipeline
 from transformers import AutoModel
 
 from distill.labelled import LabelledSet
-from distill.training.measure import cross_levels
-from distill.training.network import collate, load_backbone
+from distill.training.calibrate import cross_levels
+from distill.training.network import load_backbone, to_tensors
 from scorer.dialogue import render
 from selection.folds import folds_of
 from selection.metrics import Pair, all_figures
 from selection.rules import to_levels
 
 CONSTANT = "constant"
-FOLDS = 5
 _BATCH = 64
 
 
 def baseline_figures(
-    labelled: LabelledSet, embeddings: str | None = None, threshold: int = 5, folds: int = FOLDS
+    labelled: LabelledSet, embeddings: str | None = None, threshold: int = 5, folds: int = 5
 ) -> dict[str, dict[str, float]]:
     """Return the figures of each baseline by its name; ``embeddings`` is an encoder by hub id or folder."""
     texts = np.array([render(dialogue) for dialogue in labelled.dialogues], dtype=object)  # (N, 2)
@@ -46,7 +45,7 @@ def baseline_figures(
         for k in range(folds):
             scores[fold == k] = make().fit(features[fold != k], labelled.scores[fold != k]).predict(features[fold == k])
         scores = scores.clip(0, 10)
-        # No cut parts what is all the same: the constant is taken for the judge's score that it is.
+        # No cut divides equal scores: the constant is read as the judge's score that it is.
         levels = to_levels(scores) if name == CONSTANT else cross_levels(scores, labelled.scores, fold)
         pair = Pair.of(labelled.scores, scores, levels)
         found[name] = all_figures(pair, threshold=threshold)
@@ -54,20 +53,9 @@ def baseline_figures(
 
 
 def _tfidf_ridge() -> Any:
-    """Return words and pairs of words of context and response, each weighted on its own, under ridge regression."""
-    parts = [
-        (name, make_pipeline(FunctionTransformer(_column, kw_args={"index": index}), _tfidf()))
-        for index, name in enumerate(("context", "response"))
-    ]
-    return make_pipeline(FeatureUnion(parts), Ridge(alpha=3.0))
-
-
-def _tfidf() -> TfidfVectorizer:
-    return TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
-
-
-def _column(texts: npt.NDArray[Any], index: int) -> npt.NDArray[Any]:
-    return texts[:, index]
+    """Return ridge regression on words and pairs of words, of context and response separately."""
+    words = [(TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True), column) for column in (0, 1)]
+    return make_pipeline(make_column_transformer(*words, sparse_threshold=1), Ridge(alpha=3.0))
 
 
 @torch.inference_mode()
@@ -80,7 +68,7 @@ def embed(labelled: LabelledSet, name: str) -> npt.NDArray[np.float32]:
     features = np.zeros((len(encoded), backbone.hidden_size), dtype=np.float32)
     for start in range(0, len(order), _BATCH):
         rows = order[start : start + _BATCH]
-        inputs = collate([encoded[row] for row in rows], backbone.pad_id, types=backbone.has_token_types)
+        inputs = to_tensors([encoded[row] for row in rows], backbone.pad_id, types=backbone.has_token_types)
         mask = inputs["attention_mask"][:, :, None]  # (B, T, 1)
         states = model(**inputs).last_hidden_state  # (B, T, hidden)
         features[rows] = ((states * mask).sum(dim=1) / mask.sum(dim=1)).numpy()

@@ -1,8 +1,8 @@
-"""`empathy agree`: how far two raters of the same dialogues agree - judge and scorer, or judge and judge."""
+"""How far two raters of the same dialogues agree: judge and scorer, or judge and judge."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from distill.errors import AgreementError
 from distill.labelled import LabelledSet
-from distill.training.measure import cross_levels
+from distill.training.calibrate import cross_levels
 from scorer.bundle.bundle import Bundle
 from scorer.dialogue import HEADS, Labels
 from scorer.model import Scorer
@@ -21,9 +21,6 @@ from selection.rules import to_levels
 
 MIN_PAIRS = 10
 DRAWS = 1000
-
-Figures = dict[str, float]
-Interval = tuple[float, float]
 
 
 @dataclass(slots=True, eq=False)
@@ -40,9 +37,9 @@ class Agreement:
     pair: Pair
     conversations: list[str]
     threshold: int = 5
-    figures: Figures = field(default_factory=dict)
-    intervals: dict[str, Interval] = field(default_factory=dict)
-    rows: dict[str, Figures] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    rows: dict[str, dict[str, float]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -76,9 +73,9 @@ def judge_against_scorer(
     """Score labelled dialogues and compare; with ``unseen`` leave out those that the scorer was trained on."""
     labelled, warnings = _seen_in_training(labelled, scorer.bundle, unseen=unseen)
     scores = scorer.score(labelled.dialogues)
-    pair = Pair.of(labelled.scores, scores, to_levels(scores, scorer.bundle.cuts))
+    pair = Pair.of(labelled.scores, scores, to_levels(scores, scorer.bundle.info.cuts))
     return Agreement(
-        judge_name(labelled), scorer.bundle.name, pair, labelled.conversations, threshold, warnings=warnings
+        judge_name(labelled), scorer.bundle.info.name, pair, labelled.conversations, threshold, warnings=warnings
     )
 
 
@@ -86,9 +83,7 @@ def judge_against_scores(labelled: LabelledSet, path: Path, threshold: int = 5) 
     """Compare labels with a file of scores; an ``oof.parquet`` of `empathy train` is cross-fitted by its folds."""
     table = read_columns(path)
     key, keys = ("content", labelled.hashes) if "content" in table else ("id", [d.id for d in labelled.dialogues])
-    place = {value: row for row, value in enumerate(table[key])}
-    mine = [row for row, value in enumerate(keys) if value in place]
-    theirs = [place[keys[row]] for row in mine]
+    mine, theirs = _common(keys, table[key])
     if len(mine) < MIN_PAIRS:
         raise AgreementError(
             f"{path}: {len(mine)} of its {len(table['id'])} {key}s are among the {len(labelled)} labelled dialogues, "
@@ -120,23 +115,19 @@ def judge_against_judge(
     first: LabelledSet, second: LabelledSet, names: tuple[str, str], threshold: int = 5
 ) -> Agreement:
     """Compare two sets of labels of the same dialogues: two judges, or one with two rubrics."""
-    place = {content: row for row, content in enumerate(second.hashes)}
-    mine = [row for row, content in enumerate(first.hashes) if content in place]
-    theirs = [place[first.hashes[row]] for row in mine]
+    mine, theirs = _common(first.hashes, second.hashes)
     labels, others = first.scores[mine], second.scores[theirs]
-    notes = [f"{len(first) - len(mine)} and {len(second) - len(mine)} dialogues are in one set only"]
-    pair = Pair.of(labels, others, to_levels(others))
+    alone = (len(first) - len(mine), len(second) - len(mine))
+    notes = [f"{alone[0]} and {alone[1]} dialogues are in one set only"] if any(alone) else []
     conversations = [first.dialogues[row].conversation for row in mine]
-    return Agreement(
-        *names, pair, conversations, threshold, notes=notes if len(first) + len(second) > 2 * len(mine) else []
-    )
+    return Agreement(*names, Pair.of(labels, others, to_levels(others)), conversations, threshold, notes=notes)
 
 
-def self_agreement(labelled: LabelledSet, threshold: int = 5) -> tuple[str, Figures] | None:
-    """Return the agreement of a judge with itself and what to call it, None where no dialogue was judged twice.
+def self_agreement(labelled: LabelledSet, threshold: int = 5) -> tuple[str, dict[str, float]] | None:
+    """Return what to call the agreement of a judge with itself, and its figures; None where too few were judged twice.
 
-    The first two judgements by the same model are compared. Drawn at temperature 0 they understate the judge's
-    noise, so the temperatures stand in the name.
+    The first two judgements by the same model are compared. Those at temperature 0 understate the judge's noise, so
+    the name says the temperatures.
     """
     pairs = [found for judgements in labelled.judgements if (found := _same_model(judgements))]
     if len(pairs) < MIN_PAIRS:
@@ -153,15 +144,22 @@ def judge_name(labelled: LabelledSet) -> str:
     return " + ".join(sorted(models)) if len(models) <= 3 else f"{len(models)} judges"
 
 
+def _common(mine: Sequence[str], theirs: Iterable[str]) -> tuple[list[int], list[int]]:
+    """Return the rows of both that have the same key, in the order of the first."""
+    place = {key: row for row, key in enumerate(theirs)}
+    rows = [row for row, key in enumerate(mine) if key in place]
+    return rows, [place[mine[row]] for row in rows]
+
+
 def _seen_in_training(labelled: LabelledSet, bundle: Bundle, *, unseen: bool) -> tuple[LabelledSet, list[str]]:
-    trained = set(bundle.info["training"]["content_hashes"])
+    trained = set(bundle.info.training.content_hashes)
     seen = np.array([content in trained for content in labelled.hashes])
     if not seen.any():
         return labelled, []
     if unseen:
         return labelled.take(np.flatnonzero(~seen)), []
     return labelled, [
-        f"{seen.sum()} of {len(labelled)} dialogues were trained on, so these figures flatter {bundle.name}: give "
+        f"{seen.sum()} of {len(labelled)} dialogues were trained on, so these figures flatter {bundle.info.name}: give "
         "others, say --unseen, or compare its checkpoint's oof.parquet with --scores"
     ]
 
@@ -181,7 +179,7 @@ def _temperature(labels: Labels) -> str:
     return "not stated" if value is None else f"{value}"
 
 
-def _plain(figures: Figures) -> dict[str, float | None]:
+def _plain(figures: dict[str, float]) -> dict[str, float | None]:
     return {name: _null(value) for name, value in figures.items()}
 
 

@@ -18,7 +18,7 @@ _POINTS = 3000
 _SIZE = 320
 
 
-def draw(agreement: Agreement, folder: Path) -> list[Path]:
+def draw_agreement(agreement: Agreement, folder: Path) -> list[Path]:
     """Write scatter.png, confusion.png and sets.png into a folder; return their paths."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,12 @@
-"""An agreement as a table for the terminal."""
+"""An agreement as tables for the terminal."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+
+from rich.table import Table
+from rich.text import Text
 
 from distill.agreement.compare import Agreement
 from scorer.dialogue import HEADS
@@ -19,29 +22,26 @@ _HEAD_ROWS = (
 )
 
 
-def table_lines(agreement: Agreement) -> Iterator[str]:
-    """Yield the lines of an agreement: per head, per rule, per score of the judge; then what to know about them."""
+def agreement_parts(agreement: Agreement) -> Iterator[Text | Table]:
+    """Yield lines and tables for a console: per head, per rule, per score of the judge; then what to know of them."""
     conversations = len(set(agreement.conversations))
-    yield (
+    yield Text(
         f"{agreement.reference} against {agreement.other}: {len(agreement.pair)} dialogues of {conversations} "
-        f"conversations, threshold {agreement.threshold}"
+        f"conversations, threshold {agreement.threshold}\n"
     )
-    yield ""
-    columns = [agreement.other, *agreement.rows]
-    yield from _table(
-        columns, [(f"{name}, {head}", f"{head}.{key}") for head in HEADS for name, key in _HEAD_ROWS], agreement
-    )
+    yield _figures(agreement, [(f"{name}, {head}", f"{head}.{key}") for head in HEADS for name, key in _HEAD_ROWS])
     for rule in RULES.values():
-        yield ""
-        yield f"rule {rule.name} ({rule.source})"
-        yield from _table(columns, _rule_rows(rule), agreement)
-    yield ""
-    yield from _recall(agreement)
+        yield Text(f"\nrule {rule.name} ({rule.source})")
+        yield _figures(agreement, _rule_rows(rule))
+    yield Text("\nrecall of each score that the judge gave, as integers read off the cuts")
+    levels = range(LEVEL_COUNT)
+    recall = [[_number(agreement.figures[f"{head}.recall.{level}"], 2) for level in levels] for head in HEADS]
+    rows = [["score".ljust(12), *(str(level).rjust(5) for level in levels)]]
+    yield _table(*rows, *([head, *values] for head, values in zip(HEADS, recall, strict=True)))
     if agreement.intervals:
-        yield ""
-        yield "[low, high]: 95 % intervals, bootstrap over conversations"
+        yield Text("\n[low, high]: 95 % intervals, bootstrap over conversations")
     for note in agreement.notes:
-        yield f"note: {note}"
+        yield Text(f"note: {note}")
 
 
 def _rule_rows(rule: Rule) -> list[tuple[str, str]]:
@@ -56,26 +56,25 @@ def _rule_rows(rule: Rule) -> list[tuple[str, str]]:
     return rows
 
 
-def _table(columns: Sequence[str], rows: Sequence[tuple[str, str]], agreement: Agreement) -> Iterator[str]:
-    cells = [["", *columns]]
+def _figures(agreement: Agreement, rows: Sequence[tuple[str, str]]) -> Table:
+    """Return one row per figure, with its interval, and one column for each rater that stands beside."""
+    cells = [["", agreement.other, *agreement.rows]]
     for title, key in rows:
         low, high = agreement.intervals.get(key, (math.nan, math.nan))
         interval = "" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]"
         others = [_number(figures.get(key, math.nan)) for figures in agreement.rows.values()]
         cells.append([title, _number(agreement.figures[key]) + interval, *others])
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    for row in cells:
-        yield "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
+    return _table(*cells)
 
 
-def _recall(agreement: Agreement) -> Iterator[str]:
-    yield "recall of each score that the judge gave, as integers read off the cuts"
-    yield "  ".join(["score".ljust(12), *(str(level).rjust(5) for level in range(LEVEL_COUNT))])
-    for head in HEADS:
-        values = (agreement.figures[f"{head}.recall.{level}"] for level in range(LEVEL_COUNT))
-        yield "  ".join([head.ljust(12), *(_number(value, 2).rjust(5) for value in values)])
+def _table(*rows: Sequence[str]) -> Table:
+    """Return rows as a table without lines: the first cell to the left, figures to the right."""
+    made = Table.grid(padding=(0, 2, 0, 0))
+    for place in range(len(rows[0])):
+        made.add_column(justify="right" if place else "left")
+    for row in rows:
+        made.add_row(*map(Text, row))
+    return made
 
 
 def _number(value: float, digits: int = 3) -> str:

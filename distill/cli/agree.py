@@ -2,48 +2,59 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from scorer.cli.main import fail
+from scorer.cli.options import command, inputs_argument, json_option, option, option_group, scorer_option
 
 if TYPE_CHECKING:
     from distill.agreement.compare import Agreement
     from distill.labelled import LabelledSet
 
+_WIDE = 500  # columns, where there is no terminal whose width counts
 
-@click.command()
-@click.argument("inputs", metavar="LABELS...", nargs=-1, required=True)
-@click.option(
-    "--scorer",
-    "bundle",
-    metavar="BUNDLE",
-    type=click.Path(path_type=Path),
-    help="Compare with this scorer.  [default: the starter]",
+
+@command(
+    examples=(
+        "empathy agree labels.jsonl --scorer my-scorer --unseen",
+        "empathy agree labels.jsonl --against other-judge.jsonl --json agreement.json",
+    )
 )
-@click.option(
-    "--scores",
-    metavar="FILE",
-    type=click.Path(path_type=Path, exists=True),
-    help="Compare with these scores: `empathy score`'s output or a checkpoint's oof.parquet.",
+@inputs_argument("LABELS...")
+@option_group(
+    "Compare with",
+    scorer_option,
+    option(
+        "--scores",
+        metavar="FILE",
+        type=click.Path(path_type=Path, exists=True),
+        help="Compare with these scores: `empathy score`'s output or a checkpoint's oof.parquet.",
+    ),
+    option("--against", metavar="LABELS", multiple=True, help="Compare with these labels of the same dialogues."),
+    option("--unseen", is_flag=True, help="Leave out the dialogues that the scorer was trained on."),
 )
-@click.option("--against", metavar="LABELS", multiple=True, help="Compare with these labels of the same dialogues.")
-@click.option("--unseen", is_flag=True, help="Leave out the dialogues that the scorer was trained on.")
-@click.option("--baselines", is_flag=True, help="Beside it: a constant and TF-IDF + ridge, cross-validated on LABELS.")
-@click.option("--embeddings", metavar="ID_OR_FOLDER", help="With --baselines: ridge on this encoder's embeddings too.")
-@click.option("--threshold", type=click.IntRange(1, 9), default=5, show_default=True, help="T of the selection rules.")
-@click.option(
-    "--bootstrap",
-    "draws",
-    type=click.IntRange(min=0),
-    default=1000,
-    show_default=True,
-    help="Replicates for the intervals; 0 leaves them out.",
+@option_group(
+    "Figures",
+    option("--baselines", is_flag=True, help="Beside it: a constant and TF-IDF + ridge, cross-validated on LABELS."),
+    option("--embeddings", metavar="ID_OR_FOLDER", help="With --baselines: ridge on this encoder's embeddings too."),
+    option("--threshold", type=click.IntRange(1, 9), default=5, help="T of the selection rules."),
+    option(
+        "--bootstrap",
+        "draws",
+        type=click.IntRange(min=0),
+        default=1000,
+        help="Replicates for the intervals; 0 leaves them out.",
+    ),
 )
-@click.option("--json", "json_path", metavar="FILE", type=click.Path(path_type=Path), help="Write every figure here.")
-@click.option("--pictures", metavar="DIR", type=click.Path(path_type=Path), help="Draw scatter and confusion here.")
+@option_group(
+    "Output",
+    json_option,
+    option("--pictures", metavar="DIR", type=click.Path(path_type=Path), help="Draw scatter and confusion here."),
+)
 def agree(
     inputs: tuple[str, ...],
     bundle: Path | None,
@@ -58,40 +69,39 @@ def agree(
     unseen: bool,
     baselines: bool,
 ) -> None:
-    """Compare a judge's LABELS with a scorer, with a file of scores, or with other labels.
+    """Compare a judge's labels with a scorer or other labels.
 
     Per head and selection rule, with 95 % intervals over conversations; beside the judge's own self-agreement where
     LABELS has dialogues that were judged twice.
 
     Exit codes: 0 done, 2 usage, label or file error.
     """
-    from distill.agreement.table import table_lines
-    from distill.labelled import read_labelled
-
     if sum(map(bool, (bundle, scores, against))) > 1:
         fail("--scorer, --scores and --against are three things to compare with; give one of them")
+    from rich.console import Console
+    from rich.text import Text
+
+    from distill.agreement import compare
+    from distill.agreement.table import agreement_parts
+    from distill.labelled import read_labelled
+    from scorer.model import Scorer
+
     labelled = read_labelled(inputs)
     if against:
-        from distill.agreement.compare import judge_against_judge
-
         names = (", ".join(inputs), ", ".join(against))
-        found = judge_against_judge(labelled, read_labelled(against), names, threshold)
+        found = compare.judge_against_judge(labelled, read_labelled(against), names, threshold)
     elif scores:
-        from distill.agreement.compare import judge_against_scores
-
-        found = judge_against_scores(labelled, scores, threshold)
+        found = compare.judge_against_scores(labelled, scores, threshold)
     else:
-        from distill.agreement.compare import judge_against_scorer
-        from scorer.model import Scorer
-
-        found = judge_against_scorer(labelled, Scorer.load(bundle), threshold, unseen=unseen)
+        found = compare.judge_against_scorer(labelled, Scorer.load(bundle), threshold, unseen=unseen)
     found.measure(draws)
     _add_beside(found, labelled, embeddings, baselines=baselines)
-    for line in table_lines(found):
-        click.echo(line)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDE)
+    for part in agreement_parts(found):
+        console.print(part, soft_wrap=isinstance(part, Text))  # lines are as long as they are
     for line in found.warnings:
         click.echo(f"empathy: warning: {line}", err=True)
-    _write_agreement(found, json_path, pictures)
+    _write(found, json_path, pictures)
 
 
 def _add_beside(found: Agreement, labelled: LabelledSet, embeddings: str | None, *, baselines: bool) -> None:
@@ -109,16 +119,13 @@ def _add_beside(found: Agreement, labelled: LabelledSet, embeddings: str | None,
         found.rows |= baseline_figures(labelled, embeddings, found.threshold)
 
 
-def _write_agreement(found: Agreement, json_path: Path | None, pictures: Path | None) -> None:
-    import json
-
-    from scorer.outputs import replacing, writing
+def _write(found: Agreement, json_path: Path | None, pictures: Path | None) -> None:
+    from scorer.outputs import write_json
 
     if json_path:
-        with writing(json_path), replacing(json_path) as file:
-            file.write(json.dumps(found.to_json(), indent=1) + "\n")
+        write_json(json_path, found.to_json())
     if pictures:
-        from distill.agreement.pictures import draw
+        from distill.agreement.pictures import draw_agreement
 
-        for path in draw(found, pictures):
+        for path in draw_agreement(found, pictures):
             click.echo(f"drew {path}", err=True)

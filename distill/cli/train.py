@@ -9,60 +9,60 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distill.training.settings import DEFAULT_BACKBONE, TrainSettings
-from scorer.cli.main import fail
+from distill.training.settings import TrainSettings
+from scorer.cli.options import (
+    chosen,
+    command,
+    existing_of,
+    existing_options,
+    inputs_argument,
+    option,
+    option_group,
+    output_option,
+    quiet_option,
+    settings_options,
+)
 
 if TYPE_CHECKING:
     from distill.training.checkpoint import Checkpoint
     from scorer.dialogue import Dialogue
 
-_DEFAULTS = TrainSettings()
 
-
-def _setting(flag: str, kind: Any, text: str, default: str | None = None) -> Any:
-    """Return an option of ``TrainSettings``; left out, the record's own default counts, which the help shows."""
-    name = flag.removeprefix("--").replace("-", "_")
-    shown = default or f"{getattr(_DEFAULTS, name):g}"
-    return click.option(flag, name, type=kind, help=f"{text}  [default: {shown}]")
-
-
-@click.command()
-@click.argument("inputs", metavar="LABELS...", nargs=-1, required=True)
-@click.option(
-    "-o",
-    "--output",
-    metavar="CHECKPOINT",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="The folder to write; OUT.partial holds the work until it is whole.",
+@command(
+    examples=(
+        "empathy train labels.jsonl -o checkpoint",
+        "empathy train labels.jsonl -o small --backbone microsoft/MiniLM-L6-H384-uncased --teacher checkpoint",
+    )
 )
-@click.option("--backbone", metavar="ID_OR_FOLDER", help=f"The encoder to fine-tune.  [default: {DEFAULT_BACKBONE}]")
-@click.option(
-    "--teacher",
-    "teachers",
-    metavar="CHECKPOINT",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Learn this checkpoint's scores too; several are averaged.",
+@inputs_argument("LABELS...")
+@option_group(
+    "Output",
+    output_option("CHECKPOINT", "The folder to write; CHECKPOINT.partial holds the work until it is whole."),
+    *existing_options,
+    quiet_option,
 )
-@click.option("--unlabelled", metavar="IN", multiple=True, help="Dialogues that the teacher scores for the student.")
-@_setting("--folds", int, "Cross-validation folds by conversation; 0 holds out a tenth.")
-@_setting("--epochs", int, "Passes over the data.")
-@_setting("--learning-rate", float, "The last layer's.", default="5e-5 x (768 / hidden size)^2")
-@_setting("--batch-size", int, "Dialogues a step and device.")
-@_setting("--layers", int, "Keep the backbone's lowest layers only: smaller, faster, less faithful.", default="all")
-@_setting("--layer-decay", float, "Factor on the learning rate from a layer to the one below.")
-@_setting("--frozen-layers", int, "Lowest layers that are not trained, with the embeddings.")
-@_setting("--weight-decay", float, "AdamW's.")
-@_setting("--warmup", float, "Share of the steps in which the learning rate rises.")
-@_setting("--max-length", int, "Tokens a dialogue, at most.")
-@_setting("--judge-share", float, "Weight of the judge's label against the teacher's score of the same dialogue.")
-@_setting("--patience", int, "Stop after so many epochs without a lower error.", default="train all epochs")
-@_setting("--seed", int, "Of the new head, the order and the dropout.")
-@_setting("--split-seed", int, "Of the deal of conversations into folds.")
-@click.option("--resume", is_flag=True, help="Go on with an interrupted training (or begin, if there is none).")
-@click.option("--overwrite", is_flag=True, help="Replace a checkpoint that exists.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress bar and no closing lines.")
+@option_group(
+    "Teacher",
+    option(
+        "--teacher",
+        "teachers",
+        metavar="CHECKPOINT",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="Learn this checkpoint's scores too; several are averaged.",
+    ),
+    option("--unlabelled", metavar="IN", multiple=True, help="Dialogues that the teacher scores for the student."),
+    *settings_options(TrainSettings, "judge_share"),
+)
+@option_group("Encoder", *settings_options(TrainSettings, "backbone", "layers", "frozen_layers", "max_length"))
+@option_group("Measuring", *settings_options(TrainSettings, "folds", "split_seed"))
+@option_group(
+    "Training",
+    *settings_options(
+        TrainSettings,
+        *("epochs", "patience", "batch_size", "learning_rate", "layer_decay", "weight_decay", "warmup", "seed"),
+    ),
+)
 def train(
     inputs: tuple[str, ...],
     output: Path,
@@ -74,58 +74,63 @@ def train(
     quiet: bool,
     **given: Any,
 ) -> None:
-    """Train a scorer on a judge's labels: an encoder with two regression outputs, sensibility and rationality.
+    """Train a scorer on a judge's labels.
 
-    LABELS is any labelled input: `empathy label`'s, the Efficient-Empathy release, or any form that is read with
-    sensibility and rationality. Several judgements of a dialogue are averaged. CHECKPOINT is a plain Hugging Face
-    folder whose logits are scores from 0 to 10; what it is worth, from held-out conversations, is in its README.md.
+    It is an encoder with two regression outputs, sensibility and rationality. LABELS is any labelled input: `empathy
+    label`'s, the Efficient-Empathy release, or any form that is read with sensibility and rationality. Several
+    judgements of a dialogue are averaged. CHECKPOINT is a plain Hugging Face folder whose logits are scores from 0 to
+    10; what it is worth, from held-out conversations, is in its README.md.
 
     Exit codes: 0 done, 2 usage, label or file error.
     """
-    from distill.cli.train_bar import TrainBar
+    existing = existing_of(resume=resume, overwrite=overwrite)
+    settings = TrainSettings(**chosen(given))
     from distill.labelled import read_labelled
-    from distill.training.checkpoint import load_checkpoint
-    from distill.training.train import train as train_core
+    from distill.training.checkpoint import CHECKPOINT_JSON, load_checkpoint
+    from distill.training.train import train_scorer
+    from scorer.cli.progress import Bar
 
-    if resume and overwrite:
-        fail("--resume goes on with a training and --overwrite replaces it; give one of them")
-    if resume and (output / "empathy.json").exists():
+    if resume and (output / CHECKPOINT_JSON).exists():
         click.echo(f"{output} is complete already; nothing was trained", err=True)
         return
-    settings = TrainSettings(**{name: value for name, value in given.items() if value is not None})
     labelled = read_labelled(inputs)
     teaching = [load_checkpoint(path) for path in teachers]
+    dialogues = read_dialogues(unlabelled, "--unlabelled")
     quiet = quiet or os.environ.get("RANK", "0") != "0"  # under torchrun the first process speaks
-    with TrainBar(sys.stderr, show=sys.stderr.isatty() and not quiet, log=not quiet) as bar:
-        checkpoint = train_core(
-            labelled,
-            settings,
-            output,
-            teachers=teaching,
-            unlabelled=dialogues_of(unlabelled),
-            existing="resume" if resume else "overwrite" if overwrite else "error",
-            progress=bar,
+    with Bar(sys.stderr, quiet=quiet) as bar:
+        checkpoint = train_scorer(
+            labelled, settings, output, teachers=teaching, unlabelled=dialogues, existing=existing, progress=bar
         )
-    for line in [] if quiet else _train_lines(checkpoint, labelled.rejects):
-        click.echo(line, err=True)
+    for line in _closing_lines(checkpoint, len(labelled.rejects)):
+        bar.say(line)
 
 
-def dialogues_of(inputs: tuple[str, ...]) -> list[Dialogue]:
-    """Return the dialogues of inputs; records that are none are left out."""
-    from scorer.dialogue import Dialogue
+def read_dialogues(inputs: tuple[str, ...], flag: str) -> list[Dialogue]:
+    """Return the dialogues of an option's inputs; say on standard error how many records were none."""
     from scorer.inputs.corpus import Corpus
+    from scorer.inputs.parse import Reject
 
-    return [record for record in Corpus(inputs) if isinstance(record, Dialogue)] if inputs else []
+    dialogues, rejects = [], []
+    for record in Corpus(inputs) if inputs else ():
+        if isinstance(record, Reject):
+            rejects.append(record)
+        else:
+            dialogues.append(record)
+    if rejects:
+        said = f"{flag}: {len(rejects)} records are no dialogues and were left out; the first: {rejects[0]}"
+        click.echo(said, err=True)
+    return dialogues
 
 
-def _train_lines(checkpoint: Checkpoint, rejects: Any) -> list[str]:
+def _closing_lines(checkpoint: Checkpoint, rejected: int) -> list[str]:
     from distill.training.card import agreement_rows
 
-    training, measured = checkpoint.info["training"], checkpoint.info["measured"]
+    training, measured = checkpoint.info.training, checkpoint.info.measured
+    assert measured  # of a whole checkpoint
     return [
-        f"trained on {training['dialogues']} dialogues of {training['conversations']} conversations"
-        + (f" and {training['unlabelled']} unlabelled ones" if training["unlabelled"] else "")
-        + (f"; {len(rejects)} records had no dialogue or label (rejects.jsonl)" if rejects else ""),
+        f"trained on {training.dialogues} dialogues of {training.conversations} conversations"
+        + (f" and {training.unlabelled} unlabelled ones" if training.unlabelled else "")
+        + (f"; {rejected} records had no dialogue or label (rejects.jsonl)" if rejected else ""),
         f"measured by {measured['how']}:",
         *(f"  {name:32} {value}" for name, value in agreement_rows(measured)),
         f"written to {checkpoint.path}; next: empathy export {checkpoint.path} -o BUNDLE --check IN",

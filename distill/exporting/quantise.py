@@ -27,7 +27,7 @@ _SMALL = 4096  # tensors below this many numbers stay float: they weigh nothing
 def store_int8(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with every large matrix as int8 and DequantizeLinear: a quarter of the size, float compute.
 
-    One scale a column for a matrix that is multiplied, so that each output channel has its own; one a row for an
+    One scale per column of a matrix that is multiplied, so that each output channel has its own; one per row of an
     embedding table, gathered before it is made float. Rounding is symmetric: w = scale * q, scale = max|w| / 127.
     """
     stored = onnx.ModelProto()
@@ -52,12 +52,10 @@ def store_int8(model: onnx.ModelProto) -> onnx.ModelProto:
                 node.input[position] = done[name]
         else:
             nodes.append(node)
-    del graph.node[:]
-    graph.node.extend(nodes)
-    used = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    used = {name for node in nodes for name in node.input}
+    for entries, kept in ((graph.node, nodes), (graph.initializer, [w for w in graph.initializer if w.name in used])):
+        del entries[:]
+        entries.extend(kept)
     onnx.checker.check_model(stored)
     return stored
 
@@ -69,7 +67,7 @@ def _channel(node: onnx.NodeProto) -> int:
 
 
 def _quantise(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return int8 values and float32 scales, one scale an index of ``axis``."""
+    """Return int8 values and float32 scales, one scale per index of ``axis``."""
     scale = np.abs(weight).max(axis=1 - axis, keepdims=True) / 127
     scale[scale == 0] = 1
     return np.rint(weight / scale).astype(np.int8), scale.astype(np.float32).ravel()
@@ -111,10 +109,10 @@ def weight_products(model: onnx.ModelProto) -> list[str]:
 
 
 def static_int8(model: onnx.ModelProto, batches: Sequence[Batch]) -> onnx.ModelProto:
-    """Return a model that multiplies in int8, with one activation scale a product, fixed by ``batches``.
+    """Return a model that multiplies in int8, with one activation scale per product, fixed by ``batches``.
 
-    Weights have a scale a channel. Scales that are fixed once make a score independent of its batch-mates, which
-    dynamic quantisation does not.
+    Weights have one scale per channel. Fixed scales make a score independent of its batch-mates, which dynamic
+    quantisation does not.
     """
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,7 +1,7 @@
 """From held-out predictions to what a scorer ships: its calibration, its cuts and its uncertainty.
 
-Everything here is fitted on predictions of dialogues that the predicting model did not see. Figures about it are
-cross-fitted as well: what is measured on a fold was fitted on the other folds.
+Everything here is fitted on predictions of dialogues that the predicting model did not see. Figures are cross-fitted
+too: what is measured on a fold was fitted on the other folds.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from scorer.arrays import Ints, Mask
 from scorer.bundle.cuts import JUDGE_CUTS, Cuts
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS, SCORE_RANGE
+from scorer.engines.base import Scores
+from selection.rules import to_levels
 
 Array = npt.NDArray[np.floating]
-Rows = npt.NDArray[np.bool_]
 
 COVERAGE = 0.9
 """The share of dialogues whose judge's score lies within the uncertainty."""
@@ -25,26 +27,26 @@ COVERAGE = 0.9
 _REACH = 0.02  # of all scores, to either side
 _STEP = 0.001
 _SWEEPS = 10
-_SET_WEIGHT = 2.0  # against a cut: sets are what a selection keeps and throws away
+_SET_WEIGHT = 2.0  # compared to a cut: sets are what a selection keeps and throws away
 _REGIONS = 5
 _MIN_REGION = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A straight line a head, strictly rising: judge = slope * score + intercept; each (2,)."""
+    """One straight, rising line per head: judge = slope * score + intercept; each (2,)."""
 
     slope: tuple[float, ...]
     intercept: tuple[float, ...]
 
-    def apply(self, scores: Array) -> npt.NDArray[np.float32]:
+    def apply(self, scores: Array) -> Scores:
         """Return calibrated scores (N, 2), clipped to 0..10."""
         moved = np.asarray(scores) * np.asarray(self.slope) + np.asarray(self.intercept)
         return np.asarray(moved.clip(*SCORE_RANGE), dtype=np.float32)
 
 
 def fit_calibration(scores: Array, labels: Array) -> Calibration:
-    """Return the least-squares line a head from raw scores (N, 2) to labels (N, 2).
+    """Return the least-squares line per head from raw scores (N, 2) to labels (N, 2).
 
     A head whose scores do not rise with the labels keeps them as they are: no rising line fits.
     """
@@ -76,7 +78,7 @@ def cut_table(scores: Array, labels: Array) -> dict[str, list[float]]:
 
 
 def balanced_cuts(scores: Array, labels: Array) -> dict[str, list[float]]:
-    """Return the cuts at 0.5, 1.5 ... 9.5 a head by which all shares together are nearest to the judge's.
+    """Return the cuts at 0.5, 1.5 ... 9.5 per head with which all shares together are nearest to the judge's.
 
     A judge's noise blurs how its two scores depend on each other; a regressor predicts without that noise, so its
     heads are more strongly correlated than the judge's (-0.67 against -0.34 on ChatGPT's labels). With ``cut_table``
@@ -149,8 +151,8 @@ def fit_uncertainty(scores: Array, labels: Array, coverage: float = COVERAGE) ->
     """Return split-conformal half-widths on held-out errors, in up to five regions of equally many scores.
 
     In each region the width is the ceil((n + 1) * coverage)-th smallest absolute error (Vovk et al., Mondrian
-    conformal prediction), so that coverage holds in each region for exchangeable dialogues - those of the training
-    domain - and nowhere else. Regions of fewer than 30 dialogues are not told apart.
+    conformal prediction), so that coverage holds in each region for exchangeable dialogues, those of the training
+    domain, and nowhere else. A region has at least 30 dialogues.
     """
     edges: dict[str, list[float]] = {}
     widths: dict[str, list[float]] = {}
@@ -162,7 +164,7 @@ def fit_uncertainty(scores: Array, labels: Array, coverage: float = COVERAGE) ->
         region = np.searchsorted(edges[head], score, side="right")
         error = np.abs(score - labels[:, i])
         widths[head] = [_conformal(error[region == r], coverage) for r in range(len(edges[head]) + 1)]
-    return Uncertainty(edges, widths, coverage)
+    return Uncertainty(coverage=coverage, edges=edges, widths=widths)
 
 
 def _conformal(errors: Array, coverage: float) -> float:
@@ -173,13 +175,13 @@ def _conformal(errors: Array, coverage: float) -> float:
     return float(np.ceil(np.sort(errors)[rank - 1] * 1e4) / 1e4)  # rounded up: it is to be covered itself
 
 
-def other_folds(folds: npt.NDArray[np.int64]) -> Iterator[tuple[Rows, Rows]]:
+def other_folds(folds: Ints) -> Iterator[tuple[Mask, Mask]]:
     """Yield for each fold (rows of the other folds, rows of the fold), both masks (N,)."""
     for fold in np.unique(folds):
         yield folds != fold, folds == fold
 
 
-def cross_calibrate(scores: Array, labels: Array, folds: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+def cross_calibrate(scores: Array, labels: Array, folds: Ints) -> Scores:
     """Return scores (N, 2), each fold's calibrated on the other folds' predictions."""
     calibrated = np.zeros(scores.shape, dtype=np.float32)
     for others, fold in other_folds(folds):
@@ -187,8 +189,16 @@ def cross_calibrate(scores: Array, labels: Array, folds: npt.NDArray[np.int64]) 
     return calibrated
 
 
-def cross_coverage(scores: Array, labels: Array, folds: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """Return the share of labels within the uncertainty a head, its widths fitted on the other folds."""
+def cross_levels(scores: Array, labels: Array, folds: Ints) -> Ints:
+    """Return scores (N, 2) as the judge's integers, each fold by cuts that the other folds gave."""
+    levels = np.zeros(scores.shape, dtype=np.int64)
+    for others, fold in other_folds(folds):
+        levels[fold] = to_levels(scores[fold], balanced_cuts(scores[others], labels[others]))
+    return levels
+
+
+def cross_coverage(scores: Array, labels: Array, folds: Ints) -> tuple[float, float]:
+    """Return the share of labels within the uncertainty per head, its widths fitted on the other folds."""
     inside = np.zeros(scores.shape, dtype=bool)
     for others, fold in other_folds(folds):
         width = fit_uncertainty(scores[others], labels[others]).of(scores[fold])

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from msgspec import UNSET
+
+if TYPE_CHECKING:
+    from distill.training.checkpoint import CheckpointInfo
 
 _NAMES = {
     "sensibility.pearson": "Pearson, sensibility",
@@ -30,26 +35,24 @@ def agreement_rows(measured: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def checkpoint_card(info: Mapping[str, Any]) -> str:
-    """Return the README.md of a checkpoint or bundle, in Markdown, from its empathy.json or scorer.json."""
-    training, measured, settings = info["training"], info["measured"], info["settings"]
-    figures = "\n".join(f"| {name} | {value} |" for name, value in agreement_rows(measured))
-    taught = ""
-    if training["teachers"]:
-        taught = (
-            f", taught by {' and '.join(training['teachers'])} on these and {training['unlabelled']:,} unlabelled "
-            "dialogues"
-        )
-    kept = f", cut to depth {settings['layers']}, its lowest layers" if settings.get("layers") else ""
-    licence = f"\n- **Licence**: {info['licence']}." if "licence" in info else ""
-    return f"""# {info.get("name", "A scorer of sensibility and rationality")}
+def checkpoint_card(
+    info: CheckpointInfo, name: str = "A scorer of sensibility and rationality", licence: str = ""
+) -> str:
+    """Return the README.md of a checkpoint or of its bundle, in Markdown."""
+    training, measured, settings = info.training, info.measured, info.settings
+    assert measured is not UNSET  # a single fit has no card
+    figures = "\n".join(f"| {title} | {value} |" for title, value in agreement_rows(measured))
+    taught = f", taught by {' and '.join(training.teachers)} on these and {training.unlabelled:,} unlabelled dialogues"
+    kept = f", cut to depth {settings.layers}, its lowest layers" if settings.layers else ""
+    licensed = f"\n- **Licence**: {licence}." if licence else ""
+    return f"""# {name}
 
 Scores the last assistant turn of a dialogue for sensibility (emotional depth) and rationality (logical thought), 0 to
 10, as a judge scored them who rated dialogues for *Efficient-Empathy* (arXiv 2407.01937) or by a rubric of that kind.
 
-- **Backbone**: {info["backbone"]}{kept}, fine-tuned for {settings["epochs"]} epochs{taught}.
-- **Training data**: {training["dialogues"]:,} labelled dialogues of {training["conversations"]:,} conversations
-  ({training["data"]}).{licence}
+- **Backbone**: {info.backbone}{kept}, fine-tuned for {settings.epochs} epochs{taught if training.teachers else ""}.
+- **Training data**: {training.dialogues:,} labelled dialogues of {training.conversations:,} conversations
+  ({training.data}).{licensed}
 - **Use**: on dialogues like those it was trained on. On text of another kind its scores mean little, and neither its
   uncertainty nor its figures hold; `empathy score` warns of that. It repeats the judge's taste and mistakes.
 

@@ -8,9 +8,7 @@ folds/0 ...     with cross-validation, each fold's own checkpoint: the teachers 
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,36 +17,81 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from msgspec import UNSET, UnsetType
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from distill.errors import CheckpointError
+from distill.training.calibrate import Calibration
 from distill.training.network import Backbone, load_backbone, load_network
 from distill.training.settings import TrainSettings
+from scorer.bundle.domain import Domain
 from scorer.bundle.encode import Encoder
+from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import TEMPLATE_VERSION
-from scorer.errors import OutputError
-from scorer.outputs import replacing, writing
+from scorer.errors import OutputError, reason_of
+from scorer.outputs import read_json, write_json, writing
 
-MANIFEST = "empathy.json"
-FORMAT = "empathy-checkpoint"
-FORMAT_VERSION = 1
+CHECKPOINT_JSON = "empathy.json"
+FORMAT, FORMAT_VERSION = "empathy-checkpoint", 1
 OOF = "oof.parquet"
 FOLDS = "folds"
-THEN = "; mend that and go on with --resume"
+THEN = "; fix that and continue with --resume"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearntFrom:
+    """What a fit learnt from. ``judge`` and ``rubric`` are None where the labels do not say."""
+
+    data: str
+    dialogues: int
+    judgements: int
+    judge: list[str] | None = None
+    rubric: list[str] | None = None
+    conversations: int
+    unlabelled: int
+    teachers: list[str]
+    content_hashes: list[str]
+    unlabelled_hashes: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Header:
+    format: str = FORMAT
+    format_version: int = FORMAT_VERSION
+    template_version: Any = TEMPLATE_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointInfo(_Header):
+    """What empathy.json holds; of a single fit, nothing is measured and so the fields with UNSET are missing.
+
+    ``measured`` has ``how``, the figures by name (``selection.metrics.all_figures``), the ``coverage`` of the
+    uncertainty per head and ``coverage_aim``.
+    """
+
+    settings: TrainSettings
+    max_length: int
+    backbone: str
+    created: str
+    versions: dict[str, str]
+    bf16: bool
+    part: str
+    calibration: Calibration | UnsetType = UNSET
+    cuts: dict[str, list[float]] | UnsetType = UNSET
+    uncertainty: Uncertainty | UnsetType = UNSET
+    measured: Mapping[str, Any] | UnsetType = UNSET
+    training: LearntFrom
+    domain: Domain | UnsetType = UNSET
+    seconds: int | UnsetType = UNSET
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that `empathy train` made. ``info`` is empathy.json as it stands."""
+    """A checkpoint that `empathy train` made. ``info`` is its empathy.json."""
 
     path: Path
-    info: Mapping[str, Any]
-
-    @property
-    def settings(self) -> TrainSettings:
-        """How it was trained."""
-        return TrainSettings.from_json(self.info["settings"])
+    info: CheckpointInfo
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -58,7 +101,7 @@ class Checkpoint:
     @property
     def encoder(self) -> Encoder:
         """What turns dialogues into its token ids."""
-        return self.backbone.encoder(int(self.info["max_length"]))
+        return self.backbone.encoder(self.info.max_length)
 
     def load_model(self) -> PreTrainedModel:
         """Return the network, ready to predict."""
@@ -71,7 +114,7 @@ class Checkpoint:
     @property
     def sha256(self) -> str:
         """The hash of its weights and its empathy.json."""
-        digest = sha256((self.path / MANIFEST).read_bytes())
+        digest = sha256((self.path / CHECKPOINT_JSON).read_bytes())
         for weights in sorted(self.path.glob("*.safetensors")):
             with open(weights, "rb") as file:
                 while block := file.read(1 << 20):
@@ -82,38 +125,29 @@ class Checkpoint:
 def load_checkpoint(path: Path | str) -> Checkpoint:
     """Return the checkpoint in a folder; CheckpointError says why there is none."""
     folder = Path(path)
+    file = folder / CHECKPOINT_JSON
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder, expected a checkpoint (made by `empathy train`)")
     try:
-        info = json.loads((folder / MANIFEST).read_bytes())
+        header = read_json(file, _Header, "train again", CheckpointError)
     except FileNotFoundError:
-        raise CheckpointError(f"{folder}: holds no {MANIFEST}, so `empathy train` did not make it") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder / MANIFEST}: cannot be read as JSON ({error}); train again") from None
-    if not isinstance(info, dict) or info.get("format") != FORMAT or info.get("format_version") != FORMAT_VERSION:
-        raise CheckpointError(f"{folder / MANIFEST}: is no checkpoint of format version {FORMAT_VERSION}")
-    if info.get("template_version") != TEMPLATE_VERSION:
+        raise CheckpointError(f"{folder}: holds no {CHECKPOINT_JSON}, so `empathy train` did not make it") from None
+    if (header.format, header.format_version) != (FORMAT, FORMAT_VERSION):
+        raise CheckpointError(f"{file}: is no checkpoint of format version {FORMAT_VERSION}")
+    if header.template_version != TEMPLATE_VERSION:
         raise CheckpointError(
-            f"{folder}: was trained with text template {info.get('template_version')!r} and this release renders "
+            f"{folder}: was trained with text template {header.template_version!r} and this release renders "
             f"{TEMPLATE_VERSION}: use the release that made it, or train again"
         )
-    return Checkpoint(folder, info)
+    return Checkpoint(folder, read_json(file, CheckpointInfo, "train again", CheckpointError))
 
 
-def write_checkpoint(folder: Path, model: PreTrainedModel, backbone: Backbone, info: Mapping[str, Any]) -> Checkpoint:
-    """Write a checkpoint whole or not at all; OutputError where the disk does not take it."""
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        with writing_weights(folder):
-            unfinished.mkdir(parents=True)
-            model.save_pretrained(unfinished, safe_serialization=True)
-            backbone.tokenizer.save_pretrained(unfinished)  # type: ignore[attr-defined]
-            write_info(unfinished, info)
-            unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return load_checkpoint(folder)
+def save_checkpoint(folder: Path, model: PreTrainedModel, backbone: Backbone, info: CheckpointInfo) -> None:
+    """Write a checkpoint into an empty folder; OutputError where the disk does not take it."""
+    with writing_weights(folder):
+        model.save_pretrained(folder, safe_serialization=True)
+        backbone.tokenizer.save_pretrained(folder)
+        write_json(folder / CHECKPOINT_JSON, info)
 
 
 @contextmanager
@@ -123,17 +157,8 @@ def writing_weights(folder: Path) -> Iterator[None]:
         with writing(folder, then=THEN):
             yield
     except (SafetensorError, RuntimeError) as error:
-        text = " ".join(str(error).split())
         # torch's writer says "unexpected pos" or "write failed" when the disk takes no more.
-        if not isinstance(error, SafetensorError) and not re.search(
-            "unexpected pos|write failed|PytorchStreamWriter", text
-        ):
+        full = re.search("unexpected pos|write failed|PytorchStreamWriter", str(error))
+        if not (full or isinstance(error, SafetensorError)):
             raise
-        raise OutputError(f"{folder}: cannot be written: {text[:200]}{THEN}") from error
-
-
-def write_info(folder: Path, info: Mapping[str, Any]) -> None:
-    """Write empathy.json into a folder."""
-    whole = {"format": FORMAT, "format_version": FORMAT_VERSION, "template_version": TEMPLATE_VERSION, **info}
-    with replacing(folder / MANIFEST) as file:
-        file.write(json.dumps(whole, indent=1) + "\n")
+        raise OutputError(f"{folder}: cannot be written: {reason_of(error)}{THEN}") from error

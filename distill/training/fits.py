@@ -1,62 +1,81 @@
-"""What a training consists of: its fits, what they share, and who hears how far they are."""
+"""What a training consists of: its fits, assigned to rows once, and what these fits share."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from accelerate import PartialState
 
+from distill.errors import TrainError
 from distill.labelled import LabelledSet
-from distill.training.checkpoint import FOLDS
-from distill.training.network import Backbone
+from distill.training.checkpoint import FOLDS, CheckpointInfo, LearntFrom
+from distill.training.network import Backbone, has_bf16
 from distill.training.settings import TrainSettings
 from distill.training.teachers import Teaching
-from distill.training.trainer import steps_of
+from scorer.arrays import Ints, Mask
 from scorer.bundle.encode import Encoded
-from selection.folds import HOLDOUT_PARTS, Folds, folds_of
-
-Mask = npt.NDArray[np.bool_]
+from scorer.dialogue import training_hash
+from scorer.progress import Progress
+from selection.folds import HOLDOUT_PARTS, folds_of
 
 FINAL = "final"
 """Name of the fit that becomes the checkpoint, and of its folder."""
 
-
-class Progress:
-    """Hears how far a training is; this one says nothing."""
-
-    def begin(self, steps: int) -> None:
-        """Note how many optimiser steps all fits take together."""
-
-    def fit(self, name: str) -> None:
-        """Note which fit begins."""
-
-    def step(self, done: int, loss: float) -> None:
-        """Note the steps done in this fit."""
-
-    def skip(self, steps: int) -> None:
-        """Note a fit that an earlier run finished."""
-
-    def teach(self, done: int, total: int) -> None:
-        """Note how many of the dialogues the teachers have scored for the next fit."""
+_NAMED = 5  # so many files of many are named
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """One fit: the rows it learns from and the rows it is held out from, masks (N,)."""
+class Fit:
+    """One model to train: the rows that it learns from and the rows that are held out from it, masks (N,)."""
 
     name: str
     train: Mask
     held_out: Mask
-    fold: int | None
+    fold: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """The fits of a training; ``folds`` (N,) are those by which calibration, cuts and figures are cross-fitted."""
+
+    fits: Sequence[Fit]
+    folds: Ints
+
+
+def assign(conversations: Sequence[str], settings: TrainSettings) -> Split:
+    """Assign the rows of conversations (N,) to fits: one per fold and one on everything, or one with a tenth held out.
+
+    That tenth is halved by conversation for cross-fitting. TrainError if a fold of what is held out is empty.
+    """
+    count, seed = settings.folds, settings.split_seed
+    if count:
+        folds = folds_of(conversations, count, seed)
+        every = np.ones(len(folds), dtype=bool)
+        fits = [Fit(f"fold {k + 1} of {count}", folds != k, folds == k, k) for k in range(count)]
+        split = Split([*fits, Fit(FINAL, every, ~every)], folds)
+    else:
+        held_out = folds_of(conversations, HOLDOUT_PARTS, seed) == 0
+        halves = folds_of((f"half:{conversation}" for conversation in conversations), 2, seed)
+        split = Split([Fit(FINAL, ~held_out, held_out)], halves)
+    measured = np.any([fit.held_out for fit in split.fits], axis=0)
+    empty = (count or 2) - len(np.unique(split.folds[measured]))
+    if empty:
+        raise TrainError(
+            f"{len(set(conversations))} conversations and split seed {seed} leave {empty} of {count or 2} measured "
+            "folds empty: label more conversations, or try another --split-seed"
+        )
+    return split
 
 
 @dataclass(slots=True)
-class Training:
-    """Everything that the fits of one training share; ``work`` is where they are kept."""
+class TrainRun:
+    """What the fits of one training share; ``work`` is where they are kept, ``done`` the steps of the finished ones."""
 
     labelled: LabelledSet
     settings: TrainSettings
@@ -66,31 +85,52 @@ class Training:
     work: Path
     progress: Progress
     processes: PartialState
+    total: int = 0
+    done: int = 0
     started: float = field(default_factory=time.monotonic)
 
-    def folder(self, part: Part) -> Path:
+    def folder(self, fit: Fit) -> Path:
         """Return where a fit's checkpoint is kept."""
-        return self.work / FINAL if part.fold is None else self.work / FOLDS / str(part.fold)
+        return self.work / FINAL if fit.fold is None else self.work / FOLDS / str(fit.fold)
 
-    def steps(self, part: Part) -> int:
+    def steps(self, fit: Fit) -> int:
         """Return how many optimiser steps a fit takes on one device."""
-        rows = int(part.train.sum()) + (0 if self.teaching is None else len(self.teaching.unlabelled))
-        return steps_of(rows, self.settings)
+        unlabelled = len(self.teaching.unlabelled) if self.teaching else 0
+        return self.settings.steps(int(fit.train.sum()) + unlabelled)
+
+    def describe(self, fit: Fit) -> CheckpointInfo:
+        """Return the empathy.json of one fit: what is known of it before anything is measured."""
+        name = self.settings.backbone
+        return CheckpointInfo(
+            settings=self.settings,
+            max_length=self.settings.max_length,
+            backbone=Path(name).name if Path(name).is_dir() else name,
+            created=date.today().isoformat(),
+            versions={package: version(package) for package in ("empathy-scorer", "torch", "transformers")},
+            bf16=has_bf16(),
+            part=fit.name,
+            training=self._learnt_from(fit),
+        )
+
+    def _learnt_from(self, fit: Fit) -> LearntFrom:
+        learnt = self.labelled.take(np.flatnonzero(fit.train))
+        files = sorted({Path(dialogue.source).name for dialogue in learnt.dialogues})
+        unlabelled = self.teaching.unlabelled if self.teaching else []
+        return LearntFrom(
+            data=", ".join(files[:_NAMED]) + (f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""),
+            dialogues=len(learnt),
+            judgements=sum(map(len, learnt.judgements)),
+            judge=_said_by_judges(learnt, "model"),
+            rubric=_said_by_judges(learnt, "rubric"),
+            conversations=len(set(learnt.conversations)),
+            unlabelled=len(unlabelled),
+            teachers=[teacher.info.backbone for teacher in self.teaching.teachers] if self.teaching else [],
+            content_hashes=sorted(learnt.hashes),
+            unlabelled_hashes=sorted(map(training_hash, unlabelled)),
+        )
 
 
-def plan(labelled: LabelledSet, settings: TrainSettings) -> list[Part]:
-    """Return the fits of a training: one a fold and one on everything, or one with a tenth held out."""
-    if not settings.folds:
-        held_out = folds_of(labelled.conversations, HOLDOUT_PARTS, settings.split_seed) == 0
-        return [Part(FINAL, ~held_out, held_out, None)]
-    folds = folds_of(labelled.conversations, settings.folds, settings.split_seed)
-    every = np.ones(len(labelled), dtype=bool)
-    parts = [Part(f"fold {k + 1} of {settings.folds}", folds != k, folds == k, k) for k in range(settings.folds)]
-    return [*parts, Part(FINAL, every, ~every, None)]
-
-
-def measured_folds(labelled: LabelledSet, settings: TrainSettings) -> Folds:
-    """Return the folds for cross-fitting cuts and calibration; a single holdout is halved by conversation."""
-    if settings.folds:
-        return folds_of(labelled.conversations, settings.folds, settings.split_seed)
-    return folds_of((f"half:{conversation}" for conversation in labelled.conversations), 2, settings.split_seed)
+def _said_by_judges(labelled: LabelledSet, key: str) -> list[str] | None:
+    """Return what the labels say of their judge, None where they say nothing."""
+    judgements = (one.judge or {} for row in labelled.judgements for one in row)
+    return sorted({str(said) for judge in judgements if (said := judge.get(key))}) or None

@@ -1,4 +1,4 @@
-"""The network itself: load it with its tokenizer, feed it, read its scores. Everything that touches torch tensors."""
+"""The network: load it with its tokenizer, feed it, read its scores."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import ctypes
 import platform
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +20,9 @@ from transformers.utils import logging as transformers_logging
 from distill.errors import TrainError
 from scorer.bundle.encode import Encoded, Encoder
 from scorer.dialogue import HEADS
-from scorer.engines import base as engine
-
-Scores = npt.NDArray[np.float32]
+from scorer.engines.base import Scores, collate
+from scorer.errors import reason_of
+from scorer.progress import Progress, Silent
 
 PAD_MULTIPLE = 16
 """Lengths are padded to a multiple: each new shape costs oneDNN a compilation, and matrix units work in sixteens."""
@@ -33,10 +34,10 @@ _LAYER = re.compile(r"\.(?:layer|layers|h|block|blocks)\.(\d+)\.")
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """An encoder as it is found: its tokenizer and what of its configuration training depends on."""
+    """An encoder: its tokenizer, and what training needs to know of its configuration."""
 
     name: str
-    tokenizer: object
+    tokenizer: Any
     hidden_size: int
     layers: int
     parameters: int
@@ -44,22 +45,27 @@ class Backbone:
     has_token_types: bool
     max_length: int
 
+    @property
+    def vocabulary(self) -> int:
+        """The number of token ids."""
+        return len(self.tokenizer)
+
     def encoder(self, max_length: int) -> Encoder:
         """Return what turns dialogues into this backbone's token ids."""
-        return Encoder(self.tokenizer.backend_tokenizer, max_length)  # type: ignore[attr-defined]
+        return Encoder(self.tokenizer.backend_tokenizer, max_length)
 
 
 def load_backbone(name: str, layers: int | None = None) -> Backbone:
-    """Look at a backbone, by hub id or folder, without loading its weights; TrainError if there is none to train.
+    """Return a backbone, by hub id or folder, without loading its weights; TrainError if it cannot be trained.
 
-    ``layers`` is how many of its layers to keep, the lowest; None is all.
+    ``layers`` is how many of its lowest layers to keep; None is all.
     """
     try:
         config = AutoConfig.from_pretrained(name)
         tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
     except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError) as error:  # each of them occurs
         raise TrainError(
-            f"backbone {name!r}: cannot be loaded ({_first_line(error)}); expected the id of an encoder on the "
+            f"backbone {name!r}: cannot be loaded ({reason_of(error)}); expected the id of an encoder on the "
             "Hugging Face hub, or a folder with its config.json, weights and tokenizer.json"
         ) from None
     if not getattr(tokenizer, "is_fast", False):
@@ -97,7 +103,7 @@ def _parameters(config: object) -> int:
 def load_network(name: str | Path, layers: int | None = None) -> PreTrainedModel:
     """Return a backbone with a head of two regression outputs; a checkpoint keeps its head.
 
-    ``layers`` is how many of its layers to keep, the lowest; None is all. The configuration says so too.
+    ``layers`` is how many of its lowest layers to keep, also in the configuration; None is all.
     """
     kept = {} if layers is None else {"num_hidden_layers": layers}  # weights of the layers above are passed over
     # On a processor the fused attention's backward pass in bfloat16 takes several times as long (measured).
@@ -115,7 +121,7 @@ def load_network(name: str | Path, layers: int | None = None) -> PreTrainedModel
             **kept,
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise TrainError(f"backbone {str(name)!r}: its weights cannot be loaded ({_first_line(error)})") from None
+        raise TrainError(f"backbone {str(name)!r}: its weights cannot be loaded ({reason_of(error)})") from None
     finally:
         transformers_logging.set_verbosity(verbosity)
     return model
@@ -131,7 +137,7 @@ def last_linear(model: PreTrainedModel) -> torch.nn.Linear:
 
 @torch.no_grad()
 def fold_affine(model: PreTrainedModel, slope: npt.ArrayLike, intercept: npt.ArrayLike) -> None:
-    """Make a model emit ``slope * score + intercept``, a head each (2,), by changing its last layer."""
+    """Make a model emit ``slope * score + intercept``, each of shape (2,), by changing its last layer."""
     last = last_linear(model)
     a = torch.as_tensor(np.asarray(slope), dtype=last.weight.dtype, device=last.weight.device)
     b = torch.as_tensor(np.asarray(intercept), dtype=last.weight.dtype, device=last.weight.device)
@@ -149,21 +155,18 @@ def depth_of(parameter: str, layers: int, base: str) -> int:
     return 0 if below else layers + 1  # else a pooler or a last norm
 
 
-def collate(batch: Sequence[Encoded], pad_id: int, *, types: bool) -> dict[str, torch.Tensor]:
+def to_tensors(batch: Sequence[Encoded], pad_id: int, *, types: bool) -> dict[str, torch.Tensor]:
     """Return padded model inputs, each of shape (B, T) with T a multiple of 16."""
-    arrays = engine.collate(batch, pad_id, PAD_MULTIPLE)
+    arrays = collate(batch, pad_id, PAD_MULTIPLE)
     return {name: torch.from_numpy(array) for name, array in arrays.items() if types or name != "token_type_ids"}
 
 
 @torch.inference_mode()
 def predict(
-    model: PreTrainedModel,
-    encoded: Sequence[Encoded],
-    *,
-    bf16: bool = False,
-    on_batch: Callable[[int], None] | None = None,
+    model: PreTrainedModel, encoded: Sequence[Encoded], *, bf16: bool = False, progress: Progress | None = None
 ) -> Scores:
-    """Return the logits of a model (N, 2), which are scores, not clipped; ``on_batch`` hears the rows done."""
+    """Return the logits of a model (N, 2), which are scores, not clipped; ``progress`` is told the rows done."""
+    progress = progress or Silent()
     was_training = model.training
     model.eval()
     types = getattr(model.config, "type_vocab_size", 0) > 1
@@ -174,13 +177,12 @@ def predict(
     while start < len(order):
         size = max(1, _PREDICT_TOKENS // (len(encoded[order[start]]) + PAD_MULTIPLE))
         rows = order[start : start + size]
-        inputs = collate([encoded[row] for row in rows], pad_id, types=types)
+        inputs = to_tensors([encoded[row] for row in rows], pad_id, types=types)
         inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
         with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
             scores[rows] = model(**inputs).logits.float().cpu().numpy()
-        start += size
-        if on_batch is not None:
-            on_batch(len(rows))
+        start += len(rows)
+        progress.update(start)
     model.train(was_training)
     return scores
 
@@ -203,7 +205,3 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
         libc.mallopt(_M_TRIM_THRESHOLD, 128 * 2**20)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -2,54 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from distill.errors import TrainError
+from scorer.settings import check, setting
 
 DEFAULT_BACKBONE = "FacebookAI/roberta-base"
+_LARGEST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
     """Settings of one training; two runs with the same settings, labels and machine give the same scorer.
 
-    ``learning_rate`` None is 5e-5 at a hidden size of 768 and falls with its square (MiniLM's 384: 2e-4).
-    ``layers`` keeps so many of the backbone's layers, the lowest, which matter most (Sajjad et al., On the Effect of
-    Dropping Layers of Pre-trained Transformer Models, arXiv 2004.03844); None keeps all.
-    ``layer_decay`` is the factor on the learning rate from each layer to the one below it; ``frozen_layers`` are not
-    trained at all, counted from the embeddings. ``warmup`` is a share of all steps. ``folds`` is the number of
-    cross-validation folds by conversation, 0 for one tenth held out; ``split_seed`` deals conversations into them.
-    ``patience`` stops after so many epochs without a lower error on a tenth of the training conversations; None
-    trains all epochs on all of them. ``judge_share`` is the weight of the judge's own labels against the teacher's
-    scores where a dialogue has both.
+    ``learning_rate`` None is 5e-5 at a hidden size of 768 and falls with its square (MiniLM's 384: 2e-4). The lowest
+    ``layers`` matter most (Sajjad et al., On the Effect of Dropping Layers of Pre-trained Transformer Models, arXiv
+    2004.03844). ``patience`` is measured on a tenth of the training conversations; None trains all epochs on all.
     """
 
-    backbone: str = DEFAULT_BACKBONE
-    epochs: int = 3
-    learning_rate: float | None = None
-    batch_size: int = 32
-    layers: int | None = None
-    layer_decay: float = 0.9
-    frozen_layers: int = 0
-    weight_decay: float = 0.01
-    warmup: float = 0.1
-    max_length: int = 256
-    seed: int = 0
-    folds: int = 0
-    split_seed: int = 0
-    patience: int | None = None
-    judge_share: float = 0.5
+    backbone: str = setting(DEFAULT_BACKBONE, "The encoder to fine-tune: its id on the Hugging Face hub, or a folder.")
+    epochs: int = setting(3, "Passes over the data.", 1, 1000)
+    learning_rate: float | None = setting(None, "Of the last layer.", 1e-8, 1, shown="5e-5 x (768 / hidden size)^2")
+    batch_size: int = setting(32, "Dialogues per step and device.", 1, 4096)
+    layers: int | None = setting(
+        None, "Keep only so many of the lowest layers: smaller, faster, less faithful.", 1, 1000, shown="all"
+    )
+    layer_decay: float = setting(0.9, "Factor on the learning rate from each layer to the one below.", 0.1, 1)
+    frozen_layers: int = setting(0, "Lowest layers that are not trained, with the embeddings.", 0, 1000)
+    weight_decay: float = setting(0.01, "Weight decay of AdamW.", 0, 1)
+    warmup: float = setting(0.1, "Share of the steps in which the learning rate rises.", 0, 0.9)
+    max_length: int = setting(256, "Tokens per dialogue, at most.", 16, 8192)
+    seed: int = setting(0, "Decides the new head, the order and the dropout.", 0, _LARGEST_SEED)
+    folds: int = setting(0, "Cross-validation folds by conversation; 0 holds out one tenth.", 0, 100)
+    split_seed: int = setting(0, "Decides which conversations are in which fold.", 0, _LARGEST_SEED)
+    patience: int | None = setting(
+        None, "Stop after so many epochs without a lower error.", 1, 1000, shown="train all epochs"
+    )
+    judge_share: float = setting(
+        0.5, "Weight of the judge's label against the teacher's score of the same dialogue.", 0, 1
+    )
 
     def __post_init__(self) -> None:
         """Check every value; TrainError gives the value and what was expected."""
-        for name, low, high in _RANGES:
-            value = getattr(self, name)
-            if value is None and name in _OPTIONAL:
-                continue
-            if value is None or not low <= value <= high:  # NaN is in no range
-                raise TrainError(f"{name.replace('_', ' ')} is {value}, expected {low:g} to {high:g}")
+        check(self, TrainError)
         if self.folds == 1:
             raise TrainError("folds is 1, expected 0 (one tenth of the conversations held out) or at least 2")
 
@@ -57,31 +52,6 @@ class TrainSettings:
         """Return the highest learning rate, that of the last layer."""
         return 5e-5 * (768 / hidden_size) ** 2 if self.learning_rate is None else self.learning_rate
 
-    def to_json(self) -> dict[str, Any]:
-        """Return what ``from_json`` reads."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> TrainSettings:
-        """Return settings from JSON, without the fields that this release does not know."""
-        known = {entry.name for entry in fields(cls)}
-        return cls(**{name: entry for name, entry in value.items() if name in known})
-
-
-_OPTIONAL = ("learning_rate", "layers", "patience")
-_RANGES = (
-    ("epochs", 1, 1000),
-    ("learning_rate", 1e-8, 1),
-    ("batch_size", 1, 4096),
-    ("layers", 1, 1000),
-    ("layer_decay", 0.1, 1),
-    ("frozen_layers", 0, 1000),
-    ("weight_decay", 0, 1),
-    ("warmup", 0, 0.9),
-    ("max_length", 16, 8192),
-    ("seed", 0, 2**32 - 1),
-    ("folds", 0, 100),
-    ("split_seed", 0, 2**32 - 1),
-    ("patience", 1, 1000),
-    ("judge_share", 0, 1),
-)
+    def steps(self, rows: int) -> int:
+        """Return the number of optimiser steps that so many rows take on one device."""
+        return self.epochs * -(-rows // self.batch_size)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from msgspec import UNSET
 
 from distill.errors import TrainError
 from distill.labelled import LabelledSet
-from distill.training.calibrate import Calibration
 from distill.training.checkpoint import FOLDS, Checkpoint
-from distill.training.network import Scores, has_bf16, predict
+from distill.training.network import has_bf16, predict
 from distill.training.settings import TrainSettings
-from scorer.bundle.encode import Encoded, Encoder
+from scorer.bundle.encode import Encoder
 from scorer.dialogue import Dialogue, training_hash
+from scorer.engines.base import Scores
 from scorer.outputs import replacing_binary
+from scorer.progress import Progress
 
 
 def check_teachers(teachers: Sequence[Checkpoint], settings: TrainSettings) -> None:
@@ -24,7 +26,8 @@ def check_teachers(teachers: Sequence[Checkpoint], settings: TrainSettings) -> N
     Else the student would learn, through the teacher, the labels that it is measured on.
     """
     for teacher in teachers:
-        mine, theirs = (settings.folds, settings.split_seed), (teacher.settings.folds, teacher.settings.split_seed)
+        known = teacher.info.settings
+        mine, theirs = (settings.folds, settings.split_seed), (known.folds, known.split_seed)
         if mine != theirs:
             raise TrainError(
                 f"teacher {teacher.path}: was trained with --folds {theirs[0]} --split-seed {theirs[1]} and its "
@@ -36,7 +39,7 @@ def check_teachers(teachers: Sequence[Checkpoint], settings: TrainSettings) -> N
 
 
 class Teaching:
-    """The mean of several teachers' scores of labelled and unlabelled dialogues, a fold at a time.
+    """The mean of several teachers' scores of labelled and unlabelled dialogues, one fold at a time.
 
     Unlabelled dialogues that are also labelled are left out: held-out text stays unseen in every way.
     """
@@ -50,60 +53,39 @@ class Teaching:
         work: Path,
     ) -> None:
         """Take teachers and dialogues; ``work`` keeps the scores of each fold, so that a resumed run has them."""
-        known = {*labelled.hashes}
         distinct: dict[str, Dialogue] = {}
         for dialogue in unlabelled:
-            content = training_hash(dialogue)
-            if content not in known:
-                distinct.setdefault(content, dialogue)
+            distinct.setdefault(training_hash(dialogue), dialogue)
+        for content in labelled.hashes:
+            distinct.pop(content, None)
         self.teachers = teachers
-        self.unlabelled: list[Dialogue] = list(distinct.values())
-        self.encoded_unlabelled: list[Encoded] = student.encode(self.unlabelled)
+        self.unlabelled = list(distinct.values())
+        self.encoded_unlabelled = student.encode(self.unlabelled)
         self._labelled = labelled
         self._work = work
 
-    def soft_scores(
-        self, fold: int | None, on_scored: Callable[[int, int], None] | None = None
-    ) -> tuple[Scores, Scores]:
+    def soft_scores(self, fold: int | None, progress: Progress) -> tuple[Scores, Scores]:
         """Return soft scores of labelled (N, 2) and unlabelled (U, 2) dialogues, by teachers that never saw ``fold``.
 
         None is the teachers that were trained last. Their scores are taken before calibration: it undoes the
-        shrinking that a mean squared error wants of a target. ``on_scored`` hears how many are done, of how many.
+        shrinking that a mean squared error wants of a target.
         """
         path = self._work / f"soft-{'final' if fold is None else fold}.npy"
         if not path.exists():
             dialogues = [*self._labelled.dialogues, *self.unlabelled]
-            count = _Count(len(dialogues) * len(self.teachers), on_scored)
-            scores = np.mean([_scores(teacher, fold, dialogues, count.add) for teacher in self.teachers], axis=0)
+            scores = np.mean([_scores(teacher, fold, dialogues, progress) for teacher in self.teachers], axis=0)
             with replacing_binary(path) as file:
                 np.save(file, scores.astype(np.float32))
         both: Scores = np.load(path)
         return both[: len(self._labelled)], both[len(self._labelled) :]
 
 
-class _Count:
-    """Adds up rows, and hands on how many there are."""
-
-    def __init__(self, total: int, on_scored: Callable[[int, int], None] | None) -> None:
-        self._done, self._total, self._on_scored = 0, total, on_scored
-
-    def add(self, rows: int) -> None:
-        """Count some rows more."""
-        self._done += rows
-        if self._on_scored is not None:
-            self._on_scored(self._done, self._total)
-
-
-def _scores(
-    teacher: Checkpoint, fold: int | None, dialogues: Sequence[Dialogue], on_batch: Callable[[int], None]
-) -> Scores:
+def _scores(teacher: Checkpoint, fold: int | None, dialogues: Sequence[Dialogue], progress: Progress) -> Scores:
     checkpoint = teacher if fold is None else teacher.fold(fold)
-    scores: Scores = predict(
-        checkpoint.load_model(), checkpoint.encoder.encode(dialogues), bf16=has_bf16(), on_batch=on_batch
-    )
-    if "calibration" not in checkpoint.info:
+    progress.stage("the teacher scores dialogues", len(dialogues))
+    encoded = checkpoint.encoder.encode(dialogues)
+    scores: Scores = predict(checkpoint.load_model(), encoded, bf16=has_bf16(), progress=progress)
+    calibration = checkpoint.info.calibration
+    if calibration is UNSET:
         return scores
-    calibration = Calibration(
-        tuple(checkpoint.info["calibration"]["slope"]), tuple(checkpoint.info["calibration"]["intercept"])
-    )
     return np.asarray((scores - np.asarray(calibration.intercept)) / np.asarray(calibration.slope), dtype=np.float32)

@@ -1,6 +1,6 @@
-"""Fit an encoder to scores: the pure core of `empathy train`, on transformers' Trainer.
+"""Fit an encoder to scores with transformers' Trainer: from token ids and targets to a model whose logits are scores.
 
-Takes token ids and targets, gives a model whose logits are scores; opens no file but the Trainer's own.
+It opens no file but the Trainer's own.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import extract_model_from_parallel
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -30,23 +32,21 @@ from transformers import (
 from distill.training.dropout import QuickDropout
 from distill.training.network import (
     Backbone,
-    Scores,
-    collate,
     depth_of,
     fold_affine,
     has_bf16,
     keep_freed_memory,
     load_network,
+    to_tensors,
 )
 from distill.training.settings import TrainSettings
 from scorer.bundle.encode import Encoded
-
-OnStep = Callable[[int, float], None]
-"""Hears the number of steps done so far and the last loss."""
+from scorer.engines.base import Scores
+from scorer.progress import Progress
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Examples:
+class TrainingRows:
     """What to learn: token ids, target scores (N, 2) from 0 to 10, and what each row counts (N,), mean about 1."""
 
     encoded: Sequence[Encoded]
@@ -58,32 +58,32 @@ class Examples:
         return len(self.encoded)
 
 
-def fit(
+def fine_tune(
     backbone: Backbone,
-    train: Examples,
-    validation: Examples | None,
+    train: TrainingRows,
+    validation: TrainingRows | None,
     settings: TrainSettings,
     folder: Path,
-    on_step: OnStep | None = None,
+    steps: Steps | None = None,
 ) -> PreTrainedModel:
     """Fine-tune a backbone on ``train``; the returned model's logits are scores on the scale of the targets.
 
     Mean squared error of z-scored targets, whose mean and sd are folded into the last layer. ``validation`` stops it
     early, after ``settings.patience`` epochs that bring no lower error, and the best epoch's weights are kept.
-    ``folder`` is where the Trainer keeps its checkpoints; one that is there is gone on with.
+    ``folder`` is where the Trainer keeps its checkpoints; it resumes the newest that is there.
     """
     keep_freed_memory()
     set_seed(settings.seed)
     model = load_network(backbone.name, backbone.layers)
     _freeze(model, min(settings.frozen_layers, backbone.layers), backbone)
     mean, sd = train.targets.mean(axis=0), train.targets.std(axis=0)
-    callbacks: list[TrainerCallback] = [Steps(on_step)] if on_step else []
+    callbacks: list[TrainerCallback] = [steps] if steps else []
     if validation is not None and settings.patience is not None:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=settings.patience))
     trainer = _Regressor(
         model=model,
         args=_arguments(settings, folder, early_stopping=validation is not None),
-        data_collator=_Collator(backbone),
+        data_collator=lambda rows: _collate(rows, backbone),
         train_dataset=_rows(train, mean, sd),
         eval_dataset=None if validation is None else _rows(validation, mean, sd),
         callbacks=callbacks,
@@ -94,8 +94,7 @@ def fit(
         warnings.filterwarnings("ignore", message=".*mtime may not be reliable.*")  # then they are sorted by step
         warnings.filterwarnings("ignore", message=".*pin_memory.*")  # there is no accelerator, and none is needed
         trainer.train(resume_from_checkpoint=last_whole(folder))
-    # Mixed precision wraps the network's forward pass; without that wrap it computes in float32 again.
-    vars(model).pop("forward", None)
+    extract_model_from_parallel(model, keep_fp32_wrapper=False)  # computes in float32 again
     fold_affine(model, sd, mean)  # score = sd * z + mean
     return model.eval()
 
@@ -120,11 +119,6 @@ def _holds_json(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
-
-
-def steps_of(rows: int, settings: TrainSettings) -> int:
-    """Return the number of optimiser steps that so many rows take on one device."""
-    return settings.epochs * -(-rows // settings.batch_size)
 
 
 def _arguments(settings: TrainSettings, folder: Path, *, early_stopping: bool) -> TrainingArguments:
@@ -160,7 +154,7 @@ def _freeze(model: PreTrainedModel, layers: int, backbone: Backbone) -> None:
             parameter.requires_grad_(False)
 
 
-def _rows(examples: Examples, mean: Scores, sd: Scores) -> list[dict[str, Any]]:
+def _rows(examples: TrainingRows, mean: Scores, sd: Scores) -> list[dict[str, Any]]:
     targets = (examples.targets - mean) / sd
     return [
         {"input_ids": item.ids, "encoded": item, "labels": targets[row], "weight": examples.weights[row]}
@@ -168,28 +162,22 @@ def _rows(examples: Examples, mean: Scores, sd: Scores) -> list[dict[str, Any]]:
     ]
 
 
-class _Collator:
-    """Rows -> padded inputs (B, T), ``labels`` (B, 2) and ``weight`` (B,)."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        self._backbone = backbone
-
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        inputs = collate([row["encoded"] for row in rows], self._backbone.pad_id, types=self._backbone.has_token_types)
-        inputs["labels"] = torch.from_numpy(np.stack([row["labels"] for row in rows]).astype(np.float32))
-        inputs["weight"] = torch.tensor([float(row["weight"]) for row in rows])
-        return inputs
+def _collate(rows: Sequence[dict[str, Any]], backbone: Backbone) -> dict[str, torch.Tensor]:
+    """Return padded inputs (B, T), ``labels`` (B, 2) and ``weight`` (B,) of some rows."""
+    inputs = to_tensors([row["encoded"] for row in rows], backbone.pad_id, types=backbone.has_token_types)
+    inputs["labels"] = torch.from_numpy(np.stack([row["labels"] for row in rows]).astype(np.float32))
+    inputs["weight"] = torch.tensor([float(row["weight"]) for row in rows])
+    return inputs
 
 
 class _Regressor(Trainer):
-    """The Trainer with a weighted squared error and a learning rate a layer."""
+    """The Trainer with a weighted squared error and one learning rate per layer."""
 
     def __init__(self, *, settings: TrainSettings, backbone: Backbone, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._settings = settings
         self._backbone = backbone
-        # Trainer prints its log lines to standard output when it draws no bar of its own.
-        self.remove_callback(_printer())
+        self.remove_callback(PrinterCallback)  # prints to standard output where the Trainer draws no bar
 
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any
@@ -225,19 +213,13 @@ class _Regressor(Trainer):
         ]
 
 
-def _printer() -> type[TrainerCallback]:
-    from transformers import PrinterCallback
-
-    return PrinterCallback  # type: ignore[no-any-return]
-
-
 class Steps(TrainerCallback):
-    """Tells how far the training is."""
+    """Tells a progress how many steps are done, ``before`` of them by earlier fits, and the last loss."""
 
-    def __init__(self, on_step: OnStep) -> None:
-        self._on_step = on_step
+    def __init__(self, progress: Progress, name: str, before: int = 0) -> None:
+        self._progress, self._name, self._before = progress, name, before
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Say how many steps are done."""
-        loss = state.log_history[-1].get("loss", float("nan")) if state.log_history else float("nan")
-        self._on_step(state.global_step, loss)
+        losses = [f"loss {entry['loss']:.3f}" for entry in state.log_history[-1:] if "loss" in entry]
+        self._progress.update(self._before + state.global_step, note=", ".join([self._name, *losses]))
