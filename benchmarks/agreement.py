@@ -3,7 +3,7 @@
     python -m benchmarks.agreement RELEASE --backbone MINILM --teacher-backbone MPNET --unlabelled IN --work DIR
 
 RELEASE is a folder of the published release (or any labelled input). Everything is cross-validated by conversation on
-the labels it finds there. DIR keeps the checkpoints: a run that was killed goes on, a finished one is only read.
+the labels it finds there. DIR keeps the checkpoints: the same command resumes a killed run and reads a finished one.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import numpy as np
 
 from distill.agreement.baselines import baseline_figures
 from distill.agreement.compare import judge_against_scores
-from distill.cli.train_bar import TrainBar
 from distill.labelled import LabelledSet, read_labelled
 from distill.training.checkpoint import Checkpoint, load_checkpoint
 from distill.training.settings import TrainSettings
-from distill.training.train import train
+from distill.training.train import train_scorer
+from scorer.cli.progress import Bar
 from scorer.dialogue import Dialogue
 from scorer.engines.base import available_cores
 from scorer.inputs.corpus import Corpus
@@ -52,7 +52,7 @@ STUDENT = TrainSettings(epochs=3, batch_size=64, learning_rate=3e-4)
 @click.option("--teacher-backbone", help="A large encoder: fine-tuned alone, and as the teacher.")
 @click.option("--unlabelled", multiple=True, help="Dialogues that the teacher scores for the student.")
 @click.option("--folds", default=3, show_default=True)
-@click.option("--split-seed", default=0, show_default=True, help="Other seeds deal other folds.")
+@click.option("--split-seed", default=0, show_default=True, help="The seed that assigns conversations to folds.")
 @click.option("--work", type=click.Path(path_type=Path), required=True, help="Keeps the checkpoints.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path))
 def main(
@@ -65,7 +65,7 @@ def main(
     work: Path,
     json_path: Path | None,
 ) -> None:
-    """Train what is asked for, and print how each agrees with the judge."""
+    """Train what the options ask for, and print how each scorer agrees with the judge."""
     labelled = read_labelled(release)
     work.mkdir(parents=True, exist_ok=True)
     rows: dict[str, dict[str, float]] = baseline_figures(labelled, backbone, folds=folds)
@@ -94,12 +94,12 @@ def trained(labelled: LabelledSet, settings: TrainSettings, path: Path, **teachi
     """Return the checkpoint at ``path``, trained now if it is not there."""
     if (path / "empathy.json").exists():
         found = load_checkpoint(path)
-        if found.settings != settings:
-            raise click.ClickException(f"{path}: was trained with {found.settings}, name another --work")
+        if found.info.settings != settings:
+            raise click.ClickException(f"{path}: was trained with {found.info.settings}, name another --work")
         return found
     teachers = [teaching["teacher"]] if "teacher" in teaching else []
-    with TrainBar(sys.stderr, show=False, log=True) as bar:
-        return train(
+    with Bar(sys.stderr) as bar:
+        return train_scorer(
             labelled,
             settings,
             path,
@@ -116,7 +116,7 @@ def out_of_fold(labelled: LabelledSet, checkpoint: Checkpoint) -> dict[str, floa
 
 
 def print_table(labelled: LabelledSet, rows: dict[str, dict[str, float]], folds: int) -> None:
-    """Print a Markdown table of the figures that decide."""
+    """Print the main figures as a Markdown table."""
     conversations = len(set(labelled.conversations))
     print(f"{len(labelled)} labels of {conversations} conversations, {folds}-fold cross-validation by conversation\n")
     print("| |", " | ".join(COLUMNS), "|")

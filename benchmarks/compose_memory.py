@@ -2,8 +2,8 @@
 
     python -m benchmarks.compose_memory -o WORK [--gigabytes 1.5] [--max-shard-size 200MB]
 
-The base is written tensor by tensor, in one file as much as in several; the command runs in a process of its own, and
-the peak is that process's resident set as the kernel counts it (VmHWM), file pages that it maps included.
+The base is written tensor by tensor, in files of 1 GB. The command runs in its own process, and the peak is that
+process's resident set as the kernel counts it (VmHWM), including file pages that it maps.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SIZES = {
 }
 _LAYER_BYTES = 2 * (3 * 2048 * 8192 + 2 * 2048 * 2048 + 2 * 1024 * 2048)
 
-# Linux counts what a process had before it became another program towards its ru_maxrss; VmHWM begins anew.
+# ru_maxrss includes what a process had before exec; VmHWM starts again at exec.
 _MEASURED = """
 from scorer.cli.main import main
 main(standalone_mode=False)

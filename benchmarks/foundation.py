@@ -2,7 +2,7 @@
 
     python -m benchmarks.foundation val_results.json [--json out.json]
 
-Each row is the installed command in a process of its own, from the file of dialogues to Parquet.
+Each row runs the installed command in its own process, from the file of dialogues to Parquet.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EMPATHY = str(Path(sys.executable).with_name("empathy"))
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One run: wall seconds, dialogues a second, peak resident MiB, and the largest difference from the first run."""
+    """One run: wall seconds, dialogues per second, peak resident MiB, and the largest difference from the first run."""
 
     name: str
     seconds: float
@@ -108,10 +108,10 @@ def main(source: Path, json_path: Path | None) -> None:
             flips = float((decisions(a) != decisions(b)).mean())
             rows.append(Row(title, seconds, len(found) / seconds, peak, float(np.abs(a - b).max()), flips))
     print(f"{len(first)} dialogues, {platform.processor() or platform.machine()}, {available_cores()} cores")
-    print(f"{'run':16}{'seconds':>9}{'a second':>10}{'peak MiB':>10}{'largest diff.':>15}{'flips':>9}")
+    print(f"{'run':16}{'seconds':>9}{'per second':>11}{'peak MiB':>10}{'largest diff.':>15}{'flips':>9}")
     for row in rows:
         print(
-            f"{row.name:16}{row.seconds:9.1f}{row.rate:10.0f}{row.peak_mib:10.0f}"
+            f"{row.name:16}{row.seconds:9.1f}{row.rate:11.0f}{row.peak_mib:10.0f}"
             f"{row.largest_difference:15.1e}{row.changed_decisions:9.2%}"
         )
     if json_path is not None:

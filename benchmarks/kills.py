@@ -1,11 +1,11 @@
-"""Kill a run of scoring again and again, resume it, and hold the result against a run that nobody killed.
+"""Kill a scoring run again and again, resume it, and compare the result with an undisturbed run.
 
     python -m benchmarks.kills RELEASE [--dialogues 200000] [--kills 50] [--scorer BUNDLE] [--seed 0]
 
-The dialogues are the published release's, varied until there are enough, with some records that are rejected. The runs
-are `empathy score ... --resume` in processes of their own, with a progress bar that counts into a file what was scored,
-so that it is known after a `kill -9` how much of it the manifest lost. Exit code 1 if the killed run's ids, scores (bit
-for bit), metadata or rejects differ, if a kill cost more than one window, or if the run ended before the last kill.
+The dialogues are the published release's, varied until there are enough, with some records that are rejected. Each run
+is `empathy score ... --resume` in its own process and counts in a file what it scored, so that after a `kill -9` it is
+known how much the manifest lost. Exit code 1 if the killed run's ids, scores (bit for bit), metadata or rejects differ,
+if a kill cost more than one window, or if the run ended before the last kill.
 """
 
 from __future__ import annotations
@@ -30,26 +30,27 @@ from scorer.run.output import REJECTS
 
 _REJECTED_EVERY = 997
 
-# The command as it is, but for a bar that notes what it hears before it goes on.
+# The command itself, except that each scored batch is first counted in a file.
 _COUNTED = """
 import os, sys
-import scorer.cli.progress
 from scorer.cli.main import run
-
-class Counting(scorer.progress.ProgressBar):
-    def scored(self, rows, tokens):
-        os.write(counter, b"%d\\n" % rows)
-        super().scored(rows, tokens)
+from scorer.run.estimate import Estimate
 
 counter = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-scorer.progress.ProgressBar = Counting
+scored = Estimate.scored
+
+def counted(self, rows, tokens):
+    os.write(counter, b"%d\\n" % rows)
+    scored(self, rows, tokens)
+
+Estimate.scored = counted
 run()
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """One run of scoring: its input, the folder of its scores and what it is told."""
+    """One run of scoring: its input, its output folder and its options."""
 
     source: Path
     output: Path
@@ -61,7 +62,7 @@ class Score:
         return self.output.with_name(f"{self.output.name}.counted")
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start a process that begins or goes on."""
+        """Start a process that begins or resumes the run."""
         command = [sys.executable, "-c", _COUNTED, str(self.counter), "score", str(self.source), "-o", str(self.output)]
         return subprocess.Popen([*command, "--resume", "--quiet", *self.options])
 
@@ -70,7 +71,7 @@ class Score:
         return sum(map(int, self.counter.read_text().split())) if self.counter.exists() else 0
 
     def kept(self) -> int:
-        """Return how many rows the manifest holds; a line that was being written is none."""
+        """Return how many rows the manifest holds; an incomplete last line does not count."""
         manifest = self.output / MANIFEST
         whole = manifest.read_bytes().split(b"\n")[:-1] if manifest.exists() else []
         return sum(entry["tally"]["scored"] for entry in map(json.loads, whole) if "tally" in entry)
@@ -86,8 +87,8 @@ class Score:
 @click.option("--kills", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option("--scorer", "bundle", type=click.Path(path_type=Path), help="[default: the starter]")
 @click.option("--engine", default="auto", show_default=True)
-@click.option("--window", type=click.IntRange(min=1), default=1024, show_default=True, help="Records a shard.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the times of the kills.")
+@click.option("--window", type=click.IntRange(min=1), default=1024, show_default=True, help="Records per shard.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The seed of the times of the kills.")
 def main(release: Path, count: int, kills: int, bundle: Path | None, engine: str, window: int, seed: int) -> None:
     """Kill, resume and compare; print what each kill cost."""
     options = ["--engine", engine, "--window", str(window), *(["--scorer", str(bundle)] if bundle else [])]
@@ -107,17 +108,17 @@ def main(release: Path, count: int, kills: int, bundle: Path | None, engine: str
             faults.append(f"a kill cost {max(repeated)} rows, expected at most a window of {window}")
         again = killed.scored() - whole.scored()
         if again != sum(repeated):
-            faults.append(f"{again} rows were scored again in all, expected {sum(repeated)}, what the kills cost")
+            faults.append(f"{again} rows were scored again in total, expected {sum(repeated)}, the cost of the kills")
     print(f"{kills} kills cost {again:,} rows, {again / kills:.0f} each, {max(repeated)} at most")
     for fault in faults:
         print(f"FAULT: {fault}")
     if faults:
         sys.exit(1)
-    print("ids, scores, metadata and rejects are those of the run that nobody killed, to the last bit")
+    print("ids, scores, metadata and rejects are identical to those of the undisturbed run, bit for bit")
 
 
 def write_input(release: Path, work: Path, count: int) -> Path:
-    """Write the dialogues, and after every 997th, as after the first, a record that is rejected."""
+    """Write the dialogues; a record that is rejected follows the first and then every 997th."""
     good = write(varied(real_dialogues(release), count), work / "good.jsonl")
     source = work / "in.jsonl"
     with open(good, encoding="utf-8") as lines, open(source, "w", encoding="utf-8") as file:
@@ -136,10 +137,10 @@ def finish(score: Score) -> None:
 
 
 def kill_often(score: Score, kills: int, whole_seconds: float, rng: random.Random) -> list[int]:
-    """Kill a run so often, each time at a random moment, start-up included; return the rows that each kill cost.
+    """Kill a run ``kills`` times at random moments, start-up included; return the rows that each kill cost.
 
-    A moment is uniform up to a start-up and nearly twice what is left of the run's seconds, shared among the kills to
-    come, so that they fall all over the run. ClickException if it ends before the last.
+    Each moment is uniform between 0 and the start-up plus nearly twice the run's remaining seconds divided by the
+    remaining kills, so that the kills are spread over the run. ClickException if it ends before the last.
     """
     startup = startup_seconds(score)
     with open(score.source, "rb") as file:
@@ -172,7 +173,7 @@ def startup_seconds(score: Score) -> float:
 
 
 def differences(whole: Score, killed: Score) -> list[str]:
-    """Return in what two runs' outputs differ: nothing, if a kill loses and changes nothing."""
+    """Return how two runs' outputs differ: an empty list if the kills lost and changed nothing."""
     faults = []
     first, second = whole.table(), killed.table()
     if first["id"].to_pylist() != second["id"].to_pylist():

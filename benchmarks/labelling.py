@@ -1,9 +1,9 @@
-"""Measure how fast `empathy label` asks: answers a second against a server that takes its time.
+"""Measure how fast `empathy label` asks: answers per second from a slow server.
 
     python -m benchmarks.labelling [--latency 0.5] [--concurrency 64] [--count 2000] [--json out.json]
 
-The server runs in a process of its own on loopback and answers each call after the latency, so that no client can get
-more than concurrency / latency answers a second. The rate is read from the store: all answers over the time from the
+The server runs in its own process on loopback and answers each call after the latency, so that no client can get
+more than concurrency / latency answers per second. The rate is read from the store: all answers over the time from the
 first call to the last answer.
 """
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.learning_curve LABELS... --backbone ENCODER [--json out.json]
 
-Whole conversations are drawn until there are so many labels; every scorer is read on the same held-out third of the
-conversations, none of which any of them saw. Cuts come from half of that third and are read on the other half.
+Whole conversations are added until there are enough labels. Every scorer is measured on the same held-out third of the
+conversations, which no training used. Cuts come from half of that third and are measured on the other half.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ import click
 import numpy as np
 
 from distill.labelled import read_labelled
-from distill.training.calibrate import cross_calibrate
-from distill.training.measure import cross_levels
+from distill.training.calibrate import cross_calibrate, cross_levels
 from distill.training.network import load_backbone, predict
 from distill.training.settings import TrainSettings
-from distill.training.trainer import Examples, fit
+from distill.training.trainer import TrainingRows, fine_tune
 from selection.folds import folds_of
 from selection.metrics import Pair, all_figures
 
@@ -51,11 +50,11 @@ def main(labels: tuple[str, ...], backbone: str, sizes: str, seed: int, json_pat
     print("| labels | r S | r R | MAE S | MAE R | kappa |\n|---|---|---|---|---|---|")
     for size in [*(n for n in map(int, sizes.split(",")) if n < len(queue)), len(queue)]:
         chosen = queue[:size]
-        examples = Examples([encoded[i] for i in chosen], labelled.scores[chosen], labelled.weights[chosen])
-        # Few labels need more passes: about as many steps as two thousand labels take, at most ten passes.
+        examples = TrainingRows([encoded[i] for i in chosen], labelled.scores[chosen], labelled.weights[chosen])
+        # Few labels need more passes: about as many steps as for two thousand labels, at most ten passes.
         epochs = int(np.clip(round(_PASSES / size), 3, 10))
         with tempfile.TemporaryDirectory() as folder:
-            model = fit(found, examples, None, replace(settings, epochs=epochs), Path(folder))
+            model = fine_tune(found, examples, None, replace(settings, epochs=epochs), Path(folder))
         raw = predict(model, [encoded[i] for i in np.flatnonzero(test)])
         truth = labelled.scores[test]
         scores = cross_calibrate(raw, truth, half)

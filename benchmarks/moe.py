@@ -31,7 +31,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 
 from distill.labelled import LabelledSet, read_labelled
 from distill.training.checkpoint import Checkpoint, load_checkpoint
-from distill.training.fits import measured_folds
+from distill.training.fits import assign
 from distill.training.network import predict
 from moe.evaluation.generate import generate, read_responses
 from moe.evaluation.measures import answered, response_losses, text_measures
@@ -127,7 +127,7 @@ class Seed:
     ) -> None:
         """Deal the fold's conversations, and write the sets."""
         self.seed, self.folder, self.texts, self.scorers = seed, folder, texts, scorers
-        fold = measured_folds(labelled, scorers.settings) == seed
+        fold = assign(labelled.conversations, scorers.info.settings).folds == seed
         mine = [respelt(dialogue) for dialogue, own in zip(labelled.dialogues, fold, strict=True) if own]
         sets = PAPER.apply(labelled.scores[fold])
         out = np.array([fold_of(f"benchmark:{one.conversation}", HELD_OUT_PARTS, seed) == 0 for one in mine])
@@ -230,8 +230,9 @@ class Seed:
         fold = self.scorers.fold(self.seed)
         dialogues = [one for one in answered(records, reference=reference) if one.response.strip()]
         raw = predict(fold.load_model(), fold.encoder.encode(dialogues))
-        fitted = self.scorers.info["calibration"]
-        scores = np.asarray(fitted["slope"]) * raw + np.asarray(fitted["intercept"])
+        fitted = self.scorers.info.calibration
+        assert fitted  # of a whole checkpoint
+        scores = np.asarray(fitted.slope) * raw + np.asarray(fitted.intercept)
         return [[round(float(value), 3) for value in row] for row in scores]
 
 

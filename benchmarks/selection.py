@@ -1,10 +1,9 @@
-"""What a selection from distilled scores is worth: its sets against the judge's, its doubt, and what asking buys.
+"""How good a selection from distilled scores is: its sets against the judge's, its doubt, and the gain from asking.
 
     python -m benchmarks.selection LABELS --oof CHECKPOINT/oof.parquet [--against OTHER/oof.parquet] [--json FILE]
 
 LABELS is any labelled input (the published release), oof.parquet the out-of-fold scores of `empathy train --folds`, so
-that no score comes from a model that saw its label. Cuts and error are cross-fitted as well: those of a fold come from
-the others.
+that no score comes from a model that saw its label. Cuts and error of each fold come from the other folds.
 """
 
 from __future__ import annotations
@@ -20,13 +19,19 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from distill.training.calibrate import fit_uncertainty, other_folds
-from distill.training.measure import cross_levels
+from distill.training.calibrate import cross_levels, fit_uncertainty, other_folds
 from scorer.dialogue import HEADS
 from scorer.engines.base import available_cores
 from scorer.inputs.corpus import id_hash
 from scorer.run.score_table import read_columns
-from selection.deciding.stability import borderline, compare, deviations, first_chance, most_doubtful, under_error
+from selection.deciding.stability import (
+    borderline,
+    change_between,
+    deviations,
+    first_chance,
+    most_doubtful,
+    under_error,
+)
 from selection.files.labels import LabelTable, read_labels
 from selection.metrics import Pair, all_figures, counts
 from selection.rules import RULES
@@ -41,7 +46,7 @@ Ints = npt.NDArray[np.int64]
 @click.command()
 @click.argument("labels", nargs=-1, required=True)
 @click.option("--oof", type=click.Path(path_type=Path), required=True, help="Out-of-fold scores of these labels.")
-@click.option("--against", type=click.Path(path_type=Path), help="Another checkpoint's, for how far two sets differ.")
+@click.option("--against", type=click.Path(path_type=Path), help="Another checkpoint's scores, to compare the sets.")
 @click.option("--threshold", default=5.0, show_default=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path))
 def main(labels: tuple[str, ...], oof: Path, against: Path | None, threshold: float, json_path: Path | None) -> None:
@@ -114,12 +119,12 @@ def agreement(found: Found) -> dict[str, float]:
 
 
 def doubt(found: Found) -> dict[str, float]:
-    """Return what the model of the scorer's error says of the sets, and what is true."""
+    """Return what the model of the scorer's error expects of the sets, and the truth."""
     wrong = (found.judge_sets == 0) != (found.sets == 0)
     said = np.where(found.sets == 0, 1 - found.chance, found.chance)
     marked = borderline(found.chance, found.sets == 0)
     change = under_error(found.scores, found.deviation, found.sets, found.rule, found.threshold)
-    real = compare(found.sets, found.judge_sets, found.rule.sets)
+    real = change_between(found.sets, found.judge_sets, found.rule.sets)
     return {
         "in_or_out_wrong": float(wrong.mean()),
         "in_or_out_wrong_expected": float(said.mean()),
@@ -134,7 +139,7 @@ def doubt(found: Found) -> dict[str, float]:
 
 
 def asking(found: Found) -> dict[str, dict[str, float]]:
-    """Return the F1 of the sensibility set by the share of dialogues that the judge decides, for each way to choose."""
+    """Return the F1 of the sensibility set by the share of dialogues that the judge decides, per way to choose."""
     count = len(found.sets)
     table: dict[str, dict[str, float]] = {}
     for share in ASKED:
@@ -160,7 +165,7 @@ def difference(found: Found, other: Found) -> dict[str, Any]:
     """Return how the sets of two checkpoints differ on the dialogues that both scored."""
     place = {int(value): row for row, value in enumerate(other.hashes)}
     rows = np.array([place[int(value)] for value in found.hashes])
-    change = compare(found.sets, other.sets[rows], found.rule.sets)
+    change = change_between(found.sets, other.sets[rows], found.rule.sets)
     return {"moved": change.moved, "jaccard": change.jaccard}
 
 

@@ -1,12 +1,12 @@
-"""Measure dialogues a second end to end, ours beside its peers, on one machine in one run.
+"""Measure dialogues per second end to end, this package beside its peers, on one machine in one run.
 
     python -m benchmarks.throughput RELEASE [--dialogues 2000] [--repeat 3] [--scorer BUNDLE --checkpoint FOLDER]
         [--only ROW,...] [--without ROW,...] [--growth 10000,100000] [--json F] [--chart F.svg]
 
 RELEASE is a folder of the published release; its dialogues are varied until there are enough distinct ones. Every row
-runs in a process of its own, which reads JSON lines, scores them and writes Parquet; its seconds are the whole
-process', loading and compiling the model included, and its start-up is the same on one dialogue. Rows are interleaved:
-all of them once, then all again. What cannot run stands in the table with its reason.
+runs in its own process, which reads JSON lines, scores them and writes Parquet. Its seconds are those of the whole
+process, including loading and compiling the model; its start-up is a run of one dialogue. Rows are interleaved: all of
+them once, then all again. What cannot run is in the table with its reason.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.throughput.ceiling import flops_a_dialogue
+from benchmarks.throughput.ceiling import flops_per_dialogue
 from benchmarks.throughput.chart import draw
 from benchmarks.throughput.dialogues import check_distinct, real_dialogues, varied, with_repeats, write
 from benchmarks.throughput.machine import hardware, versions
@@ -61,12 +61,12 @@ def _names(_context: click.Context, option: click.Parameter, value: str | None) 
 @click.option("--dialogues", "count", type=click.IntRange(min=10), default=2000, show_default=True)
 @click.option("--repeat", type=click.IntRange(min=1), default=3, show_default=True, help="Rounds; medians are shown.")
 @click.option("--scorer", "bundle_path", type=click.Path(path_type=Path), help="[default: the starter]")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="[default: made of the bundle's own weights]")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="[default: made from the bundle's own weights]")
 @click.option("--threads", type=click.IntRange(min=1), help="For every row.  [default: all cores]")
 @click.option("--only", callback=_names, help=f"Rows, of {', '.join(NAMES)}.")
 @click.option("--without", callback=_names, help="Rows to leave out.")
 @click.option("--repeats-share", type=click.FloatRange(0, 1, max_open=True), default=0.5, show_default=True)
-@click.option("--growth", help="Numbers of dialogues, as 10000,100000,1000000; nothing else is measured on them.")
+@click.option("--growth", help="Also measure this package on these numbers of dialogues, such as 10000,100000,1000000.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path))
 @click.option("--chart", type=click.Path(path_type=Path), help="A .svg or .png file.")
 def main(
@@ -112,23 +112,23 @@ def main(
 
 
 def _about(bundle: Bundle, checkpoint: Path | None, dialogues: Sequence[Dialogue], threads: int) -> dict[str, Any]:
-    encoded = Encoder(bundle.tokenizer, bundle.max_length).encode(dialogues)
+    encoded = Encoder(bundle.tokenizer, bundle.info.max_length).encode(dialogues)
     lengths = np.array([len(one) for one in encoded], dtype=np.int64)
     path = (checkpoint or bundle.path) / "config.json"
     if not path.exists():
-        raise click.ClickException(f"{path}: does not exist, and says how many operations a dialogue takes")
+        raise click.ClickException(f"{path}: does not exist; it is needed to count the operations per dialogue")
     config = json.loads(path.read_bytes())
     return {
         "hardware": hardware(threads),
         "versions": versions(),
-        "scorer": bundle.name,
+        "scorer": bundle.info.name,
         "backbone": bundle.info.backbone,
         "meaningless": bundle.info.backbone.startswith(RANDOM),
         "dialogues": len(dialogues),
         "mean_tokens": float(lengths.mean()),
         "cut": sum(one.cut for one in encoded),
         "fitting": [one.id for one, ids in zip(dialogues, encoded, strict=True) if not ids.cut],
-        "flops_a_dialogue": flops_a_dialogue(config, lengths),
+        "flops_per_dialogue": flops_per_dialogue(config, lengths),
         "widths": [config["hidden_size"], config["intermediate_size"]],
     }
 
@@ -139,7 +139,7 @@ def _checkpoint(bundle: Bundle, given: Path | None, work: Path) -> Path | None:
         return given.resolve()
     try:
         return checkpoint_of(bundle, work / "checkpoint")
-    except ModuleNotFoundError:  # then no peer is installed that needs one, and each row says so
+    except ModuleNotFoundError:  # then no peer that needs one is installed, and each row says so
         return None
 
 
@@ -182,7 +182,7 @@ class _Bench:
             highest = {}
         best = {precision: max(found.values()) for precision, found in highest.items()}
         self.report["rows"] = list(self.results.values())
-        finish(self.report["rows"], self.report["dialogues"], self.report["flops_a_dialogue"], best)
+        finish(self.report["rows"], self.report["dialogues"], self.report["flops_per_dialogue"], best)
 
     def _round(self, number: int) -> dict[str, dict[str, float]]:
         ceiling = self._ceiling()
@@ -192,7 +192,7 @@ class _Bench:
         return ceiling
 
     def _try(self, row: Row, act: Any) -> None:
-        """Do something with a row unless it failed before; note why it fails."""
+        """Run an action on a row unless it failed before; record why it fails."""
         if "reason" not in self.results[row.name]:
             try:
                 act(row)
@@ -268,7 +268,7 @@ def first_lines(bundle: Bundle, dialogue: Dialogue, threads: int) -> dict[str, f
 
 
 def grow(real: Sequence[Dialogue], sizes: Sequence[int], setup: Setup, work: Path) -> Any:
-    """Yield what ours, as it chooses itself, takes for each number of distinct dialogues."""
+    """Yield what `empathy score` with engine auto takes for each number of distinct dialogues."""
     row = next(row for row in make_rows(setup) if row.name == "ours-auto")
     for size in sizes:
         click.echo(f"growth: {size}", err=True)

@@ -1,4 +1,4 @@
-"""How fast this machine multiplies matrices, and how much of that a dialogue needs.
+"""How fast this machine multiplies matrices, and how many operations a dialogue needs.
 
 python -m benchmarks.throughput.ceiling --threads N --hidden 384 --intermediate 1536
 """
@@ -22,13 +22,13 @@ _SECONDS = 0.4
 _LEAST = 3
 
 
-def flops_a_dialogue(config: Mapping[str, Any], lengths: npt.NDArray[np.int64]) -> float:
+def flops_per_dialogue(config: Mapping[str, Any], lengths: npt.NDArray[np.int64]) -> float:
     """Return the mean floating point operations of the matrix products of a dialogue, padding not counted.
 
     For T tokens and L layers of width h with an inner width i, a multiplication and an addition each counted as one:
-    2 x L (4 h^2 + 2 h i) x T for the projections and the feed-forward products, 4 x T x h a token a layer for the
-    attention (query by key, weights by value), and 2 (h^2 + 2 h) for pooler and head, once. Hoffmann et al. 2022,
-    arXiv 2203.15556, appendix F, with both attention products whole, as an encoder has no causal mask. ``lengths``
+    2 x L (4 h^2 + 2 h i) x T for the projections and the feed-forward products, 4 x T x h per token and layer for
+    the attention (query by key, weights by value), and 2 (h^2 + 2 h) for pooler and head, once. Hoffmann et al. 2022,
+    arXiv 2203.15556, appendix F, with both attention products complete, as an encoder has no causal mask. ``lengths``
     are tokens with the special ones, (N,). KeyError for a configuration without BERT's names.
     """
     layers, hidden, inner = (int(config[key]) for key in ("num_hidden_layers", "hidden_size", "intermediate_size"))
@@ -60,7 +60,7 @@ def main(threads: int, hidden: int, intermediate: int) -> None:
             left, right = torch.randn(rows, inner, dtype=kind), torch.randn(columns, inner, dtype=kind)
             times: list[float] = []
             with torch.inference_mode():
-                torch.nn.functional.linear(left, right)  # what is set up once does not count
+                torch.nn.functional.linear(left, right)  # set-up does not count
                 while len(times) < _LEAST or sum(times) < _SECONDS:
                     start = time.perf_counter()
                     torch.nn.functional.linear(left, right)

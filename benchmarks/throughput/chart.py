@@ -1,4 +1,4 @@
-"""The chart of the README: dialogues a second, a bar a row, readable on white and on black."""
+"""The chart of the README: dialogues per second, one bar per row, readable on white and on black."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BAR = 22
 
 
 def draw(report: Mapping[str, Any], path: Path) -> None:
-    """Write the rows that score end to end as .svg or .png, ours in blue, the fastest on top."""
+    """Write the rows that score end to end as .svg or .png, this package in blue, the fastest on top."""
     bars = [
         {
             "row": f"{row['title']}, {row['precision']}",
@@ -30,7 +30,7 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
     ]
     base = alt.Chart(alt.Data(values=bars)).encode(
         y=alt.Y("row:N", sort="-x", title=None, axis=alt.Axis(labelLimit=0, ticks=False, domain=False, labelPadding=8)),
-        x=alt.X("rate:Q", title="dialogues a second, file to file", axis=alt.Axis(grid=False, tickCount=5)),
+        x=alt.X("rate:Q", title="dialogues per second, file to file", axis=alt.Axis(grid=False, tickCount=5)),
     )
     bar = base.mark_bar(height=_BAR - 6, cornerRadiusEnd=2).encode(color=alt.Color("colour:N", scale=None))
     figure = base.mark_text(align="left", dx=5, color=_TEXT, fontSize=12).encode(text="label:N")

@@ -1,4 +1,4 @@
-"""Dialogues to measure on: as many as asked, every text distinct, of real lengths, the same in every run."""
+"""Dialogues to measure on: any number, every text distinct, of real lengths, the same in every run."""
 
 from __future__ import annotations
 
@@ -27,9 +27,8 @@ def real_dialogues(source: Path) -> list[Dialogue]:
 def varied(real: Sequence[Dialogue], count: int) -> Iterator[Dialogue]:
     """Yield ``count`` dialogues whose rendered texts all differ.
 
-    The first pass is the dialogues as they are; in pass p the context of dialogue i gets the response of dialogue
-    i + p, so contexts and responses, and with them all lengths, stay real. ClickException if there are
-    not so many pairs.
+    The first pass is the dialogues as they are. In pass p the context of dialogue i gets the response of dialogue
+    i + p, so contexts and responses, and with them all lengths, stay real. ClickException if there are too few pairs.
     """
     seen: set[int] = set()
     for shift in range(len(real)):
@@ -37,7 +36,7 @@ def varied(real: Sequence[Dialogue], count: int) -> Iterator[Dialogue]:
             turns = (*dialogue.context, real[(row + shift) % len(real)].turns[-1])
             pair = Dialogue(id=f"{shift}-{row}", turns=turns, conversation=dialogue.conversation)
             text = int(digest(render(pair))[:16], 16)
-            if text in seen:  # some people say the same, and so do some of the published rows
+            if text in seen:  # some published rows have the same text
                 continue
             if len(seen) == count:
                 return

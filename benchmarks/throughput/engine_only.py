@@ -1,7 +1,7 @@
-"""Our engines without reading, tokenising and writing: seconds of `Scorer.run` over dialogues that are encoded already.
+"""This package's engines without reading, tokenising and writing: seconds of `Scorer.run` over encoded dialogues.
 
-Windows are those of `empathy score`. Nothing is warmed up: what an engine compiles for a new shape counts, as it does
-end to end; loading the model does not.
+Windows are those of `empathy score`. There is no warm-up: compiling for a new shape counts, as it does end to
+end; loading the model does not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What was measured on: the processor, its memory, and the versions of every package that took part."""
+"""The machine of a measurement: the processor, its memory, and the versions of every package involved."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def hardware(threads: int) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str | None]:
-    """Return the version of each package that takes part, None where it is not installed."""
+    """Return the version of each package involved, None if it is not installed."""
     found: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:

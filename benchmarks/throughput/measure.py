@@ -1,4 +1,4 @@
-"""One command in a process of its own: wall seconds, and the peak of resident memory of it and its children."""
+"""One command in its own process: wall seconds, and the peak resident memory of it and its children."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ def seconds_to_first_line(command: Sequence[str], line: str, threads: int) -> fl
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Return the environment of every measured process: so many threads, and no hub."""
+    """Return the environment of every measured process: ``threads`` threads, and no hub."""
     return {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
 
 
 class Memory:
     """Watches a process and its children from a thread.
 
-    ``ru_maxrss`` would not do: after a fork Linux counts what the parent had.
+    ``ru_maxrss`` does not work: after a fork Linux counts what the parent had.
     """
 
     def __init__(self, pid: int) -> None:
@@ -98,7 +98,7 @@ class Memory:
         while not self._ended.is_set():
             states = [_memory(pid) for pid in _tree(self._pid)]
             together = sum(now for now, _ in states)
-            # A lone process' own mark misses nothing between two looks.
+            # A single process's own peak misses nothing between two samples.
             self._peak_kib = max(self._peak_kib, together, *(peak for _, peak in states), 0)
             self._ended.wait(_INTERVAL_SECONDS)
 

@@ -1,10 +1,11 @@
-"""Checkpoints to measure with: the weights that a bundle holds, or a RoBERTa-base of random weights.
+"""Checkpoints to measure with: the weights of a bundle, or a RoBERTa-base with random weights.
 
 python -m benchmarks.throughput.models of-bundle BUNDLE FOLDER
 python -m benchmarks.throughput.models roberta-base FOLDER [--tokenizer FOLDER]
 
-The first is how the peers get the very weights that we score with, those stored as int8 made float. The second needs no
-hub; `empathy export FOLDER -o BUNDLE` makes its bundle. Its scores mean nothing, so only its rates and drift do.
+The first gives the peers the same weights that `empathy score` uses; weights stored as int8 are converted to float. The
+second needs no hub; `empathy export FOLDER -o BUNDLE` makes its bundle. Its scores are meaningless; its rates and drift
+are not.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from scorer.bundle.cuts import LEVELS
 from scorer.dialogue import HEADS
 
 RANDOM = "random weights"
-"""Begins the name of a scorer whose scores mean nothing."""
+"""The start of the name of a scorer whose scores are meaningless."""
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 
@@ -30,7 +31,7 @@ Arrays = dict[str, npt.NDArray[np.float32]]
 def weights_of(bundle: Bundle) -> Arrays:
     """Return the weights in a bundle's model.onnx by the names that its torch model gives them.
 
-    The exporter renames what MatMul multiplies with, and turns it; the node keeps the name of its layer.
+    The exporter renames and transposes the weights of a MatMul; the node keeps the name of its layer.
     """
     import onnx  # an extra
     from onnx import numpy_helper
@@ -94,7 +95,7 @@ def roberta_base(folder: Path, tokenizer: Path) -> None:
     import torch  # an extra
     from transformers import AutoTokenizer, PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification
 
-    from distill.training.checkpoint import write_checkpoint
+    from distill.training.checkpoint import CheckpointInfo, save_checkpoint
     from distill.training.network import load_backbone
 
     torch.manual_seed(0)
@@ -129,22 +130,22 @@ def roberta_base(folder: Path, tokenizer: Path) -> None:
         model.save_pretrained(name)
         spelling.save_pretrained(name)
         backbone = load_backbone(name)
-    # What a bundle must say of itself is the starter's, less all that would be claimed for these weights.
+    # The manifest is the starter's, without everything that would be a claim about these weights.
     info = json.loads((STARTER / "scorer.json").read_bytes())
     kept = ("created", "max_length", "uncertainty", "measured", "settings", "domain")
     training = {**info["training"], "content_hashes": [], "unlabelled_hashes": [], "dialogues": 0, "unlabelled": 0}
-    write_checkpoint(
-        folder,
-        model,
-        backbone,
-        {
-            **{key: info[key] for key in kept},
-            "backbone": f"{RANDOM}, RoBERTa-base",
-            "training": training,
-            "cuts": {head: list(LEVELS) for head in HEADS},
-            "calibration": {"slope": [1, 1], "intercept": [0, 0]},
-        },
-    )
+    known = {
+        **{key: info[key] for key in kept},
+        "backbone": f"{RANDOM}, RoBERTa-base",
+        "versions": {},
+        "bf16": False,
+        "part": "nothing",
+        "training": training,
+        "cuts": {head: list(LEVELS) for head in HEADS},
+        "calibration": {"slope": [1, 1], "intercept": [0, 0]},
+    }
+    with new_folder(folder) as unfinished:
+        save_checkpoint(unfinished, model, backbone, msgspec.convert(known, CheckpointInfo))
     print(folder)
 
 

@@ -1,9 +1,9 @@
-"""The peers, each as a user would run it by its documentation: JSON lines in, Parquet out, in a process of its own.
+"""The peers, each run as its documentation says: JSON lines in, Parquet out, in its own process.
 
 python -m benchmarks.throughput.peers NAME --model FOLDER --source IN --output OUT --max-length N --threads N
 
 All score the text pairs that `empathy score` tokenises, as logits without an activation. sentence-transformers sorts by
-length itself; for transformers' pipeline and optimum nothing sorts, as nothing in their documentation does.
+length itself; transformers' pipeline and optimum do not sort, since their documentation does not.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def read(path: Path) -> tuple[list[str], Pairs]:
 
 def write(path: Path, ids: list[str], scores: Scores) -> None:
     """Write ids and scores (N, 2) as Parquet."""
-    import pyarrow as pa  # each process loads what it needs and no more
+    import pyarrow as pa  # each process loads only what it needs
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table([pa.array(ids), *map(pa.array, scores.T)], names=["id", *HEADS]), path)
@@ -72,7 +72,7 @@ def sentence_transformers(backend: str, precision: str) -> Peer:
 def _model_options(backend: str, precision: str, threads: int) -> dict[str, Any]:
     if backend == "torch":
         return {"torch_dtype": {"fp32": "float32", "bf16": "bfloat16"}[precision]}
-    if backend == "openvino":  # bf16 is its own default where the processor multiplies it
+    if backend == "openvino":  # bf16 is its default if the processor multiplies it
         hint = {"fp32": "f32", "bf16": "bf16"}[precision]
         return {"ov_config": {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": str(threads)}}
     name = {"onnx": "model.onnx", "onnx-O3": "model_O3.onnx"}[backend]
@@ -107,7 +107,7 @@ def pipeline(model: Path, pairs: Pairs, max_length: int, threads: int) -> Scores
 
 
 def optimum(model: Path, pairs: Pairs, max_length: int, threads: int) -> Scores:
-    """Score with optimum's ORTModelForSequenceClassification, batch after batch."""
+    """Score with optimum's ORTModelForSequenceClassification, batch by batch."""
     from optimum.onnxruntime import ORTModelForSequenceClassification
     from transformers import AutoTokenizer
 

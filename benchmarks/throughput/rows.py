@@ -137,7 +137,7 @@ def _peer_row(setup: Setup, name: str) -> Row:
             "--output",
             str(output),
             "--max-length",
-            str(setup.bundle.max_length),
+            str(setup.bundle.info.max_length),
             "--threads",
             str(setup.threads),
         ]
@@ -213,6 +213,6 @@ def agreement(reference: Scores, found: Scores, ids: list[str], bundle: Bundle) 
     ones = np.ones(len(ids))
     return {
         "correlation": {head: correlation(first[:, i], second[:, i], ones) for i, head in enumerate(HEADS)},
-        "flips": float((PAPER.apply(first, bundle.cuts) != PAPER.apply(second, bundle.cuts)).mean()),
+        "flips": float((PAPER.apply(first, bundle.info.cuts) != PAPER.apply(second, bundle.info.cuts)).mean()),
         "largest_difference": float(np.abs(first - second).max()),
     }

@@ -31,14 +31,14 @@ _COLUMNS = (
 def finish(results: Sequence[Result], dialogues: int, flops: float, ceiling: Mapping[str, float]) -> None:
     """Add to each result what follows from its seconds: rates, ratios to sentence-transformers, share of the ceiling.
 
-    Seconds are the median of the repetitions. The ratios compare end-to-end rates; a row that computes as it likes is
-    compared at the precision that it says it took.
+    Seconds are the median of the repetitions. The ratios compare end-to-end rates; a row that chooses its
+    precision is compared at the precision that it reports.
     """
     ran = [result for result in results if "reason" not in result]
     for result in ran:
         result["median_seconds"] = seconds = median(result["seconds"])
         result["rate"] = dialogues / seconds
-        if "startup_seconds" in result and seconds > 2 * result["startup_seconds"]:  # else it is mostly noise
+        if "startup_seconds" in result and seconds > 2 * result["startup_seconds"]:  # otherwise mostly noise
             result["rate_without_startup"] = (dialogues - 1) / (seconds - result["startup_seconds"])
         if result["precision"] in ceiling and result["kind"] != "repeats":
             result["share_of_ceiling"] = result["rate"] * flops / (ceiling[result["precision"]] * 1e12)
@@ -61,7 +61,7 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     machine = report["hardware"]
     yield (
         f"{report['dialogues']:,} distinct dialogues of {report['mean_tokens']:.1f} tokens on average, "
-        f"{report['flops_a_dialogue'] / 1e9:.2f} GFLOP each; {machine['processor']} ({', '.join(machine['flags'])}), "
+        f"{report['flops_per_dialogue'] / 1e9:.2f} GFLOP each; {machine['processor']} ({', '.join(machine['flags'])}), "
         f"{machine['threads']} threads, {machine['memory_gib']} GiB, load {machine['load_before']:.1f} before"
     )
     yield (
@@ -128,7 +128,7 @@ def _other_lines(report: Mapping[str, Any]) -> Iterator[str]:
             yield ""
             yield (
                 f"With {report['repeats_share']:.0%} of the dialogues repeats of others' texts, `empathy score` takes "
-                f"{result['times_distinct']:.2f} times as many a second as of distinct ones."
+                f"{result['times_distinct']:.2f} times as many per second as of distinct ones."
             )
     if report.get("first_line"):
         yield ""

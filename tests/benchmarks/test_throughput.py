@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from benchmarks.kills import Score, differences
-from benchmarks.throughput.ceiling import flops_a_dialogue
+from benchmarks.throughput.ceiling import flops_per_dialogue
 from benchmarks.throughput.dialogues import check_distinct, varied, with_repeats, write
 from benchmarks.throughput.models import checkpoint_of
 from benchmarks.throughput.peers import read
@@ -60,9 +60,9 @@ def test_flops_are_those_counted_by_hand() -> None:
     config = {"num_hidden_layers": 1, "hidden_size": 2, "intermediate_size": 3}
     # A token: four 2 x 2 and two 2 x 3 matrices, 28 weights, 56 operations; with 3 tokens in the attention's two
     # products 2 * 2 * 2 * 3 = 24 more. Pooler and head: 2 * (2 * 2 + 2 * 2) = 16.
-    assert flops_a_dialogue(config, np.array([3])) == 3 * (56 + 24) + 16
+    assert flops_per_dialogue(config, np.array([3])) == 3 * (56 + 24) + 16
     base = {"num_hidden_layers": 12, "hidden_size": 768, "intermediate_size": 3072}
-    assert flops_a_dialogue(base, np.array([69, 70])) == pytest.approx(12e9, rel=0.01)
+    assert flops_per_dialogue(base, np.array([69, 70])) == pytest.approx(12e9, rel=0.01)
 
 
 def test_ratios_are_of_equal_precision() -> None:
