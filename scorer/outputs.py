@@ -12,8 +12,9 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, TypeVar
 
@@ -23,6 +24,12 @@ from scorer.errors import EmpathyError, OutputError
 
 Existing = Literal["error", "resume", "overwrite"]
 """What to do with an output that exists: refuse, resume the run that began it, or replace it."""
+
+Written = Callable[[Path], Collection[str]]
+"""Returns the names of the files that a run wrote into a folder; what else lies there is the user's and is kept."""
+
+MANIFESTS = "_manifest*.jsonl"
+"""What matches the name of every manifest in a folder of scores, a share's among them."""
 
 _RUN = "run.json"
 
@@ -116,12 +123,14 @@ def check_new(output: Path, *, overwrite: bool = False) -> None:
         raise OutputError(f"{output}: exists already; name another output or say --overwrite")
 
 
-def check_folder(output: Path, existing: Existing, mark: str, maker: str) -> None:
+def check_folder(output: Path, existing: Existing, mark: str, maker: str, written: Written | None = None) -> None:
     """Raise OutputError unless a folder can be written: it is new, empty, or holds ``mark`` and may be replaced.
 
     ``mark`` is the file that ``maker`` (the name of a command) puts into every folder that it makes, so that no other
-    folder is ever replaced.
+    folder is ever replaced. ``written`` is what ``new_folder`` gets.
     """
+    with writing(output):
+        _settle(output.resolve(), mark, written)
     check_parent(output)
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
@@ -145,22 +154,66 @@ def partial(output: Path) -> Path:
 
 
 @contextmanager
-def new_folder(output: Path, *, then: str = "") -> Iterator[Path]:
-    """Give an empty folder that takes the name ``output`` once it is whole; what it replaces is removed only then."""
-    unfinished = output.with_name(f".{output.name}.{os.getpid()}.unfinished")
+def new_folder(output: Path, *, mark: str = "", written: Written | None = None, then: str = "") -> Iterator[Path]:
+    """Give an empty folder that takes the name ``output`` once it is whole; one that fails is removed.
+
+    What it replaces is removed only then, and of that only what ``written`` names: other files move into the new
+    folder. A later run ends what a kill left half done. ``mark`` is the file by which a replaced folder is known, so
+    that nothing else is ever removed. Left out, all files of ``output`` are replaced.
+    """
+    output = output.resolve()  # of a link what it leads to, and "." has a name
+    work, old = output.with_name(f".{output.name}.unfinished"), _aside(output)
     with writing(output, then=then):
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
+        _settle(output, mark, written)
+        if old.exists():
+            raise OutputError(f"{old}: holds other files, and what is replaced goes there; move them away")
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
         try:
-            yield unfinished
-            old = output.with_name(f".{output.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
+            yield work
+            if output.is_dir() and not any(output.iterdir()):
+                output.rmdir()
             if output.exists():
+                if clash := sorted(_kept(output, written) & _names(work)):
+                    file = output / clash[0]
+                    raise OutputError(f"{file}: was not written by the earlier run, which is replaced; move it away")
                 output.rename(old)
-            unfinished.rename(output)
-            shutil.rmtree(old, ignore_errors=True)
+            work.rename(output)
+            _settle(output, mark, written)
         finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _settle(output: Path, mark: str, written: Written | None) -> None:
+    """End the exchange of two folders, also where a kill left it half done."""
+    old = _aside(output)
+    if not (old / mark).exists():
+        return
+    if not output.exists():
+        old.rename(output)
+        return
+    for name in _kept(old, written):
+        (old / name).rename(output / name)
+    shutil.rmtree(old)
+
+
+def _aside(output: Path) -> Path:
+    return output.with_name(f".{output.name}.old")
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def _kept(folder: Path, written: Written | None) -> set[str]:
+    """Return the names of files that are the user's."""
+    return set() if written is None else _names(folder) - set(written(folder))
+
+
+def is_own_output(name: str) -> bool:
+    """Whether a file name is one that scoring writes beside its output, never an input."""
+    endings = (".rejects.jsonl", ".meta.json", ".partial")
+    return name.endswith(endings) or name == "rejects.jsonl" or fnmatch(name, MANIFESTS)
 
 
 def begin_work(output: Path, identity: Any, existing: Existing) -> Path:
