@@ -1,4 +1,4 @@
-"""The cuts of a scorer: where its own scale stands for the judge's."""
+"""The cuts of a scorer: where on its own scale the judge's 0.5, 1.5 ... 9.5 lie."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ def read_cuts(value: Any) -> dict[str, list[float]]:
     """Return the cuts that JSON holds; ValueError says what is wrong with them."""
     if not isinstance(value, Mapping):
         raise ValueError(f"cuts are {value!r}, expected {len(LEVELS)} numbers for each of {' and '.join(HEADS)}")
-    return {head: _cuts_of(head, value.get(head)) for head in HEADS}
-
-
-def _cuts_of(head: str, values: Any) -> list[float]:
-    numbers = values if isinstance(values, (list, tuple)) and all(map(in_range, values)) else ()
-    if len(numbers) != len(LEVELS):
-        raise ValueError(f"cuts of {head} are {values!r}, expected {len(LEVELS)} numbers")
-    if list(numbers) != sorted(numbers):
-        raise ValueError(f"cuts of {head} are {values}, expected them in ascending order")
-    return [float(number) for number in numbers]
+    found = {}
+    for head in HEADS:
+        numbers = value.get(head)
+        if not isinstance(numbers, (list, tuple)) or len(numbers) != len(LEVELS) or not all(map(in_range, numbers)):
+            raise ValueError(f"cuts of {head} are {numbers!r}, expected {len(LEVELS)} numbers")
+        if list(numbers) != sorted(numbers):
+            raise ValueError(f"cuts of {head} are {numbers}, expected them in ascending order")
+        found[head] = [float(number) for number in numbers]
+    return found

@@ -30,9 +30,6 @@ _PERCENTILES = (0.5, 99.5)
 _FOLDS = 5
 
 
-_Limit = Annotated[float, msgspec.Meta(ge=-1e300, le=1e300)]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
     """The range of each feature in the training data (its middle 99 %), and the tokens that occurred there.
@@ -41,10 +38,10 @@ class Domain:
     dialogues with some feature outside its range.
     """
 
-    ranges: Mapping[str, tuple[_Limit, _Limit]]
+    ranges: Mapping[str, tuple[float, float]]
     vocabulary: Annotated[int, msgspec.Meta(ge=1)]
     seen_tokens: bytes
-    outside_share: _Limit
+    outside_share: float
 
     def __post_init__(self) -> None:
         """Raise ValueError where the parts do not fit each other."""
@@ -61,8 +58,7 @@ class Domain:
 
     def outside(self, dialogues: Sequence[Dialogue], encoded: Sequence[Encoded]) -> dict[str, npt.NDArray[np.bool_]]:
         """Return for each feature, and for ``any`` of them, which dialogues lie outside its range; each (N,)."""
-        values = _features(dialogues, encoded, self.seen)
-        found = _beyond(values, self.ranges)
+        found = _beyond(_features(dialogues, encoded, self.seen), self.ranges)
         return found | {"any": np.logical_or.reduce(list(found.values()))}
 
     def warning(self, outside: Mapping[str, int], dialogues: int) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from scorer.dialogue import HEADS, SCORE_RANGE
 
-COLUMNS = tuple(f"{head}_uncertainty" for head in HEADS)
+UNCERTAINTY_COLUMNS = tuple(f"{head}_uncertainty" for head in HEADS)
 """Names of the columns that `empathy score --uncertainty` writes after the scores."""
 
 
-_Edge = Annotated[float, msgspec.Meta(ge=-1e300, le=1e300)]
+_Edge = Annotated[float, msgspec.Meta(ge=-1e300, le=1e300)]  # NaN is no JSON, and what reads metadata takes it
 _Width = Annotated[float, msgspec.Meta(ge=SCORE_RANGE[0], le=SCORE_RANGE[1])]
 
 
@@ -48,8 +48,3 @@ class Uncertainty:
             for i, head in enumerate(HEADS)
         ]
         return np.stack(columns, axis=1).astype(np.float32)
-
-    @classmethod
-    def from_json(cls, value: Any) -> Uncertainty:
-        """Return an uncertainty from JSON; ValueError if it is none."""
-        return msgspec.convert(value, cls)

@@ -54,6 +54,8 @@ def looks_like_data(source: Source) -> bool:
             head = _head(stream)
     except TruncatedStreamError:
         return False
+    except OSError as error:
+        raise InputError(f"{source.name}: cannot be read: {reason_of(error)}") from error
     reader = _reader_for(head)
     if reader is not read_lines:
         # An array of objects is data, one pretty-printed object is some program's settings, and a README may

@@ -1,4 +1,4 @@
-"""Where dialogues lie: names, folders, globs, URLs and standard input -> streams of bytes, decompressed."""
+"""Where dialogues are: names, folders, globs, URLs and standard input -> streams of bytes, decompressed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from backports import zstd
 
 from scorer.errors import InputError, reason_of
-from scorer.run.manifest import NAMES as MANIFESTS
+from scorer.outputs import is_own_output
 
 STDIN = "-"
 BUFFER_BYTES = 1 << 16
@@ -45,7 +44,7 @@ class Source:
     bytes_read: int = field(default=0, compare=False)
 
     def advance_to(self, position: int) -> None:
-        """Note how far a reader that seeks has come; the position never goes back nor beyond the size."""
+        """Note how far a reader that seeks has come; the position never goes back, nor beyond the size."""
         self.bytes_read = max(self.bytes_read, min(position, self.size or 0))
 
     @contextmanager
@@ -65,7 +64,7 @@ class Source:
     def seekable(self, stream: io.BufferedReader[Any]) -> Iterator[BinaryIO]:
         """Give the file that was opened as ``stream``, from its beginning, for reading anywhere in it.
 
-        What cannot be sought (compressed data, standard input, a pipe) is copied to a temporary file on disk.
+        What cannot seek (compressed data, standard input, a pipe) is copied to a temporary file on disk.
         """
         if self.size is None or isinstance(stream.raw, Decompressed):
             with tempfile.TemporaryFile() as copy:
@@ -78,10 +77,7 @@ class Source:
 
 
 class _Counted(io.RawIOBase):
-    """Counts what is read, for the progress bar; gives what there is, so that a pipe is not waited for.
-
-    Only the first read waits, for a whole line: by that the format is recognised.
-    """
+    """Counts what is read, for the progress bar. Only the first read waits for a whole line: it shows the format."""
 
     def __init__(self, raw: BinaryIO, source: Source) -> None:
         self._raw = raw
@@ -103,14 +99,14 @@ class _Counted(io.RawIOBase):
 
 
 class Decompressed(io.RawIOBase):
-    """A decompressed stream whose faults all are TruncatedStreamError, raised behind all that came before them."""
+    """A decompressed stream whose faults are all TruncatedStreamError, raised after all the data before them."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self._fault = ""
 
     def readable(self) -> bool:
-        """Say yes."""
+        """Whether it can be read."""
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
@@ -124,7 +120,7 @@ class Decompressed(io.RawIOBase):
                 buffer[filled : filled + len(piece)] = piece
                 filled += len(piece)
         except (EOFError, zlib.error, zstd.ZstdError, OSError) as error:  # gzip.BadGzipFile is an OSError
-            self._fault = reason_of(error)  # kept, for a stream that is read behind a fault may seem to end well
+            self._fault = reason_of(error)  # kept: read again, a stream may seem to end well after a fault
         if self._fault and not filled:
             raise TruncatedStreamError(self._fault)
         return filled
@@ -133,94 +129,91 @@ class Decompressed(io.RawIOBase):
 def expand(names: Iterable[str], is_data: Callable[[Source], bool]) -> tuple[list[Source], list[str]]:
     """Return the files that ``names`` stand for, in order, and the names of files in folders that hold no data.
 
-    A name is a file, a folder (searched recursively, in sorted order; a Hugging Face ``datasets`` folder gives
-    its Arrow files), a glob, ``-`` for standard input, or any of these behind an fsspec URL. ``is_data`` tells
-    for a file of a folder whether it holds records. InputError if a name stands for nothing, or two for the
-    same file.
+    A name is a file, a folder (searched recursively, in sorted order; a Hugging Face ``datasets`` folder gives its
+    Arrow files), a glob, ``-`` for standard input, or any of these behind an fsspec URL. ``is_data`` says for a file of
+    a folder whether it holds records. InputError if a name stands for nothing, or two for the same file.
     """
-    expansion = _Expansion(is_data)
+    sources: list[Source] = []
+    skipped: list[str] = []
     for name in names:
-        expansion.add(name)
+        before = len(sources)
+        for source, is_named in _found(name):
+            if is_named or is_data(source):
+                sources.append(source)
+            else:
+                skipped.append(source.name)
+        if len(sources) == before:
+            held = f"; it holds only {', '.join(skipped[:3])}" if skipped else ""
+            raise InputError(f"{name}: no file of dialogues there, expected JSON, CSV, Parquet or Arrow files{held}")
     seen: set[str] = set()
-    for source in expansion.sources:
+    for source in sources:
         place = source.name if source.name == STDIN or "://" in source.name else os.path.realpath(source.name)
         if place in seen:
             raise InputError(f"{source.name}: named twice among the inputs; name each file once")
         seen.add(place)
-    return expansion.sources, expansion.skipped
+    return sources, skipped
 
 
-class _Expansion:
-    """Collects the files that names stand for."""
+_Found = Iterator[tuple[Source, bool]]
+"""Files, and for each whether it was named itself rather than the folder that it is in."""
 
-    def __init__(self, is_data: Callable[[Source], bool]) -> None:
-        self.sources: list[Source] = []
-        self.skipped: list[str] = []
-        self._is_data = is_data
 
-    def add(self, name: str) -> None:
-        """Add what one name stands for."""
-        before = len(self.sources)
-        if not name:
-            raise InputError("'': an empty name, expected a file, folder, glob or URL (is a variable not set?)")
-        if name == STDIN:
-            self.sources.append(Source(STDIN))
-        elif "://" in name:
-            self._add_url(name)
-        else:
-            self._add_path(name)
-        if len(self.sources) == before:
-            held = f"; it holds only {', '.join(self.skipped[:3])}" if self.skipped else ""
-            raise InputError(f"{name}: no file of dialogues there, expected JSON, CSV, Parquet or Arrow files{held}")
-
-    def _add_path(self, name: str) -> None:
-        path = Path(name)
+def _found(name: str) -> _Found:
+    if not name:
+        raise InputError("'': an empty name, expected a file, folder, glob or URL (is a variable not set?)")
+    if name == STDIN:
+        yield Source(STDIN), True
+    elif "://" in name:
+        yield from _at_url(name)
+    else:
         try:
-            if path.is_dir():
-                self._add_folder(path)
-            elif path.exists():
-                self.sources.append(Source(name, path.stat().st_size if path.is_file() else None))
-            elif _GLOB_CHARACTERS & set(name):
-                matches = sorted(glob.glob(name, recursive=True))
-                if not matches:
-                    raise InputError(f"{name}: the pattern matches no file")
-                for match in matches:
-                    self._add_path(match)
-            else:
-                raise InputError(f"{name}: no such file or folder")
+            yield from _at_path(name)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise InputError(f"{name!r}: cannot be read: {reason_of(error)}") from None
 
-    def _add_folder(self, folder: Path) -> None:
-        state = folder / _DATASET_STATE
-        if state.is_file():  # written by datasets.Dataset.save_to_disk
-            self.sources += _dataset_files(folder, state)
-            return
-        for entry in sorted(folder.iterdir()):
-            if _is_passed_over(entry.name):
-                continue
-            if entry.is_dir():
-                if not folder.resolve().is_relative_to(entry.resolve()):  # a link to a folder above has no end
-                    self._add_folder(entry)
-            elif entry.is_file():
-                self._add_if_data(Source(str(entry), entry.stat().st_size))
 
-    def _add_url(self, url: str) -> None:
-        for source, is_named in _listed(url):
-            if is_named:
-                self.sources.append(source)
-            else:
-                self._add_if_data(source)
-
-    def _add_if_data(self, source: Source) -> None:
-        if self._is_data(source):
-            self.sources.append(source)
-        else:
-            self.skipped.append(source.name)
+def _at_path(name: str) -> _Found:
+    path = Path(name)
+    if path.is_dir():
+        yield from _in_folder(path)
+    elif path.exists():
+        yield Source(name, path.stat().st_size if path.is_file() else None), True
+    elif not _GLOB_CHARACTERS & set(name):
+        raise InputError(f"{name}: no such file or folder")
+    elif matches := sorted(glob.glob(name, recursive=True)):
+        for match in matches:
+            yield from _at_path(match)
+    else:
+        raise InputError(f"{name}: the pattern matches no file")
 
 
-def _listed(url: str) -> list[tuple[Source, bool]]:
-    """Return the files of a URL in order, and whether it names each, rather than the folder that the file is in."""
+def _in_folder(folder: Path) -> _Found:
+    state = folder / _DATASET_STATE
+    if state.is_file():  # written by datasets.Dataset.save_to_disk
+        yield from _in_dataset(folder, state)
+        return
+    for entry in sorted(folder.iterdir()):
+        if _is_passed_over(entry.name):
+            continue
+        if entry.is_dir():
+            if not folder.resolve().is_relative_to(entry.resolve()):  # a link to a folder above has no end
+                yield from _in_folder(entry)
+        elif entry.is_file():
+            yield Source(str(entry), entry.stat().st_size), False
+
+
+def _in_dataset(folder: Path, state: Path) -> _Found:
+    try:
+        files = [folder / entry["filename"] for entry in json.loads(state.read_bytes())["_data_files"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{state}: no `datasets` folder state ({error!r}); save the dataset again") from None
+    for file in files:
+        if file.resolve().parent != folder.resolve() or not file.is_file():
+            raise InputError(f"{file}: named in {state} and not in that folder; copy the whole dataset folder")
+        yield Source(str(file), file.stat().st_size), True
+
+
+def _at_url(url: str) -> list[tuple[Source, bool]]:
     import fsspec  # most runs read local files
 
     found: list[tuple[Source, bool]] = []
@@ -229,14 +222,12 @@ def _listed(url: str) -> list[tuple[Source, bool]]:
         if fs.isfile(path):
             return [(Source(url, fs.info(path).get("size")), True)]
         for match in sorted(fs.glob(path)) if _GLOB_CHARACTERS & set(path) else [path]:
-            if fs.isfile(match):
-                found.append((Source(fs.unstrip_protocol(match), fs.info(match).get("size")), True))
-                continue
-            if not fs.exists(match):
+            is_named = fs.isfile(match)
+            if not is_named and not fs.exists(match):
                 raise FileNotFoundError
-            for file in sorted(fs.find(match)):
-                if not any(map(_is_passed_over, file.removeprefix(match).split("/"))):
-                    found.append((Source(fs.unstrip_protocol(file), fs.info(file).get("size")), False))
+            for file in [match] if is_named else sorted(fs.find(match)):
+                if is_named or not any(map(_is_passed_over, file.removeprefix(match).split("/"))):
+                    found.append((Source(fs.unstrip_protocol(file), fs.info(file).get("size")), is_named))
     except ImportError as error:
         raise InputError(f"{url}: {reason_of(error)}; pip install that package") from None
     except FileNotFoundError:
@@ -246,28 +237,8 @@ def _listed(url: str) -> list[tuple[Source, bool]]:
     return found
 
 
-def _dataset_files(folder: Path, state: Path) -> list[Source]:
-    try:
-        files = [folder / entry["filename"] for entry in json.loads(state.read_bytes())["_data_files"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{state}: no `datasets` folder state ({error!r}); save the dataset again") from None
-    for file in files:
-        if file.resolve().parent != folder.resolve() or not file.is_file():
-            raise InputError(f"{file}: named in {state} and not in that folder; copy the whole dataset folder")
-    return [Source(str(file), file.stat().st_size) for file in files]
-
-
 def _is_passed_over(name: str) -> bool:
     return name.startswith(".") or name in _DATASET_METADATA or is_own_output(name)
-
-
-def is_own_output(name: str) -> bool:
-    """Whether a file name is one that scoring writes beside its output, never an input."""
-    return (
-        name.endswith((".rejects.jsonl", ".meta.json", ".partial"))
-        or name == "rejects.jsonl"
-        or fnmatch(name, MANIFESTS)
-    )
 
 
 def _open_raw(name: str) -> BinaryIO:

@@ -16,14 +16,11 @@ from typing import Any
 import msgspec
 
 from scorer.errors import OutputError
-from scorer.outputs import check_same, json_line, lock
+from scorer.outputs import MANIFESTS, check_same, json_line, lock
 from scorer.run.windows import Share, Window
 
 NAME = "_manifest.jsonl"
 """Readers of a folder of Parquet files pass over names that begin with an underscore."""
-
-NAMES = "_manifest*.jsonl"
-"""What matches every manifest's name, a share's among them."""
 
 _OF_SHARE = re.compile(r"_manifest-(\d+)-of-(\d+)\.jsonl")
 
@@ -131,7 +128,7 @@ def identity_of(manifest: Path) -> Identity | None:
 
 def manifests(folder: Path) -> list[Path]:
     """Return the manifests of a folder, in order; none where no run is there."""
-    return sorted(folder.glob(NAMES))
+    return sorted(folder.glob(MANIFESTS))
 
 
 def missing_from(folder: Path) -> str | None:

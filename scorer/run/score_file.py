@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scorer.bundle.uncertainty import COLUMNS as UNCERTAINTY
+from scorer.bundle.uncertainty import UNCERTAINTY_COLUMNS
 from scorer.dialogue import HEADS
 from scorer.errors import OutputError, reason_of
 from scorer.outputs import replacing, replacing_binary
@@ -103,7 +103,7 @@ SUFFIXES = tuple(_JOIN)
 
 def score_columns(count: int) -> tuple[str, ...]:
     """Return the names of ``count`` score columns: the two scores, and after them their uncertainty."""
-    return (*HEADS, *UNCERTAINTY)[:count]
+    return (*HEADS, *UNCERTAINTY_COLUMNS)[:count]
 
 
 def score_line(id_: str, *values: np.float32) -> str:

@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -201,7 +202,7 @@ def _calibration(path: Path, about: Mapping[str, Any]) -> tuple[Cuts, Uncertaint
         )
     try:
         widths = about.get("half_widths")
-        return read_cuts(about["cuts"]), None if widths is None else Uncertainty.from_json(widths)
+        return read_cuts(about["cuts"]), None if widths is None else msgspec.convert(widths, Uncertainty)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: what it says of its scorer is damaged ({error!r}); name the scorer with --scorer, or score again"

@@ -15,7 +15,6 @@ from scorer.dialogue import Dialogue
 from tests.conftest import make_dialogue, make_tokenizer, varied
 
 LENGTH = 256
-NAN, INF = float("nan"), float("inf")
 
 
 @pytest.fixture(scope="module")
@@ -138,13 +137,15 @@ def test_a_domain_that_was_fitted_again_is_the_same(domain: Domain, encoder: Enc
 
 
 @pytest.mark.parametrize("key", ["ranges", "vocabulary", "seen_tokens", "outside_share"])
-@pytest.mark.parametrize("value", [..., None, [], {}, "text", "a\nb", NAN, INF, 10**400, True, [[]]], ids=range(11))
+@pytest.mark.parametrize("value", [..., None, [], {}, "text", "a\nb", 10**400, True, [[]]], ids=range(9))
 def test_malformed_json_is_refused(domain: Domain, key: str, value: Any) -> None:
     with pytest.raises(ValueError, match=key):
         msgspec.convert(changed(domain, **{key: value}), Domain)
 
 
-@pytest.mark.parametrize("value", [..., None, 1, [], [1], [1, 2, 3], ["1", 2], "12", [None, 1], [0, NAN], {}])
+@pytest.mark.parametrize(
+    "value", [..., None, 1, [], [1], [1, 2, 3], ["1", 2], "12", [None, 1], [0, 10**400], {}], ids=range(11)
+)
 def test_a_malformed_range_is_refused(domain: Domain, value: Any) -> None:
     ranges = {name: pair for name, pair in {**domain.ranges, "turns": value}.items() if pair is not ...}
     with pytest.raises(ValueError, match="ranges"):

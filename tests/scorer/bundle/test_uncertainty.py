@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scorer.bundle.bundle import load_bundle, write_bundle
-from scorer.bundle.uncertainty import COLUMNS, Uncertainty
+from scorer.bundle.uncertainty import UNCERTAINTY_COLUMNS, Uncertainty
 from scorer.dialogue import HEADS
 from scorer.engines.base import Scores
 from scorer.errors import BundleError, OutputError
@@ -31,7 +31,7 @@ UNCERTAINTY = Uncertainty(
     widths={"sensibility": [0.5, 1.25, 2.1], "rationality": [3.0]},
     coverage=0.9,
 )
-NAMES = ["id", *HEADS, *COLUMNS]
+NAMES = ["id", *HEADS, *UNCERTAINTY_COLUMNS]
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def changed(**change: Any) -> dict[str, Any]:
 
 
 def test_an_uncertainty_survives_json() -> None:
-    assert Uncertainty.from_json(json.loads(json.dumps(changed()))) == UNCERTAINTY
+    assert msgspec.convert(json.loads(json.dumps(changed())), Uncertainty) == UNCERTAINTY
 
 
 THREE = [
@@ -105,13 +105,13 @@ COVERAGES = [..., None, "0.9", True, [], {}, 0, 1, -0.1, 1.1, 90, float("nan"), 
 )
 def test_a_malformed_value_is_refused_and_named(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
-        Uncertainty.from_json(changed(**change))
+        msgspec.convert(changed(**change), Uncertainty)
 
 
 @pytest.mark.parametrize("edges", [[6.5, 4.0], [4.0]])
 def test_edges_that_do_not_fit_the_widths_are_refused(edges: list[float]) -> None:
     with pytest.raises(ValueError, match=f"uncertainty of sensibility: {len(edges)} edges and 3 widths"):
-        Uncertainty.from_json(changed(edges=edges))
+        msgspec.convert(changed(edges=edges), Uncertainty)
 
 
 @pytest.mark.parametrize("value", [[], {}, changed(coverage=2), changed(widths=[10**400, 1, 1])], ids=range(4))
@@ -123,7 +123,7 @@ def test_a_bundle_with_a_malformed_uncertainty_is_refused(parts: Parts, tmp_path
 
 def test_a_bundle_gives_its_uncertainty_back(uncertain: Scorer, scorer: Scorer) -> None:
     assert uncertain.bundle.info.uncertainty == UNCERTAINTY
-    assert load_bundle(uncertain.bundle.path).uncertainty == UNCERTAINTY
+    assert load_bundle(uncertain.bundle.path).info.uncertainty == UNCERTAINTY
     assert scorer.bundle.info.uncertainty is None
 
 

@@ -15,7 +15,8 @@ import pytest
 
 from scorer.errors import InputError
 from scorer.inputs.corpus import Corpus
-from scorer.inputs.sources import Decompressed, Source, TruncatedStreamError, is_own_output
+from scorer.inputs.sources import Decompressed, Source, TruncatedStreamError
+from scorer.outputs import is_own_output
 from tests.conftest import record
 from tests.scorer.inputs.sources_data import data, error, ids, write, write_dataset, write_dataset_dict
 
