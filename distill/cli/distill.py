@@ -6,120 +6,78 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import click
+from distill.cli.label import MODEL_HELP, cost_options, judge_options, speed_options, store_option
+from distill.judge.settings import LabelSettings
+from distill.settings import LoopSettings
+from distill.training.settings import TrainSettings
+from scorer.cli.main import EXIT_NOTHING_SCORED
+from scorer.cli.options import (
+    chosen,
+    command,
+    inputs_argument,
+    option,
+    option_group,
+    output_option,
+    quiet_option,
+    settings_options,
+)
 
-from distill.cli.label import STRATEGIES, judge_options
-from distill.training.settings import DEFAULT_BACKBONE
-from scorer.cli.main import EXIT_INTERRUPTED, EXIT_NOTHING_SCORED, fail
-
+_LOOP = ("check", "step", "rounds", "strategy", "target", "min_gain", "seed")
 _TRAINING = ("backbone", "folds", "epochs", "max_length")
-_LOOP = ("check", "step", "rounds", "strategy", "target", "min_gain", "seed", "max_cost")
 
 
-@click.command()
-@click.argument("inputs", metavar="IN...", nargs=-1, required=True)
-@click.option(
-    "-o",
-    "--output",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="The folder of the loop; DIR/scorer is the scorer.",
+@command(
+    examples=(
+        "empathy distill dialogues.jsonl -o loop --model gpt-4.1-mini --max-cost 20",
+        "empathy distill dialogues.jsonl -o loop --model my-judge --base-url http://localhost:8000/v1 --target 0.8",
+    )
 )
-@judge_options
-@click.option(
-    "--check",
-    type=int,
-    default=300,
-    show_default=True,
-    help="Dialogues that are labelled to measure and never trained on, drawn at random.",
+@inputs_argument()
+@option_group(
+    "Output", output_option("DIR", "The folder of the loop; DIR/scorer is the scorer."), store_option, quiet_option
 )
-@click.option("--step", type=int, default=500, show_default=True, help="Dialogues that each round labels.")
-@click.option("--rounds", type=int, default=5, show_default=True, help="Rounds, at most.")
-@click.option(
-    "--strategy",
-    type=click.Choice(STRATEGIES),
-    default="uncertain",
-    show_default=True,
-    help="Which dialogues a round labels; the last scorer says where it is least sure.",
-)
-@click.option("--target", type=float, help="Stop at this agreement: Pearson's r with the judge, both heads' mean.")
-@click.option("--min-gain", type=float, default=0.005, show_default=True, help="Stop after a round that gains less.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the samples and the training.")
-@click.option(
-    "--backbone", metavar="ID_OR_FOLDER", default=DEFAULT_BACKBONE, show_default=True, help="The encoder to fine-tune."
-)
-@click.option("--folds", type=int, default=0, show_default=True, help="Cross-validation folds of each training.")
-@click.option("--epochs", type=int, default=3, show_default=True, help="Passes over the labels.")
-@click.option("--max-length", type=int, default=256, show_default=True, help="Tokens a dialogue, at most.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress and no closing lines; warnings and errors only.")
+@option_group("Judge", option("--model", required=True, help=MODEL_HELP), *judge_options)
+@option_group("Cost", *settings_options(LoopSettings, "max_cost"), *cost_options)
+@option_group("Rounds", *settings_options(LoopSettings, *_LOOP))
+@option_group("Training", *settings_options(TrainSettings, *_TRAINING))
+@option_group("Speed", *speed_options)
 def distill(
     inputs: tuple[str, ...],
     output: Path,
-    model: str | None,
+    model: str,
     store_path: Path,
     rubric_path: Path | None,
     *,
     quiet: bool,
     **given: Any,
 ) -> None:
-    """Make a scorer from the dialogues in IN: sample, label, train, export, agree, and again.
+    """Make a scorer from dialogues: label, train, measure, repeat.
 
-    Each round labels --step more dialogues, trains on all of them and reads the scorer on --check others. The loop
-    ends at --target, when a round gains less than --min-gain, after --rounds, or at --max-cost, which counts all runs
-    of the loop. The same command goes on where it was stopped, with more --rounds or --max-cost if you like.
+    Each round labels --step more dialogues, trains on all of them and measures the scorer on --check others. The loop
+    ends at --target, when a round gains less than --min-gain, after --rounds, or at --max-cost. The same command
+    continues where it was stopped, with more --rounds or --max-cost if you like.
 
-    Exit codes: 0 done, 1 no round was finished, 2 usage, server or file error, 130 interrupted.
+    Exit codes: 0 done, 1 no round was finished, 2 usage, server or file error, 130 interrupted, 143 terminated.
     """
-    from distill.cli.label_bar import LabelBar
-    from distill.cli.train_bar import TrainBar
-    from distill.judge.labelling import LabelSettings
     from distill.judge.rubric import read_rubric
     from distill.judge.store import Store
-    from distill.loop import Loop, LoopSettings
+    from distill.loop import Loop
     from distill.sampling.pick import read_dialogues
-    from distill.training.settings import TrainSettings
+    from scorer.cli.progress import Bar
 
-    if model is None:
-        fail("no --model; name the judge, as --model gpt-4.1-mini, or what your own server calls it")
-    training = TrainSettings(**{name: given.pop(name) for name in _TRAINING}, seed=given["seed"])
-    settings = LoopSettings(**{name: given.pop(name) for name in _LOOP})
-    label = LabelSettings(model=model, max_cost=settings.max_cost, **given)
+    settings = LoopSettings(**chosen({name: given.pop(name) for name in (*_LOOP, "max_cost")}))
+    training = TrainSettings(**chosen({name: given.pop(name) for name in _TRAINING}), seed=settings.seed)
+    label = LabelSettings(model=model, **chosen(given))
     rubric = read_rubric(rubric_path)
     dialogues, rejects = read_dialogues(inputs)
-    if rejects and not quiet:
-        click.echo(f"{len(rejects)} records are no dialogues; the first: {rejects[0]['detail']}", err=True)
-    show = sys.stderr.isatty() and not quiet
-
-    def say(line: str) -> None:
-        if not quiet:
-            click.echo(line, err=True)
-
-    with (
-        Store(store_path) as store,
-        store.locked(),
-        LabelBar(sys.stderr, show=show, log=not quiet, priced=settings.max_cost is not None) as label_bar,
-        TrainBar(sys.stderr, show=show, log=not quiet) as train_bar,
-    ):
+    with Bar(sys.stderr, quiet=quiet) as bar, Store(store_path) as store, store.locked():
+        if rejects:
+            bar.say(f"{len(rejects)} records are no dialogues; the first: {rejects[0]['detail']}")
         try:
-            loop = Loop(
-                dialogues,
-                rubric,
-                label,
-                training,
-                settings,
-                store,
-                output,
-                say=say,
-                watcher=label_bar,
-                progress=train_bar,
-            )
-            rounds, why = loop.run()
-        except KeyboardInterrupt:
-            click.echo(
-                f"empathy: interrupted; go on with the same command: {output} and {store_path} hold the rest", err=True
-            )
-            sys.exit(EXIT_INTERRUPTED)
-    say(f"stopped: {why}")
+            rounds, why = Loop(dialogues, rubric, label, training, settings, store, output, bar).run()
+        except KeyboardInterrupt as stop:
+            kept = f"{output} and {store_path} hold what is done: run the same command again to continue"
+            raise type(stop)(kept) from None
+        bar.say(f"stopped: {why}")
     if not rounds:
         sys.exit(EXIT_NOTHING_SCORED)

@@ -1,7 +1,7 @@
 """Ask a judge many questions at once: every answer is in the store before the next question goes out.
 
 Each worker takes question after question from one queue. A question has a few attempts; the budget is asked before
-every one of them, the limits and the cool-down are shared, and whatever an attempt cost is written down when it ends.
+every one of them, the pace and the cool-down are shared, and whatever an attempt cost is written down when it ends.
 The run stops early - never in the middle of a paid call - when a limit is met, when the server refuses everything, or
 when it is told to.
 """
@@ -11,21 +11,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from distill.errors import LabelError
-from distill.judge.budget import Budget, BudgetSpentError, Spending
-from distill.judge.prices import Price, Size, size_of
-from distill.judge.rate_limit import Limits
-from distill.judge.records import LOST, SCORED, Known, Question, Reply
-from distill.judge.replies import lost, read_answer
-from distill.judge.rubric import Rubric
-from distill.judge.server import CallError, Endpoint
-from distill.judge.store import Store
-
-ATTEMPTS = 5
-"""How often a question is asked before it is rejected, over all runs; waiting for a busy server is no attempt."""
+from distill.judge.asker import ATTEMPTS, Asker, Call
+from distill.judge.budget import BudgetSpentError
+from distill.judge.records import LOST, Question, Reply
+from distill.judge.replies import lost_reply, read_answer
+from distill.judge.server import CallError
 
 _SYNC_SECONDS = 1.0
 _MIN_FAILURES = 10
@@ -33,100 +28,42 @@ _MAX_BUSY_SECONDS = 900.0
 _LONG_PAUSE_SECONDS = 5.0
 
 
-class Watcher:
-    """Hears of a labelling; the base class keeps quiet."""
+class Judge(Asker):
+    """Asks one question per call."""
 
-    def begin(self, questions: int, answered: int) -> None:
-        """So many questions in all, so many of them answered by the store."""
-
-    def done(self, status: str) -> None:
-        """A question is settled: ``SCORED``, or the reason why it was rejected."""
-
-    def spent(self, usd: float) -> None:
-        """What the run has spent so far."""
-
-    def note(self, text: str) -> None:
-        """Why nothing seems to happen: the server asked everybody to wait, or a batch is on its way."""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a run came to. ``failed`` are questions that got no answer, by key, as (reason, detail).
-
-    ``stopped`` is the limit or the request that ended the run early, None if every question was settled.
-    """
-
-    scored: int = 0
-    failed: dict[str, tuple[str, str]] = field(default_factory=dict)
-    stopped: str | None = None
-
-
-class Judge:
-    """One labelling over one endpoint."""
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        rubric: Rubric,
-        store: Store,
-        budget: Budget,
-        limits: Limits,
-        *,
-        price: Price | None = None,
-        concurrency: int = 16,
-        watcher: Watcher | None = None,
-    ) -> None:
-        """Put the parts together; ``price`` None counts no money."""
-        self._endpoint = endpoint
-        self._rubric = rubric
-        self._store = store
-        self._budget = budget
-        self._limits = limits
-        self._price = price
-        self._concurrency = concurrency
-        self._watcher = watcher or Watcher()
-        self._outcome = Outcome()
-        self._queue: deque[tuple[Question, int]] = deque()
+    def __init__(self, *parts: Any) -> None:
+        """Take the parts of an ``Asker``."""
+        super().__init__(*parts)
+        self._queue: deque[Question] = deque()
         self._workers: set[asyncio.Task[None]] = set()
         self._calling: set[asyncio.Task[None] | None] = set()
         self._in_a_row = 0  # failures since the last answer
         self._last_answer = time.monotonic()
 
-    async def ask_all(self, questions: Iterable[Question], known: Mapping[str, Known]) -> Outcome:
-        """Ask what ``known`` does not answer and return what it came to; LabelError if no call can succeed."""
-        self._queue.extend((question, known.get(question.key, Known()).failures) for question in questions)
-        self._store.add_questions((question for question, _ in self._queue), self._endpoint.asking, self._rubric.text)
+    async def ask_all(self, questions: Sequence[Question]) -> None:
+        """Ask until every question is settled or the run is stopped; LabelError if no call can succeed."""
+        self._queue.extend(questions)
         syncing = asyncio.create_task(self._keep_in_sync())
         try:
-            self._workers = {asyncio.create_task(self._work()) for _ in range(min(self._concurrency, len(self._queue)))}
+            count = min(self.settings.concurrency, len(questions))
+            self._workers = {asyncio.create_task(self._work()) for _ in range(count)}
             for worker in self._workers:
                 worker.add_done_callback(self._ended)
             results = await asyncio.gather(*self._workers, return_exceptions=True)
         finally:
             syncing.cancel()
             await asyncio.gather(syncing, return_exceptions=True)
-            self._store.sync()  # if the disk fails, it says so here too
+            self.store.sync()  # if the disk fails, it says so here too
         for result in results:
             if isinstance(result, Exception):
                 raise result
-        return self._outcome
 
     def stop(self, why: str) -> None:
         """Ask nothing more; calls in flight end and are saved, everything that waits gives up."""
-        if self._outcome.stopped is None:
-            self._outcome.stopped = why
+        if self.outcome.stopped is None:
+            self.outcome.stopped = why
             for worker in self._workers - self._calling:
                 worker.cancel()
-
-    @property
-    def spending(self) -> Spending:
-        """What was spent so far."""
-        return self._budget.spending
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the run ends as soon as the calls in flight do."""
-        return self._outcome.stopped is not None
 
     def drop(self) -> None:
         """Give up calls in flight too: they may be billed and are not saved."""
@@ -138,109 +75,95 @@ class Judge:
             self.stop("an error")
 
     async def _work(self) -> None:
-        while self._queue and self._outcome.stopped is None:
-            question, failures = self._queue.popleft()
+        while self._queue and self.outcome.stopped is None:
             try:
-                status = await self._settle(question, failures)
+                await self._settle(self.call_for(self._queue.popleft()))
             except BudgetSpentError as limit:
                 self.stop(str(limit))
-                return
-            if status is not None:
-                self._outcome.scored += status == SCORED
-                self._watcher.done(status)
 
-    async def _settle(self, question: Question, failures: int) -> str | None:
-        """Ask until there is a judgement or no attempt is left; return the status, None if the run was stopped."""
-        messages = self._rubric.messages(question.dialogue)
-        size = size_of(messages, self._endpoint.asking.max_tokens)
-        while self._outcome.stopped is None:
+    async def _settle(self, call: Call) -> None:
+        """Ask until there is a judgement, no attempt is left, or the run is stopped."""
+        key, settled = call.question.key, False
+        while self.outcome.stopped is None and not settled:
+            wait = 0.0
             try:
-                reply = await self._call(question, messages, size)
+                reply = await self._call(call)
             except CallError as error:
-                wait = self._heard(error, failures + 1)
-                failures += error.kind in {"failed", "refused"}
-                last = (error.reason, error.detail)
-                final = error.kind == "refused"
+                if error.kind == "busy":
+                    self._pause(error)
+                elif error.kind != "adapt":
+                    refused = error.kind == "refused"
+                    settled = self.attempted(key, error.reason, error.detail, last=refused)
+                    wait = self._failed(key, error.detail, counts=not (refused and self.outcome.scored))
             else:
-                wait = self._heard(reply, failures + 1)
-                if reply.status == SCORED:
-                    return SCORED
-                failures += 1
-                last = (reply.status, reply.detail)
-                final = False
-            if final or failures >= ATTEMPTS:
-                self._outcome.failed[question.key] = last
-                return last[0]
-            await asyncio.sleep(wait)
-        return None
+                settled = self.attempted(key, reply.status, reply.detail)
+                if reply.status == LOST:
+                    wait = self._failed(key, reply.detail)
+                else:
+                    self._in_a_row = 0
+                    self._last_answer = time.monotonic()
+                    self.pace.answered()
+            if not settled:
+                await asyncio.sleep(wait)
 
-    def _heard(self, what: Reply | CallError, failures: int) -> float:
-        """Note how a call ended; return the seconds to wait before the next attempt at its question."""
-        if isinstance(what, CallError) and what.kind == "busy":
-            self._limits.cool_down(what.wait)
-            if self._limits.cooling > _LONG_PAUSE_SECONDS:
-                self._watcher.note(f"the server asks for a pause of {self._limits.cooling:.0f} s")
-            if time.monotonic() - self._last_answer > _MAX_BUSY_SECONDS:
-                raise self._hopeless(f"the server has been busy for {_MAX_BUSY_SECONDS / 60:g} minutes", what.detail)
-            return 0.0  # everybody waits, and this question no longer
-        if isinstance(what, CallError) and what.kind == "adapt":
-            return 0.0
-        if isinstance(what, Reply) and what.status != LOST:
-            self._in_a_row = 0
-            self._last_answer = time.monotonic()
-            self._limits.answered()
-            return 0.0
-        self._in_a_row += not (isinstance(what, CallError) and what.kind == "refused" and self._outcome.scored)
-        if self._in_a_row >= max(_MIN_FAILURES, ATTEMPTS * self._concurrency):
-            raise self._hopeless(f"{self._in_a_row} calls in a row brought no answer", what.detail)
-        return self._limits.backoff(failures)
+    def _pause(self, error: CallError) -> None:
+        """Let everybody wait for a busy server."""
+        self.pace.cool_down(error.wait)
+        if self.pace.cooling > _LONG_PAUSE_SECONDS:
+            self.say(f"the server asks for a pause of {self.pace.cooling:.0f} s")
+        if time.monotonic() - self._last_answer > _MAX_BUSY_SECONDS:
+            raise self._hopeless(f"the server has been busy for {_MAX_BUSY_SECONDS / 60:g} minutes", error.detail)
+
+    def _failed(self, key: str, detail: str, *, counts: bool = True) -> float:
+        """Note a call that brought no answer; return the seconds to wait before the next attempt at its question."""
+        self._in_a_row += counts
+        if self._in_a_row >= max(_MIN_FAILURES, ATTEMPTS * self.settings.concurrency):
+            raise self._hopeless(f"{self._in_a_row} calls in a row brought no answer", detail)
+        return self.pace.backoff(self.failures(key))
 
     def _hopeless(self, what: str, last: str) -> LabelError:
         """Return the error that ends a run in which nothing succeeds: an outage must not reject a whole corpus."""
         return LabelError(
-            f"{what}, the last: {last}; what was answered is in {self._store.path}: mend that and run the same command "
+            f"{what}, the last: {last}; what was answered is in {self.store.path}: fix that and run the same command "
             "again"
         )
 
-    async def _call(self, question: Question, messages: Sequence[Mapping[str, str]], size: Size) -> Reply:
-        """Make one call within budget and limits, and write down what came of it."""
-        worst = self._price.of(size.most_prompt, size.most_completion) if self._price else 0.0
-        number = await self._budget.reserve(worst)
+    async def _call(self, call: Call) -> Reply:
+        """Make one call within budget and pace, and write down what came of it."""
+        number = await self.budget.reserve(call.worst_usd)
         try:
-            await self._limits.turn(size.prompt + size.most_completion)
+            await self.pace.turn(call.size.prompt + call.size.most_completion)
         except asyncio.CancelledError:
-            self._budget.release(number)
+            self.budget.release(number)
             raise
         reply = None
         try:
-            reply = await self._send(question, messages, size)
+            reply = await self._send(call)
         finally:
             cost = 0.0 if reply is None else reply.cost_usd or 0.0
-            self._budget.settle(number, cost, lost=reply is not None and reply.status == LOST)
-            self._watcher.spent(self._budget.spending.usd)
+            self.budget.settle(number, cost, lost=reply is not None and reply.status == LOST)
         return reply
 
-    async def _send(self, question: Question, messages: Sequence[Mapping[str, str]], size: Size) -> Reply:
+    async def _send(self, call: Call) -> Reply:
         """Send one call; between its answer and the store nothing waits."""
-        me = asyncio.current_task()
+        me, key = asyncio.current_task(), call.question.key
         self._calling.add(me)
         start = time.monotonic()
         try:
-            body = await self._endpoint.ask(messages)
-            reply = read_answer(body, self._price, size)
+            reply = read_answer(await self.endpoint.ask(call.messages), self.price, call.size)
         except CallError as error:
             if error.kind != "lost":
                 raise
-            reply = lost(f"{error.reason}: {error.detail}", self._price, size)
+            reply = lost_reply(f"{error.reason}: {error.detail}", self.price, call.size)
         except asyncio.CancelledError:
-            self._store.add(question.key, lost("given up", self._price, size))
+            self.store.add(key, lost_reply("given up", self.price, call.size))
             raise
         finally:
             self._calling.discard(me)
-        self._store.add(question.key, replace(reply, seconds=round(time.monotonic() - start, 3)))
+        self.store.add(key, replace(reply, seconds=round(time.monotonic() - start, 3)))
         return reply
 
     async def _keep_in_sync(self) -> None:
         while True:
             await asyncio.sleep(_SYNC_SECONDS)
-            await asyncio.to_thread(self._store.sync)
+            await asyncio.to_thread(self.store.sync)

@@ -21,7 +21,7 @@ class Spending:
 
 
 class Budget:
-    """Admits a call only if the limits hold even if every call in flight comes to its worst case."""
+    """Admits requests only if the limits hold even if everything in flight comes to its worst case."""
 
     def __init__(self, max_usd: float | None, max_requests: int | None) -> None:
         """Take the limits of this run; None is none."""
@@ -39,30 +39,38 @@ class Budget:
         """What was spent so far."""
         return Spending(requests=self._requests, usd=self._spent, lost=len(self._lost), lost_usd=sum(self._lost))
 
-    async def reserve(self, worst_usd: float) -> int:
-        """Wait until a call may be made and return its number; BudgetSpentError if it never may.
+    def allows(self, worst_usd: float, requests: int = 1) -> bool:
+        """Whether so many requests may go out now, which come to ``worst_usd`` at most.
 
-        While calls are in flight, what they leave of their reservations may yet be enough.
+        False where they may go out later: what is in flight may leave enough of its worst case. BudgetSpentError where
+        they never may.
         """
-        while True:
-            if self._max_requests is not None and self._requests >= self._max_requests:
-                raise BudgetSpentError(f"--max-requests {self._max_requests}")
-            if self._max_usd is None or self._spent + sum(self._reserved.values()) + worst_usd <= self._max_usd:
-                break
-            if not self._reserved:
-                raise BudgetSpentError(
-                    f"--max-cost {self._max_usd:g}: ${self._spent:.4f} are spent and the next call may cost "
-                    f"${worst_usd:.4f}"
-                )
-            self._settled.clear()
-            await self._settled.wait()
-        self._requests += 1
+        if self._max_requests is not None and self._requests + requests > self._max_requests:
+            raise BudgetSpentError(f"--max-requests {self._max_requests}")
+        if self._max_usd is None or self._spent + sum(self._reserved.values()) + worst_usd <= self._max_usd:
+            return True
+        if self._reserved:
+            return False
+        raise BudgetSpentError(
+            f"--max-cost {self._max_usd:g}: ${self._spent:.4f} are spent and the next call may cost ${worst_usd:.4f}"
+        )
+
+    def take(self, worst_usd: float, requests: int = 1) -> int:
+        """Reserve what requests that go out may come to; return the reservation's number."""
+        self._requests += requests
         self._number += 1
         self._reserved[self._number] = worst_usd
         return self._number
 
+    async def reserve(self, worst_usd: float) -> int:
+        """Wait until a call may go out and return its reservation's number; BudgetSpentError if it never may."""
+        while not self.allows(worst_usd):
+            self._settled.clear()
+            await self._settled.wait()
+        return self.take(worst_usd)
+
     def settle(self, number: int, usd: float, *, lost: bool = False) -> None:
-        """Book what a call cost in place of its reservation; ``lost`` says that nobody knows, and this is the most."""
+        """Book what was paid in place of a reservation; ``lost`` says that nobody knows, and this is the most."""
         del self._reserved[number]
         self._spent += usd
         if lost:

@@ -14,82 +14,36 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import LabelError
-from distill.judge.ask import ATTEMPTS, Judge, Outcome, Watcher
+from distill.judge.ask import Judge
 from distill.judge.ask_batch import BatchJudge
-from distill.judge.budget import Budget, Spending
+from distill.judge.asker import ATTEMPTS, Outcome
+from distill.judge.budget import Spending
 from distill.judge.prices import Price, find_price, size_of
-from distill.judge.rate_limit import Limits
-from distill.judge.records import Asking, Known, Question, dialogue_json, label_json, question_key
+from distill.judge.records import Asking, Known, Question, label_json, question_key
 from distill.judge.rubric import Rubric
-from distill.judge.server import DEFAULT_KEY, Endpoint, clean_url
+from distill.judge.server import Endpoint, clean_url
+from distill.judge.settings import LabelSettings
 from distill.judge.store import Store
 from scorer.dialogue import HEADS, Dialogue
+from scorer.inputs.parse import to_record
 from scorer.outputs import replacing, writing
-
-INTERRUPTED = "interrupted"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelSettings:
-    """How a judge is asked. Money is USD; prices are for a million tokens; ``timeout`` are seconds a call."""
-
-    model: str
-    base_url: str | None = None
-    key_name: str = DEFAULT_KEY
-    temperature: float = 0.0
-    max_tokens: int = 128
-    draws: int = 1
-    concurrency: int = 16
-    timeout: float = 60.0
-    rpm: int | None = None
-    tpm: int | None = None
-    price_in: float | None = None
-    price_out: float | None = None
-    max_cost: float | None = None
-    max_requests: int | None = None
-    retry_rejects: bool = False
-    batch: bool = False
-    poll_seconds: float = 30.0
-
-    def __post_init__(self) -> None:
-        """Check every value; LabelError gives the value and what was expected."""
-        if not self.model.strip():
-            raise LabelError("--model is empty, expected the name under which the server knows the judge")
-        for name, low, high in _RANGES:
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:  # NaN is in no range
-                raise LabelError(f"--{name.replace('_', '-')} is {value}, expected {low:g} to {high:g}")
-
-    def asking(self, rubric: Rubric) -> Asking:
-        """Return what all questions have in common."""
-        return Asking(
-            rubric=rubric.hash,
-            base_url=clean_url(self.base_url),
-            model=self.model,
-            temperature=self.temperature,
-            max_tokens=self.max_tokens,
-        )
+from scorer.progress import Progress, Silent
 
 
-_RANGES = (
-    ("temperature", 0, 2),
-    ("max_tokens", 8, 100_000),
-    ("draws", 1, 100),
-    ("concurrency", 1, 1000),
-    ("timeout", 0.1, 3600),
-    ("rpm", 1, 10**9),
-    ("tpm", 1, 10**12),
-    ("price_in", 0, 10**6),
-    ("price_out", 0, 10**6),
-    ("max_cost", 0, 10**9),
-    ("max_requests", 0, 10**12),
-    ("poll_seconds", 0.01, 3600),
-)
+def asking_of(settings: LabelSettings, rubric: Rubric) -> Asking:
+    """Return what all questions of a run have in common."""
+    return Asking(
+        rubric=rubric.hash,
+        base_url=clean_url(settings.base_url),
+        model=settings.model,
+        temperature=settings.temperature,
+        max_tokens=settings.max_tokens,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What is still to be asked. ``usd`` is the expected price, ``most_usd`` the bound of one attempt each."""
+    """What is still to be asked. ``usd`` is the expected price, ``most_usd`` the bound at one attempt per question."""
 
     calls: int
     prompt_tokens: int
@@ -105,28 +59,33 @@ class Labelling:
         """Look the questions up; LabelError if settings and price do not go together."""
         self.settings = settings
         self.rubric = rubric
-        self.asking = settings.asking(rubric)
-        price = find_price(settings.model, self.asking.base_url, settings.price_in, settings.price_out)
-        self.price: Price | None = price.halved() if price and settings.batch else price
-        if settings.max_cost is not None and self.price is None:
-            raise LabelError(
-                f"--max-cost needs the price of {settings.model}, which is not in this release's table: give "
-                "--price-in and --price-out (USD a million tokens)"
-            )
+        self.store = store
+        self.asking = asking_of(settings, rubric)
         self.questions = [
             Question(question_key(dialogue, self.asking, draw), dialogue, draw)
             for dialogue in dialogues
             for draw in range(settings.draws)
         ]
-        self.store = store
         self.known = store.known([question.key for question in self.questions])
-        attempts = 10**9 if settings.retry_rejects else ATTEMPTS
-        open_keys = {
-            question.key: question
-            for question in self.questions
-            if (known := self.known.get(question.key, Known())).scores is None and known.failures < attempts
-        }
-        self.to_ask = list(open_keys.values())  # the same content twice is one question
+        # The same content twice is one question.
+        self.to_ask = list({question.key: question for question in self.questions if self._is_open(question)}.values())
+        self._sizes = [size_of(rubric.messages(question.dialogue), settings.max_tokens) for question in self.to_ask]
+        self.price = self._price()
+
+    def _is_open(self, question: Question) -> bool:
+        known = self.known.get(question.key, Known())
+        return known.scores is None and (self.settings.retry_rejects or known.failures < ATTEMPTS)
+
+    def _price(self) -> Price | None:
+        settings = self.settings
+        longest = max((size.most_prompt for size in self._sizes), default=1)
+        price = find_price(settings.model, self.asking.base_url, settings.price_in, settings.price_out, longest)
+        if settings.max_cost is not None and price is None:
+            raise LabelError(
+                f"--max-cost needs the price of {settings.model}, which genai-prices does not know for this server: "
+                "give --price-in and --price-out (USD per million tokens)"
+            )
+        return price.halved() if price and settings.batch else price
 
     @property
     def saved(self) -> tuple[int, float]:
@@ -137,7 +96,7 @@ class Labelling:
 
     def estimate(self) -> Estimate:
         """Return what is to be asked and what it will cost."""
-        sizes = [size_of(self.rubric.messages(question.dialogue), self.asking.max_tokens) for question in self.to_ask]
+        sizes = self._sizes
         prompt, completion = sum(size.prompt for size in sizes), sum(size.completion for size in sizes)
         most = (sum(size.most_prompt for size in sizes), sum(size.most_completion for size in sizes))
         return Estimate(
@@ -148,8 +107,12 @@ class Labelling:
             most_usd=self.price.of(*most) if self.price else None,
         )
 
-    def run(self, watcher: Watcher) -> tuple[Outcome, Spending]:
-        """Ask everything that is missing, and return what it came to."""
+    def run(self, progress: Progress | None = None) -> tuple[Outcome, Spending]:
+        """Ask everything that is missing, and return what it came to.
+
+        Ctrl-C and SIGTERM end the asking when the calls in flight have ended, since they are paid; then they do what
+        they would have done without it: what was answered is in the store.
+        """
         wanted = {question.key for question in self.to_ask}
         under_way = [batch for batch in self.store.open_batches(self.asking.base_url) if wanted & set(batch.sizes)]
         if under_way and not self.settings.batch:
@@ -157,68 +120,53 @@ class Labelling:
                 f"{len(under_way)} batches with some of these questions are on their way and paid for; collect them "
                 "with --batch"
             )
-        return asyncio.run(self._run(watcher))
+        judge, signals = asyncio.run(self._run(progress or Silent()))
+        if signals:
+            signal.raise_signal(signals[0])
+        return judge.outcome, judge.budget.spending
 
-    async def _run(self, watcher: Watcher) -> tuple[Outcome, Spending]:
+    async def _run(self, progress: Progress) -> tuple[Judge | BatchJudge, list[int]]:
         settings = self.settings
-        known = {} if settings.retry_rejects else self.known
-        watcher.begin(len({question.key for question in self.questions}), self.saved[0])
+        kind = BatchJudge if settings.batch else Judge
         async with Endpoint(self.asking, settings.key_name, settings.timeout) as endpoint:
-            judge = self._batch_judge(endpoint, watcher) if settings.batch else self._judge(endpoint, watcher)
-            with _interruptible(judge):
-                outcome = await judge.ask_all(self.to_ask, known)
-        return outcome, judge.spending
-
-    def _judge(self, endpoint: Endpoint, watcher: Watcher) -> Judge:
-        settings = self.settings
-        return Judge(
-            endpoint,
-            self.rubric,
-            self.store,
-            Budget(settings.max_cost, settings.max_requests),
-            Limits(settings.rpm, settings.tpm),
-            price=self.price,
-            concurrency=settings.concurrency,
-            watcher=watcher,
-        )
-
-    def _batch_judge(self, endpoint: Endpoint, watcher: Watcher) -> BatchJudge:
-        settings = self.settings
-        return BatchJudge(
-            endpoint,
-            self.rubric,
-            self.store,
-            price=self.price,
-            max_usd=settings.max_cost,
-            max_requests=settings.max_requests,
-            poll_seconds=settings.poll_seconds,
-            watcher=watcher,
-        )
+            judge = kind(endpoint, self.rubric, self.store, settings, self.price, progress)
+            known = {} if settings.retry_rejects else self.known
+            judge.begin(self.to_ask, known, len({question.key for question in self.questions}), self.saved[0])
+            with _stopped_by_signals(judge) as signals:
+                await judge.ask_all(self.to_ask)
+        return judge, signals
 
 
 @contextmanager
-def _interruptible(judge: Judge | BatchJudge) -> Iterator[None]:
-    """Let Ctrl-C end the asking: the first one waits for calls in flight, since they are paid; the second does not."""
+def _stopped_by_signals(judge: Judge | BatchJudge) -> Iterator[list[int]]:
+    """Let signals end the asking, and give those that came: the first waits for calls in flight, the second does not.
+
+    Without this the event loop would end in the middle of a call whose answer is paid.
+    """
     loop = asyncio.get_running_loop()
+    came: list[int] = []
 
-    def interrupt() -> None:
-        if judge.stopping:
+    def stop(number: int) -> None:
+        if came:
             judge.drop()
-        judge.stop(INTERRUPTED)
+        came.append(number)
+        judge.stop(signal.Signals(number).name)
 
-    elsewhere = threading.current_thread() is not threading.main_thread()  # signals come to the main one alone
-    if elsewhere or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in the background is not meant
-        yield
-        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if threading.current_thread() is not threading.main_thread():  # signals come to no other
+        before = {}
     try:
-        loop.add_signal_handler(signal.SIGINT, interrupt)
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:  # a job in the background is not meant
+                loop.add_signal_handler(number, stop, number)
     except NotImplementedError:  # Windows: there Ctrl-C is a KeyboardInterrupt, which the command answers
-        yield
-        return
+        before = {}
     try:
-        yield
+        yield came
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
 
 
 @dataclass(slots=True)
@@ -232,16 +180,14 @@ class Written:
 
 
 def write_labels(labelling: Labelling, outcome: Outcome, rejects: Sequence[Mapping[str, Any]], output: Path) -> Written:
-    """Write a line a judgement, and to OUT.rejects.jsonl what has none and why; whole or not at all."""
+    """Write one line per judgement, and to OUT.rejects.jsonl what has none and why; whole or not at all."""
     known = labelling.store.known([question.key for question in labelling.questions])
-    written = Written()
-    bad = [*rejects]
-    written.rejected.update(str(reject["reason"]) for reject in rejects)
-    lines = []
+    written = Written(rejected=Counter(str(reject["reason"]) for reject in rejects))
+    lines, bad = [], [*rejects]
     for question in labelling.questions:
         what = known.get(question.key, Known())
         if what.scores is not None:
-            record = dialogue_json(question.dialogue)
+            record = to_record(question.dialogue, short=True)
             label = label_json(record, labelling.asking, question.draw, what.scores, what.cost_usd)
             lines.append(json.dumps(label, ensure_ascii=False) + "\n")
             written.labelled += 1

@@ -1,9 +1,8 @@
-"""What a call costs: a dated table of prices, the tokens of a question, and the most that a call may come to."""
+"""What a call costs: the price of a model, the tokens of a question, and the most that a call may come to."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,44 +10,25 @@ from distill.errors import LabelError
 from distill.judge.records import OPENAI_URL
 from distill.judge.rubric import SCHEMA
 
-PRICES_AS_OF = "2026-03"
-"""The month in which this table was true, as far as this project knows; your invoice decides."""
-
 BATCH_FACTOR = 0.5
 """The Batch API costs half."""
 
 ANSWER_TOKENS = 15
 """Tokens of a plain judgement, for estimates; a model that reasons first takes hundreds."""
 
-_PRICES = {  # USD a million tokens: in, out
-    "gpt-3.5-turbo": (0.5, 1.5),
-    "gpt-4o": (2.5, 10),
-    "gpt-4o-mini": (0.15, 0.6),
-    "gpt-4.1": (2, 8),
-    "gpt-4.1-mini": (0.4, 1.6),
-    "gpt-4.1-nano": (0.1, 0.4),
-    "gpt-5": (1.25, 10),
-    "gpt-5-mini": (0.25, 2),
-    "gpt-5-nano": (0.05, 0.4),
-    "gpt-5.1": (1.25, 10),
-    "gpt-5.4": (2.5, 15),
-    "o3": (2, 8),
-    "o4-mini": (1.1, 4.4),
-}
-_DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
-
-_CHARACTERS_A_TOKEN = 4
+_CHARACTERS_PER_TOKEN = 4
 _MESSAGE_TOKENS = 64
 """More than any chat template puts around a message."""
+_SCHEMA_LENGTH = len(json.dumps(SCHEMA))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """USD a million tokens, in and out; ``source`` says where the price comes from."""
+    """USD per million tokens, in and out; ``source`` says where the price comes from."""
 
     per_million_in: float
     per_million_out: float
-    source: str
+    source: str = ""
 
     def of(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Return what so many tokens cost, USD."""
@@ -77,29 +57,41 @@ class Size:
     most_completion: int
 
 
-def find_price(model: str, base_url: str, price_in: float | None, price_out: float | None) -> Price | None:
-    """Return the price given, else the table's, else None; LabelError if only one of two is given."""
+def find_price(
+    model: str, base_url: str, price_in: float | None, price_out: float | None, longest_prompt: int = 1
+) -> Price | None:
+    """Return the price given, else OpenAI's as the installed genai-prices knows it, else None.
+
+    Prompts of hundreds of thousands of tokens have a higher price, which counts for all if the longest is one of them.
+    Nothing is fetched: the prices are those of the package's release. LabelError if only one of two prices is given.
+    """
     if price_in is not None and price_out is not None:
         return Price(per_million_in=price_in, per_million_out=price_out, source="as given")
     if price_in is not None or price_out is not None:
-        raise LabelError("--price-in and --price-out go together (USD a million tokens); give both")
-    # A server of one's own may call a model anything, so the table is OpenAI's alone.
-    known = _PRICES.get(_DATED.sub("", model)) if base_url == OPENAI_URL else None
-    if known is None:
+        raise LabelError("--price-in and --price-out go together (USD per million tokens); give both")
+    if base_url != OPENAI_URL:  # another server may call a model anything, and ask for it what it likes
         return None
-    return Price(per_million_in=known[0], per_million_out=known[1], source=f"OpenAI's list of {PRICES_AS_OF}")
+    from genai_prices import Usage, __version__, calc_price  # takes a third of a second
+
+    try:
+        found = calc_price(Usage(input_tokens=longest_prompt, output_tokens=1), model, provider_id="openai")
+    except LookupError:
+        return None
+    if not found.output_price:  # no model that answers
+        return None
+    return Price(
+        per_million_in=float(found.input_price / longest_prompt * 10**6),
+        per_million_out=float(found.output_price * 10**6),
+        source=f"OpenAI's for {found.model.id}, genai-prices {__version__}",
+    )
 
 
 def size_of(messages: Sequence[Mapping[str, str]], max_tokens: int) -> Size:
     """Return the tokens of a question with these messages and this limit on the answer."""
     texts = [message["content"] for message in messages]
-    around = len(_SCHEMA_TEXT) + _MESSAGE_TOKENS * (len(texts) + 1)
     return Size(
-        prompt=sum(map(len, texts)) // _CHARACTERS_A_TOKEN + len(_SCHEMA_TEXT) // _CHARACTERS_A_TOKEN,
+        prompt=sum(map(len, texts)) // _CHARACTERS_PER_TOKEN + _SCHEMA_LENGTH // _CHARACTERS_PER_TOKEN,
         completion=min(ANSWER_TOKENS, max_tokens),
-        most_prompt=sum(len(text.encode()) for text in texts) + around,
+        most_prompt=sum(len(text.encode()) for text in texts) + _SCHEMA_LENGTH + _MESSAGE_TOKENS * (len(texts) + 1),
         most_completion=max_tokens,
     )
-
-
-_SCHEMA_TEXT = json.dumps(SCHEMA)

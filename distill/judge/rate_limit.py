@@ -1,4 +1,4 @@
-"""When a call may go out: requests and tokens a minute, one cool-down for all workers, and how long to wait again."""
+"""When a call may go out: requests and tokens per minute, one cool-down for all workers, and how long to wait again."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MAX_RETRY_AFTER = 3600.0
 _JITTER = 0.25
 
 
-class Limits:
+class Pace:
     """Paces the calls of all workers. Seconds throughout; the clock is the monotonic one."""
 
     def __init__(self, rpm: int | None, tpm: int | None, *, first_backoff: float = 0.5) -> None:
-        """Take requests and tokens a minute; None is no limit."""
-        self._seconds_a_request = 60 / rpm if rpm else 0.0
-        self._seconds_a_token = 60 / tpm if tpm else 0.0
+        """Take requests and tokens per minute; None is no limit."""
+        self._seconds_per_request = 60 / rpm if rpm else 0.0
+        self._seconds_per_token = 60 / tpm if tpm else 0.0
         self._first_backoff = first_backoff
         self._next = 0.0
         self._cool_until = 0.0
@@ -34,7 +34,7 @@ class Limits:
 
     async def turn(self, tokens: int) -> None:
         """Wait for this call's turn. Calls are spaced evenly: servers count over less than a minute too."""
-        cost = max(self._seconds_a_request, self._seconds_a_token * tokens)
+        cost = max(self._seconds_per_request, self._seconds_per_token * tokens)
         if cost:
             start = max(self._next, time.monotonic())
             self._next = start + cost

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from scorer.dialogue import HEADS, Dialogue, content_hash, conversation_key
+from scorer.dialogue import HEADS, Dialogue, content_hash
 from scorer.text import digest
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -32,7 +32,7 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One judgement to be had: a dialogue, and which of the repeated draws."""
+    """One judgement that is wanted: a dialogue, and which of its draws."""
 
     key: str
     dialogue: Dialogue
@@ -43,7 +43,7 @@ class Question:
 class Reply:
     """One answer that came, or may have come, and what it cost.
 
-    ``status`` is ``SCORED``, ``LOST`` or the reason why the reply is unusable; prices are USD a million tokens,
+    ``status`` is ``SCORED``, ``LOST`` or the reason why the reply is unusable; prices are USD per million tokens,
     ``cost_usd`` is None where no price is known.
     """
 
@@ -63,7 +63,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a store knows of a question: its judgement, if it has one; else how often it failed, and how last.
+    """What a store knows of a question: its judgement if it has one, else how often it failed and how last.
 
     ``cost_usd`` is what all its replies cost together, None where that is not known.
     """
@@ -79,9 +79,7 @@ class Known:
         """Return what is known once another reply has come; a first judgement stays."""
         costs = (self.cost_usd, reply.cost_usd)
         spent = None if None in costs else sum(cost for cost in costs if cost is not None)
-        if self.scores is not None:
-            return replace(self, cost_usd=spent)
-        if reply.status == LOST:  # says nothing of the dialogue, so it uses up none of its attempts
+        if self.scores is not None or reply.status == LOST:  # a lost call says nothing of the dialogue: no attempt
             return replace(self, cost_usd=spent)
         last = (reply.status, reply.detail, reply.raw)
         if reply.sensibility is not None and reply.rationality is not None:
@@ -93,7 +91,7 @@ class Known:
 class OpenBatch:
     """A batch that is on its way: its own name, the server's id once it is known, and what it may come to.
 
-    ``sizes`` holds the most tokens of each question, prompt and answer, by key; ``prices`` are USD a million tokens.
+    ``sizes`` holds the most tokens of each question, prompt and answer, by key; ``prices`` are USD per million tokens.
     """
 
     name: str
@@ -118,23 +116,10 @@ def host_of(base_url: str) -> str:
     return urlsplit(base_url).netloc
 
 
-def dialogue_json(dialogue: Dialogue) -> dict[str, Any]:
-    """Return a dialogue as it stands in a file; its conversation only where the first turn does not say it."""
-    record: dict[str, Any] = {
-        "id": dialogue.id,
-        "messages": [{"role": turn.role, "content": turn.content} for turn in dialogue.turns],
-    }
-    if dialogue.category is not None:
-        record["category"] = dialogue.category
-    if dialogue.conversation != conversation_key(dialogue.turns):
-        record["conversation"] = dialogue.conversation
-    return record
-
-
 def label_json(
     dialogue: Mapping[str, Any], asking: Asking, draw: int, scores: Sequence[int], cost_usd: float | None
 ) -> dict[str, Any]:
-    """Return a labelled record: the dialogue, its scores, and who judged it. The judge's host is named, no more."""
+    """Return a labelled record: the dialogue, its scores, and who judged it, by model and host."""
     judge: dict[str, Any] = {
         "model": asking.model,
         **({} if asking.base_url == OPENAI_URL else {"base_url": host_of(asking.base_url)}),

@@ -14,13 +14,13 @@ from distill.errors import LabelError
 from distill.judge.rate_limit import retry_after
 from distill.judge.records import OPENAI_URL, Asking, host_of
 from distill.judge.rubric import SCHEMA
+from distill.judge.settings import DEFAULT_KEY
 
 if TYPE_CHECKING:
     from openai import APIConnectionError, APIStatusError
 
 T = TypeVar("T")
 
-DEFAULT_KEY = "OPENAI_API_KEY"
 _NO_KEY = "no-key-needed"
 _MIN_SECRET = 8
 """A shorter "key" is the placeholder of a local server; striking it out would mutilate texts."""

@@ -11,16 +11,21 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from distill.errors import StoreError
-from distill.judge.records import SCORED, Asking, Known, OpenBatch, Question, Reply, dialogue_json, label_json
+from distill.judge.records import SCORED, Asking, Known, OpenBatch, Question, Reply, label_json
 from scorer.dialogue import content_hash
+from scorer.errors import reason_of
+from scorer.inputs.parse import to_record
+from scorer.outputs import check_parent
 
 MEMORY = Path(":memory:")
 """A store that is forgotten when it is closed."""
@@ -57,8 +62,7 @@ class Store:
         self.path = path
         if not create and not path.exists():
             raise StoreError(f"{path}: no such store; `empathy label` makes it, or name yours with --store")
-        if not path.parent.is_dir():
-            raise StoreError(f"{path}: the folder {path.parent} does not exist; create it first")
+        check_parent(path, StoreError)
         self._base = path if path == MEMORY else path.resolve()
         with self._reading():
             self._database = sqlite3.connect(self._base, isolation_level=None, timeout=30)
@@ -75,7 +79,7 @@ class Store:
                 holder.execute("BEGIN EXCLUSIVE")
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                    raise StoreError(f"{self.path}.lock: cannot be locked: {error}") from None
+                    raise StoreError(f"{self.path}.lock: cannot be locked: {reason_of(error)}") from None
                 raise StoreError(
                     f"{self.path}: another process labels with this store; wait for it, or name another with --store"
                 ) from None
@@ -101,10 +105,7 @@ class Store:
         now = _now()
         with self._transaction():
             for key, reply in replies:
-                row = asdict(reply)
-                columns = ", ".join(["key", *row, "received"])
-                marks = ", ".join("?" * (len(row) + 2))
-                self._database.execute(f"INSERT INTO replies ({columns}) VALUES ({marks})", (key, *row.values(), now))  # noqa: S608
+                self._insert("replies", {"key": key, **asdict(reply), "received": now})
             if done is not None:
                 self._database.execute("UPDATE batches SET done = 1 WHERE name = ?", (done,))
 
@@ -113,13 +114,9 @@ class Store:
         found: dict[str, Known] = {}
         for start in range(0, len(keys), _CHUNK):
             some = keys[start : start + _CHUNK]
-            marks = ", ".join("?" * len(some))
+            query = f"SELECT key, {', '.join(_KNOWN)} FROM replies WHERE key IN ({_marks(some)}) ORDER BY number"  # noqa: S608
             with self._reading():
-                rows = self._database.execute(
-                    f"SELECT key, {', '.join(_KNOWN)} FROM replies "  # noqa: S608
-                    f"WHERE key IN ({marks}) ORDER BY number",
-                    some,
-                ).fetchall()
+                rows = self._database.execute(query, some).fetchall()
             for key, *row in rows:
                 reply = Reply(**dict(zip(_KNOWN, row, strict=True)))
                 found[key] = found.get(key, Known()).after(reply)
@@ -132,7 +129,7 @@ class Store:
         return float(row[0])
 
     def labels(self, where: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield one labelled record a judged question, oldest answer first; ``where`` narrows by column."""
+        """Yield one labelled record per judged question, oldest answer first; ``where`` narrows by column."""
         narrowed = "".join(f" AND {column} = ?" for column in where)
         query = (
             "SELECT dialogue, q.rubric, base_url, model, temperature, draw, sensibility, rationality,"  # noqa: S608
@@ -150,13 +147,10 @@ class Store:
 
     def add_batch(self, batch: OpenBatch, base_url: str) -> None:
         """Note a batch that is about to be submitted: a process that dies in between finds it by its name."""
-        row = (batch.name, base_url, json.dumps(batch.sizes), batch.worst_usd, *(batch.prices or (None, None)), _now())
+        price_in, price_out = batch.prices or (None, None)
+        row = {"name": batch.name, "base_url": base_url, "sizes": json.dumps(batch.sizes), "worst_usd": batch.worst_usd}
         with self._transaction():
-            self._database.execute(
-                "INSERT INTO batches (name, base_url, sizes, worst_usd, price_in, price_out, submitted)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                row,
-            )
+            self._insert("batches", {**row, "price_in": price_in, "price_out": price_out, "submitted": _now()})
 
     def set_batch(self, name: str, batch_id: str | None) -> None:
         """Note the id under which the server knows a batch; None says that it never got it."""
@@ -169,16 +163,15 @@ class Store:
     def open_batches(self, base_url: str) -> list[OpenBatch]:
         """Return every batch of a server that was submitted, or was about to be, and is not collected."""
         with self._reading():
+            query = "SELECT name, batch_id, sizes, worst_usd, price_in, price_out FROM batches"
             rows = self._database.execute(
-                "SELECT name, batch_id, sizes, worst_usd, price_in, price_out FROM batches"
-                " WHERE base_url = ? AND NOT done ORDER BY submitted, name",
-                (base_url,),
+                f"{query} WHERE base_url = ? AND NOT done ORDER BY submitted, name", (base_url,)
             ).fetchall()
         return [
             OpenBatch(
                 name=name,
                 batch_id=batch_id,
-                sizes={key: (size[0], size[1]) for key, size in json.loads(sizes).items()},
+                sizes=msgspec.json.decode(sizes, type=dict[str, tuple[int, int]]),
                 worst_usd=worst,
                 prices=None if price_in is None else (price_in, price_out),
             )
@@ -194,7 +187,7 @@ class Store:
         except FileNotFoundError:  # nothing was written yet
             return
         except OSError as error:
-            raise StoreError(f"{self.path}: cannot be written to disk: {error.strerror or error}") from error
+            raise StoreError(f"{self.path}: cannot be written to disk: {reason_of(error)}") from error
 
     def close(self) -> None:
         """Close the file; what was written is in it."""
@@ -225,6 +218,10 @@ class Store:
             pragmas = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_VERSION};"
             self._database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {pragmas} COMMIT;")
 
+    def _insert(self, table: str, row: Mapping[str, Any]) -> None:
+        query = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({_marks(row)})"  # noqa: S608
+        self._database.execute(query, tuple(row.values()))
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._reading():
@@ -242,7 +239,7 @@ class Store:
         try:
             yield
         except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: cannot be used as a label store: {error}") from error
+            raise StoreError(f"{self.path}: cannot be used as a label store: {reason_of(error)}") from error
 
 
 def _row(question: Question, asking: Asking) -> tuple[Any, ...]:
@@ -255,8 +252,12 @@ def _row(question: Question, asking: Asking) -> tuple[Any, ...]:
         asking.temperature,
         asking.max_tokens,
         question.draw,
-        json.dumps(dialogue_json(question.dialogue)),
+        json.dumps(to_record(question.dialogue, short=True)),
     )
+
+
+def _marks(values: Sized) -> str:
+    return ", ".join("?" * len(values))
 
 
 def _now() -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import LabelError
+from distill.sampling.settings import SampleSettings
 from scorer.dialogue import Dialogue
 from scorer.inputs.corpus import Corpus
 
@@ -27,32 +28,32 @@ def read_dialogues(inputs: Sequence[str]) -> tuple[list[Dialogue], list[dict[str
     return dialogues, rejects
 
 
-def pick(
+def pick_dialogues(
     dialogues: Sequence[Dialogue],
     count: int,
-    strategy: str,
+    settings: SampleSettings,
     *,
-    seed: int,
     bundle: Path | None = None,
-    whole_conversations: bool = False,
     taken: Collection[str] = (),
 ) -> list[Dialogue]:
-    """Return a sample by one of ``distill.sample``'s strategies, in the order of choice.
+    """Return a sample by one of the strategies of ``distill.sampling.strategies``, in the order of choice.
 
     ``bundle`` is the scorer that ``stratified`` and ``uncertain`` go by, the starter if left out. ``taken`` are ids
     that have labels already.
     """
-    from distill.sampling.strategies import choose, embed  # a labelling without a sample needs no scorer
-    from scorer.model import Scorer
+    from distill.sampling.strategies import choose_rows  # a labelling without a sample needs neither this nor a scorer
 
     found: dict[str, Any] = {}
-    if strategy in {"stratified", "uncertain"}:
+    if settings.strategy in {"stratified", "uncertain"}:
+        from scorer.model import Scorer
+
         scorer = Scorer.load(bundle)
         scores = scorer.score(dialogues)
-        found = {"scores": scores, "cuts": scorer.bundle.cuts}
-        if scorer.bundle.uncertainty is not None:
+        found = {"scores": scores, "cuts": scorer.bundle.info.cuts}
+        if scorer.bundle.info.uncertainty is not None:
             found["uncertainty"] = scorer.uncertainty(scores)
-    elif strategy == "diverse":
-        found = {"embeddings": embed(dialogues)}
-    rows = choose(dialogues, count, strategy, seed=seed, whole_conversations=whole_conversations, taken=taken, **found)
-    return [dialogues[row] for row in rows]
+    elif settings.strategy == "diverse":
+        from distill.sampling.embeddings import embed_dialogues
+
+        found = {"embeddings": embed_dialogues(dialogues)}
+    return [dialogues[row] for row in choose_rows(dialogues, count, settings, taken=taken, **found)]

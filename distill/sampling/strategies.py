@@ -3,45 +3,37 @@
 All chance comes from a hash of a dialogue's id and the seed, so a choice depends neither on the order of the input nor
 on the machine's random numbers. Every strategy puts the dialogues into one order of which ``count`` are taken, so with
 all else the same (scores, embeddings, what else there is) a larger count is the smaller choice and more, and a choice
-that goes on from an earlier one (``taken``) is the same as one that was larger from the start.
+that continues an earlier one (``taken``) is the same as one that was larger from the start.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr, ndtri
 
+from distill.errors import SampleError
+from distill.sampling.settings import SampleSettings
 from distill.training.calibrate import COVERAGE
-from scorer.dialogue import HEADS, Dialogue, render
-from scorer.errors import EmpathyError
+from scorer.arrays import Floats, Ints
+from scorer.bundle.cuts import JUDGE_CUTS, Cuts
+from scorer.dialogue import HEADS, Dialogue
 from selection.folds import folds_of
-from selection.rules import JUDGE_CUTS, Cuts, to_levels
+from selection.rules import to_levels
 
 Matrix = npt.NDArray[np.float32]
-Vector = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int64]
-
-STRATEGIES = ("random", "stratified", "diverse", "uncertain")
 
 _NEEDS = {"stratified": "scores", "uncertain": "scores", "diverse": "embeddings"}
 _HASHES = 1 << 52  # each half way between two of so many is a float64
-_DEVIATIONS = NormalDist().inv_cdf((1 + COVERAGE) / 2)  # from a normal error's middle to its half-width
+_DEVIATIONS = float(ndtri((1 + COVERAGE) / 2))  # from a normal error's middle to its half-width
 _SHARPNESS = 4
 _BLOCK = 128
-_HASHED_WORDS = 1 << 15
-_DIMENSIONS = 128
-
-
-class SampleError(EmpathyError):
-    """A sample cannot be chosen: more is wanted than there is, or a strategy lacks what it chooses by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,9 +45,9 @@ class _Pool:
     """
 
     dialogues: Sequence[Dialogue]
-    draws: Vector
-    free: Rows
-    taken: Rows
+    draws: Floats
+    free: Ints
+    taken: Ints
     scores: npt.NDArray[Any] | None
     uncertainty: npt.NDArray[Any] | None
     embeddings: npt.NDArray[Any] | None
@@ -63,17 +55,15 @@ class _Pool:
     threshold: int
 
 
-def choose(
+def choose_rows(
     dialogues: Sequence[Dialogue],
     count: int,
-    strategy: str,
+    settings: SampleSettings,
     *,
-    seed: int,
     scores: Matrix | None = None,
     uncertainty: Matrix | None = None,
     cuts: Cuts | None = None,
     embeddings: Matrix | None = None,
-    whole_conversations: bool = False,
     taken: Collection[str] = (),
     threshold: int = 5,
 ) -> list[int]:
@@ -85,29 +75,28 @@ def choose(
     - ``diverse``: each next one with a chance that grows with the squared distance of its embedding from all that were
       chosen before (k-means++, Arthur and Vassilvitskii 2007). Always taking the farthest chooses outliers, and
       measured worse. ``count`` passes over the embeddings: 4,000 of 100,000 x 384 take one to two minutes.
-    - ``uncertain``: at random, but the likelier the scorer is to deal a dialogue into the wrong set of the paper's rule
+    - ``uncertain``: at random, but the likelier the scorer is to put a dialogue into the wrong set of the paper's rule
       at ``threshold``, the sooner: by the fourth power of that chance. Taking the most uncertain alone asks about one
       corner of the data, and measured no better. What it chooses is not like the corpus: shares, cuts and agreement
       must come from labels that were drawn at random.
 
     ``scores`` (N, 2) are a scorer's and ``cuts`` its own, the judge's if left out; ``uncertainty`` (N, 2) its
     half-widths, which cover 90 % of its errors (``scorer.uncertainty``); left out, its error is taken to be as large
-    as the spread of its scores. ``embeddings`` (N, D) may come from ``embed``. ``taken`` are the ids of dialogues that
-    have labels: never chosen again, but ``diverse`` and ``stratified`` reckon with those that are among ``dialogues``.
-    With ``whole_conversations`` a dialogue brings along the rest of its conversation, so the last one may bring a few
-    more than ``count``.
+    as the spread of its scores. ``embeddings`` (N, D) may come from ``embed_dialogues``. ``taken`` are the ids of
+    dialogues that have labels: never chosen again, but ``diverse`` and ``stratified`` take into account those that are
+    among ``dialogues``. With ``whole_conversations`` a dialogue brings along the rest of its conversation, so the last
+    one may bring a few more than ``count``.
 
-    SampleError if fewer than ``count`` are left, an id occurs twice, a strategy is unknown or lacks its input, or
-    ``threshold`` is not from 1 to 9.
+    SampleError if fewer than ``count`` are left, an id occurs twice, a strategy lacks its input, or ``threshold`` is
+    not from 1 to 9.
     """
-    if strategy not in STRATEGIES:
-        raise SampleError(f"strategy {strategy!r}, expected one of {', '.join(STRATEGIES)}")
+    strategy = settings.strategy
     needed = _NEEDS.get(strategy)
     if needed and {"scores": scores, "embeddings": embeddings}[needed] is None:
         raise SampleError(f"strategy {strategy!r} chooses by {needed} and there are none: give them, or use 'random'")
     if not 1 <= threshold <= 9:
         raise SampleError(f"threshold {threshold}, expected a whole number from 1 to 9")
-    hashes = _hashes(dialogues, seed)
+    hashes = _hashes(dialogues, settings.seed)
     order = np.argsort(hashes, kind="stable")
     ordered = [dialogues[row] for row in order]
     known = frozenset(taken)
@@ -129,28 +118,11 @@ def choose(
         cuts=cuts or JUDGE_CUTS,
         threshold=threshold,
     )
-    chosen = _first(count, _STRATEGIES[strategy](pool), pool, whole_conversations=whole_conversations)
+    chosen = _first(count, _STRATEGIES[strategy](pool), pool, whole_conversations=settings.whole_conversations)
     return [int(order[row]) for row in chosen]
 
 
-def embed(dialogues: Sequence[Dialogue], encoder: str | None = None) -> Matrix:
-    """Return embeddings of dialogues for ``choose``, (N, D), each of length 1.
-
-    Without ``encoder`` they need no model and no download, so that they go with any scorer (a bundle's network gives
-    two scores and no hidden states): TF-IDF of the hashed words of context and response, each side counting the same,
-    in the up to 128 directions in which these dialogues differ most (truncated SVD). With it, by hub id or folder,
-    they are the mean of that encoder's last hidden states, which know synonyms and take some milliseconds each.
-    """
-    # In the order of ids, so that no rounding depends on the order of the input.
-    order = sorted(range(len(dialogues)), key=lambda row: dialogues[row].id)
-    ordered = [dialogues[row] for row in order]
-    found = _hashed_tfidf(ordered) if encoder is None else _hidden_states(ordered, encoder)
-    embeddings = np.zeros(found.shape, dtype=np.float32)
-    embeddings[order] = found / np.linalg.norm(found, axis=1, keepdims=True)
-    return embeddings
-
-
-def _hashes(dialogues: Sequence[Dialogue], seed: int) -> Rows:
+def _hashes(dialogues: Sequence[Dialogue], seed: int) -> Ints:
     ids = [dialogue.id for dialogue in dialogues]
     if len(set(ids)) < len(ids):
         twice = next(name for name, times in Counter(ids).items() if times > 1)
@@ -158,12 +130,12 @@ def _hashes(dialogues: Sequence[Dialogue], seed: int) -> Rows:
     return folds_of((f"sample:{name}" for name in ids), _HASHES, seed)
 
 
-def _checked(values: Matrix | None, name: str, order: Rows) -> npt.NDArray[Any] | None:
+def _checked(values: Matrix | None, name: str, order: Ints) -> npt.NDArray[Any] | None:
     if values is None:
         return None
     if values.ndim != 2 or len(values) != len(order) or (name != "embeddings" and values.shape[1] != 2):
         wanted = f"({len(order)}, {'D' if name == 'embeddings' else 2})"
-        raise SampleError(f"{name} of shape {values.shape}, expected {wanted}: one row a dialogue")
+        raise SampleError(f"{name} of shape {values.shape}, expected {wanted}: one row per dialogue")
     if not np.isfinite(values).all():
         raise SampleError(f"{name} hold a value that is no finite number, expected none: score the dialogues again")
     return values[order]
@@ -233,7 +205,7 @@ def _diverse(pool: _Pool) -> Iterator[int]:
         distances = np.minimum(distances, _squared_distances(points, squares, points[row : row + 1]))
 
 
-def _squared_distances(points: Matrix, squares: Matrix, centres: Matrix) -> Vector:
+def _squared_distances(points: Matrix, squares: Matrix, centres: Matrix) -> Floats:
     """Return the squared distance of each point (F, D) from the nearest of some centres (C, D), (F,)."""
     products = squares[:, None] - 2 * (points @ centres.T) + np.einsum("ij,ij->i", centres, centres)
     return np.asarray(products.min(axis=1).clip(0), dtype=np.float64)
@@ -251,52 +223,19 @@ def _uncertain(pool: _Pool) -> Iterator[int]:
 
 def wrong_set_chance(
     scores: npt.NDArray[Any], widths: npt.NDArray[Any], cuts: Cuts = JUDGE_CUTS, threshold: int = 5
-) -> Vector:
-    """Return the chance that the judge would deal a dialogue into another set of the paper's rule, (N,).
+) -> Floats:
+    """Return the chance that the judge would put a dialogue into another set of the paper's rule, (N,).
 
     The judge's scores are taken for independent normal variables around the scorer's (N, 2), within half-widths
     (N, 2) with the coverage of ``scorer.uncertainty``.
     """
     spread = np.maximum(np.asarray(widths, dtype=np.float64) / _DEVIATIONS, 1e-6)
     above, below = (
-        [_normal(sign * (scores[:, i] - cuts[head][level]) / spread[:, i]) for i, head in enumerate(HEADS)]
+        [ndtr(sign * (scores[:, i] - cuts[head][level]) / spread[:, i]) for i, head in enumerate(HEADS)]
         for sign, level in ((1, threshold), (-1, threshold - 1))
     )
     kept, discarded = above[0] * below[1], below[0] * above[1]
     return np.asarray(1 - np.max([kept, discarded, 1 - kept - discarded], axis=0))
-
-
-def _normal(values: Vector) -> Vector:
-    """Return the normal distribution function."""
-    return np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in values.tolist()])
-
-
-def _hashed_tfidf(dialogues: Sequence[Dialogue]) -> npt.NDArray[Any]:
-    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer  # choose needs none
-    from sklearn.pipeline import make_pipeline, make_union
-    from sklearn.preprocessing import FunctionTransformer
-    from sklearn.utils.extmath import randomized_svd
-
-    sides = [
-        make_pipeline(
-            FunctionTransformer(lambda texts, side=side: [pair[side] for pair in texts]),
-            HashingVectorizer(n_features=_HASHED_WORDS, alternate_sign=False, norm=None),
-            TfidfTransformer(sublinear_tf=True),
-        )
-        for side in (0, 1)
-    ]
-    found = make_union(*sides).fit_transform([render(dialogue) for dialogue in dialogues]).tocsc()
-    found = found[:, found.getnnz(axis=0) > 0]  # the decomposition's time grows with the columns
-    left, strengths, _ = randomized_svd(found, min(_DIMENSIONS, *found.shape), random_state=0)
-    return np.asarray(left * strengths)
-
-
-def _hidden_states(dialogues: Sequence[Dialogue], encoder: str) -> npt.NDArray[Any]:
-    from distill.agreement.baselines import embed as hidden_states  # loads torch
-    from distill.labelled import LabelledSet
-
-    unlabelled = LabelledSet(tuple(dialogues), np.zeros((len(dialogues), 2), dtype=np.float32), ())
-    return np.asarray(hidden_states(unlabelled, encoder))
 
 
 _STRATEGIES: dict[str, Callable[[_Pool], Iterator[int]]] = {

@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 
 from benchmarks.sampling import FIGURES, Bench, buy, figures_of, held_out, main, point, ridge, saved
 from distill.labelled import read_labelled
-from distill.sampling.strategies import STRATEGIES, embed
+from distill.sampling.embeddings import embed_dialogues
+from distill.sampling.settings import STRATEGIES
 from tests.distill.tiny import labelled_file, write_backbone
 
 SIZES = (40, 80, 120)
@@ -29,7 +30,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture
 def bench(files: tuple[Path, Path], tmp_path: Path) -> Bench:
     labelled = read_labelled([str(files[0])])
-    embeddings = embed(labelled.dialogues)
+    embeddings = embed_dialogues(labelled.dialogues)
     return Bench(labelled, ridge(labelled, embeddings), embeddings, SIZES, tmp_path)
 
 
@@ -77,7 +78,7 @@ def test_a_run_that_was_killed_makes_only_what_is_missing(files: tuple[Path, Pat
     assert json.loads(output.read_text())["rows"] == figures["rows"]
 
 
-def test_points_of_other_labels_are_not_gone_on_with(files: tuple[Path, Path], tmp_path: Path) -> None:
+def test_points_of_other_labels_are_not_continued(files: tuple[Path, Path], tmp_path: Path) -> None:
     run(files, tmp_path, "--seeds", "0", "--strategies", "random")
     other = labelled_file(tmp_path / "other.jsonl", 240, seed=1)
     refused = run((other, files[1]), tmp_path)

@@ -1,7 +1,7 @@
 """A server of OpenAI's shape on loopback that fails on demand, as a process of its own.
 
-`python -m tests.distill.judge.judge_server '{"latency": 0.5, ...}'` prints its port and serves until it is killed. It scores by a
-hash of the question (``expected``), counts what it answered, and serves the counts at /stats.
+`python -m tests.distill.judge.judge_server '{"latency": 0.5, ...}'` prints its port and serves until it is killed. It
+scores by a hash of the question (``expected``), counts what it answered, and serves the counts at /stats.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import random
 import subprocess
 import sys
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -296,6 +297,11 @@ class Running:
         with urllib.request.urlopen(self.url.removesuffix("/v1") + "/stats", timeout=30) as answer:
             counts: dict[str, Any] = json.load(answer)
         return counts
+
+    def wait_for(self, **counts: int) -> None:
+        """Wait until some counts are that high."""
+        while any(self.stats()[name] < count for name, count in counts.items()):
+            time.sleep(0.02)
 
 
 @contextmanager

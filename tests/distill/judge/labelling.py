@@ -1,21 +1,22 @@
-"""What the tests of labelling share: dialogues to judge, a judge in this process, and what its labels must be."""
+"""What the tests of labelling share: dialogues to judge, how the test server is asked, and what its labels must be."""
 
 from __future__ import annotations
 
-import asyncio
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
-from distill.judge.labelling import Labelling, LabelSettings
 from distill.judge.rubric import Rubric
-from distill.judge.store import Store
+from distill.judge.settings import LabelSettings
 from scorer.dialogue import HEADS, Dialogue
 from scorer.inputs.corpus import Corpus
-from tests.conftest import make_dialogue, record, write_lines
+from tests.conftest import INTERRUPTIBLE, make_dialogue, record, write_lines
 from tests.distill.judge.judge_server import Running, expected
 
 KEY = "sk-very-secret-7391"
+ENVIRONMENT = {**os.environ, "OPENAI_API_KEY": KEY}
 
 
 def dialogues(count: int) -> list[Dialogue]:
@@ -36,14 +37,9 @@ def settings(server: Running, **more: Any) -> LabelSettings:
 
 def options(server: Running, folder: Path, **more: Any) -> list[str]:
     """Return the options of `empathy label` for the test server; a value True is a flag."""
-    given = {"model": "judge-1", "base-url": server.url, "store": folder / "store.sqlite", "timeout": 1} | {
-        name.replace("_", "-"): value for name, value in more.items()
-    }
-    return [
-        part
-        for name, value in given.items()
-        for part in ([f"--{name}"] if value is True else [f"--{name}", str(value)])
-    ]
+    given = {"model": "judge-1", "base_url": server.url, "store": folder / "store.sqlite", "timeout": 1} | more
+    flags = {f"--{name.replace('_', '-')}": value for name, value in given.items()}
+    return [part for flag, value in flags.items() for part in ([flag] if value is True else [flag, str(value)])]
 
 
 def true_scores(dialogue: Dialogue) -> tuple[int, int]:
@@ -60,12 +56,6 @@ def check_labels(output: Path) -> list[dict[str, Any]]:
     return records
 
 
-def labelling(server: Running, folder: Path, count: int, **more: Any) -> tuple[Labelling, Store]:
-    """Return a labelling of so many dialogues, and its open store."""
-    store = Store(folder / "store.sqlite")
-    return Labelling(dialogues(count), Rubric(), settings(server, **more), store), store
-
-
-def in_loop(coroutine: Any) -> Any:
-    """Run a coroutine in a loop of its own."""
-    return asyncio.run(coroutine)
+def started(*arguments: object) -> subprocess.Popen[bytes]:
+    """Start the command, which listens to Ctrl-C even where the tests run in the background of a shell."""
+    return subprocess.Popen([*INTERRUPTIBLE, *map(str, arguments)], env=ENVIRONMENT, stderr=subprocess.PIPE)

@@ -2,151 +2,124 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from distill.errors import LabelError
-from distill.judge.ask import Watcher
 from distill.judge.labelling import Labelling
-from distill.judge.rate_limit import Limits
-from distill.judge.rubric import Rubric
 from distill.judge.store import Store
+from scorer.progress import Silent
 from tests.conftest import Run
-from tests.distill.judge.judge_server import Running, judge_server
-from tests.distill.judge.labelling import KEY, check_labels, dialogues, dialogues_file, labelling, options, settings
+from tests.distill.conftest import Label, Serve
+from tests.distill.judge.judge_server import Running
+from tests.distill.judge.labelling import ENVIRONMENT, KEY, check_labels, dialogues_file, options
 
-ENVIRONMENT = {**os.environ, "OPENAI_API_KEY": KEY}
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait next to nothing between attempts, in this process."""
-    monkeypatch.setattr(Limits, "backoff", lambda *_: 0.02)
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
-def batched(server: Running, folder: Path, count: int, **more: Any) -> tuple[Labelling, Store]:
+@pytest.fixture
+def batched(label: Label) -> Label:
     """Return a labelling over the Batch API."""
-    return labelling(server, folder, count, batch=True, poll_seconds=0.02, **more)
+
+    def made(server: Running, count: int, **more: Any) -> Labelling:
+        return label(server, count, batch=True, poll_seconds=0.02, **more)
+
+    return made
 
 
-def test_a_batch_costs_half_and_gives_the_same_labels(empathy: Run, tmp_path: Path) -> None:
+def test_a_batch_costs_half_and_gives_the_same_labels(empathy: Run, serve: Serve, tmp_path: Path) -> None:
     source = dialogues_file(tmp_path / "in.jsonl", 20)
-    prices = {"price_in": 100, "price_out": 200}
-    with judge_server(key=KEY) as server:
-        for name, more in (("single", {}), ("batch", {"batch": True, "poll": 0.1})):
-            (tmp_path / name).mkdir()
-            output = tmp_path / name / "labels.jsonl"
-            given = options(server, tmp_path / name, **prices, **more)
-            result = empathy("label", source, "-o", output, *given, env=ENVIRONMENT)
-            assert result.returncode == 0, result.stderr
-        assert server.stats()["batches"] == 1
-    single, batch = (check_labels(tmp_path / name / "labels.jsonl") for name in ("single", "batch"))
-    for one, other in zip(single, batch, strict=True):
+    server = serve(key=KEY)
+    labels = []
+    for name, more in (("single", {}), ("batch", {"batch": True, "poll": 0.1})):
+        (tmp_path / name).mkdir()
+        given = options(server, tmp_path / name, price_in=100, price_out=200, **more)
+        result = empathy("label", source, "-o", tmp_path / name / "labels.jsonl", *given, env=ENVIRONMENT)
+        assert result.returncode == 0, result.stderr
+        labels.append(check_labels(tmp_path / name / "labels.jsonl"))
+    assert server.stats()["batches"] == 1
+    for one, other in zip(*labels, strict=True):
         assert other["judge"].pop("cost_usd") == pytest.approx(one["judge"].pop("cost_usd") / 2)
         assert other == one
 
 
-def test_rows_that_failed_or_are_missing_are_sent_again(tmp_path: Path) -> None:
+def test_rows_that_failed_or_are_missing_are_sent_again(serve: Serve, batched: Label) -> None:
     faults = ["500", "range", "hang", "truncated"]
     wanted = {"polls": 2, "half": True, "fail_polls": 2}
-    with judge_server(share=0.3, faults=faults, always=["number 7."], batch=wanted) as server:
-        work, store = batched(server, tmp_path, 60)
-        outcome, spending = work.run(Watcher())
-        counts = server.stats()
+    server = serve(share=0.3, faults=faults, always=["number 7."], batch=wanted)
+    outcome, spending = batched(server, 60).run()
+    counts = server.stats()
     assert outcome.scored + len(outcome.failed) == 60
     assert ("batch_error" in {reason for reason, _ in outcome.failed.values()}) == (len(outcome.failed) > 0)
     assert max(counts["scored"].values()) == 1
     assert counts["batches"] == 5
     assert spending.requests > 100
-    store.close()
 
 
 @pytest.mark.parametrize("status", ["expired", "cancelled"])
-def test_what_an_unfinished_batch_brought_is_kept(tmp_path: Path, status: str) -> None:
-    with judge_server(batch={"status": status, "half": True}) as server:
-        work, store = batched(server, tmp_path, 10)
-        outcome, _ = work.run(Watcher())
-        assert set(server.stats()["asked"].values()) == {1}
-    assert outcome.scored == 10
-    store.close()
+def test_what_an_unfinished_batch_brought_is_kept(serve: Serve, batched: Label, status: str) -> None:
+    server = serve(batch={"status": status, "half": True})
+    assert batched(server, 10).run()[0].scored == 10
+    assert set(server.stats()["asked"].values()) == {1}
 
 
-def test_a_batch_whose_submission_got_no_answer_is_found_by_its_name(tmp_path: Path) -> None:
-    with judge_server(batch={"lose_create": 1}) as server:
-        work, store = batched(server, tmp_path, 10)
-        outcome, _ = work.run(Watcher())
-        assert server.stats()["batches"] == 1
-    assert outcome.scored == 10
-    store.close()
+def test_a_batch_whose_submission_got_no_answer_is_found_by_its_name(serve: Serve, batched: Label) -> None:
+    server = serve(batch={"lose_create": 1})
+    assert batched(server, 10).run()[0].scored == 10
+    assert server.stats()["batches"] == 1
 
 
 @pytest.mark.parametrize("moment", ["set_batch", "add_all"])
 def test_a_process_that_dies_at_any_moment_is_followed_by_one_that_collects(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+    serve: Serve, batched: Label, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     def die(*_: object, **__: object) -> None:
         raise KeyError("died")
 
-    with judge_server() as server:
-        work, store = batched(server, tmp_path, 10)
-        with monkeypatch.context() as patched:
-            patched.setattr(Store, moment, die)
-            with pytest.raises(KeyError):
-                work.run(Watcher())
-        store.close()
-        work, store = batched(server, tmp_path, 12)
-        outcome, _ = work.run(Watcher())
-        assert outcome.scored == 12
-        assert set(server.stats()["asked"].values()) == {1}
-        assert server.stats()["batches"] == 2  # the second one holds the two new dialogues
-        store.close()
+    server = serve()
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, moment, die)
+        with pytest.raises(KeyError):
+            batched(server, 10).run()
+    assert batched(server, 12).run()[0].scored == 12
+    assert set(server.stats()["asked"].values()) == {1}
+    assert server.stats()["batches"] == 2  # the second one holds the two new dialogues
 
 
-def test_what_is_under_way_is_not_asked_for_in_another_way(tmp_path: Path) -> None:
-    class Gone(Watcher):
-        def note(self, text: str) -> None:
+def test_what_is_under_way_is_not_asked_for_in_another_way(serve: Serve, batched: Label, label: Label) -> None:
+    class Gone(Silent):
+        def say(self, text: str) -> None:
             if "submitted" in text:
                 raise KeyError("died")
 
-    with judge_server() as server:
-        work, store = batched(server, tmp_path, 10)
-        with pytest.raises(KeyError):
-            work.run(Gone())
-        single = Labelling(dialogues(3), Rubric(), settings(server), store)
-        with pytest.raises(LabelError, match="1 batches with some of these questions are on their way and paid for"):
-            single.run(Watcher())
-    store.close()
+    server = serve()
+    with pytest.raises(KeyError):
+        batched(server, 10).run(Gone())
+    with pytest.raises(LabelError, match="1 batches with some of these questions are on their way and paid for"):
+        label(server, 3).run()
 
 
-def test_the_limit_of_money_holds_for_batches_too(tmp_path: Path) -> None:
-    with judge_server() as server:
-        work, store = batched(server, tmp_path, 200, price_in=50, price_out=100, max_cost=1.0)
-        outcome, spending = work.run(Watcher())
-        counts = server.stats()
+def test_the_limit_of_money_holds_for_batches_too(serve: Serve, batched: Label) -> None:
+    server = serve()
+    outcome, spending = batched(server, 200, price_in=50, price_out=100, max_cost=1.0).run()
+    counts = server.stats()
     assert outcome.stopped is not None
     assert outcome.stopped.startswith("--max-cost 1:")
     assert 0.85 < spending.usd <= 1.0
     assert counts["batches"] > 1  # what a batch left of its worst case went into the next
     assert outcome.scored == len(counts["scored"])
-    store.close()
 
 
-def test_a_batch_that_the_server_fails_is_one_line(tmp_path: Path) -> None:
-    with judge_server(batch={"status": "failed"}) as server:
-        work, store = batched(server, tmp_path, 3)
-        with pytest.raises(LabelError, match=r"batch batch-0 failed: the model takes no batches"):
-            work.run(Watcher())
-    store.close()
+def test_a_batch_that_the_server_fails_is_one_line(serve: Serve, batched: Label) -> None:
+    with pytest.raises(LabelError, match=r"batch batch-0 failed: the model takes no batches"):
+        batched(serve(batch={"status": "failed"}), 3).run()
 
 
-def test_many_rows_are_several_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_rows_are_several_batches(serve: Serve, batched: Label, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("distill.judge.ask_batch.MAX_ROWS", 4)
-    with judge_server() as server:
-        work, store = batched(server, tmp_path, 10, max_requests=9)
-        outcome, _ = work.run(Watcher())
-        assert server.stats()["batches"] == 3
+    server = serve()
+    outcome, _ = batched(server, 10, max_requests=9).run()
+    assert server.stats()["batches"] == 3
     assert (outcome.scored, outcome.stopped) == (9, "--max-requests 9")
-    store.close()

@@ -8,7 +8,6 @@ import random
 import pytest
 
 from distill.judge.budget import Budget, BudgetSpentError
-from tests.distill.judge.labelling import in_loop
 
 
 def test_calls_in_flight_count_at_their_worst() -> None:
@@ -28,7 +27,7 @@ def test_calls_in_flight_count_at_their_worst() -> None:
         assert spending.usd == pytest.approx(1.0)
         assert spending.lost_usd == 0.4
 
-    in_loop(run())
+    asyncio.run(run())
 
 
 def test_requests_are_counted_when_they_go_out() -> None:
@@ -40,7 +39,7 @@ def test_requests_are_counted_when_they_go_out() -> None:
         with pytest.raises(BudgetSpentError, match="--max-requests 2"):
             await budget.reserve(0)
 
-    in_loop(run())
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -69,4 +68,4 @@ def test_many_workers_never_pass_the_limit(seed: int) -> None:
         assert budget.spending.usd == pytest.approx(out)
         assert budget.spending.usd > 0.9
 
-    in_loop(run())
+    asyncio.run(run())

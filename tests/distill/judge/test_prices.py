@@ -12,25 +12,49 @@ from distill.judge.rubric import Rubric
 from tests.conftest import make_dialogue
 
 
-@pytest.mark.parametrize("model", ["gpt-4.1-mini", "gpt-4.1-mini-2025-04-14"])
-def test_the_table_knows_a_model_and_its_dated_versions(model: str) -> None:
-    price = find_price(model, OPENAI_URL, None, None)
+@pytest.mark.parametrize(
+    ("model", "longest", "prices"),
+    [
+        ("gpt-4.1-mini", 1000, (0.4, 1.6)),
+        ("gpt-4.1-mini-2025-04-14", 1000, (0.4, 1.6)),
+        ("gpt-4o-2024-05-13", 1000, (5, 15)),  # this dated version has a price of its own
+        ("gpt-5.4", 272_000, (2.5, 15)),
+        ("gpt-5.4", 272_001, (5, 22.5)),  # long prompts cost more
+    ],
+)
+def test_openai_s_models_and_their_dated_versions_have_prices(
+    model: str, longest: int, prices: tuple[float, float]
+) -> None:
+    price = find_price(model, OPENAI_URL, None, None, longest)
     assert price is not None
-    assert (price.per_million_in, price.per_million_out) == (0.4, 1.6)
-    assert "2026" in price.source
-    assert price.of(1_000_000, 500_000) == pytest.approx(1.2)
-    assert price.halved().of(1_000_000, 500_000) == pytest.approx(0.6)
+    assert (price.per_million_in, price.per_million_out) == prices
+    assert "genai-prices" in price.source
+    assert price.halved().of(1_000_000, 500_000) == pytest.approx((prices[0] + prices[1] / 2) / 2)
 
 
 @pytest.mark.parametrize(
     ("model", "url"),
-    [("gpt-4.1-mini", "http://localhost:8000/v1"), ("gpt-4.1-mini-tuned", OPENAI_URL), ("llama", OPENAI_URL)],
+    [
+        ("gpt-4.1-mini", "http://localhost:8000/v1"),
+        ("gpt-4.1-mini-tuned", OPENAI_URL),
+        ("llama", OPENAI_URL),
+        ("text-embedding-3-small", OPENAI_URL),
+    ],
 )
 def test_another_server_or_model_has_no_price_unless_it_is_given(model: str, url: str) -> None:
     assert find_price(model, url, None, None) is None
     given = find_price(model, url, 1, 0)
     assert given is not None
     assert given.of(10**6, 10**6) == 1
+
+
+def test_prices_are_never_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the network was asked for")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    assert find_price("gpt-4.1-mini", OPENAI_URL, None, None) is not None
 
 
 @pytest.mark.parametrize("prices", [(1.0, None), (None, 1.0)])
@@ -53,5 +77,5 @@ def test_no_tokenizer_that_falls_back_on_bytes_passes_the_bound(text: str) -> No
 
 
 def test_prices_are_exact_enough_to_be_added() -> None:
-    price = Price(per_million_in=0.15, per_million_out=0.6, source="")
+    price = Price(per_million_in=0.15, per_million_out=0.6)
     assert sum(price.of(703, 12) for _ in range(10_000)) == pytest.approx(price.of(7_030_000, 120_000), abs=1e-9)

@@ -8,8 +8,7 @@ from email.utils import formatdate
 
 import pytest
 
-from distill.judge.rate_limit import MAX_BACKOFF, Limits, retry_after
-from tests.distill.judge.labelling import in_loop
+from distill.judge.rate_limit import MAX_BACKOFF, Pace, retry_after
 
 
 @pytest.mark.parametrize(
@@ -37,41 +36,41 @@ def test_a_date_is_waited_for() -> None:
 
 
 def test_waits_double_with_jitter_up_to_a_minute() -> None:
-    limits = Limits(None, None)
-    waits = [limits.backoff(failures) for failures in (1, 2, 3, 4)]
+    pace = Pace(None, None)
+    waits = [pace.backoff(failures) for failures in (1, 2, 3, 4)]
     assert all(0.75 * base <= wait <= 1.25 * base for wait, base in zip(waits, (0.5, 1, 2, 4), strict=True))
-    assert limits.backoff(5000) <= MAX_BACKOFF * 1.25
-    assert len({limits.backoff(3) for _ in range(20)}) > 1
+    assert pace.backoff(5000) <= MAX_BACKOFF * 1.25
+    assert len({pace.backoff(3) for _ in range(20)}) > 1
 
 
 @pytest.mark.parametrize(("rpm", "tpm"), [(1200, None), (None, 12_000), (1200, 12_000)])
 def test_calls_are_spaced_over_the_minute(rpm: int | None, tpm: int | None) -> None:
     async def run() -> float:
-        limits = Limits(rpm, tpm)
+        pace = Pace(rpm, tpm)
         start = time.monotonic()
-        await asyncio.gather(*(limits.turn(10) for _ in range(7)))
+        await asyncio.gather(*(pace.turn(10) for _ in range(7)))
         return time.monotonic() - start
 
-    assert 0.3 <= in_loop(run()) < 0.6  # the seventh goes out six times 0.05 s after the first
+    assert 0.3 <= asyncio.run(run()) < 0.6  # the seventh goes out six times 0.05 s after the first
 
 
 def test_a_cool_down_holds_everybody_and_grows_until_an_answer_comes() -> None:
     async def run() -> None:
-        limits = Limits(None, None, first_backoff=0.1)
-        limits.cool_down(None)
-        first = limits.cooling
-        limits.cool_down(None)  # a call that was in flight: the same cool-down
-        assert 0 < limits.cooling <= first <= 0.125
+        pace = Pace(None, None, first_backoff=0.1)
+        pace.cool_down(None)
+        first = pace.cooling
+        pace.cool_down(None)  # a call that was in flight: the same cool-down
+        assert 0 < pace.cooling <= first <= 0.125
         start = time.monotonic()
-        await asyncio.gather(*(limits.turn(1) for _ in range(5)))
+        await asyncio.gather(*(pace.turn(1) for _ in range(5)))
         assert time.monotonic() - start >= first * 0.9
-        limits.cool_down(None)
-        assert limits.cooling > 0.14
-        await limits.turn(1)
-        limits.answered()
-        limits.cool_down(None)
-        assert limits.cooling <= 0.125
-        limits.cool_down(0.4)  # what a server asks for counts in any case
-        assert limits.cooling > 0.35
+        pace.cool_down(None)
+        assert pace.cooling > 0.14
+        await pace.turn(1)
+        pace.answered()
+        pace.cool_down(None)
+        assert pace.cooling <= 0.125
+        pace.cool_down(0.4)  # what a server asks for counts in any case
+        assert pace.cooling > 0.35
 
-    in_loop(run())
+    asyncio.run(run())

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from pathlib import Path
 
 import pytest
 
 from distill.errors import LabelError
-from distill.judge.ask import Watcher
-from distill.judge.rate_limit import Limits
 from distill.judge.records import OPENAI_URL
 from distill.judge.server import Endpoint, clean_url, find_key
-from tests.distill.judge.judge_server import judge_server
-from tests.distill.judge.labelling import KEY, in_loop, labelling
+from tests.distill.conftest import Label, Serve
+from tests.distill.judge.labelling import KEY
 
 
 @pytest.fixture(autouse=True)
@@ -62,71 +60,54 @@ def test_a_key_that_no_header_can_hold_is_not_taken_nor_shown(monkeypatch: pytes
 @pytest.mark.parametrize("status", [400, 422, 500])
 @pytest.mark.parametrize(("knows", "spoken"), [(["json_object"], "json_object"), ([], "None")])
 def test_structured_output_is_given_up_for_the_run_where_a_server_lacks_it(
-    tmp_path: Path, knows: list[str], spoken: str, status: int
+    serve: Serve, label: Label, knows: list[str], spoken: str, status: int
 ) -> None:
-    wanted = {"always": ["number 3."], "faults": ["range"], "refuses_with": status}
-    with judge_server(knows=knows, **wanted) as server:
-        work, store = labelling(server, tmp_path, 20, concurrency=4)
-        outcome, spending = work.run(Watcher())
-        counts = server.stats()
+    server = serve(knows=knows, always=["number 3."], faults=["range"], refuses_with=status)
+    outcome, spending = label(server, 20, concurrency=4).run()
+    counts = server.stats()
     assert outcome.scored == 19
     assert [reason for reason, _ in outcome.failed.values()] == ["out_of_range"]
     # The calls that only found out are none of the five attempts of their dialogues, and nobody asks so again.
     assert counts["forms"][spoken] == sum(counts["asked"].values()) == 19 + 5
     assert 1 <= spending.requests - 24 <= 8
-    store.close()
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-def test_the_limit_of_tokens_goes_by_the_name_that_the_server_knows(tmp_path: Path, name: str) -> None:
-    with judge_server(limit_name=name) as server:
-        work, store = labelling(server, tmp_path, 6)
-        outcome, _ = work.run(Watcher())
-        assert outcome.scored == 6
-        assert len(server.stats()["asked"]) == 6
-    store.close()
+def test_the_limit_of_tokens_goes_by_the_name_that_the_server_knows(serve: Serve, label: Label, name: str) -> None:
+    server = serve(limit_name=name)
+    assert label(server, 6).run()[0].scored == 6
+    assert len(server.stats()["asked"]) == 6
 
 
-def test_a_key_that_is_refused_ends_the_run_and_is_not_shown(tmp_path: Path) -> None:
-    with judge_server(key="sk-another") as server:
-        work, store = labelling(server, tmp_path, 20)
-        with pytest.raises(LabelError) as caught:
-            work.run(Watcher())
-    assert str(caught.value).startswith("127.0.0.1:")
-    assert "the server refuses the key in OPENAI_API_KEY (HTTP 401: Incorrect API key provided: Bearer ***)" in str(
-        caught.value
-    )
-    assert KEY not in str(caught.value)
-    store.close()
+def test_a_key_that_is_refused_ends_the_run_and_is_not_shown(serve: Serve, label: Label) -> None:
+    with pytest.raises(LabelError) as caught:
+        label(serve(key="sk-another"), 20).run()
+    said = str(caught.value)
+    assert said.startswith("127.0.0.1:")
+    assert "the server refuses the key in OPENAI_API_KEY (HTTP 401: Incorrect API key provided: Bearer ***)" in said
+    assert KEY not in said
 
 
-def test_an_unknown_path_says_what_to_check(tmp_path: Path) -> None:
-    with judge_server() as server:
-        work, store = labelling(server, tmp_path, 3, base_url=server.url.removesuffix("/v1"))
-        with pytest.raises(LabelError, match=r"no such model or path; check --model and --base-url.*HTTP 404"):
-            work.run(Watcher())
-    store.close()
+def test_an_unknown_path_says_what_to_check(serve: Serve, label: Label) -> None:
+    server = serve()
+    with pytest.raises(LabelError, match=r"no such model or path; check --model and --base-url.*HTTP 404"):
+        label(server, 3, base_url=server.url.removesuffix("/v1")).run()
 
 
-def test_nobody_at_home_is_one_line_and_not_a_rejected_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Limits, "backoff", lambda *_: 0.01)
+@pytest.mark.usefixtures("impatient")
+def test_nobody_at_home_is_one_line_and_not_a_rejected_corpus(serve: Serve, label: Label) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"  # bound, and nobody listens
-        with judge_server() as server:
-            work, store = labelling(server, tmp_path, 40, base_url=url, concurrency=2)
+        work = label(serve(), 40, base_url=url, concurrency=2)
         with pytest.raises(LabelError, match=r"1[01] calls in a row brought no answer, the last: ConnectError"):
-            work.run(Watcher())
-    assert store.known([question.key for question in work.questions]) == {}
-    store.close()
+            work.run()
+    assert work.store.known([question.key for question in work.questions]) == {}
 
 
-def test_a_key_that_a_server_sends_back_is_struck_out(tmp_path: Path) -> None:
+def test_a_key_that_a_server_sends_back_is_struck_out(serve: Serve, label: Label) -> None:
     async def run() -> None:
-        with judge_server() as server:
-            work, store = labelling(server, tmp_path, 1)
-            async with Endpoint(work.asking, "OPENAI_API_KEY", 1) as endpoint:
-                assert endpoint.redact(f"a {KEY} b") == "a *** b"
-            store.close()
+        async with Endpoint(label(serve(), 1).asking, "OPENAI_API_KEY", 1) as endpoint:
+            assert endpoint.redact(f"a {KEY} b") == "a *** b"
 
-    in_loop(run())
+    asyncio.run(run())
