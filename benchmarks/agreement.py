@@ -9,16 +9,15 @@ the labels it finds there. DIR keeps the checkpoints: the same command resumes a
 from __future__ import annotations
 
 import json
-import platform
 import sys
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
+from benchmarks.about import machine, versions
 from distill.agreement.baselines import baseline_figures
 from distill.agreement.compare import judge_against_scores
 from distill.labelled import LabelledSet, read_labelled
@@ -27,7 +26,6 @@ from distill.training.settings import TrainSettings
 from distill.training.train import train_scorer
 from scorer.cli.progress import Bar
 from scorer.dialogue import Dialogue
-from scorer.engines.base import available_cores
 from scorer.inputs.corpus import Corpus
 
 COLUMNS = {
@@ -84,14 +82,12 @@ def main(
         rows["small encoder, taught by the large one"] = out_of_fold(labelled, student)
     print_table(labelled, rows, folds)
     if json_path:
-        machine = {"processor": platform.processor() or platform.machine(), "cores": available_cores()}
-        versions = {name: version(name) for name in ("empathy-scorer", "torch", "transformers", "scikit-learn")}
-        found = {"machine": machine, "versions": versions, "rows": rows}
+        found = {"machine": machine(), "versions": versions("torch", "transformers", "scikit-learn"), "rows": rows}
         json_path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def trained(labelled: LabelledSet, settings: TrainSettings, path: Path, **teaching: Any) -> Checkpoint:
-    """Return the checkpoint at ``path``, trained now if it is not there."""
+    """Return the checkpoint at ``path``, trained now if it does not exist."""
     if (path / "empathy.json").exists():
         found = load_checkpoint(path)
         if found.info.settings != settings:

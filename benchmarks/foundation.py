@@ -77,7 +77,7 @@ def shuffled(source: Path, folder: Path) -> Path:
 
 def decisions(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     """Return whether each score lies beyond each of the starter's cuts, (N, 2, 10)."""
-    cuts = np.array([load_bundle().cuts[head] for head in HEADS])
+    cuts = np.array([load_bundle().info.cuts[head] for head in HEADS])
     return scores[:, :, None] > cuts
 
 

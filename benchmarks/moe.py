@@ -1,25 +1,23 @@
-"""Does training on selected sets, and mixing the experts, pay? A small Llama from scratch, on real dialogues.
+"""Does it help to train on selected sets and to mix the experts? A small Llama from scratch, on real dialogues.
 
     python -m benchmarks.moe LABELS --unlabelled IN... --checkpoint CHECKPOINT -o WORK
 
 LABELS is the published release with the judge's scores, CHECKPOINT one of `empathy train --folds K` on it. For each of
-the first folds ("seeds"): a Llama of some 5 M parameters is pretrained on the unlabelled dialogues; of the fold's own
-conversations a fifth is held out, the rest is dealt into sets by the judge's labels (the paper's rule, T = 5), and each
-variant is fine-tuned or composed. All are read on the same held-out dialogues: perplexity, and the marks that the
-fold's scorer gives their greedy responses. That scorer was trained on the other folds: it took no part in the selection
+the first folds ("seeds") a Llama of about 5 M parameters is pretrained on the unlabelled dialogues. A fifth of the
+fold's own conversations is held out; the judge's labels assign the rest to sets (the paper's rule, T = 5), and each
+variant is fine-tuned or composed. All are measured on the same held-out dialogues: perplexity, and the scores that the
+fold's scorer gives their greedy responses. That scorer was trained on the other folds: it had no part in the selection
 and never saw the dialogues.
 
-Each point is a line in WORK/points.jsonl as soon as it is known; the same command again goes on behind the last one.
+Each point is written to WORK/points.jsonl as soon as it is known; the same command continues after the last one.
 """
 
 from __future__ import annotations
 
 import json
-import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
+from benchmarks.about import machine, versions
+from benchmarks.moe_figures import VARIANTS, lines, read_points, summary
 from distill.labelled import LabelledSet, read_labelled
 from distill.training.checkpoint import Checkpoint, load_checkpoint
 from distill.training.fits import assign
@@ -42,8 +42,7 @@ from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, Rout
 from moe.training.expert import train_expert
 from moe.training.router import train_mixture
 from moe.training.trainer import fit
-from scorer.dialogue import HEADS, Dialogue, Turn
-from scorer.engines.base import available_cores
+from scorer.dialogue import Dialogue, Turn
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import to_record
 from scorer.text import normalise
@@ -70,28 +69,14 @@ EXPERT = ExpertSettings(
 ROUTER = RouterSettings(learning_rate=3e-3, batch_size=16, max_length=LENGTH, held_out=0, checkpointing=False)
 COMPOSE = ComposeSettings(max_length=LENGTH)
 GENERATE = GenerateSettings(max_new_tokens=40, max_length=LENGTH + 40, batch_size=64)
-DRAWS = 2000
-
-VARIANTS = (
-    "base",
-    "all data",
-    "random subset",
-    "sensibility set",
-    "rationality set",
-    "experts averaged",
-    "MoE, random router",
-    "MoE, informed router",
-    "MoE, random router, trained",
-    "MoE, informed router, trained",
-)
 
 
 @click.command()
 @click.argument("labels", nargs=-1, required=True)
-@click.option("--unlabelled", multiple=True, required=True, help="What the small model is pretrained on.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), required=True, help="Of `empathy train --folds K`.")
+@click.option("--unlabelled", multiple=True, required=True, help="Dialogues to pretrain the small model on.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), required=True, help="From `empathy train --folds K`.")
 @click.option("-o", "--work", type=click.Path(path_type=Path), required=True)
-@click.option("--seeds", default=3, show_default=True, help="As many folds are used.")
+@click.option("--seeds", default=3, show_default=True, help="The number of folds that are used.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path))
 def main(
     labels: tuple[str, ...],
@@ -111,8 +96,7 @@ def main(
         folder.mkdir(exist_ok=True)
         Seed(seed, folder, labelled, texts, scorers).run(work / "points.jsonl")
     report = summary(read_points(work / "points.jsonl"))
-    report["machine"] = {"processor": platform.processor() or platform.machine(), "cores": available_cores()}
-    report["versions"] = {name: version(name) for name in ("empathy-scorer", "torch", "transformers", "peft")}
+    report |= {"machine": machine(), "versions": versions("torch", "transformers", "peft")}
     for line in lines(report):
         print(line)
     if json_path:
@@ -125,7 +109,7 @@ class Seed:
     def __init__(
         self, seed: int, folder: Path, labelled: LabelledSet, texts: Sequence[Dialogue], scorers: Checkpoint
     ) -> None:
-        """Deal the fold's conversations, and write the sets."""
+        """Divide the fold's conversations, and write the sets."""
         self.seed, self.folder, self.texts, self.scorers = seed, folder, texts, scorers
         fold = assign(labelled.conversations, scorers.info.settings).folds == seed
         mine = [respelt(dialogue) for dialogue, own in zip(labelled.dialogues, fold, strict=True) if own]
@@ -142,7 +126,7 @@ class Seed:
             self.set_file(name).write_bytes(b"".join(to_line(to_record(mine[row])) for row in rows))
 
     def set_file(self, name: str) -> Path:
-        """Return where a set lies."""
+        """Return the file of a set."""
         return self.folder / f"{name.split(maxsplit=1)[0]}.jsonl"
 
     def run(self, points: Path) -> None:
@@ -158,7 +142,7 @@ class Seed:
             print(f"seed {self.seed}, {variant}: {point['seconds']:.0f} s", flush=True)
 
     def make(self, variant: str) -> Path:
-        """Return the checkpoint of a variant, made if it is not there."""
+        """Return the checkpoint of a variant; make it if it does not exist."""
         output = self.folder / variant.replace(", ", "-").replace(" ", "-")
         if output.exists():
             return output
@@ -185,7 +169,7 @@ class Seed:
         return [self.set_file("sensibility set"), self.set_file("rationality set")]
 
     def pretrain(self, output: Path) -> None:
-        """Train tokenizer and model from nothing on the unlabelled dialogues, every token counting."""
+        """Train tokenizer and model from scratch on the unlabelled dialogues; the loss covers every token."""
         tokenizer = train_tokenizer(self.texts)
         chat = Chat(tokenizer, LENGTH)
         encoded = [chat.example(dialogue) for dialogue in self.texts]
@@ -201,7 +185,7 @@ class Seed:
         tokenizer.save_pretrained(output)
 
     def measure(self, variant: str, path: Path) -> dict[str, Any]:
-        """Return the point of a variant: losses by held-out dialogue, and what its responses are worth."""
+        """Return the point of a variant: losses per held-out dialogue, and the scores of its responses."""
         chat = Chat(load_tokenizer(path), LENGTH)
         encoded = [chat.example(dialogue) for dialogue in self.held_out]
         rows = [row for row, one in enumerate(encoded) if isinstance(one, Example)]
@@ -237,7 +221,7 @@ class Seed:
 
 
 def respelt(dialogue: Dialogue) -> Dialogue:
-    """Return a dialogue in the one spelling: the release is lower-case and tokenised, the unlabelled text is not."""
+    """Return a dialogue in normalised spelling: the release is lower-case and tokenised, the unlabelled text is not."""
     return replace(dialogue, turns=tuple(Turn(turn.role, normalise(turn.content)) for turn in dialogue.turns))
 
 
@@ -272,140 +256,6 @@ def average(experts: Sequence[Path], output: Path) -> None:
             parameters[0].copy_(torch.stack(parameters).mean(dim=0))
     mean.save_pretrained(output)
     load_tokenizer(experts[0]).save_pretrained(output)
-
-
-def read_points(path: Path) -> list[dict[str, Any]]:
-    """Return the points that were written to their end."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
-
-
-def summary(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return each variant's figures over all seeds, and what they differ by from the random subset's.
-
-    Intervals are 95 %, from a bootstrap over the conversations of all seeds; a difference is drawn with the same
-    conversations on both sides.
-    """
-    seeds = sorted({point["seed"] for point in points})
-    by_variant = {
-        name: [next(p for p in points if (p["seed"], p["variant"]) == (seed, name)) for seed in seeds]
-        for name in VARIANTS
-    }
-    against = Pool(by_variant["random subset"])
-    rows = {}
-    for name, mine in by_variant.items():
-        pool = Pool(mine)
-        rows[name] = {
-            "trained_on": [point["trained_on"] for point in mine],
-            "perplexity": pool.perplexity(),
-            "by_seed": [Pool([point]).perplexity()["value"] for point in mine],
-            "log_perplexity_less_random_subset": pool.difference(against),
-            "by_set": {PAPER.sets[k]: pool.perplexity(only=k)["value"] for k in (0, 1)},
-            "marks": {head: pool.mark(k) for k, head in enumerate(HEADS)},
-            "marks_less_random_subset": {head: pool.mark_difference(against, k) for k, head in enumerate(HEADS)},
-            **{
-                key: float(np.mean([point["texts"][key] for point in mine]))
-                for key in ("dist_1", "dist_2", "bleu", "rouge_l", "words", "empty")
-            },
-        }
-    reference = np.concatenate([np.array(point["reference_marks"]) for point in by_variant["base"]])
-    return {
-        "seeds": seeds,
-        "held_out": len(against.losses),
-        "rows": rows,
-        "reference_marks": dict(zip(HEADS, reference.mean(axis=0).tolist(), strict=True)),
-    }
-
-
-class Pool:
-    """The points of one variant over several seeds, as arrays by held-out dialogue."""
-
-    def __init__(self, points: Sequence[Mapping[str, Any]]) -> None:
-        """Join them; conversations of different folds never are the same."""
-        self.losses = np.concatenate([np.array(point["losses"]) for point in points])
-        self.tokens = np.concatenate([np.array(point["tokens"], dtype=float) for point in points])
-        self.sets = np.concatenate([np.array(point["sets"]) for point in points])
-        self.groups = groups([name for point in points for name in point["conversations"]])
-        self.marks = np.concatenate([np.array(point["marks"]) for point in points])
-        self.marked = groups([name for point in points for name in point["marked_conversations"]])
-
-    def perplexity(self, only: int | None = None) -> dict[str, Any]:
-        """Return perplexity and its interval, on the dialogues of one set if asked."""
-        rows = np.ones(len(self.sets), dtype=bool) if only is None else self.sets == only
-        drawn = ratios(self.groups[rows], self.losses[rows], self.tokens[rows])
-        value = self.losses[rows].sum() / self.tokens[rows].sum()
-        return {"value": float(np.exp(value)), "interval_95": np.exp(np.percentile(drawn, [2.5, 97.5])).tolist()}
-
-    def difference(self, other: Pool) -> dict[str, Any]:
-        """Return the difference of mean losses a token, and its interval."""
-        less = self.losses - other.losses
-        drawn = ratios(self.groups, less, self.tokens)
-        return {
-            "value": float(less.sum() / self.tokens.sum()),
-            "interval_95": np.percentile(drawn, [2.5, 97.5]).tolist(),
-        }
-
-    def mark(self, head: int) -> float:
-        """Return the mean score of a head."""
-        return float(self.marks[:, head].mean())
-
-    def mark_difference(self, other: Pool, head: int) -> dict[str, Any] | None:
-        """Return the difference of mean scores, null where an empty response has no score to compare."""
-        if len(self.marks) != len(other.marks) or len(self.marks) != len(self.marked):
-            return None
-        less = self.marks[:, head] - other.marks[:, head]
-        drawn = ratios(self.marked, less, np.ones(len(less)))
-        return {"value": float(less.mean()), "interval_95": np.percentile(drawn, [2.5, 97.5]).tolist()}
-
-
-def groups(names: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the number of each row's conversation."""
-    return np.unique(np.asarray(names), return_inverse=True)[1].astype(np.int64)
-
-
-def ratios(group: Any, above: Any, below: Any) -> Any:
-    """Return sum(above) / sum(below) for each draw of the conversations."""
-    count = int(group.max()) + 1
-    sums = np.stack([np.bincount(group, weights=values, minlength=count) for values in (above, below)])
-    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=DRAWS) @ sums.T
-    return drawn[:, 0] / np.maximum(drawn[:, 1], 1e-12)
-
-
-def lines(report: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the table as Markdown."""
-    yield f"{len(report['seeds'])} seeds, {report['held_out']} held-out dialogues in all"
-    yield ""
-    yield (
-        "| variant | dialogues | perplexity | by seed | log perplexity less the random subset's | on the sensibility "
-        "set | on the rationality set | S | R | S less the random subset's | Dist-2 | words |"
-    )
-    yield "|---|" + "---|" * 11
-    for name, row in report["rows"].items():
-        marks, less = row["marks"], row["marks_less_random_subset"]["sensibility"]
-        cells = [
-            name,
-            ", ".join(str(count) for count in row["trained_on"] if count) or "-",
-            between(row["perplexity"], 2),
-            ", ".join(f"{value:.2f}" for value in row["by_seed"]),
-            between(row["log_perplexity_less_random_subset"], 4),
-            *(f"{row['by_set'][key]:.2f}" for key in ("sensibility", "rationality")),
-            *(f"{marks[head]:.2f}" for head in HEADS),
-            "-" if less is None else between(less, 2),
-            f"{row['dist_2']:.3f}",
-            f"{row['words']:.1f}",
-        ]
-        yield f"| {' | '.join(cells)} |"
-    yield ""
-    yield "marks of the responses that the dialogues have: " + ", ".join(
-        f"{head} {value:.2f}" for head, value in report["reference_marks"].items()
-    )
-
-
-def between(figure: Mapping[str, Any], digits: int) -> str:
-    """Return a figure with its interval."""
-    low, high = figure["interval_95"]
-    return f"{figure['value']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 if __name__ == "__main__":

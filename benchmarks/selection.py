@@ -9,9 +9,7 @@ that no score comes from a model that saw its label. Cuts and error of each fold
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +17,9 @@ import click
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.about import machine, versions
 from distill.training.calibrate import cross_levels, fit_uncertainty, other_folds
 from scorer.dialogue import HEADS
-from scorer.engines.base import available_cores
 from scorer.inputs.corpus import id_hash
 from scorer.run.score_table import read_columns
 from selection.deciding.stability import (
@@ -54,8 +52,8 @@ def main(labels: tuple[str, ...], oof: Path, against: Path | None, threshold: fl
     table = read_labels(labels)
     found = Found(table, oof, threshold)
     report: dict[str, Any] = {
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": available_cores()},
-        "versions": {name: version(name) for name in ("empathy-scorer", "numpy")},
+        "machine": machine(),
+        "versions": versions("numpy"),
         "dialogues": len(found.judge_sets),
         "threshold": threshold,
         "sets": set_table(found),

@@ -15,12 +15,14 @@ import tempfile
 from pathlib import Path
 
 import click
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from scorer.bundle.bundle import STARTER, Bundle, load_bundle
 from scorer.bundle.cuts import LEVELS
 from scorer.dialogue import HEADS
+from scorer.outputs import new_folder
 
 RANDOM = "random weights"
 """The start of the name of a scorer whose scores are meaningless."""
