@@ -1,8 +1,8 @@
 # On a fresh machine with Python 3.11 to 3.13, pip and make:
-#   make demo    score the examples with the starter scorer, select, and draw the report (INPUT=path for a file of your own)
+#   make demo    score the examples with the included scorer, select sets, draw the report (INPUT=path: your own file)
 #   make test    run the tests
 #   make check   run the linters and the type checker
-# Each makes .venv with the versions pinned in constraints.txt.
+# Each creates .venv with the versions pinned in constraints.txt.
 
 PYTHON ?= python3
 INPUT ?=
@@ -17,7 +17,7 @@ INSTALL := $(PIP) install --quiet --constraint constraints.txt
 demo: $(VENV)/base
 	@$(BIN)/empathy demo $(INPUT)
 
-# Two processes test; more threads in each would only get into each other's way.
+# Two processes run the tests; with more threads in each they would slow each other down.
 test test-all: export OMP_NUM_THREADS = 1
 
 test: $(VENV)/dev
@@ -35,11 +35,11 @@ format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The help texts in docs/commands.md are what the commands print.
+# Write docs/commands.md from the help texts of the commands.
 docs: $(VENV)/dev
 	$(BIN)/python -m tests.test_docs
 
-# Pin anew after a change of pyproject.toml; needs uv. torch stays where it was measured.
+# Update constraints.txt after a change of pyproject.toml; needs uv. torch keeps the version that was measured.
 lock:
 	echo "torch==2.13.0" | uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 		--no-header --no-annotate --constraint - --output-file constraints.txt --upgrade
