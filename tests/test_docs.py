@@ -1,62 +1,90 @@
-"""docs/commands.md holds what the commands print; `python -m tests.test_docs` writes it anew (`make docs`)."""
+"""The documentation says what is there; `python -m tests.test_docs` (`make docs`) writes docs/commands.md."""
 
 from __future__ import annotations
 
 import ast
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import pytest
 
 from scorer.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ROOT / "docs" / "commands.md"
+PACKAGES = ("scorer", "selection", "distill", "moe")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md", *sorted(ROOT.glob("docs/*.md"))]
 
 
 def commands_page() -> str:
     """Return the page: the help of the group, of each of this repository's commands and of their subcommands."""
-    context = click.Context(
-        main, info_name="empathy", max_content_width=100, terminal_width=100, **main.context_settings
-    )
     head = "# Commands\n\nWhat `--help` prints; made by `make docs`, do not edit.\n"
-    return "\n".join([head, *_blocks("empathy", main, context)])
+    return "\n".join([head, *_blocks("empathy", main, None)])
 
 
-def _blocks(title: str, command: click.Command, context: click.Context) -> Iterator[str]:
-    yield _block(title, command, context)
-    if not isinstance(command, click.Group):
-        return
-    for name in command.list_commands(context):
-        inner = command.get_command(context, name)
-        assert inner is not None
-        below = click.Context(inner, info_name=name, parent=context, max_content_width=100, terminal_width=100)
-        yield from _blocks(f"{title} {name}", inner, below)
-
-
-def _block(title: str, command: click.Command, context: click.Context) -> str:
-    return f"## {title}\n\n```\n{command.get_help(context)}\n```\n"
+def _blocks(title: str, command: click.Command, parent: click.Context | None) -> Iterator[str]:
+    width = {"max_content_width": 100, "terminal_width": 100}
+    context = command.context_class(
+        command, info_name=title.rpartition(" ")[2], parent=parent, **{**command.context_settings, **width}
+    )
+    yield f"## {title}\n\n```\n{click.unstyle(command.get_help(context))}\n```\n"
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from _blocks(f"{title} {name}", inner, context)
 
 
 def test_the_commands_page_is_what_the_commands_print() -> None:
     assert COMMANDS.read_text() == commands_page(), "run `make docs`"
 
 
-def test_the_readme_names_only_files_and_commands_that_exist() -> None:
-    text = (ROOT / "README.md").read_text()
-    for path in re.findall(r"\]\((?!http)([^)#]+)", text):
-        assert (ROOT / path).exists(), path
-    context = click.Context(main)
-    for name in re.findall(r"^empathy ([a-z]+)", text, re.MULTILINE):
-        assert name in main.list_commands(context), name
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
+    for path, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", page.read_text()):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        headings = re.findall(r"^#+ (.*)", target.read_text(), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in [re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings]
+
+
+def command_lines() -> Iterator[str]:
+    """Yield every line of the pages that begins with a command of ours, its continuation lines joined, no comment."""
+    for page in PAGES:
+        if page != COMMANDS:
+            text = page.read_text().replace("\\\n", " ")
+            for line in re.findall(r"^    (?:.*(?:\| |\$\(which )|)empathy\)? ([a-z].*)", text, re.MULTILINE):
+                yield re.split(r" +#| \| ", line)[0]
+
+
+@pytest.mark.parametrize("line", list(dict.fromkeys(command_lines())))
+def test_the_commands_that_the_pages_show_exist_with_their_options(line: str) -> None:
+    command: click.Command = main
+    words = shlex.split(line)
+    while isinstance(command, click.Group):
+        found = command.get_command(click.Context(command), words.pop(0))
+        assert found is not None
+        command = found
+    known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    given = {word.split("=")[0] for word in words if re.match("-[-a-z]", word)}
+    assert given <= known
+
+
+def test_the_plan_of_the_house_lists_every_module_once() -> None:
+    plan = (ROOT / "CONTRIBUTING.md").read_text()
+    listed = [path for row in re.findall(r"^\| (`.*?) \|", plan, re.MULTILINE) for path in re.findall(r"`(.*?)`", row)]
+    modules = [path.relative_to(ROOT) for package in PACKAGES for path in ROOT.glob(f"{package}/**/*.py")]
+    assert sorted(listed) == sorted(str(path) for path in modules if path.name != "__init__.py")
 
 
 def reasons_in_code() -> set[str]:
     """Return every reason that a reject can have: the constant that is passed where a reason belongs."""
     place = {"RecordError": 0, "reject": 0, "Reject": 2}
     reasons = set()
-    for path in (ROOT / "scorer").glob("*.py"):
+    for path in (ROOT / "scorer").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call):
                 continue
