@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -17,10 +18,13 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
 from moe.errors import ModelError
+from moe.provenance import BaseInfo
+from scorer.errors import reason_of
 
 ADAPTER_CONFIG = "adapter_config.json"
-_INDEX = "model.safetensors.index.json"
-_SINGLE = "model.safetensors"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
 _WEIGHTS = ["*.safetensors", "*.json", "*.model", "*.jinja", "*.txt"]
 _LOADING = (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RuntimeError, SafetensorError)
 
@@ -64,18 +68,18 @@ class Weights:
 def open_weights(folder: Path) -> Weights:
     """Return the safetensors of a folder; ModelError if it has none or they are damaged."""
     try:
-        if (folder / _INDEX).exists():
-            files = dict(json.loads((folder / _INDEX).read_bytes())["weight_map"])
-        elif (folder / _SINGLE).exists():
-            with safe_open(folder / _SINGLE, framework="pt") as file:
-                files = dict.fromkeys(file.keys(), _SINGLE)
+        if (folder / INDEX).exists():
+            files = dict(json.loads((folder / INDEX).read_bytes())["weight_map"])
+        elif (folder / SINGLE).exists():
+            with safe_open(folder / SINGLE, framework="pt") as file:
+                files = dict.fromkeys(file.keys(), SINGLE)
         else:
-            raise ModelError(f"{folder}: holds no {_SINGLE} and no {_INDEX}; save the model as safetensors first")
+            raise ModelError(f"{folder}: holds no {SINGLE} and no {INDEX}; save the model as safetensors first")
         weights = Weights(folder, files)
         if missing := files.keys() - weights.shapes.keys():
-            raise ModelError(f"{folder}: {_INDEX} names {min(missing)!r}, which its files lack; copy the model again")
+            raise ModelError(f"{folder}: {INDEX} names {min(missing)!r}, which its files lack; copy the model again")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise ModelError(f"{folder}: its weights cannot be read ({first_line(error)}); copy the model again") from None
+        raise ModelError(f"{folder}: its weights cannot be read ({reason_of(error)}); copy the model again") from None
     return weights
 
 
@@ -87,26 +91,31 @@ def find_model(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=_WEIGHTS))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise ModelError(
-            f"{name!r}: cannot be loaded ({first_line(error)}); expected a folder with config.json, safetensors and "
+            f"{name!r}: cannot be loaded ({reason_of(error)}); expected a folder with config.json, safetensors and "
             "tokenizer, or the id of such a model on the Hugging Face hub"
         ) from None
 
 
+@contextmanager
+def _loading(what: str) -> Iterator[None]:
+    """Turn what transformers and peft raise into a ModelError that says ``what`` cannot be used."""
+    try:
+        yield
+    except _LOADING as error:
+        raise ModelError(f"{what} ({reason_of(error)})") from None
+
+
 def load_config(folder: Path | str) -> PretrainedConfig:
     """Return a model's configuration; ModelError if there is none."""
-    try:
+    with _loading(f"{folder}: its config.json cannot be used"):
         return AutoConfig.from_pretrained(folder)
-    except _LOADING as error:
-        raise ModelError(f"{folder}: its config.json cannot be used ({first_line(error)})") from None
 
 
 def load_tokenizer(folder: Path | str) -> Any:
     """Return a model's tokenizer; ModelError if there is none."""
     found = find_model(str(folder))
-    try:
+    with _loading(f"{folder}: its tokenizer cannot be loaded"):
         return AutoTokenizer.from_pretrained(found)
-    except _LOADING as error:
-        raise ModelError(f"{folder}: its tokenizer cannot be loaded ({first_line(error)})") from None
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
@@ -122,21 +131,17 @@ def load_causal(folder: Path | str, *, eager: bool = False) -> PreTrainedModel:
     """
     on_gpu = torch.cuda.is_available()
     attention = "eager" if eager and not on_gpu else None
-    adapter = Path(folder) / ADAPTER_CONFIG
-    base = find_model(
-        str(read_adapter_config(Path(folder))["base_model_name_or_path"]) if adapter.exists() else str(folder)
-    )
-    try:
+    is_expert = (Path(folder) / ADAPTER_CONFIG).exists()
+    base = find_model(adapter_base(Path(folder)) if is_expert else str(folder))
+    with _loading(f"{folder}: cannot be loaded as a causal language model"):
         model = AutoModelForCausalLM.from_pretrained(
             base, dtype=torch.bfloat16 if on_gpu else torch.float32, attn_implementation=attention
         )
-        if adapter.exists():
+        if is_expert:
             from peft import PeftModel  # half a second that plain models need not cost
 
             model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
-    except _LOADING as error:
-        raise ModelError(f"{folder}: cannot be loaded as a causal language model ({first_line(error)})") from None
-    return model
+        return model
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
@@ -148,10 +153,25 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ModelError(f"{folder}: holds no {ADAPTER_CONFIG}; expected an expert (`empathy moe expert`)") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path}: is no adapter's configuration ({first_line(error)})") from None
+        raise ModelError(f"{path}: is no adapter's configuration ({reason_of(error)})") from None
     return dict(info)
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of an exception's text, for the one line that a person reads."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def adapter_base(folder: Path) -> str:
+    """Return the base that an adapter names, a folder or an id; ModelError if the folder holds no adapter."""
+    return str(read_adapter_config(folder)["base_model_name_or_path"])
+
+
+def base_info(name: str, folder: Path) -> BaseInfo:
+    """Return what moe.json says of a base, which lies in ``folder``."""
+    shown = Path(name).resolve().name if Path(name).is_dir() else name
+    return BaseInfo(name=shown, fingerprint=open_weights(folder).fingerprint())
+
+
+def model_hash(name: str) -> str:
+    """Return a hash of a checkpoint's weights, an expert's with its base's."""
+    folder = find_model(name)
+    if not (folder / ADAPTER_CONFIG).exists():
+        return open_weights(folder).fingerprint()
+    own = sha256((folder / ADAPTER_WEIGHTS).read_bytes()).hexdigest()
+    return f"{own} on {model_hash(adapter_base(folder))}"

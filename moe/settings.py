@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 from moe.errors import SettingError
+from scorer.settings import check, setting
+from selection.deciding.settings import SelectSettings
 
 MLP = ("gate_proj", "up_proj", "down_proj")
 """The projections of an MLP block, which become the experts."""
@@ -17,145 +18,116 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 TARGETS = {"mlp": MLP, "all": (*ATTENTION, *MLP)}
 """What an expert may train, by its name on the command line."""
 
-Ranges = Sequence[tuple[str, float, float]]
+_TOKENS = (16, 1 << 20)
+_BATCH = (1, 4096)
+_SEED = (0, 2**32 - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """What every training here has in common.
+    """What every training here has in common. SettingError gives a value that is out of its range."""
 
-    ``batch_size`` counts dialogues a device and forward pass, ``accumulate`` such passes a step; ``warmup`` is the
-    share of steps in which the learning rate rises, after which it falls linearly. ``held_out`` is the share of
-    conversations, dealt by a hash, that the evaluation loss is read on. ``max_length`` is in tokens.
-    """
+    learning_rate: float = setting(1e-4, "The highest.", 1e-8, 1)
+    epochs: int = setting(1, "Passes over the data.", 1, 1000)
+    batch_size: int = setting(8, "Dialogues per batch and device.", *_BATCH)
+    accumulate: int = setting(1, "Batches per optimiser step.", 1, 65536)
+    warmup: float = setting(0.03, "Share of the steps in which the learning rate rises; then it falls.", 0, 0.9)
+    max_length: int = setting(512, "Tokens per dialogue, at most; the oldest turns go first.", *_TOKENS)
+    held_out: float = setting(0.05, "Share of conversations that the evaluation loss is read on.", 0, 0.5)
+    checkpointing: bool = setting(True, "Compute activations twice to save memory.")
+    seed: int = setting(0, "Of the new weights, the order and the dropout.", *_SEED)
 
-    learning_rate: float = 1e-4
-    epochs: int = 1
-    batch_size: int = 8
-    accumulate: int = 1
-    warmup: float = 0.03
-    max_length: int = 512
-    held_out: float = 0.05
-    checkpointing: bool = True
-    seed: int = 0
+    def __post_init__(self) -> None:
+        """Check every value."""
+        check(self, SettingError)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the settings as moe.json holds them."""
-        return asdict(self)
-
-    def _check(self, ranges: Ranges = ()) -> None:
-        check(self, (*_SCHEDULE, *ranges))
+    def steps(self, rows: int) -> int:
+        """Return the number of optimiser steps that so many rows take on one device."""
+        batches = -(-rows // self.batch_size)
+        return self.epochs * -(-batches // self.accumulate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertSettings(Schedule):
-    """One expert: a LoRA of this ``rank``, scaled by ``alpha`` / ``rank``, on ``targets`` (``mlp`` or ``all``).
+    """One expert: a LoRA of this ``rank``, scaled by ``alpha`` / ``rank``, on the ``targets``.
 
-    Defaults are those of the published code (Efficient-Empathy): rank 8, alpha 32, dropout 0.1, learning rate 1e-4,
-    one epoch, 512 tokens.
+    Defaults are those of the published code (Efficient-Empathy).
     """
 
     base: str
-    rank: int = 8
-    alpha: int = 32
-    dropout: float = 0.1
-    targets: Literal["mlp", "all"] = "mlp"
-
-    def __post_init__(self) -> None:
-        """Check every value; SettingError gives the value and what was expected."""
-        self._check((("rank", 1, 4096), ("alpha", 1, 1 << 20), ("dropout", 0, 0.9)))
-        if self.targets not in TARGETS:
-            raise SettingError(f"targets is {self.targets!r}, expected {' or '.join(TARGETS)}")
+    rank: int = setting(8, "r of LoRA.", 1, 4096)
+    alpha: int = setting(32, "The adapter is scaled by alpha / r.", 1, 1 << 20)
+    dropout: float = setting(0.1, "Before the adapter, in training.", 0, 0.9)
+    targets: Literal["mlp", "all"] = setting(
+        "mlp", "What the adapter changes; with mlp a mixture holds each expert exactly.", choices=tuple(TARGETS)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterSettings(Schedule):
-    """Training of a mixture: its router alone, or ``also_experts``.
+    """Training of a mixture: its router alone, or ``also_experts``."""
 
-    ``balance`` is the coefficient of the load-balancing loss (Switch Transformers, arXiv 2101.03961, equation 4).
-    """
-
-    learning_rate: float = 1e-3
-    balance: float = 0.01
-    also_experts: bool = False
-
-    def __post_init__(self) -> None:
-        """Check every value; SettingError gives the value and what was expected."""
-        self._check((("balance", 0, 100),))
+    learning_rate: float = setting(1e-3, "The highest.", 1e-8, 1)
+    # The loss is that of Switch Transformers, arXiv 2101.03961, equation 4.
+    balance: float = setting(0.01, "Coefficient of the load-balancing loss.", 0, 100)
+    also_experts: bool = setting(False, "Train the experts too, not the router alone.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComposeSettings:
-    """How experts become a mixture.
+    """How experts become a mixture. No output file holds more than ``max_shard_bytes``, except one larger tensor."""
 
-    ``router`` is ``informed`` (by the mean hidden states of ``sample`` dialogues of each expert's set) or ``random``;
-    each token goes through ``top_k`` experts. No output file holds more than ``max_shard_bytes`` of tensors, except
-    one tensor that is larger.
-    """
-
-    router: Literal["informed", "random"] = "random"
-    top_k: int = 2
-    max_shard_bytes: int = 5_000_000_000
-    sample: int = 256
-    max_length: int = 512
-    seed: int = 0
+    router: Literal["informed", "random"] = setting(
+        "random", "How routing begins.", choices=("informed", "random"), shown="informed if there are sets"
+    )
+    top_k: int = setting(2, "Experts per token.", 1, 1024)
+    max_shard_bytes: int = setting(5_000_000_000, "Bytes per output file.", 1, 1 << 50)
+    sample: int = setting(256, "Dialogues per set that an informed router is made from.", 1, 1 << 20)
+    max_length: int = setting(512, "Tokens of these, at most.", *_TOKENS)
+    seed: int = setting(0, "Of a random router, and of the sample.", *_SEED)
 
     def __post_init__(self) -> None:
         """Check every value; SettingError gives the value and what was expected."""
-        check(self, (("top_k", 1, 1024), ("max_shard_bytes", 1, 1 << 50), ("sample", 1, 1 << 20), *_COMMON))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the settings as moe.json holds them."""
-        return asdict(self)
+        check(self, SettingError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateSettings:
     """How responses are generated: greedily, or with ``sample`` at a ``temperature`` from the ``top_p`` nucleus."""
 
-    max_new_tokens: int = 128
-    max_length: int = 512
-    batch_size: int = 16
-    sample: bool = False
-    temperature: float = 0.7
-    top_p: float = 0.9
-    seed: int = 0
+    max_new_tokens: int = setting(128, "Tokens per response, at most.", 1, 1 << 20)
+    max_length: int = setting(512, "Tokens of a dialogue and its response, at most.", *_TOKENS)
+    batch_size: int = setting(16, "Dialogues per batch.", *_BATCH)
+    sample: bool = setting(False, "Sample the responses, instead of the likeliest word each time.")
+    temperature: float = setting(0.7, "With --sample: below 1, likely words become likelier.", 0.01, 10)
+    top_p: float = setting(0.9, "With --sample: only from the words that have this share of the chance.", 0.01, 1)
+    seed: int = setting(0, "Of the samples.", *_SEED)
 
     def __post_init__(self) -> None:
         """Check every value; SettingError gives the value and what was expected."""
-        ranges = (
-            ("max_new_tokens", 1, 1 << 20),
-            ("batch_size", 1, 4096),
-            ("temperature", 0.01, 10),
-            ("top_p", 0.01, 1),
-        )
-        check(self, (*ranges, *_COMMON))
+        check(self, SettingError)
         if self.max_new_tokens >= self.max_length:
             raise SettingError(
                 f"max new tokens is {self.max_new_tokens} of a max length of {self.max_length}, which leaves nothing "
                 "for the dialogue before it; expected less"
             )
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the settings as they are saved."""
-        return asdict(self)
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """Settings of all stages. ``sets`` name those that become experts, the rule's first two if None."""
 
-_COMMON: Ranges = (("max_length", 16, 1 << 20), ("seed", 0, 2**32 - 1))
-_SCHEDULE: Ranges = (
-    ("learning_rate", 1e-8, 1),
-    ("epochs", 1, 1000),
-    ("batch_size", 1, 4096),
-    ("accumulate", 1, 65536),
-    ("warmup", 0, 0.9),
-    ("held_out", 0, 0.5),
-    *_COMMON,
-)
+    expert: ExpertSettings
+    select: SelectSettings = field(default_factory=SelectSettings)
+    compose: ComposeSettings = field(default_factory=lambda: ComposeSettings(router="informed"))
+    router: RouterSettings = field(default_factory=RouterSettings)
+    generate: GenerateSettings = field(default_factory=GenerateSettings)
+    held_out: float = setting(0.1, "Share of conversations that nothing but the evaluation sees.", above=0, high=0.5)
+    evaluate_on: int = setting(500, "Held-out dialogues that the models answer.", 1)
+    sets: tuple[str, ...] | None = None
 
-
-def check(settings: object, ranges: Ranges) -> None:
-    """Raise SettingError for the first value that is not in its range, ends included."""
-    for name, low, high in ranges:
-        value = getattr(settings, name)
-        if not low <= value <= high:  # NaN is in no range
-            raise SettingError(f"{name.replace('_', ' ')} is {value}, expected {low:g} to {high:g}")
+    def __post_init__(self) -> None:
+        """Check every value; SettingError gives the value and what was expected."""
+        check(self, SettingError)
+        if self.sets is not None and len(set(self.sets)) < 2:
+            raise SettingError(f"{len(set(self.sets))} set to become an expert, expected at least 2")

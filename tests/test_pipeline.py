@@ -1,4 +1,4 @@
-"""`empathy run`: everything end to end on tiny models; what did not change is skipped, a killed run goes on."""
+"""`empathy run`: everything end to end on tiny models; what did not change is skipped, a killed run is resumed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 
 from moe.errors import SettingError
-from moe.pipeline import Pipeline, RunSettings
-from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings
+from moe.evaluation.evaluate import Evaluation
+from moe.pipeline import Pipeline
+from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings, RunSettings
+from scorer.errors import OutputError
 from scorer.inputs.parse import to_record
 from scorer.model import Scorer
+from scorer.progress import Silent
 from tests.conftest import Run, varied, write_lines, write_tiny_bundle
-from tests.moe.moe_fixtures import command
-from tests.moe.tiny_causal import write_base
+from tests.moe.conftest import command, write_base
 
 STAGES = ["split", "score", "select", "expert sensibility", "expert rationality", "compose", "train", "evaluate"]
 TINY: dict[str, Any] = {"max_length": 160, "checkpointing": False, "held_out": 0}
@@ -40,38 +42,46 @@ class World:
             evaluate_on=6,
         )
 
-    def run(self, *, fail_in: str = "", **more: Any) -> tuple[dict[str, str], dict[str, Any]]:
+    def run(self, *, fail_in: str = "", **more: Any) -> tuple[dict[str, str], Evaluation]:
         """Return what became of each stage, and the evaluation."""
-        heard: dict[str, str] = {}
-
-        def report(stage: str, what: str) -> None:
-            heard[stage] = what
-            if stage == fail_in:
-                raise KeyboardInterrupt
-
+        stages = Stages(fail_in)
         settings = replace(self.settings, **more)
-        run = Pipeline([str(self.corpus)], self.folder / "out", settings, self.scorer, self.scorer, report)
-        return heard, run.run()
+        run = Pipeline([str(self.corpus)], self.folder / "out", settings, self.scorer, self.scorer, stages)
+        return stages.found, run.run()
+
+
+class Stages(Silent):
+    """Notes what is said of each stage; Ctrl-C in one of them."""
+
+    def __init__(self, fail_in: str) -> None:
+        self.fail_in = fail_in
+        self.found: dict[str, str] = {}
+
+    def say(self, text: str) -> None:
+        stage, _, what = text.partition(": ")
+        self.found[stage] = what
+        if stage == self.fail_in:
+            raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Built once; its tests go on from each other's folder, as a user does."""
+    """Built once; its tests continue in each other's folder, as a user does."""
     return World(tmp_path_factory.mktemp("world"))
 
 
-def anew(heard: Mapping[str, str]) -> list[str]:
-    return [stage for stage, what in heard.items() if "skipped" not in what]
+def done(found: Mapping[str, str]) -> list[str]:
+    return [stage for stage, what in found.items() if "skipped" not in what]
 
 
 def test_one_call_goes_from_a_corpus_to_a_measured_mixture(world: World) -> None:
     with pytest.raises(KeyboardInterrupt):
         world.run(fail_in="compose")
-    heard, found = world.run()
-    assert list(heard) == STAGES
-    assert anew(heard) == ["compose", "train", "evaluate"]  # the rest was done before the interruption
-    assert list(found["models"]) == ["base", "expert-sensibility", "expert-rationality", "moe", "reference"]
-    assert found["dialogues"] == 6
+    stages, found = world.run()
+    assert list(stages) == STAGES
+    assert done(stages) == ["compose", "train", "evaluate"]  # the rest was done before the interruption
+    assert list(found.models) == ["base", "expert-sensibility", "expert-rationality", "moe", "reference"]
+    assert found.dialogues == 6
     out = world.folder / "out"
     kept, held_out = (
         [json.loads(line) for line in (out / name).read_text().splitlines()]
@@ -80,22 +90,22 @@ def test_one_call_goes_from_a_corpus_to_a_measured_mixture(world: World) -> None
     assert len(kept) + len(held_out) == 120
     assert not {one["conversation"] for one in kept} & {one["conversation"] for one in held_out}
     made = json.loads((out / "moe" / "moe.json").read_text())
-    assert made["experts"][0]["set"]["selection"]["scorer"]["sha256"] == world.scorer.bundle.sha256
-    assert "marks its own choice" in found["notes"][0]
+    selected_by = made["experts"][0]["set"]["selection"]["scorer"]
+    assert list(selected_by) == ["name", "sha256", "judge", "rubric"]
+    assert selected_by["sha256"] == world.scorer.bundle.sha256
+    assert "marks its own choice" in found.notes[0]
     assert (out / "evaluation" / "responses.html").exists()
 
 
-def test_what_did_not_change_is_skipped_and_what_did_is_done_anew(world: World) -> None:
+def test_what_did_not_change_is_skipped_and_what_did_is_done_done(world: World) -> None:
     world.run()
-    assert anew(world.run()[0]) == []
-    assert anew(world.run(evaluate_on=5)[0]) == ["evaluate"]
+    assert done(world.run()[0]) == []
+    assert done(world.run(evaluate_on=5)[0]) == ["evaluate"]
     router = replace(world.settings.router, epochs=2)
-    assert anew(world.run(router=router, evaluate_on=5)[0]) == ["train", "evaluate"]
+    assert done(world.run(router=router, evaluate_on=5)[0]) == ["train", "evaluate"]
     (world.folder / "out" / "moe" / "moe.json").unlink()
     (world.folder / "out" / "moe" / "thesis.txt").write_text("mine")
-    from scorer.errors import OutputError
-
-    with pytest.raises(OutputError, match="is not replaced"):
+    with pytest.raises(OutputError, match="will not replace it"):
         world.run(router=router, evaluate_on=5)
 
 
@@ -128,22 +138,8 @@ def test_bad_runs_are_one_line(world: World, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_command_runs_as_installed(world: World, tmp_path: Path, empathy: Run) -> None:
-    arguments = (
-        "run",
-        world.corpus,
-        "-o",
-        tmp_path / "out",
-        "--base",
-        world.base,
-        "--scorer",
-        world.scorer.bundle.path,
-        "--max-length",
-        "160",
-        "--max-new-tokens",
-        "4",
-        "--evaluate-on",
-        "4",
-    )
+    arguments = ["run", world.corpus, "-o", tmp_path / "out", "--base", world.base]
+    arguments += ["--scorer", world.scorer.bundle.path, "--max-length", 160, "--max-new-tokens", 4, "--evaluate-on", 4]
     result = empathy(*arguments)
     assert result.returncode == 0, result.stderr
     assert "perplexity" in result.stdout

@@ -1,225 +1,258 @@
-"""`empathy moe ...` and `empathy run`: options in, one call of the core, closing lines out."""
+"""`empathy moe ...`: options in, one call of the core, closing lines out."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from moe.cli.options import (
     PATH,
     SetsCommand,
+    base_option,
     complete_already,
-    existing_of,
-    generation,
-    given_only,
-    hush,
-    output_option,
+    generation_options,
+    limit_option,
     parse_size,
+    quiet_bar,
     say,
-    schedule,
-    setting,
-    training_bar,
+    sets_option,
 )
-from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings
+from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings, Schedule
 from scorer.cli.main import fail
-
-_EXPERT = ExpertSettings(base="")
-_ROUTER = RouterSettings()
-_COMPOSE = ComposeSettings()
-
-
-@click.group()
-def moe() -> None:
-    """Train experts on selected sets, mix them, let them answer and measure them."""
-
-
-@moe.command()
-@click.argument("set_path", metavar="SET", type=PATH)
-@output_option("The folder to write; OUT.partial holds the work until it is whole.", "EXPERT")
-@click.option("--base", metavar="ID_OR_FOLDER", required=True, help="A Llama, Mistral or Qwen3 causal model.")
-@click.option(
-    "--targets",
-    type=click.Choice(["mlp", "all"]),
-    default="mlp",
-    show_default=True,
-    help="What the adapter changes; with mlp a mixture holds each expert exactly.",
+from scorer.cli.options import (
+    argument,
+    chosen,
+    existing_of,
+    existing_options,
+    group,
+    inputs_argument,
+    json_option,
+    option,
+    option_group,
+    output_option,
+    quiet_option,
+    settings_options,
 )
-@setting(_EXPERT, "--rank", int, "r of LoRA.")
-@setting(_EXPERT, "--alpha", int, "The adapter is scaled by alpha / r.")
-@setting(_EXPERT, "--dropout", float, "Before the adapter, in training.")
-@schedule(_EXPERT)
-def expert(set_path: Path, output: Path, *, resume: bool, overwrite: bool, quiet: bool, **given: Any) -> None:
-    """Fine-tune an expert on SET, a file of `empathy select`: a LoRA adapter of a base, as peft saves it.
 
-    The loss is on the responses only, dialogues rendered by the tokenizer's chat template. Several GPUs: run it under
-    torchrun or accelerate launch (docs/experts.md).
+if TYPE_CHECKING:
+    from moe.provenance import LearntSet, Losses
+
+_WORK = "The folder to write; OUT.partial holds the work until it is whole."
+_TRAINING = ("epochs", "learning_rate", "warmup", "batch_size", "accumulate", "checkpointing", "seed")
+_DATA = option_group("Data", *settings_options(Schedule, "max_length", "held_out"))
+_overwrite = existing_options[1]
+
+
+@group(
+    examples=(
+        "empathy moe expert selection/sensibility.jsonl -o sensibility --base Qwen/Qwen3-0.6B",
+        "empathy moe compose sensibility rationality -o mixture",
+    )
+)
+def moe() -> None:
+    """Train experts on selected sets, mix and measure them."""
+
+
+@moe.command(
+    examples=(
+        "empathy moe expert selection/sensibility.jsonl -o sensibility --base Qwen/Qwen3-0.6B",
+        "torchrun --nproc-per-node 8 -m scorer.cli moe expert set.jsonl -o expert --base base --resume",
+    )
+)
+@argument("set_path", metavar="SET", type=PATH, help="A file of `empathy select`, or any that is scored.")
+@base_option()
+@option_group("Output", output_option("OUT", _WORK), *existing_options, quiet_option)
+@option_group("Adapter", *settings_options(ExpertSettings, "targets", "rank", "alpha", "dropout"))
+@_DATA
+@option_group("Training", *settings_options(ExpertSettings, *_TRAINING))
+def expert(set_path: Path, output: Path, *, resume: bool, overwrite: bool, quiet: bool, **given: Any) -> None:
+    """Fine-tune an expert on SET: a LoRA adapter of a base.
+
+    The adapter is saved as peft saves it. The loss is on the responses only, dialogues rendered by the tokenizer's chat
+    template. For several GPUs, run it under torchrun or accelerate launch (docs/experts.md).
 
     Exit codes: 0 done, 2 usage, set or model error.
     """
     existing = existing_of(resume=resume, overwrite=overwrite)
     if resume and complete_already(output):
         return
-    settings = ExpertSettings(**given_only(given))
+    settings = ExpertSettings(**chosen(given))
     from moe.training.expert import train_expert
 
-    with training_bar(quiet=quiet) as bar:
+    with quiet_bar(quiet=quiet) as bar:
         info = train_expert(set_path, output, settings, existing=existing, progress=bar)
     if info and not quiet:
-        say(*_training_lines(info, [info["set"]]), f"wrote {output}")
+        say(*_training_lines(info.metrics, [info.set]), f"wrote {output}")
 
 
-_sets = click.option("--sets", metavar="SET...", multiple=True, type=PATH, help="The set of each expert, in order.")
-
-
-@moe.command(cls=SetsCommand)
-@click.argument("experts", metavar="EXPERT...", nargs=-1, required=True, type=PATH)
-@output_option("The folder to write.", "MOE")
-@click.option("--base", metavar="ID_OR_FOLDER", help="The experts' base.  [default: the one they name]")
-@click.option(
-    "--router",
-    type=click.Choice(["informed", "random"]),
-    help="How routing begins.  [default: informed with --sets, else random]",
+@moe.command(
+    "compose",
+    cls=SetsCommand,
+    examples=(
+        "empathy moe compose sensibility rationality -o mixture",
+        "empathy moe compose sensibility rationality -o mixture --sets selection/*ity.jsonl",
+    ),
 )
-@_sets
-@setting(_COMPOSE, "--top-k", int, "Experts a token.")
-@click.option(
-    "--max-shard-size",
-    metavar="SIZE",
-    default="5GB",
-    show_default=True,
-    help="Of each output file, and so of the memory needed.",
+@argument("experts", metavar="EXPERT...", nargs=-1, required=True, type=PATH, help="Folders of `empathy moe expert`.")
+@option_group("Input", base_option("The experts' base.  [default: the one they name]", required=False))
+@option_group("Output", output_option("MOE", "The folder to write."), _overwrite, quiet_option)
+@option_group(
+    "Mixture",
+    *settings_options(ComposeSettings, "router"),
+    sets_option("The set of each expert, in order.", required=False),
+    *settings_options(ComposeSettings, "sample", "max_length", "top_k", "seed"),
+    option("--max-shard-size", metavar="SIZE", help="Of each output file, and the memory needed.  [default: 5GB]"),
 )
-@setting(_COMPOSE, "--sample", int, "Dialogues of each set that an informed router is made from.")
-@setting(_COMPOSE, "--max-length", int, "Tokens of these, at most.")
-@setting(_COMPOSE, "--seed", int, "Of a random router, and of the sample.")
-@click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
-@click.option("-q", "--quiet", is_flag=True, help="No closing lines; warnings and errors only.")
 def compose(
     experts: tuple[Path, ...],
     output: Path,
     base: str | None,
-    router: str | None,
     sets: tuple[Path, ...],
-    max_shard_size: str,
+    max_shard_size: str | None,
     *,
     overwrite: bool,
     quiet: bool,
     **given: Any,
 ) -> None:
-    """Mix EXPERTs of one base: a standard checkpoint that transformers and vLLM load without this package.
+    """Mix EXPERTs of one base into a standard checkpoint.
 
-    Llama and Mistral bases become MixtralForCausalLM, Qwen3 ones Qwen3MoeForCausalLM. The experts' MLPs are the
-    experts; all else is the base's, or with --targets all the mean of the experts'.
+    transformers and vLLM load it without this package. Llama and Mistral bases become MixtralForCausalLM, Qwen3 ones
+    Qwen3MoeForCausalLM. The experts' MLPs are the experts; all else is the base's, or, where experts were trained with
+    --targets all, the mean of the experts'.
 
     Exit codes: 0 done, 2 usage or model error.
     """
-    settings = ComposeSettings(
-        router=router or ("informed" if sets else "random"),  # type: ignore[arg-type]
-        max_shard_bytes=parse_size(max_shard_size),
-        **given_only(given),
-    )
-    from moe.mixture.compose import compose as compose_core
+    said = chosen(given)
+    if max_shard_size is not None:
+        said["max_shard_bytes"] = parse_size(max_shard_size)
+    settings = ComposeSettings(**{"router": "informed" if sets else "random", **said})
+    from moe.mixture.compose import compose_mixture
 
-    hush()
-    info = compose_core(experts, output, settings, base=base, sets=sets, overwrite=overwrite)
-    for line in info["warnings"]:
-        click.echo(f"empathy: warning: {line}", err=True)
-    if router is None and not sets:
+    with quiet_bar(quiet=quiet):
+        info = compose_mixture(experts, output, settings, base=base, sets=sets, overwrite=overwrite)
+    for line in info.warnings:
+        say(f"empathy: warning: {line}")
+    if "router" not in said and not sets:
         say("the router is random (seeded): name the sets with --sets to have one that knows them")
     if not quiet:
-        names = ", ".join(entry["name"] for entry in info["experts"])
+        names = ", ".join(path.resolve().name for path in experts)
         say(
-            f"mixed {names} on {info['base']['name']}: {info['architecture']}, {settings.router} router",
-            f"attention, norms and embeddings are {info['shared']}",
+            f"mixed {names} on {info.base and info.base.name}: {info.architecture}, {settings.router} router",
+            f"attention, norms and embeddings are {info.shared}",
             f"wrote {output}",
         )
 
 
-@moe.command(cls=SetsCommand)
-@click.argument("mixture", metavar="MOE")
-@output_option("The folder to write; OUT.partial holds the work until it is whole.", "OUT")
-@click.option("--sets", metavar="SET...", multiple=True, required=True, type=PATH, help="The sets to learn from.")
-@setting(_ROUTER, "--balance", float, "Coefficient of the load-balancing loss.")
-@click.option("--also-experts", is_flag=True, help="Train the experts too, not the router alone.")
-@schedule(_ROUTER)
-def train(
+@moe.command(
+    "train",
+    cls=SetsCommand,
+    examples=(
+        "empathy moe train mixture --sets selection/sensibility.jsonl selection/rationality.jsonl -o trained",
+        "empathy moe train mixture --sets selection/*ity.jsonl -o trained --also-experts --learning-rate 1e-5",
+    ),
+)
+@argument("mixture", metavar="MOE", help="A folder of `empathy moe compose`, or another Mixtral or Qwen3 mixture.")
+@option_group("Input", sets_option("The sets to learn from.", required=True))
+@option_group("Output", output_option("OUT", _WORK), *existing_options, quiet_option)
+@_DATA
+@option_group("Training", *settings_options(RouterSettings, "also_experts", "balance", *_TRAINING))
+def train_router(
     mixture: str, output: Path, sets: tuple[Path, ...], *, resume: bool, overwrite: bool, quiet: bool, **given: Any
 ) -> None:
     """Train the router of a MOE on the union of the sets.
 
-    OUT is the mixture anew; routing.png and moe.json say which expert each set's tokens go to, by layer, before and
-    after.
+    OUT is the mixture with its new router; routing.png and moe.json say which expert each set's tokens go to, by layer,
+    before and after.
 
     Exit codes: 0 done, 2 usage, set or model error.
     """
     existing = existing_of(resume=resume, overwrite=overwrite)
     if resume and complete_already(output):
         return
-    settings = RouterSettings(**given_only(given))
-    from moe.training.router import routing_lines, train_mixture
+    settings = RouterSettings(**chosen(given))
+    from moe.training.router import PICTURE, routing_lines, train_mixture
 
-    with training_bar(quiet=quiet) as bar:
+    with quiet_bar(quiet=quiet) as bar:
         info = train_mixture(mixture, sets, output, settings, existing=existing, progress=bar)
     if info and not quiet:
-        routing = info["metrics"]["routing"]
+        routing = info.metrics.routing
         say(
-            *_training_lines(info, info["sets"]),
+            *_training_lines(info.metrics, info.sets),
             "routing weights before, mean over layers:",
-            *(f"  {line}" for line in routing_lines(routing["before"], info["expert_names"])),
+            *(f"  {line}" for line in routing_lines(routing.before, info.expert_names)),
             "after:",
-            *(f"  {line}" for line in routing_lines(routing["after"], info["expert_names"])),
-            f"drawn by layer in {output / 'routing.png'}",
+            *(f"  {line}" for line in routing_lines(routing.after, info.expert_names)),
+            f"drawn by layer in {output / PICTURE}",
             f"wrote {output}",
         )
 
 
-@moe.command()
-@click.argument("model", metavar="MODEL")
-@click.argument("inputs", metavar="IN...", nargs=-1, required=True)
-@output_option("The JSON lines to write.", "OUT")
-@generation
-@click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
-@click.option("-q", "--quiet", is_flag=True, help="No closing lines.")
+@moe.command(
+    "generate",
+    examples=(
+        "empathy moe generate trained dialogues.jsonl -o responses.jsonl",
+        "empathy moe generate Qwen/Qwen3-0.6B dialogues.jsonl -o responses.jsonl --sample --limit 100",
+    ),
+)
+@argument("model", metavar="MODEL", help="Any causal checkpoint, an expert or a mixture: a folder or a hub id.")
+@inputs_argument()
+@option_group("Input", limit_option)
+@option_group("Output", output_option("OUT", "The JSON lines to write."), _overwrite, quiet_option)
+@generation_options
 def generate(
     model: str, inputs: tuple[str, ...], output: Path, limit: int | None, *, overwrite: bool, quiet: bool, **given: Any
 ) -> None:
-    """Let MODEL answer the dialogues of IN: any causal checkpoint, an expert, a mixture.
+    """Let MODEL answer the dialogues of IN.
 
-    Each line of OUT has the context and the response as messages, and as reference the response that IN had. A killed
-    run goes on where it was when the same command is given again.
+    Each line of OUT has the context and the response as messages, and as reference the response that IN had. The same
+    command resumes a killed run.
 
     Exit codes: 0 done, 2 usage, input or model error.
     """
-    settings = GenerateSettings(**given_only(given))
+    settings = GenerateSettings(**chosen(given))
     from itertools import islice
 
-    from moe.evaluation.generate import generate as generate_core
+    from moe.evaluation.generate import generate_responses
     from scorer.inputs.corpus import Corpus
 
-    hush()
-    counts = generate_core(model, islice(Corpus(inputs), limit), output, settings, overwrite=overwrite)
+    with quiet_bar(quiet=quiet) as bar:
+        bar.stage("answering", limit)
+        records = islice(Corpus(inputs), limit)
+        found = generate_responses(model, records, output, settings, overwrite=overwrite, progress=bar)
     if not quiet:
-        rejected = f", rejected {counts['rejected']} (see {output}.rejects.jsonl)" if counts["rejected"] else ""
-        say(f"answered {counts['responses']}{rejected}", f"wrote {output}")
+        rejected = f", rejected {found.rejected} (see {output}.rejects.jsonl)" if found.rejected else ""
+        say(f"answered {found.responses}{rejected}", f"wrote {output}")
 
 
-@moe.command()
-@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
-@click.option("--data", metavar="IN", multiple=True, required=True, help="Held-out dialogues.")
-@output_option("The folder to write: evaluation.json, responses.html, each model's responses.", "DIR")
-@click.option(
-    "--scorer",
-    metavar="BUNDLE",
-    type=PATH,
-    help="Marks the responses; best one that did not select.  [default: the starter]",
+@moe.command(
+    "evaluate",
+    examples=(
+        "empathy moe evaluate base sensibility trained --data held_out.jsonl -o evaluation",
+        "empathy moe evaluate plain=Qwen/Qwen3-0.6B ours=trained --data held_out.jsonl -o evaluation --limit 500",
+    ),
 )
-@generation
-@click.option("--json", "json_path", metavar="FILE", type=PATH, help="Write every figure here too.")
-@click.option("-q", "--quiet", is_flag=True, help="No table.")
+@argument("models", metavar="MODEL...", nargs=-1, required=True, help="A folder or hub id, or NAME=MODEL.")
+@option_group(
+    "Input",
+    option("--data", metavar="IN", multiple=True, required=True, help="Held-out dialogues."),
+    limit_option,
+    option(
+        "--scorer",
+        metavar="BUNDLE",
+        type=PATH,
+        help="Marks the responses; best one that did not select.  [default: the starter]",
+    ),
+)
+@option_group(
+    "Output",
+    output_option("DIR", "The folder to write: evaluation.json, responses.html, each model's responses."),
+    json_option,
+    quiet_option,
+)
+@generation_options
 def evaluate(
     models: tuple[str, ...],
     data: tuple[str, ...],
@@ -231,30 +264,28 @@ def evaluate(
     quiet: bool,
     **given: Any,
 ) -> None:
-    """Measure MODELs beside each other: perplexity, Dist-1/2, BLEU, ROUGE-L, length, and the scorer's marks.
+    """Measure MODELs side by side on held-out dialogues.
 
-    MODEL is a folder or hub id, or NAME=MODEL to call it NAME. Perplexity is that of the held-out responses; the rest
-    is of what the models answer. A killed run goes on where it was when the same command is given again.
+    Perplexity is that of the held-out responses; Dist-1/2, BLEU, ROUGE-L, length and the scorer's marks are of what the
+    models answer. NAME=MODEL calls a model NAME. The same command resumes a killed run.
 
     Exit codes: 0 done, 2 usage, input or model error.
     """
-    settings = GenerateSettings(**given_only(given))
-    from moe.evaluation.evaluate import evaluate as evaluate_core
-    from moe.evaluation.evaluate import read_held_out, table_lines
+    settings = GenerateSettings(**chosen(given))
+    from moe.evaluation.evaluate import evaluate_models, evaluation_lines, read_held_out
     from scorer.model import Scorer
-    from scorer.outputs import replacing, writing
+    from scorer.outputs import write_json
 
-    hush()
     found = read_held_out(data, limit)
     named = dict(_named(model) for model in models)
     if len(named) < len(models):
         fail(f"two of the models are called the same ({', '.join(named)}); say NAME=MODEL")
-    info = evaluate_core(named, found, output, settings, Scorer.load(scorer))
-    for line in [] if quiet else table_lines(info):
+    with quiet_bar(quiet=quiet) as bar:
+        info = evaluate_models(named, found, output, settings, Scorer.load(scorer), bar)
+    for line in [] if quiet else evaluation_lines(info):
         click.echo(line)
     if json_path:
-        with writing(json_path), replacing(json_path) as file:
-            file.write(json.dumps(info, indent=1) + "\n")
+        write_json(json_path, info)
     if not quiet:
         say(f"wrote {output}")
 
@@ -264,23 +295,14 @@ def _named(model: str) -> tuple[str, str]:
     return (name, path) if equals else (Path(model).name, model)
 
 
-def _training_lines(info: dict[str, Any], sets: Sequence[dict[str, Any]]) -> list[str]:
+def _training_lines(losses: Losses, sets: Sequence[LearntSet]) -> list[str]:
     lines = []
     for entry in sets:
-        dropped = ", ".join(f"{reason} {count}" for reason, count in entry["dropped"].items())
-        lines.append(
-            f"{entry['file']}: {entry['examples']} dialogues"
-            + (f", dropped {dropped}" if dropped else "")
-            + (
-                f", {entry['cut']['turns']} oldest turns cut from {entry['cut']['dialogues']}"
-                if entry["cut"]["turns"]
-                else ""
-            )
-        )
-    metrics = info["metrics"]
-    held_out = metrics["held_out_loss"]
-    return [
-        *lines,
-        f"{metrics['steps']} steps, training loss {metrics['training_loss'][-1]}"
-        + (f", held-out loss {held_out[-1]}" if held_out else ""),
-    ]
+        line = f"{entry.file}: {entry.examples} dialogues"
+        if entry.dropped:
+            line += ", dropped " + ", ".join(f"{reason} {count}" for reason, count in entry.dropped.items())
+        if entry.cut.turns:
+            line += f", {entry.cut.turns} oldest turns cut from {entry.cut.dialogues}"
+        lines.append(line)
+    held_out = f", held-out loss {losses.held_out_loss[-1]}" if losses.held_out_loss else ""
+    return [*lines, f"{losses.steps} steps, training loss {losses.training_loss[-1]}{held_out}"]

@@ -1,26 +1,28 @@
-"""`empathy moe evaluate`: checkpoints beside each other on held-out dialogues.
+"""`empathy moe evaluate`: checkpoints side by side on held-out dialogues.
 
-Each model's figures are kept in a file of their own the moment they are known, with the hash of what they depend on:
-the same command again goes on where it was killed, and measures only what changed.
+Each model's figures are kept in their own file as soon as they are known, with the hash of what they depend on: the
+same command resumes a killed run, and measures only what changed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from moe.errors import SetError, SettingError
-from moe.evaluation.generate import generate, model_hash, read_responses
-from moe.evaluation.measures import answered, marks, perplexity, response_losses, text_measures
+from moe.evaluation.generate import generate_responses
+from moe.evaluation.measures import Marks, Perplexity, TextFigures, marks_of, perplexity, response_losses, text_figures
 from moe.evaluation.page import write_page
-from moe.models import load_causal, load_tokenizer
-from moe.outputs import read_info
+from moe.evaluation.responses import AGAIN, THEN, Response, read_responses
+from moe.models import load_causal, load_tokenizer, model_hash
+from moe.provenance import read_made
 from moe.sets.chat import Chat, Dropped, Example
 from moe.settings import GenerateSettings
 from scorer.dialogue import Dialogue, training_hash
@@ -28,7 +30,8 @@ from scorer.errors import OutputError
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
 from scorer.model import Scorer
-from scorer.outputs import replacing, writing
+from scorer.outputs import check_parent, read_json, write_json, writing
+from scorer.progress import Progress, Silent
 
 RESULT, PAGE = "evaluation.json", "responses.html"
 REFERENCE = "reference"
@@ -45,8 +48,54 @@ _COLUMNS = (
     ("share", "S > T, R < T", 3),
 )
 
-OnModel = Callable[[str, str], None]
-"""Hears which model is measured, and how far it is."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureIdentity:
+    """What a model's figures depend on, each a hash."""
+
+    data: str
+    settings: GenerateSettings
+    scorer: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFigures:
+    """The figures of one model; of the references, which people or whoever wrote, only ``texts`` and ``marks``.
+
+    ``made`` is the model's moe.json as it stands, None where it has none.
+    """
+
+    identity: MeasureIdentity | UnsetType = UNSET
+    path: str | UnsetType = UNSET
+    perplexity: Perplexity | UnsetType = UNSET
+    responses: int | UnsetType = UNSET
+    finished: float | UnsetType = UNSET
+    texts: TextFigures
+    marks: Marks
+    made: Mapping[str, Any] | UnsetType | None = UNSET
+
+    @property
+    def shown(self) -> dict[str, float | None]:
+        """The figures of the table by name; what is not known is None."""
+        found = {**asdict(self.texts), **asdict(self.marks)}
+        found["perplexity"] = self.perplexity and self.perplexity.perplexity
+        return {name: None if value is UNSET else value for name, value in found.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What evaluation.json holds; the last of ``models`` are the references."""
+
+    format: str = "empathy-evaluation"
+    format_version: int = 1
+    dialogues: int
+    rejected: int
+    data: str
+    settings: GenerateSettings
+    scorer: Mapping[str, Any]
+    models: dict[str, ModelFigures] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,15 +121,14 @@ def read_held_out(inputs: Sequence[str], limit: int | None = None) -> HeldOut:
     return HeldOut(dialogues[:limit], [record for record in records if isinstance(record, Reject)])
 
 
-def evaluate(
+def evaluate_models(
     models: Mapping[str, str],
     data: HeldOut,
     output: Path,
     settings: GenerateSettings,
     scorer: Scorer,
-    *,
-    report: OnModel = lambda _name, _what: None,
-) -> dict[str, Any]:
+    progress: Progress | None = None,
+) -> Evaluation:
     """Measure ``models``, a path or hub id by name, on ``data``; return what evaluation.json in ``output`` holds.
 
     The folder gets evaluation.json, each model's responses (``<name>.jsonl``) and figures (``<name>.json``), and
@@ -88,107 +136,101 @@ def evaluate(
     what the models answer.
     """
     _check(models, data, output)
-    with writing(output, then="; mend that and give the same command again"):
+    with writing(output, then=THEN):
         output.mkdir(exist_ok=True)
-        common = {"data": data.sha256, "settings": settings.to_json(), "scorer": scorer.bundle.sha256}
-        info: dict[str, Any] = {
-            "format": "empathy-evaluation",
-            "format_version": 1,
-            "dialogues": len(data.dialogues),
-            "rejected": len(data.rejects),
-            **common,
-            "scorer": scorer.bundle.provenance(),
-            "models": {},
-            "notes": [],
-        }
+        info = Evaluation(
+            dialogues=len(data.dialogues),
+            rejected=len(data.rejects),
+            data=data.sha256,
+            settings=settings,
+            scorer=scorer.bundle.provenance(),
+        )
         if not (output / RESULT).exists():
-            _write(output / RESULT, info)  # by this the folder is known again
+            write_json(output / RESULT, info)  # it tells later runs whose folder this is
+        figures: dict[str, ModelFigures] = {}
         for name, path in models.items():
-            identity = {**common, "model": model_hash(path)}
-            entry = _read(output / f"{name}.json")
-            if entry.get("identity") != identity or not (output / f"{name}.jsonl").exists():
-                entry = {"identity": identity, **_measure(name, path, data, output, settings, scorer, report)}
-                _write(output / f"{name}.json", entry)
-            info["models"][name] = entry
+            identity = MeasureIdentity(
+                data=info.data, settings=settings, scorer=scorer.bundle.sha256, model=model_hash(path)
+            )
+            file = output / f"{name}.json"
+            known = read_json(file, ModelFigures, AGAIN) if file.exists() else None
+            if known is None or known.identity != identity or not (output / f"{name}.jsonl").exists():
+                known = _measure(name, path, data, output, identity, scorer, progress or Silent())
+                write_json(file, known)
+            figures[name] = known
         responses = {name: read_responses(output / f"{name}.jsonl") for name in models}
-        info["models"][REFERENCE] = _reference(next(iter(responses.values())), scorer)
-        info["notes"] = list(_notes(models, data, scorer))
-        _write(output / RESULT, info)
-        write_page(output / PAGE, responses, info)
+        figures[REFERENCE] = _reference(next(iter(responses.values())), scorer)
+        info = replace(info, models=figures, notes=list(_notes(models, data, scorer)))
+        write_json(output / RESULT, info)
+        write_page(output / PAGE, responses, info.dialogues)
     return info
 
 
-def table_lines(info: Mapping[str, Any]) -> Iterator[str]:
+def evaluation_lines(info: Evaluation) -> Iterator[str]:
     """Yield an evaluation as a table, and what to know about it."""
-    columns = [column for column in _COLUMNS if any(column[0] in _flat(e) for e in info["models"].values())]
+    shown = {name: figures.shown for name, figures in info.models.items()}
+    columns = [column for column in _COLUMNS if any(figures[column[0]] is not None for figures in shown.values())]
     rows = [["", *(title for _, title, _ in columns)]]
-    for name, entry in info["models"].items():
-        figures = _flat(entry)
-        rows.append([name, *(_shown(figures.get(key), digits) for key, _, digits in columns)])
+    for name, figures in shown.items():
+        rows.append([name, *(_shown(figures[key], digits) for key, _, digits in columns)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         yield "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
     yield ""
-    for name, entry in info["models"].items():
-        if "perplexity" in entry:
-            low, high = entry["perplexity"]["interval_95"]
+    for name, entry in info.models.items():
+        if entry.perplexity:
+            low, high = entry.perplexity.interval_95
             yield f"{name}: perplexity {low:.2f} to {high:.2f} (95 %, bootstrap over conversations)"
-    scorer = info["scorer"]
-    yield f"S, R, share in the sensibility set (T = 5): marks of the scorer {scorer['name']} {scorer['sha256'][:12]}"
-    for note in info["notes"]:
+    name, fingerprint = info.scorer["name"], info.scorer["sha256"][:12]
+    yield f"S, R, share in the sensibility set (T = 5): marks of the scorer {name} {fingerprint}"
+    for note in info.notes:
         yield f"note: {note}"
 
 
 def _measure(
-    name: str, path: str, data: HeldOut, output: Path, settings: GenerateSettings, scorer: Scorer, report: OnModel
-) -> dict[str, Any]:
-    report(name, "perplexity")
-    chat = Chat(load_tokenizer(path), settings.max_length)
+    name: str, path: str, data: HeldOut, output: Path, identity: MeasureIdentity, scorer: Scorer, progress: Progress
+) -> ModelFigures:
+    progress.stage(f"{name}: perplexity")
+    chat = Chat(load_tokenizer(path), identity.settings.max_length)
     encoded = [chat.example(dialogue) for dialogue in data.dialogues]
     examples = [example for example in encoded if isinstance(example, Example)]
     if not examples:
         dropped = next(one for one in encoded if isinstance(one, Dropped))
         raise SetError(f"{path}: none of the {len(encoded)} dialogues can be read by it; the first: {dropped.detail}")
-    model = load_causal(path)
-    losses = response_losses(model, examples, chat.pad_id)
-    del model
+    losses = response_losses(load_causal(path), examples, chat.pad_id)
     tokens = np.array([len(example) - example.prompt for example in examples], dtype=np.float64)
-    found = perplexity(losses, tokens, [example.conversation for example in examples])
     file = output / f"{name}.jsonl"
-    generate(
-        path,
-        data.dialogues,
-        file,
-        settings,
-        overwrite=True,
-        on_batch=lambda done: report(name, f"{done} of {len(data.dialogues)} responses"),
+    progress.stage(f"{name}: responses", len(data.dialogues))
+    generate_responses(path, data.dialogues, file, identity.settings, overwrite=True, progress=progress)
+    found = read_responses(file)
+    return ModelFigures(
+        identity=identity,
+        path=Path(path).name,
+        perplexity=perplexity(losses, tokens, [example.conversation for example in examples]),
+        responses=len(found),
+        finished=float(np.mean([one.finished for one in found])),
+        texts=text_figures([one.text for one in found], [one.reference for one in found]),
+        marks=marks_of(scorer, [one.dialogue() for one in found]),
+        made=read_made(Path(path), dict[str, Any]),
     )
-    records = read_responses(file)
-    texts = [record["messages"][-1]["content"] for record in records]
-    return {
-        "path": Path(path).name,
-        "perplexity": {**found, "examples": len(examples)},
-        "responses": len(records),
-        "finished": float(np.mean([record["finished"] for record in records])),
-        "texts": text_measures(texts, [record["reference"] for record in records]),
-        "marks": marks(scorer, list(answered(records))),
-        "made": read_info(Path(path)),
-    }
 
 
-def _reference(records: Sequence[dict[str, Any]], scorer: Scorer) -> dict[str, Any]:
-    """Return the figures of the responses that the dialogues have, by people or whoever wrote them."""
-    texts = [record["reference"] for record in records]
-    return {"texts": text_measures(texts, None), "marks": marks(scorer, list(answered(records, reference=True)))}
+def _reference(found: Sequence[Response], scorer: Scorer) -> ModelFigures:
+    texts = text_figures([one.reference for one in found], None)
+    return ModelFigures(texts=texts, marks=marks_of(scorer, [one.dialogue(reference=True) for one in found]))
 
 
 def _notes(models: Mapping[str, str], data: HeldOut, scorer: Scorer) -> Iterator[str]:
-    trained = set(scorer.bundle.info["training"]["content_hashes"])
-    trained |= set(scorer.bundle.info["training"].get("unlabelled_hashes", ()))
+    training = scorer.bundle.info.training
+    trained = {*training.content_hashes, *training.unlabelled_hashes}
     seen = sum(training_hash(dialogue) in trained for dialogue in data.dialogues)
     if seen:
         yield f"the scorer was trained on {seen} of these {len(data.dialogues)} dialogues: it may know their responses"
-    own = [name for name, path in models.items() if scorer.bundle.sha256 in json.dumps(read_info(Path(path)))]
+    own = [
+        name
+        for name, path in models.items()
+        if scorer.bundle.sha256 in json.dumps(read_made(Path(path), dict[str, Any]))
+    ]
     if own:
         yield (
             f"the scorer selected what {', '.join(own)} learnt, so it marks its own choice: perplexity counts first, "
@@ -203,29 +245,9 @@ def _check(models: Mapping[str, str], data: HeldOut, output: Path) -> None:
     for name in models:
         if not name or Path(name).name != name or not name.isprintable() or name in (REFERENCE, "evaluation"):
             raise SettingError(f"model name {name!a}, expected a plain word other than {REFERENCE!r} and 'evaluation'")
-    if not output.parent.is_dir():
-        raise OutputError(f"{output}: the folder {output.parent} does not exist; create it first")
+    check_parent(output)
     if output.exists() and (not output.is_dir() or (any(output.iterdir()) and not (output / RESULT).exists())):
-        raise OutputError(f"{output}: holds no {RESULT}, so it is no evaluation to go on with; name a new folder")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError) as error:
-        raise OutputError(f"{path}: is damaged ({error}); remove it and give the same command again") from None
-
-
-def _write(path: Path, info: Mapping[str, Any]) -> None:
-    with replacing(path) as file:
-        file.write(json.dumps(info, indent=1) + "\n")
-
-
-def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures of a model by name."""
-    return {"perplexity": entry.get("perplexity", {}).get("perplexity"), **entry["texts"], **entry["marks"]}
+        raise OutputError(f"{output}: holds no {RESULT}, so no evaluation can be resumed in it; name a new folder")
 
 
 def _shown(value: float | None, digits: int) -> str:

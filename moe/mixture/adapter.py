@@ -12,11 +12,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from moe.errors import ModelError
-from moe.models import ADAPTER_CONFIG, first_line, read_adapter_config
-from moe.outputs import read_info
+from moe.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_adapter_config
+from moe.provenance import Expert, read_made
 from moe.settings import ATTENTION, MLP
+from scorer.errors import reason_of
 
-_FILE = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _PLAIN: Mapping[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
@@ -39,7 +39,7 @@ class Adapter:
     base: str
     scale: float
     targets: frozenset[str]
-    info: Mapping[str, Any] | None
+    info: Expert | None
 
     def merged(self, name: str, weight: torch.Tensor) -> torch.Tensor:
         """Return the base's tensor with this expert's change: W + scale x B A, in float32."""
@@ -47,7 +47,7 @@ class Adapter:
         if name not in self.targets:
             return weight
         key = _PREFIX + name.removesuffix(".weight")
-        with safe_open(self.folder / _FILE, framework="pt") as file:
+        with safe_open(self.folder / ADAPTER_WEIGHTS, framework="pt") as file:
             a = file.get_tensor(f"{key}.lora_A.weight").float()  # (rank, in)
             b = file.get_tensor(f"{key}.lora_B.weight").float()  # (out, rank)
         if (b.shape[0], a.shape[1]) != tuple(weight.shape):
@@ -68,16 +68,16 @@ def load_adapter(folder: Path) -> Adapter:
                 "merged exactly"
             )
     try:
-        with safe_open(folder / _FILE, framework="pt") as file:
+        with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
             names = list(file.keys())
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{folder}: its {_FILE} cannot be read ({first_line(error)}); train the expert again"
+            f"{folder}: its {ADAPTER_WEIGHTS} cannot be read ({reason_of(error)}); train the expert again"
         ) from None
     targets = frozenset(name.removeprefix(_PREFIX).rpartition(".lora_")[0] + ".weight" for name in names)
     for name in sorted(targets):
         if name.split(".")[-2] not in (*ATTENTION, *MLP):
             raise ModelError(f"{folder}: changes {name}; expected {', '.join((*ATTENTION, *MLP))} only")
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    return Adapter(folder, str(config["base_model_name_or_path"]), scale, targets, read_info(folder))
+    return Adapter(folder, str(config["base_model_name_or_path"]), scale, targets, read_made(folder, Expert))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,20 +22,30 @@ from moe.errors import ModelError, SettingError
 from moe.mixture.adapter import Adapter, load_adapter
 from moe.mixture.architectures import Architecture, architecture_of, moe_config, place_of
 from moe.mixture.initial_router import informed_router, random_router
-from moe.models import Weights, find_model, load_causal, load_config, load_tokenizer, open_weights, tokenizer_hash
-from moe.outputs import building, check_apart, check_output, write_info
+from moe.models import (
+    INDEX,
+    SINGLE,
+    Weights,
+    base_info,
+    find_model,
+    load_causal,
+    load_config,
+    load_tokenizer,
+    open_weights,
+    tokenizer_hash,
+)
+from moe.provenance import MOE_JSON, BaseInfo, ComposedMixture, ExpertInfo, RouterInfo, check_place
 from moe.sets.chat import Chat
-from moe.sets.examples import read_examples, set_info
+from moe.sets.examples import read_examples, set_source
 from moe.settings import ComposeSettings
-from moe.training.expert import base_info
-from scorer.outputs import replacing_binary
+from scorer.outputs import check_apart, new_folder, replacing_binary, write_json
 from selection.folds import fold_of
 
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MixtureTensor:
     """One tensor of a mixture: its name, type (safetensors' name) and shape, the base's tensor it is from, and how.
 
     ``expert`` is the number of the expert whose merged tensor it is, None for a tensor that all share; a router has
@@ -60,7 +70,7 @@ class Part:
         return int(self.dtype.itemsize) * math.prod(self.shape)
 
 
-def compose(
+def compose_mixture(
     experts: Sequence[Path],
     output: Path,
     settings: ComposeSettings,
@@ -68,18 +78,18 @@ def compose(
     base: str | None = None,
     sets: Sequence[Path] = (),
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> ComposedMixture:
     """Write the mixture of ``experts`` to the folder ``output``, whole or not at all, and return its moe.json.
 
     ``base`` None is the one that the experts name. ``sets`` are needed by an informed router, one for each expert in
     the same order. ModelError says which experts do not fit together or which base cannot become a mixture.
     """
-    check_output(output, "moe", replace=overwrite)
+    check_place(output, "moe", "overwrite" if overwrite else "error")
     _check_settings(experts, settings, sets)
     adapters = [load_adapter(folder) for folder in experts]
     name = base or _common_base(adapters)
     folder = find_model(name)
-    check_apart(output, [*experts, folder])
+    check_apart(output, *experts, folder)
     config = load_config(folder)
     found = architecture_of(config, name)
     weights = open_weights(folder)
@@ -87,28 +97,31 @@ def compose(
     _check_adapters(adapters, weights, about)
     tokenizer = _common_tokenizer(adapters, folder)
     target = moe_config(config, found, len(adapters), settings.top_k)
-    shards = plan_shards(plan(weights, found, config, len(adapters)), settings.max_shard_bytes)
+    shards = shards_of(tensors_of(weights, found, config, len(adapters)), settings.max_shard_bytes)
     routers = _routers(folder, config, tokenizer, settings, sets, len(adapters))
-    with building(output) as work:
+    info = ComposedMixture(
+        base=about,
+        tokenizer_sha256=tokenizer_hash(tokenizer),
+        architecture=found.name,
+        experts=[_expert_info(adapter) for adapter in adapters],
+        router=RouterInfo(how=settings.router, sets=[set_source(path) for path in sets]),
+        shared="the mean of the experts'" if _trains_shared(adapters) else "the base's",
+        warnings=list(_warnings(config, found)),
+        settings=settings,
+    )
+    with new_folder(output) as work:
         write_shards(work, shards, weights, adapters, routers)
         target.save_pretrained(work)
         if (folder / "generation_config.json").exists():
             shutil.copyfile(folder / "generation_config.json", work / "generation_config.json")
         tokenizer.save_pretrained(work)
-        info = {
-            "base": about,
-            "tokenizer_sha256": tokenizer_hash(tokenizer),
-            "architecture": found.name,
-            "experts": [_expert_info(adapter) for adapter in adapters],
-            "router": {"how": settings.router, "sets": [set_info(path) for path in sets]},
-            "shared": "the mean of the experts'" if _trains_shared(adapters) else "the base's",
-            "warnings": list(_warnings(config, found)),
-            "settings": settings.to_json(),
-        }
-        return write_info(work, "moe", info)
+        write_json(work / MOE_JSON, info)
+    return info
 
 
-def plan(weights: Weights, found: Architecture, config: PretrainedConfig, experts: int) -> Iterator[Part]:
+def tensors_of(
+    weights: Weights, found: Architecture, config: PretrainedConfig, experts: int
+) -> Iterator[MixtureTensor]:
     """Yield every tensor of the mixture, in the order of the base's; ModelError for one that has no place in it."""
     tied = bool(config.tie_word_embeddings)
     for name, (shape, stored) in weights.shapes.items():
@@ -117,16 +130,16 @@ def plan(weights: Weights, found: Architecture, config: PretrainedConfig, expert
             raise ModelError(f"{weights.folder}: {name} is stored as {stored}, expected {', '.join(_TYPES)}")
         if kind == "expert":
             for number in range(experts):
-                yield Part(found.expert_name(layer, projection, number), stored, shape, name, number)
+                yield MixtureTensor(found.expert_name(layer, projection, number), stored, shape, name, number)
             if projection == "gate_proj":
-                yield Part(found.gate_name(layer), stored, (experts, shape[1]), None, layer=layer)
+                yield MixtureTensor(found.gate_name(layer), stored, (experts, shape[1]), None, layer=layer)
         elif kind == "shared" and not (tied and name == "lm_head.weight"):
-            yield Part(name, stored, shape, name)
+            yield MixtureTensor(name, stored, shape, name)
 
 
-def plan_shards(parts: Iterator[Part], limit: int) -> list[list[Part]]:
+def shards_of(parts: Iterator[MixtureTensor], limit: int) -> list[list[MixtureTensor]]:
     """Return the parts of each output file: in order, at most ``limit`` bytes, at least one tensor."""
-    shards: list[list[Part]] = [[]]
+    shards: list[list[MixtureTensor]] = [[]]
     room = limit
     for part in parts:
         if part.size > room and shards[-1]:
@@ -138,12 +151,16 @@ def plan_shards(parts: Iterator[Part], limit: int) -> list[list[Part]]:
 
 
 def write_shards(
-    work: Path, shards: Sequence[Sequence[Part]], weights: Weights, adapters: Sequence[Adapter], routers: torch.Tensor
+    work: Path,
+    shards: Sequence[Sequence[MixtureTensor]],
+    weights: Weights,
+    adapters: Sequence[Adapter],
+    routers: torch.Tensor,
 ) -> None:
     """Write the output's safetensors, one tensor in memory at a time, and their index."""
     index: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
-        file = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        file = SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         with replacing_binary(work / file) as stream:
             # The widest first, as the library has it: so each tensor is aligned to its own width.
             ordered = sorted(shard, key=lambda part: -part.dtype.itemsize)
@@ -154,11 +171,10 @@ def write_shards(
         index |= {part.name: file for part in shard}
     if len(shards) > 1:
         total = sum(part.size for shard in shards for part in shard)
-        text = json.dumps({"metadata": {"total_size": total}, "weight_map": index}, indent=1, sort_keys=True)
-        (work / "model.safetensors.index.json").write_text(text + "\n")
+        write_json(work / INDEX, {"metadata": {"total_size": total}, "weight_map": index}, sort_keys=True)
 
 
-def _header(parts: Sequence[Part]) -> bytes:
+def _header(parts: Sequence[MixtureTensor]) -> bytes:
     """Return the beginning of a safetensors file: the length of a JSON text, 8 bytes, and the text.
 
     The library's own writer wants all tensors of a file in memory, twice. The format: huggingface/safetensors, README.
@@ -173,7 +189,7 @@ def _header(parts: Sequence[Part]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _tensor(part: Part, weights: Weights, adapters: Sequence[Adapter], routers: torch.Tensor) -> torch.Tensor:
+def _tensor(part: MixtureTensor, weights: Weights, adapters: Sequence[Adapter], routers: torch.Tensor) -> torch.Tensor:
     if part.source is None:
         return routers[part.layer].to(part.dtype)
     weight = weights.get(part.source)
@@ -226,14 +242,14 @@ def _common_base(adapters: Sequence[Adapter]) -> str:
     return next(iter(names))
 
 
-def _check_adapters(adapters: Sequence[Adapter], weights: Weights, about: Mapping[str, Any]) -> None:
+def _check_adapters(adapters: Sequence[Adapter], weights: Weights, base: BaseInfo) -> None:
     """Raise ModelError for an expert of another base; one that has no moe.json is known by its tensors alone."""
     for adapter in adapters:
-        known = adapter.info["base"]["fingerprint"] if adapter.info else about["fingerprint"]
-        if known != about["fingerprint"]:
+        known = adapter.info.base.fingerprint if adapter.info else base.fingerprint
+        if known != base.fingerprint:
             raise ModelError(
-                f"{adapter.folder}: was trained on another base (fingerprint {known[:12]}, {about['name']} has "
-                f"{about['fingerprint'][:12]}); mix experts of one base"
+                f"{adapter.folder}: was trained on another base (fingerprint {known[:12]}, {base.name} has "
+                f"{base.fingerprint[:12]}); mix experts of one base"
             )
         if missing := adapter.targets - weights.shapes.keys():
             raise ModelError(f"{adapter.folder}: changes {min(missing)}, which the base lacks; it is another base's")
@@ -265,6 +281,10 @@ def _warnings(config: PretrainedConfig, found: Architecture) -> Iterator[str]:
         )
 
 
-def _expert_info(adapter: Adapter) -> dict[str, Any]:
-    known = adapter.info or {}
-    return {"name": adapter.folder.resolve().name} | {key: known.get(key) for key in ("set", "settings", "metrics")}
+def _expert_info(adapter: Adapter) -> ExpertInfo:
+    name, made = adapter.folder.resolve().name, adapter.info
+    return (
+        ExpertInfo(name=name, set=made.set, settings=made.settings, metrics=made.metrics)
+        if made
+        else ExpertInfo(name=name)
+    )

@@ -10,18 +10,16 @@ A router has no bias: orthogonal to m, the average token goes to all experts ali
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from moe.sets.chat import Example
-from moe.sets.examples import IGNORED, batches, collate
+from moe.sets.examples import IGNORED, batches_of, pad_examples
 
 _TOKENS = 8192
-Visit = Callable[[int, int, torch.Tensor], None]
-"""Hears the number of a set, of a layer, and that layer's hidden states (tokens, hidden size) of some of the set."""
 
 
 def random_router(layers: int, experts: int, hidden_size: int, deviation: float, seed: int) -> torch.Tensor:
@@ -41,14 +39,12 @@ def informed_router(model: Any, sets: Sequence[Sequence[Example]], pad_id: int) 
     squares = torch.zeros(layers, hidden, dtype=torch.float64)
     counts = torch.zeros(len(sets), dtype=torch.float64)
 
-    def add(number: int, layer: int, states: torch.Tensor) -> None:
+    for number, layer, states in states_of(model, sets, pad_id):
         states = states.double()
         sums[number, layer] += states.sum(dim=0).cpu()
         squares[layer] += states.square().sum(dim=0).cpu()
         if layer == 0:
             counts[number] += len(states)
-
-    visit_states(model, sets, pad_id, add)
     means = (sums / counts[:, None, None]).transpose(0, 1)  # (layers, experts, hidden)
     middle = means.mean(dim=1, keepdim=True)
     everywhere = sums.sum(dim=0) / counts.sum()
@@ -63,27 +59,28 @@ def _spread(model: Any, sets: Sequence[Sequence[Example]], pad_id: int, router: 
     total = torch.zeros(len(router), dtype=torch.float64)
     count = torch.zeros(len(router), dtype=torch.float64)
 
-    def add(_: int, layer: int, states: torch.Tensor) -> None:
+    for _, layer, states in states_of(model, sets, pad_id):
         logits = states.double().cpu() @ router[layer].T
         total[layer] += logits.square().sum()
         count[layer] += logits.numel()
-
-    visit_states(model, sets, pad_id, add)
     return (total / count).sqrt().clamp_min(1e-12)[:, None, None]
 
 
 @torch.inference_mode()
-def visit_states(model: Any, sets: Sequence[Sequence[Example]], pad_id: int, visit: Visit) -> None:
-    """Show ``visit`` what each layer's MLP, or mixture, reads at the positions that predict the responses."""
+def states_of(model: Any, sets: Sequence[Sequence[Example]], pad_id: int) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """Yield what each layer's MLP, or mixture, reads at the positions that predict the responses, batch by batch.
+
+    Each is the number of a set, of a layer, and its hidden states (tokens, hidden size).
+    """
     model.eval()
     for number, examples in enumerate(sets):
-        for rows in batches(examples, _TOKENS):
-            inputs = collate([examples[row] for row in rows], pad_id)
+        for rows in batches_of(examples, _TOKENS):
+            inputs = pad_examples([examples[row] for row in rows], pad_id)
             chosen = predicting(inputs.pop("labels"))
             with _watching(model) as seen:
                 model(**{name: tensor.to(model.device) for name, tensor in inputs.items()}, use_cache=False)
             for layer, states in enumerate(seen):
-                visit(number, layer, states[chosen.to(states.device)])
+                yield number, layer, states[chosen.to(states.device)]
 
 
 def mixture_of(layer: Any) -> Any:

@@ -8,12 +8,10 @@ from typing import Any
 
 import torch
 
-from moe.mixture.initial_router import mixture_of, visit_states
+from moe.mixture.initial_router import mixture_of, states_of
+from moe.provenance import Routing
 from moe.sets.chat import Example
 from scorer.outputs import replacing_binary
-
-Routing = dict[str, list[list[float]]]
-"""For each set, by layer, the mean weight that its tokens give each expert; the weights of a layer add up to 1."""
 
 
 def gates(model: Any) -> list[Any]:
@@ -27,13 +25,10 @@ def measure_routing(model: Any, sets: Mapping[str, Sequence[Example]], pad_id: i
     routers = [gate.weight for gate in gates(model)]
     experts = routers[0].shape[0]
     totals = torch.zeros(len(sets), len(routers), experts, dtype=torch.float64)
-
-    def add(number: int, layer: int, states: torch.Tensor) -> None:
+    for number, layer, states in states_of(model, list(sets.values()), pad_id):
         weight = routers[layer]
         chances = torch.softmax(states.to(weight.dtype) @ weight.T, dim=-1)
         totals[number, layer] += chances.double().sum(dim=0).cpu()
-
-    visit_states(model, list(sets.values()), pad_id, add)
     shares = totals / totals.sum(dim=-1, keepdim=True).clamp_min(1e-12)
     return {
         name: [[round(value, 4) for value in layer] for layer in shares[number].tolist()]
@@ -42,7 +37,7 @@ def measure_routing(model: Any, sets: Mapping[str, Sequence[Example]], pad_id: i
 
 
 def draw_routing(stages: Mapping[str, Routing], experts: Sequence[str], path: Path) -> None:
-    """Draw the weight of each expert by layer, a panel a stage (before, after), a line a set and expert."""
+    """Draw the weight of each expert by layer, one panel per stage (before, after), one line per set and expert."""
     import altair as alt  # a second that only a picture needs
 
     panels = []

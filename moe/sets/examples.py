@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from distill.training.network import PAD_MULTIPLE
 from moe.errors import SetError
-from moe.sets.chat import Chat, Dropped, Example
+from moe.provenance import CutTurns, LearntSet, SetSelection, SetSource
+from moe.sets.chat import Chat, Example
+from scorer.arrays import Ints
+from scorer.bundle.encode import Encoded
+from scorer.engines.base import collate
+from scorer.errors import reason_of
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
+from selection.files.manifest import SELECTION_JSON, read_selection_info
 from selection.folds import fold_of
 
 IGNORED = -100
@@ -28,84 +31,82 @@ _PARTS = 10_000
 
 
 @dataclass(slots=True)
-class Examples:
+class ExampleSet:
     """What of a set can be learnt, and what was left out: dialogues dropped by reason, turns cut from others."""
 
+    path: Path
     examples: list[Example] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
-    first_dropped: str = ""
 
-    def __len__(self) -> int:
-        """Return the number of examples."""
-        return len(self.examples)
-
-    def drop(self, reason: str, detail: str) -> None:
-        """Count a dialogue that cannot be used; the first one's ``detail`` is kept for people."""
-        self.dropped[reason] += 1
-        self.first_dropped = self.first_dropped or f"{reason}: {detail}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the counts that moe.json holds."""
+    def about(self, source: SetSource) -> LearntSet:
+        """Return what moe.json says of the set, with the counts."""
         cut = [example.cut_turns for example in self.examples if example.cut_turns]
-        return {
-            "examples": len(self),
-            "tokens": sum(map(len, self.examples)),
-            "response_tokens": sum(len(example) - example.prompt for example in self.examples),
-            "cut": {"dialogues": len(cut), "turns": sum(cut)},
-            "dropped": dict(self.dropped.most_common()),
-        }
-
-    def split(self, share: float, seed: int) -> tuple[list[Example], list[Example]]:
-        """Return the examples to learn from and those of the ``share`` of conversations that is held out."""
-        held_out = [fold_of(one.conversation, _PARTS, seed) < share * _PARTS for one in self.examples]
-        return (
-            [one for one, out in zip(self.examples, held_out, strict=True) if not out],
-            [one for one, out in zip(self.examples, held_out, strict=True) if out],
+        return LearntSet(
+            file=source.file,
+            sha256=source.sha256,
+            selection=source.selection,
+            examples=len(self.examples),
+            tokens=sum(map(len, self.examples)),
+            response_tokens=sum(len(example) - example.prompt for example in self.examples),
+            cut=CutTurns(dialogues=len(cut), turns=sum(cut)),
+            dropped=dict(self.dropped.most_common()),
         )
 
+    def split(self, share: float, seed: int) -> tuple[list[Example], list[Example]]:
+        """Return the examples to learn from and those of the ``share`` of conversations that is held out.
 
-def read_examples(path: Path | str, chat: Chat) -> Examples:
+        SetError if nothing is left to learn from.
+        """
+        train: list[Example] = []
+        held_out: list[Example] = []
+        for one in self.examples:
+            (held_out if fold_of(one.conversation, _PARTS, seed) < share * _PARTS else train).append(one)
+        if not train:
+            raise SetError(
+                f"{self.path}: all {len(held_out)} dialogues are of conversations that are held out; expected more "
+                "conversations, or --held-out 0"
+            )
+        return train, held_out
+
+
+def read_examples(path: Path, chat: Chat) -> ExampleSet:
     """Return a set as examples for training; SetError if there is none."""
-    found = Examples()
+    found, first = ExampleSet(path), ""
     for record in Corpus([str(path)]):
-        if isinstance(record, Reject):
-            found.drop(record.reason, f"{record.source}:{record.line}: {record.detail}")
-            continue
-        example = chat.example(record)
-        if isinstance(example, Dropped):
-            found.drop(example.reason, f"{record.source}:{record.line}: {example.detail}")
-        else:
+        example = record if isinstance(record, Reject) else chat.example(record)
+        if isinstance(example, Example):
             found.examples.append(example)
+        else:
+            found.dropped[example.reason] += 1
+            first = first or f"{example.reason}: {record.source}:{record.line}: {example.detail}"
     if not found.examples:
-        why = f"; the first: {found.first_dropped}" if found.dropped else ", it is empty"
+        why = f"; the first: {first}" if first else ""
         raise SetError(f"{path}: no dialogue to learn from among {found.dropped.total()} records{why}")
     return found
 
 
-def set_info(path: Path | str) -> dict[str, Any]:
+def set_source(path: Path) -> SetSource:
     """Return where a set comes from: its name and hash, and what selection.json beside it says of the selection."""
-    file = Path(path)
-    return {"file": file.name, "sha256": _file_hash(file), "selection": _selection(file)}
+    try:
+        with open(path, "rb") as file:
+            found = file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SetError(f"{path}: cannot be read: {reason_of(error)}") from None
+    return SetSource(file=path.name, sha256=found, selection=_selection(path))
 
 
-def collate(batch: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]:
+def pad_examples(batch: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]:
     """Return padded inputs of a causal language model, each (B, T) with T a multiple of 16.
 
     ``labels`` are the ids of the responses and ``IGNORED`` elsewhere.
     """
-    length = -(-max(map(len, batch)) // PAD_MULTIPLE) * PAD_MULTIPLE
-    ids = np.full((len(batch), length), pad_id, dtype=np.int64)
-    labels = np.full((len(batch), length), IGNORED, dtype=np.int64)
-    for row, one in enumerate(batch):
-        ids[row, : len(one)] = one.ids
-        labels[row, one.prompt : len(one)] = one.ids[one.prompt :]
-    lengths = np.array([len(one) for one in batch])[:, None]
-    mask = (np.arange(length)[None, :] < lengths).astype(np.int64)
-    arrays = {"input_ids": ids, "attention_mask": mask, "labels": labels}
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    inputs = collate([Encoded(one.ids, one.prompt) for one in batch], pad_id, PAD_MULTIPLE)
+    learnt = inputs.pop("token_type_ids")  # the second segment is the response
+    inputs["labels"] = np.where(learnt, inputs["input_ids"], IGNORED)
+    return {name: torch.from_numpy(array) for name, array in inputs.items()}
 
 
-def batches(examples: Sequence[Example], tokens: int) -> Iterator[npt.NDArray[np.int64]]:
+def batches_of(examples: Sequence[Example], tokens: int) -> Iterator[Ints]:
     """Yield the rows of each batch, longest examples first, at most ``tokens`` padded tokens or one row."""
     order = np.argsort([-len(one) for one in examples], kind="stable")
     start = 0
@@ -115,32 +116,12 @@ def batches(examples: Sequence[Example], tokens: int) -> Iterator[npt.NDArray[np
         start += size
 
 
-def _selection(path: Path) -> dict[str, Any] | None:
-    try:
-        info = json.loads((path.parent / "selection.json").read_bytes())
-    except FileNotFoundError:
+def _selection(path: Path) -> SetSelection | None:
+    if not (path.parent / SELECTION_JSON).exists():
         return None
-    except (OSError, ValueError) as error:
-        raise SetError(f"{path.parent / 'selection.json'}: cannot be read as JSON ({error})") from None
-    named = {entry.get("file"): name for name, entry in info.get("sets", {}).items()}
-    if path.name not in named:
-        return None
-    scorer = info.get("scorer")
-    return {
-        "set": named[path.name],
-        "rule": info.get("rule"),
-        "scorer": scorer and {key: scorer.get(key) for key in ("name", "sha256", "judge", "rubric")},
-        "judge": info.get("judge"),
-        "corpus": info.get("corpus"),
-    }
-
-
-def _file_hash(path: Path) -> str:
-    state = sha256()
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                state.update(block)
-    except OSError as error:
-        raise SetError(f"{path}: cannot be read: {error.strerror or error}") from None
-    return state.hexdigest()
+    info = read_selection_info(path.parent)
+    scorer = info.scorer and {key: info.scorer.get(key) for key in ("name", "sha256", "judge", "rubric")}
+    for name, entry in info.sets.items():
+        if entry.file == path.name:
+            return SetSelection(set=name, rule=info.rule, scorer=scorer, judge=info.judge, corpus=info.corpus)
+    return None

@@ -4,31 +4,39 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import extract_model_from_parallel
 from transformers import set_seed
 
 from distill.training.checkpoint import writing_weights
-from distill.training.fits import Progress
 from moe.errors import ModelError, SettingError
 from moe.mixture.initial_router import mixture_of
-from moe.mixture.routing_table import Routing, draw_routing, gates, measure_routing
+from moe.mixture.routing_table import draw_routing, gates, measure_routing
 from moe.models import find_model, load_causal, load_config, load_tokenizer, open_weights
-from moe.outputs import building, check_apart, read_info, write_info
+from moe.provenance import MOE_JSON, Mixture, RouterLosses, Routing, RoutingChange, TrainedMixture, read_made
 from moe.sets.chat import Chat
-from moe.sets.examples import read_examples, set_info
+from moe.sets.examples import read_examples, set_source
 from moe.settings import RouterSettings
-from moe.training.expert import split
-from moe.training.trainer import begin, claim, fit, losses, steps_of
-from scorer.outputs import Existing
+from moe.training.trainer import begin_training, fit_causal, losses_of
+from scorer.outputs import Existing, check_apart, new_folder, write_json
+from scorer.progress import Progress
 
 MIXTURES = {"mixtral": "num_local_experts", "qwen3_moe": "num_experts"}
 """For each model type that is a mixture, what its configuration calls the number of experts."""
 
 PICTURE = "routing.png"
 _MEASURED = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Identity:
+    sets: list[str]
+    mixture: str
+    settings: RouterSettings
 
 
 def train_mixture(
@@ -39,58 +47,54 @@ def train_mixture(
     *,
     existing: Existing = "error",
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> TrainedMixture | None:
     """Train a mixture's routers on the union of ``sets``, write it to ``output`` and return its moe.json.
 
-    moe.json and routing.png say to which expert each set's tokens go, by layer, before and after, on the dialogues
-    that are held out (without any, on some of those that are trained on).
+    Of several processes the first returns it. moe.json and routing.png say to which expert each set's tokens go, by
+    layer, before and after, on the dialogues that are held out (without any, on some of those that are trained on).
     """
-    progress = progress or Progress()
-    check_apart(output, [mixture])
-    sources = [set_info(path) for path in sets]
+    check_apart(output, mixture)
+    sources = [set_source(path) for path in sets]
     folder = find_model(mixture)
     config = load_config(folder)
-    _check(config, mixture, settings)
+    _check_mixture(config, mixture, settings)
     chat = Chat(load_tokenizer(folder), settings.max_length)
     found = {_name(path, sets): read_examples(path, chat) for path in sets}
-    parts = {name: split(examples, settings.held_out, settings.seed, Path(name)) for name, examples in found.items()}
+    parts = {name: one.split(settings.held_out, settings.seed) for name, one in found.items()}
     train = [example for learnt, _ in parts.values() for example in learnt]
     held_out = [example for _, out in parts.values() for example in out]
     measured = {name: (out or learnt)[:_MEASURED] for name, (learnt, out) in parts.items()}
-    identity = {
-        "sets": [source["sha256"] for source in sources],
-        "mixture": open_weights(folder).fingerprint(),
-        "settings": settings.to_json(),
-    }
-    processes, work = claim(output, "moe", identity, existing)
-    begin(progress, "router", steps_of(len(train), settings) // processes.num_processes)
+    hashes = [source.sha256 for source in sources]
+    identity = _Identity(sets=hashes, mixture=open_weights(folder).fingerprint(), settings=settings)
+    processes, work = begin_training(output, "moe", identity, existing)
     with writing_weights(output):
         set_seed(settings.seed)
         model = load_causal(folder, eager=True)
         before = measure_routing(model, measured, chat.pad_id)
         _prepare(model, settings)
-        trainer = fit(model, train, held_out, settings, work / "trainer", chat.pad_id, progress.step)
+        trainer = fit_causal(model, train, held_out, settings, work / "trainer", chat.pad_id, progress, "router")
+        info = None
         if processes.is_main_process:
-            after = measure_routing(model, measured, chat.pad_id)
-            about = read_info(folder) or {}
-            info = {
-                **{key: about[key] for key in _KEPT if key in about},
-                "sets": [{**source, **one.to_json()} for source, one in zip(sources, found.values(), strict=True)],
-                "settings": settings.to_json(),
-                "metrics": {**losses(trainer), "routing": {"before": before, "after": after}},
-                "expert_names": _experts(about, config),
-            }
-            _finish(model, config, output, chat, info)
+            change = RoutingChange(before=before, after=measure_routing(model, measured, chat.pad_id))
+            about = read_made(folder, Mixture) or Mixture()
+            info = TrainedMixture(
+                **{name: getattr(about, name) for name in _KEPT},
+                sets=[one.about(source) for source, one in zip(sources, found.values(), strict=True)],
+                settings=settings,
+                metrics=RouterLosses(**asdict(losses_of(trainer)), routing=change),
+                expert_names=_experts(about, config),
+            )
+            _write(model, config, output, chat, info)
             shutil.rmtree(work)
     processes.wait_for_everyone()
-    return info if processes.is_main_process else {}
+    return info
 
 
 _KEPT = ("base", "tokenizer_sha256", "architecture", "experts", "router", "shared")
 
 
 def routing_lines(routing: Routing, experts: Sequence[str]) -> list[str]:
-    """Return a line a set: the mean routing weight of each expert over the layers."""
+    """Return one line per set: the mean routing weight of each expert over the layers."""
     lines = []
     for name, by_layer in routing.items():
         means = [sum(layer[number] for layer in by_layer) / len(by_layer) for number in range(len(experts))]
@@ -99,7 +103,7 @@ def routing_lines(routing: Routing, experts: Sequence[str]) -> list[str]:
     return lines
 
 
-def _check(config: Any, name: str, settings: RouterSettings) -> None:
+def _check_mixture(config: Any, name: str, settings: RouterSettings) -> None:
     if config.model_type not in MIXTURES:
         raise ModelError(f"{name}: is a {config.model_type} model, expected a mixture (`empathy moe compose`)")
     if config.num_experts_per_tok == 1 and not settings.also_experts:
@@ -122,22 +126,20 @@ def _prepare(model: Any, settings: RouterSettings) -> None:
     model.router_aux_loss_coef = settings.balance
 
 
-def _finish(model: Any, config: Any, output: Path, chat: Chat, info: dict[str, Any]) -> None:
+def _write(model: Any, config: Any, output: Path, chat: Chat, info: TrainedMixture) -> None:
     model.config.output_router_logits, model.config.use_cache = config.output_router_logits, config.use_cache
-    # Mixed precision wraps the forward pass, and stored are the types that the mixture came with.
-    vars(model).pop("forward", None)
-    model.to(config.dtype or torch.float32)
-    with building(output) as folder:
+    extract_model_from_parallel(model, keep_fp32_wrapper=False)
+    model.to(config.dtype or torch.float32)  # as the mixture came
+    with new_folder(output) as folder:
         model.save_pretrained(folder, safe_serialization=True)
         chat.tokenizer.save_pretrained(folder)
-        routing = info["metrics"]["routing"]
-        stages = {"before training": routing["before"], "after": routing["after"]}
-        draw_routing(stages, info["expert_names"], folder / PICTURE)
-        info |= write_info(folder, "moe", info)
+        routing = info.metrics.routing
+        draw_routing({"before training": routing.before, "after": routing.after}, info.expert_names, folder / PICTURE)
+        write_json(folder / MOE_JSON, info)
 
 
-def _experts(about: dict[str, Any], config: Any) -> list[str]:
-    known = [str(expert["name"]) for expert in about.get("experts", ())]
+def _experts(about: Mixture, config: Any) -> list[str]:
+    known = [expert.name for expert in about.experts or ()]
     count = int(getattr(config, MIXTURES[config.model_type]))
     return known if len(known) == count == len(set(known)) else [f"expert {number}" for number in range(count)]
 

@@ -3,57 +3,57 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler
 from transformers import PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from distill.training.fits import Progress
 from distill.training.network import has_bf16, keep_freed_memory
 from distill.training.trainer import Steps, last_whole
-from moe.outputs import open_work
+from moe.provenance import Losses, check_place
 from moe.sets.chat import Example
-from moe.sets.examples import collate
+from moe.sets.examples import pad_examples
 from moe.settings import Schedule
-from scorer.outputs import Existing
-
-OnStep = Callable[[int, float], None]
-"""Hears the number of steps done so far and the last loss."""
+from scorer.outputs import Existing, begin_work
+from scorer.progress import Progress, Silent
 
 _SAVES = 0.1
 """A checkpoint is kept after each tenth of the steps, so that a kill costs no more."""
 
 
-def fit(
+def fit_causal(
     model: Any,
     train: Sequence[Example],
     held_out: Sequence[Example],
     settings: Schedule,
     folder: Path,
     pad_id: int,
-    on_step: OnStep | None = None,
+    progress: Progress | None = None,
+    name: str = "model",
 ) -> Trainer:
     """Train what of ``model`` is to be trained on the responses of ``train``; return the trainer, for saving.
 
     After each epoch the loss of ``held_out`` is read, and stands in the trainer's log. ``folder`` is where the
-    Trainer keeps its checkpoints; one that is there is gone on with. Runs on all processes of torchrun or accelerate.
+    Trainer keeps its checkpoints; it resumes the newest that is there. Runs on all processes of torchrun or accelerate.
     """
+    progress = progress or Silent()
+    progress.stage(f"training the {name}", settings.steps(len(train)) // PartialState().num_processes)
+    keep_freed_memory()
     model.config.use_cache = False  # of no use in training, and gradient checkpointing cannot have it
     trainer = _Trainer(
         model=model,
         args=_arguments(settings, folder, evaluate=bool(held_out)),
-        data_collator=lambda rows: collate([row["example"] for row in rows], pad_id),
-        train_dataset=_Rows(train),
-        eval_dataset=_Rows(held_out) if held_out else None,
-        callbacks=[Steps(on_step)] if on_step else [],
+        data_collator=lambda batch: pad_examples(batch, pad_id),
+        train_dataset=train,
+        eval_dataset=held_out or None,
+        callbacks=[Steps(progress, name)],
     )
-    # Trainer prints its log lines to standard output when it draws no bar of its own.
-    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(PrinterCallback)  # prints to standard output where the Trainer draws no bar
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*mtime may not be reliable.*")  # then they are sorted by step
         warnings.filterwarnings("ignore", message=".*pin_memory.*")  # there is no accelerator, and none is needed
@@ -61,41 +61,28 @@ def fit(
     return trainer
 
 
-def claim(output: Path, kind: str, identity: Mapping[str, Any], existing: Existing) -> tuple[PartialState, Path]:
-    """Return the processes of a training and the folder in which it works (``folder.open_work``).
+def begin_training(output: Path, kind: str, identity: Any, existing: Existing) -> tuple[PartialState, Path]:
+    """Return the processes of a training and the folder OUT.partial in which it works.
 
-    Under torchrun every process comes here; the first one writes, the others wait and read.
+    ``kind`` is what the output will be, as its moe.json says; ``identity`` is a record of all that must be the same for
+    an interrupted training to be resumed. Under torchrun every process comes here; the first one writes, the others
+    wait and read. OutputError if the output may not be written.
     """
     processes = PartialState(cpu=not torch.cuda.is_available())
     with processes.main_process_first():
-        return processes, open_work(output, kind, identity, existing if processes.is_main_process else "resume")
+        existing = existing if processes.is_main_process else "resume"
+        check_place(output, kind, existing)
+        return processes, begin_work(output, identity, existing)
 
 
-def begin(progress: Progress, what: str, steps: int) -> None:
-    """Say that a fit of so many steps begins, and ready the memory for it."""
-    progress.begin(steps)
-    progress.fit(what)
-    keep_freed_memory()
-
-
-def steps_of(rows: int, settings: Schedule) -> int:
-    """Return the number of optimiser steps that so many rows take on one device."""
-    batches = -(-rows // settings.batch_size)
-    return settings.epochs * -(-batches // settings.accumulate)
-
-
-def losses(trainer: Trainer) -> dict[str, Any]:
-    """Return what the trainer logged: the loss of the training steps and the held-out loss after each epoch.
-
-    Each is the mean over batches of the mean over response tokens, in nats; null where nothing was held out.
-    """
+def losses_of(trainer: Trainer) -> Losses:
+    """Return what the trainer logged."""
     log = trainer.state.log_history
-    held_out = [round(entry["eval_loss"], 4) for entry in log if "eval_loss" in entry]
-    return {
-        "steps": trainer.state.global_step,
-        "training_loss": [round(entry["loss"], 4) for entry in log if "loss" in entry],
-        "held_out_loss": held_out or None,
-    }
+    return Losses(
+        steps=trainer.state.global_step,
+        training_loss=[round(entry["loss"], 4) for entry in log if "loss" in entry],
+        held_out_loss=[round(entry["eval_loss"], 4) for entry in log if "eval_loss" in entry] or None,
+    )
 
 
 class _ByLength(Sampler[int]):
@@ -110,7 +97,7 @@ class _ByLength(Sampler[int]):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Hear which epoch comes; the data loader says it."""
+        """Take the epoch that comes; the data loader calls this."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -127,21 +114,7 @@ class _Trainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         rows = self.train_dataset if train_dataset is None else train_dataset
         group = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return _ByLength(rows.lengths, group, self.args.data_seed)
-
-
-class _Rows(Dataset[dict[str, Any]]):
-    """Examples as the Trainer wants them, a mapping each."""
-
-    def __init__(self, examples: Sequence[Example]) -> None:
-        self._examples = examples
-        self.lengths = [len(example) for example in examples]
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        return {"example": self._examples[row]}
+        return _ByLength([len(row) for row in rows], group, self.args.data_seed)
 
 
 def _arguments(settings: Schedule, folder: Path, *, evaluate: bool) -> TrainingArguments:

@@ -1,4 +1,4 @@
-"""`empathy moe generate`: answers do not depend on batch-mates, a killed run goes on, every record is accounted for."""
+"""`empathy moe generate`: answers do not depend on the batch, a killed run is resumed, every record is counted."""
 
 from __future__ import annotations
 
@@ -10,35 +10,30 @@ import pytest
 import torch
 
 from moe.errors import SetError
-from moe.evaluation.generate import generate, model_hash, read_responses
-from moe.models import load_causal, load_tokenizer
+from moe.evaluation.generate import Answered, generate_responses
+from moe.evaluation.responses import read_responses
+from moe.models import load_causal, load_tokenizer, model_hash
 from moe.sets.chat import Chat, Example
 from moe.settings import GenerateSettings
-from scorer.dialogue import Dialogue
+from scorer.dialogue import Dialogue, Turn
 from scorer.errors import OutputError
 from scorer.inputs.corpus import Corpus
 from tests.conftest import record, varied, write_lines
-from tests.moe.moe_fixtures import Made, command, made
-
-__all__ = ["made"]
+from tests.moe.conftest import Killed, KilledAt, Made, command
 
 SETTINGS = GenerateSettings(max_new_tokens=6, max_length=128, batch_size=4)
 
 
-class Killed(Exception):
-    """What a kill is to a test."""
-
-
 def texts(path: Path) -> list[str]:
-    return [one["messages"][-1]["content"] for one in read_responses(path)]
+    return [one.text for one in read_responses(path)]
 
 
 def test_answers_are_those_of_the_model_alone(made: Made, tmp_path: Path) -> None:
     dialogues = varied(10)
-    generate(str(made.mixture), dialogues, tmp_path / "out.jsonl", SETTINGS)
+    generate_responses(str(made.mixture), dialogues, tmp_path / "out.jsonl", SETTINGS)
     found = read_responses(tmp_path / "out.jsonl")
-    assert [one["id"] for one in found] == [dialogue.id for dialogue in dialogues]
-    assert [one["reference"] for one in found] == [dialogue.response for dialogue in dialogues]
+    assert [one.id for one in found] == [dialogue.id for dialogue in dialogues]
+    assert [one.reference for one in found] == [dialogue.response for dialogue in dialogues]
     chat, model = Chat(load_tokenizer(made.mixture), 128), load_causal(made.mixture).eval()
     for dialogue, one in zip(dialogues, found, strict=True):
         prompt = chat.prompt(dialogue, 122)
@@ -48,26 +43,21 @@ def test_answers_are_those_of_the_model_alone(made: Made, tmp_path: Path) -> Non
             while len(ids) < len(prompt) + 6 and (len(ids) == len(prompt) or ids[-1] != chat.tokenizer.eos_token_id):
                 ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
         text = chat.tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True).strip()
-        assert one["messages"][-1] == {"role": "assistant", "content": text}
-        assert one["finished"] == (ids[-1] == chat.tokenizer.eos_token_id)
+        assert one.messages[-1] == Turn("assistant", text)
+        assert one.finished == (ids[-1] == chat.tokenizer.eos_token_id)
 
 
 @pytest.mark.parametrize("sample", [False, True])
 def test_a_killed_run_ends_as_a_whole_one(sample: bool, made: Made, tmp_path: Path) -> None:
     settings = GenerateSettings(max_new_tokens=6, max_length=128, batch_size=4, sample=sample, temperature=1.5)
     dialogues = varied(20)
-    generate(str(made.experts[0]), dialogues, tmp_path / "whole.jsonl", settings)
-
-    def kill(done: int) -> None:
-        if done >= 12:
-            raise Killed
-
+    generate_responses(str(made.experts[0]), dialogues, tmp_path / "whole.jsonl", settings)
     with pytest.raises(Killed):
-        generate(str(made.experts[0]), dialogues, tmp_path / "out.jsonl", settings, on_batch=kill)
+        generate_responses(str(made.experts[0]), dialogues, tmp_path / "out.jsonl", settings, progress=KilledAt(12))
     assert not (tmp_path / "out.jsonl").exists()
     with open(tmp_path / "out.jsonl.partial", "a") as file:
         file.write('{"batch": "torn')
-    generate(str(made.experts[0]), dialogues, tmp_path / "out.jsonl", settings)
+    generate_responses(str(made.experts[0]), dialogues, tmp_path / "out.jsonl", settings)
     assert (tmp_path / "out.jsonl").read_text() == (tmp_path / "whole.jsonl").read_text()
     assert not (tmp_path / "out.jsonl.partial").exists()
 
@@ -76,40 +66,37 @@ def test_samples_differ_by_seed_and_from_the_greedy(made: Made, tmp_path: Path) 
     made_of: dict[Any, list[str]] = {}
     for name, more in {"greedy": {}, "a": {"sample": True}, "b": {"sample": True, "seed": 1}}.items():
         settings = GenerateSettings(max_new_tokens=6, max_length=128, temperature=3, **more)  # type: ignore[arg-type]
-        generate(str(made.base), varied(6), tmp_path / name, settings)
+        generate_responses(str(made.base), varied(6), tmp_path / name, settings)
         made_of[name] = texts(tmp_path / name)
     assert made_of["a"] != made_of["b"]
     assert made_of["a"] != made_of["greedy"]
 
 
-def test_another_model_or_input_does_not_go_on_with_a_run(made: Made, tmp_path: Path) -> None:
-    def kill(_: int) -> None:
-        raise Killed
-
+def test_another_model_or_input_does_not_resume_a_run(made: Made, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     with pytest.raises(Killed):
-        generate(str(made.base), varied(9), out, SETTINGS, on_batch=kill)
+        generate_responses(str(made.base), varied(9), out, SETTINGS, progress=KilledAt(0))
     with pytest.raises(OutputError, match="another model's or another setting's"):
-        generate(str(made.mixture), varied(9), out, SETTINGS)
+        generate_responses(str(made.mixture), varied(9), out, SETTINGS)
     with pytest.raises(OutputError, match="the input was changed since"):
-        generate(str(made.base), varied(9)[1:], out, SETTINGS)
-    generate(str(made.base), varied(9), out, SETTINGS)
+        generate_responses(str(made.base), varied(9)[1:], out, SETTINGS)
+    generate_responses(str(made.base), varied(9), out, SETTINGS)
     with pytest.raises(OutputError, match="exists already"):
-        generate(str(made.base), varied(9), out, SETTINGS)
+        generate_responses(str(made.base), varied(9), out, SETTINGS)
 
 
 def test_records_that_cannot_be_answered_are_listed(made: Made, tmp_path: Path) -> None:
     rows = [record("i am sad", "so"), {"no": 1}, record("i am sad " * 30, "so"), record("we won", "great")]
     path = write_lines(tmp_path / "in.jsonl", rows)
-    counts = generate(str(made.base), Corpus([str(path)]), tmp_path / "out.jsonl", SETTINGS)
-    assert counts == {"responses": 2, "rejected": 2}
+    counts = generate_responses(str(made.base), Corpus([str(path)]), tmp_path / "out.jsonl", SETTINGS)
+    assert counts == Answered(responses=2, rejected=2)
     rejects = [json.loads(line) for line in (tmp_path / "out.jsonl.rejects.jsonl").read_text().splitlines()]
     assert [reject["line"] for reject in rejects] == [2, 3]
     assert rejects[1]["reason"] == "too_long"
 
 
 def test_answers_are_dialogues_again(made: Made, tmp_path: Path) -> None:
-    generate(str(made.base), varied(4), tmp_path / "out.jsonl", SETTINGS)
+    generate_responses(str(made.base), varied(4), tmp_path / "out.jsonl", SETTINGS)
     again = list(Corpus([str(tmp_path / "out.jsonl")]))
     filled = [text for text in texts(tmp_path / "out.jsonl") if text.strip("\x00")]
     assert len([one for one in again if isinstance(one, Dialogue)]) <= len(filled) == 4
@@ -117,7 +104,7 @@ def test_answers_are_dialogues_again(made: Made, tmp_path: Path) -> None:
 
 def test_nothing_to_answer_is_an_error(made: Made, tmp_path: Path) -> None:
     with pytest.raises(SetError, match="no dialogue to answer among 0 records"):
-        generate(str(made.base), [], tmp_path / "out.jsonl", SETTINGS)
+        generate_responses(str(made.base), [], tmp_path / "out.jsonl", SETTINGS)
     assert not list(tmp_path.iterdir())
 
 

@@ -15,20 +15,16 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from moe.errors import ModelError, SettingError
-from moe.mixture.compose import compose, plan_shards
+from moe.mixture.compose import MixtureTensor, compose_mixture, shards_of
 from moe.mixture.initial_router import mixture_of
 from moe.mixture.routing_table import gates
 from moe.settings import ComposeSettings
 from scorer.errors import OutputError
-from tests.moe.moe_fixtures import Made, command, made
-from tests.moe.tiny_causal import CHATML, write_adapters, write_base, write_experts
-
-__all__ = ["made"]
+from tests.moe.conftest import CHATML, Made, command, write_adapters, write_base, write_experts
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("llama", {}),
@@ -77,7 +73,7 @@ def expert_model(base: Path, expert: Path) -> Any:
 def test_a_mixture_that_asks_one_expert_is_that_expert(kind: str, more: dict[str, Any], tmp_path: Path) -> None:
     base = write_base(tmp_path / "base", kind, **more)
     experts = write_adapters(tmp_path, base)
-    compose(experts, tmp_path / "moe", ComposeSettings())
+    compose_mixture(experts, tmp_path / "moe", ComposeSettings())
     mixture, loading = AutoModelForCausalLM.from_pretrained(tmp_path / "moe", output_loading_info=True)
     assert not any(loading.values())
     assert type(mixture).__name__ == ("Qwen3MoeForCausalLM" if kind == "qwen3" else "MixtralForCausalLM")
@@ -91,7 +87,7 @@ def test_a_mixture_that_asks_one_expert_is_that_expert(kind: str, more: dict[str
 @pytest.mark.parametrize("kind", ["llama", "qwen3"])
 def test_two_of_two_is_the_weighted_sum(kind: str, tmp_path: Path) -> None:
     base = write_base(tmp_path / "base", kind)
-    compose(write_adapters(tmp_path, base), tmp_path / "moe", ComposeSettings())
+    compose_mixture(write_adapters(tmp_path, base), tmp_path / "moe", ComposeSettings())
     mixture = AutoModelForCausalLM.from_pretrained(tmp_path / "moe")
     block = mixture_of(mixture.model.layers[1])
     states = torch.randn(2, 7, 32, generator=torch.Generator().manual_seed(1))
@@ -110,8 +106,8 @@ def test_two_of_two_is_the_weighted_sum(kind: str, tmp_path: Path) -> None:
 def test_with_all_targets_attention_is_the_mean_of_the_experts(tmp_path: Path) -> None:
     base = write_base(tmp_path / "base")
     experts = write_adapters(tmp_path, base, "all")
-    info = compose(experts, tmp_path / "moe", ComposeSettings())
-    assert info["shared"] == "the mean of the experts'"
+    info = compose_mixture(experts, tmp_path / "moe", ComposeSettings())
+    assert info.shared == "the mean of the experts'"
     mixture = AutoModelForCausalLM.from_pretrained(tmp_path / "moe").state_dict()
     first, second = (expert_model(base, expert).state_dict() for expert in experts)
     name = "model.layers.0.self_attn.q_proj.weight"
@@ -124,8 +120,7 @@ def test_with_all_targets_attention_is_the_mean_of_the_experts(tmp_path: Path) -
 def test_a_python_without_this_package_loads_it_and_generates(made: Made, tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "sys.meta_path.insert(0, type('No', (), {'find_spec': staticmethod(lambda name, *_: (_ for _ in ()).throw("
-        "ImportError(name)) if name.split('.')[0] in ('moe', 'distill', 'selection', 'scorer') else None)}))\n"
+        "sys.modules |= dict.fromkeys(('moe', 'distill', 'selection', 'scorer'))\n"  # their import fails
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
         "model, tokenizer = (kind.from_pretrained(sys.argv[1]) for kind in (AutoModelForCausalLM, AutoTokenizer))\n"
         "ids = tokenizer.apply_chat_template([{'role': 'user', 'content': 'i am sad'}], add_generation_prompt=True,"
@@ -134,42 +129,32 @@ def test_a_python_without_this_package_loads_it_and_generates(made: Made, tmp_pa
         "print(out.shape[1] - ids.shape[1])\n"
     )
     environment = {**os.environ, "PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1"}
-    result = subprocess.run(
-        [sys.executable, "-c", code, str(made.mixture)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=environment,
-        check=False,
-    )
+    arguments = [sys.executable, "-c", code, str(made.mixture)]
+    result = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
     assert result.stdout.strip() == "5", result.stderr
 
 
 def test_shards_keep_to_their_size_and_change_nothing(made: Made, tmp_path: Path) -> None:
-    compose(made.experts, tmp_path / "whole", ComposeSettings(seed=3))
-    compose(made.experts, tmp_path / "parts", ComposeSettings(seed=3, max_shard_bytes=30_000))
+    compose_mixture(made.experts, tmp_path / "whole", ComposeSettings(seed=3))
+    compose_mixture(made.experts, tmp_path / "parts", ComposeSettings(seed=3, max_shard_bytes=30_000))
     index = json.loads((tmp_path / "parts" / "model.safetensors.index.json").read_text())
     files = sorted((tmp_path / "parts").glob("*.safetensors"))
     assert len(files) > 3
     assert {path.name for path in files} == set(index["weight_map"].values())
     seen: dict[str, torch.Tensor] = {}
-    for path in files:
-        with safe_open(path, "pt") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for found in map(load_file, files):
         assert sum(tensor.nbytes for tensor in found.values()) <= 30_000 or len(found) == 1
         seen |= found
-    with safe_open(tmp_path / "whole" / "model.safetensors", "pt") as file:
-        assert set(file.keys()) == seen.keys()
-        assert all(torch.equal(file.get_tensor(name), tensor) for name, tensor in seen.items())
+    whole = load_file(tmp_path / "whole" / "model.safetensors")
+    assert whole.keys() == seen.keys()
+    assert all(torch.equal(whole[name], tensor) for name, tensor in seen.items())
     assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in seen.values())
     logits_of(AutoModelForCausalLM.from_pretrained(tmp_path / "parts"))
 
 
-def test_no_part_means_no_shard_and_a_large_tensor_has_its_own() -> None:
-    from moe.mixture.compose import Part
-
+def test_a_large_tensor_has_its_own_shard_and_none_is_empty() -> None:
     sizes = [5, 5, 30, 1, 9]
-    shards = plan_shards(iter(Part(str(n), "F32", (size,), None) for n, size in enumerate(sizes)), 40)
+    shards = shards_of(iter(MixtureTensor(str(n), "F32", (size,), None) for n, size in enumerate(sizes)), 40)
     assert [[part.size // 4 for part in shard] for shard in shards] == [[5, 5], [30], [1, 9]]
 
 
@@ -178,7 +163,7 @@ def test_types_and_settings_of_the_base_are_carried_over(tmp_path: Path) -> None
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
     model.generation_config.repetition_penalty = 1.3
     model.save_pretrained(base)
-    compose(write_adapters(tmp_path, base), tmp_path / "moe", ComposeSettings(top_k=1))
+    compose_mixture(write_adapters(tmp_path, base), tmp_path / "moe", ComposeSettings(top_k=1))
     config, of_base = (AutoConfig.from_pretrained(tmp_path / name) for name in ("moe", "base"))
     same = (
         "sliding_window rope_theta head_dim rms_norm_eps vocab_size max_position_embeddings num_key_value_heads "
@@ -201,10 +186,10 @@ def test_where_it_comes_from_is_beside_it(made: Made) -> None:
     assert str(made.base.parent) not in json.dumps(info)
 
 
-def test_two_runs_give_the_same_bytes(made: Made, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        compose(made.experts, tmp_path / name, ComposeSettings(router="informed"), sets=made.sets)
-    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+def copied(experts: list[Path], folder: Path, *, provenance: bool = True) -> list[Path]:
+    """Return copies of experts, that a test may change."""
+    left_out = None if provenance else shutil.ignore_patterns("moe.json")
+    return [shutil.copytree(expert, folder / expert.name, ignore=left_out) for expert in experts]
 
 
 @pytest.mark.parametrize(
@@ -213,94 +198,84 @@ def test_two_runs_give_the_same_bytes(made: Made, tmp_path: Path) -> None:
         ("llama", {"attention_bias": True}, "has biases"),
         ("llama", {"mlp_bias": True}, "has biases"),
         ("qwen3", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, "in different ways"),
+        ("gpt2", {}, "is a gpt2 model, expected one of these as a base: llama, mistral, qwen3"),
     ],
 )
 def test_a_base_that_cannot_become_a_mixture_is_refused(
     kind: str, more: dict[str, Any], message: str, made: Made, tmp_path: Path
 ) -> None:
     base = write_base(tmp_path / "base", kind, **more)
-    experts = []
-    for expert in made.experts:
-        shutil.copytree(expert, tmp_path / expert.name)
-        (tmp_path / expert.name / "moe.json").unlink()
-        experts.append(tmp_path / expert.name)
+    experts = copied(made.experts, tmp_path, provenance=False)
     with pytest.raises(ModelError, match=message):
-        compose(experts, tmp_path / "moe", ComposeSettings(), base=str(base))
+        compose_mixture(experts, tmp_path / "moe", ComposeSettings(), base=str(base))
     assert not (tmp_path / "moe").exists()
 
 
-def test_another_architecture_is_refused_with_the_list_of_those_that_serve(made: Made, tmp_path: Path) -> None:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=300, n_positions=64)
-    GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
-    with pytest.raises(ModelError, match=r"is a gpt2 model, expected one of these as a base: llama, mistral, qwen3"):
-        compose(made.experts, tmp_path / "moe", ComposeSettings(), base=str(tmp_path / "gpt2"))
-
-
 def test_experts_that_do_not_belong_together_are_refused(made: Made, tmp_path: Path) -> None:
-    other = write_base(tmp_path / "other", seed=5)
-    strange = write_experts(tmp_path, other, made.sets[:1])
-    with pytest.raises(ModelError, match="come from different bases"):
-        compose([made.experts[0], *strange], tmp_path / "moe", ComposeSettings())
-    with pytest.raises(ModelError, match="was trained on another base"):
-        compose([made.experts[0], *strange], tmp_path / "moe", ComposeSettings(), base=str(made.base))
-    spoken = tmp_path / "spoken"
-    shutil.copytree(made.experts[1], spoken)
+    strange = write_experts(tmp_path, write_base(tmp_path / "other", seed=5), made.sets[:1])
+    spoken = shutil.copytree(made.experts[1], tmp_path / "spoken")
     (spoken / "chat_template.jinja").write_text(CHATML)
-    with pytest.raises(ModelError, match="different tokenizers or chat templates"):
-        compose([made.experts[0], spoken], tmp_path / "moe", ComposeSettings())
+    for second, base, message in (
+        (strange[0], None, "come from different bases"),
+        (strange[0], str(made.base), "was trained on another base"),
+        (spoken, None, "different tokenizers or chat templates"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            compose_mixture([made.experts[0], second], tmp_path / "moe", ComposeSettings(), base=base)
 
 
 def test_an_adapter_that_is_none_or_not_plain_is_refused(made: Made, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match=r"holds no adapter_config.json"):
-        compose([made.experts[0], tmp_path / "empty"], tmp_path / "moe", ComposeSettings())
-    changed = tmp_path / "changed"
-    shutil.copytree(made.experts[1], changed)
-    config = json.loads((changed / "adapter_config.json").read_text())
-    (changed / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
-    with pytest.raises(ModelError, match="use_dora is True, expected False"):
-        compose([made.experts[0], changed], tmp_path / "moe", ComposeSettings())
-    (changed / "adapter_config.json").write_text(json.dumps(config))
-    (changed / "adapter_model.safetensors").write_bytes(b"torn")
-    with pytest.raises(ModelError, match="cannot be read"):
-        compose([made.experts[0], changed], tmp_path / "moe", ComposeSettings())
+    first, second = copied(made.experts, tmp_path)
+    config = json.loads((second / "adapter_config.json").read_text())
+
+    def refused(message: str) -> None:
+        with pytest.raises(ModelError, match=message):
+            compose_mixture([first, second], tmp_path / "moe", ComposeSettings())
+
+    (second / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
+    refused("use_dora is True, expected False")
+    (second / "adapter_config.json").write_text(json.dumps(config))
+    (second / "adapter_model.safetensors").write_bytes(b"torn")
+    refused("cannot be read")
+    (second / "adapter_config.json").unlink()
+    refused(r"holds no adapter_config.json")
 
 
-def test_settings_that_do_not_go_together_are_refused(made: Made, tmp_path: Path) -> None:
-    out = tmp_path / "moe"
-    with pytest.raises(SettingError, match="at least 2 to mix"):
-        compose(made.experts[:1], out, ComposeSettings())
-    with pytest.raises(SettingError, match="top k is 3 and there are 2 experts"):
-        compose(made.experts, out, ComposeSettings(top_k=3))
-    with pytest.raises(SettingError, match="1 sets"):
-        compose(made.experts, out, ComposeSettings(router="informed"), sets=made.sets[:1])
-    with pytest.raises(SettingError, match="looks at no sets"):
-        compose(made.experts, out, ComposeSettings(), sets=made.sets)
+@pytest.mark.parametrize(
+    ("experts", "sets", "settings", "message"),
+    [
+        (1, 0, {}, "at least 2 to mix"),
+        (2, 0, {"top_k": 3}, "top k is 3 and there are 2 experts"),
+        (2, 1, {"router": "informed"}, "1 sets"),
+        (2, 2, {}, "looks at no sets"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(
+    experts: int, sets: int, settings: dict[str, Any], message: str, made: Made, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingError, match=message):
+        compose_mixture(made.experts[:experts], tmp_path / "moe", ComposeSettings(**settings), sets=made.sets[:sets])
 
 
 def test_nothing_replaces_what_it_is_made_from_or_another_kind(made: Made, tmp_path: Path) -> None:
-    experts = [Path(shutil.copytree(path, tmp_path / path.name)) for path in made.experts]
+    experts = copied(made.experts, tmp_path)
     shutil.copytree(made.mixture, tmp_path / "moe")
     with pytest.raises(OutputError, match="holds the kind 'expert', not 'moe'"):
-        compose(experts, experts[0], ComposeSettings(), overwrite=True)
+        compose_mixture(experts, experts[0], ComposeSettings(), overwrite=True)
     with pytest.raises(OutputError, match="exists already"):
-        compose(experts, tmp_path / "moe", ComposeSettings())
+        compose_mixture(experts, tmp_path / "moe", ComposeSettings())
     said = command(2, "moe", "train", tmp_path / "moe", "--sets", *made.sets, "-o", tmp_path / "moe", "--overwrite")
     assert "is an input as well" in said
-    compose(experts, tmp_path / "moe", ComposeSettings(), overwrite=True)
+    compose_mixture(experts, tmp_path / "moe", ComposeSettings(), overwrite=True)
 
 
 def test_tensors_of_different_types_lie_aligned_in_one_file(made: Made, tmp_path: Path) -> None:
-    base = Path(shutil.copytree(made.base, tmp_path / "base"))
+    base = shutil.copytree(made.base, tmp_path / "base")
     tensors = load_file(base / "model.safetensors")
     narrow = {name: one if "norm" in name else one.bfloat16() for name, one in tensors.items()}
     save_file(narrow, base / "model.safetensors", metadata={"format": "pt"})
-    experts = [Path(shutil.copytree(path, tmp_path / path.name)) for path in made.experts]
-    for expert in experts:
-        (expert / "moe.json").unlink()
-    compose(experts, tmp_path / "moe", ComposeSettings(), base=str(base))
+    experts = copied(made.experts, tmp_path, provenance=False)
+    compose_mixture(experts, tmp_path / "moe", ComposeSettings(), base=str(base))
     found = load_file(tmp_path / "moe" / "model.safetensors")
     for name in narrow.keys() & found.keys():
         assert torch.equal(found[name], narrow[name])
@@ -308,7 +283,7 @@ def test_tensors_of_different_types_lie_aligned_in_one_file(made: Made, tmp_path
     assert {one.dtype for one in found.values()} == {torch.float32, torch.bfloat16}
 
 
-def test_the_command_warns_says_what_the_router_is_and_takes_a_shells_list_of_sets(made: Made, tmp_path: Path) -> None:
+def test_the_command_warns_says_what_the_router_is_and_gives_the_same_bytes(made: Made, tmp_path: Path) -> None:
     assert "the router is random (seeded)" in command(0, "moe", "compose", *made.experts, "-o", tmp_path / "random")
     said = command(0, "moe", "compose", *made.experts, "-o", tmp_path / "moe", "--sets", *made.sets)
     assert "informed router" in said
@@ -319,5 +294,5 @@ def test_the_command_warns_says_what_the_router_is_and_takes_a_shells_list_of_se
 
 def test_a_mixtral_with_scaled_rope_warns_of_servers_that_do_not_read_it(tmp_path: Path) -> None:
     base = write_base(tmp_path / "base", rope_scaling={"rope_type": "linear", "factor": 2.0})
-    info = compose(write_adapters(tmp_path, base), tmp_path / "moe", ComposeSettings())
-    assert "rope_scaling" in info["warnings"][0]
+    info = compose_mixture(write_adapters(tmp_path, base), tmp_path / "moe", ComposeSettings())
+    assert "rope_scaling" in info.warnings[0]

@@ -12,19 +12,16 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from moe.errors import ModelError, SettingError
-from moe.mixture.compose import compose
-from moe.mixture.initial_router import informed_router, predicting, random_router, visit_states
+from moe.mixture.compose import compose_mixture
+from moe.mixture.initial_router import informed_router, predicting, random_router, states_of
 from moe.mixture.routing_table import draw_routing, measure_routing
 from moe.models import load_causal, load_tokenizer
+from moe.provenance import ComposedMixture, TrainedMixture, read_made
 from moe.sets.chat import Chat
-from moe.sets.examples import collate, read_examples
+from moe.sets.examples import pad_examples, read_examples
 from moe.settings import ComposeSettings, RouterSettings
 from moe.training.router import routing_lines, train_mixture
-from tests.moe.moe_fixtures import Made, command, made
-
-__all__ = ["made"]
-
-TINY: dict[str, Any] = {"batch_size": 8, "max_length": 96, "checkpointing": False}
+from tests.moe.conftest import TINY, Made, command
 
 
 def examples_of(made: Made) -> tuple[Chat, dict[str, Any]]:
@@ -44,7 +41,7 @@ def test_the_positions_that_predict_a_response_are_those_before_it() -> None:
 
 def test_an_informed_router_sends_each_set_to_its_expert_and_a_random_one_does_not(made: Made, tmp_path: Path) -> None:
     chat, sets = examples_of(made)
-    compose(made.experts, tmp_path / "random", ComposeSettings())
+    compose_mixture(made.experts, tmp_path / "random", ComposeSettings())
     informed, random = (
         own_weight(measure_routing(load_causal(path), sets, chat.pad_id))
         for path in (made.mixture, tmp_path / "random")
@@ -58,12 +55,9 @@ def test_an_informed_router_is_the_formula_and_treats_the_average_token_alike(ma
     model = load_causal(made.base)
     router = informed_router(model, list(sets.values()), chat.pad_id)
     seen: list[list[torch.Tensor]] = [[], []]
-
-    def collect(number: int, layer: int, states: torch.Tensor) -> None:
+    for number, layer, states in states_of(model, list(sets.values()), chat.pad_id):
         if layer == 1:
             seen[number].append(states.double())
-
-    visit_states(model, list(sets.values()), chat.pad_id, collect)
     first, second = (torch.cat(states) for states in seen)
     everything = torch.cat([first, second])
     middle = (first.mean(0) + second.mean(0)) / 2
@@ -79,11 +73,8 @@ def test_an_informed_router_is_the_formula_and_treats_the_average_token_alike(ma
 def test_states_are_those_of_the_positions_that_predict(made: Made) -> None:
     chat, sets = examples_of(made)
     counts = {0: 0, 1: 0}
-
-    def count(number: int, layer: int, states: torch.Tensor) -> None:
+    for number, layer, states in states_of(load_causal(made.base), list(sets.values()), chat.pad_id):
         counts[number] += len(states) if layer == 0 else 0
-
-    visit_states(load_causal(made.base), list(sets.values()), chat.pad_id, count)
     assert list(counts.values()) == [sum(len(one) - one.prompt for one in examples) for examples in sets.values()]
 
 
@@ -94,35 +85,42 @@ def test_random_routers_are_seeded() -> None:
     assert float(first.std()) == pytest.approx(0.02, rel=0.2)
 
 
+def moved_names(before: Path, after: Path) -> tuple[set[str], set[str]]:
+    """Return the names of the tensors that differ, and of all."""
+    first, second = (AutoModelForCausalLM.from_pretrained(path).state_dict() for path in (before, after))
+    return {name for name, tensor in second.items() if not torch.equal(tensor, first[name])}, set(second)
+
+
 def test_training_moves_the_routers_and_nothing_else(made: Made, tmp_path: Path) -> None:
-    info = train_mixture(str(made.mixture), made.sets, tmp_path / "out", RouterSettings(**TINY, learning_rate=0.05))
-    before, after = (AutoModelForCausalLM.from_pretrained(p).state_dict() for p in (made.mixture, tmp_path / "out"))
-    moved = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
-    assert moved == {name for name in after if name.endswith("block_sparse_moe.gate.weight")}
-    assert (tmp_path / "out" / "routing.png").read_bytes().startswith(b"\x89PNG")
-    written = json.loads((tmp_path / "out" / "moe.json").read_text())
-    assert written["metrics"] == info["metrics"]
-    assert written["experts"] == json.loads((made.mixture / "moe.json").read_text())["experts"]
-    config, of_mixture = (json.loads((path / "config.json").read_text()) for path in (tmp_path / "out", made.mixture))
+    out = tmp_path / "out"
+    info = train_mixture(str(made.mixture), made.sets, out, RouterSettings(**TINY, learning_rate=0.05))
+    assert info is not None
+    moved, names = moved_names(made.mixture, out)
+    assert moved == {name for name in names if name.endswith("block_sparse_moe.gate.weight")}
+    assert (out / "routing.png").read_bytes().startswith(b"\x89PNG")
+    assert read_made(out, TrainedMixture) == info
+    about = read_made(made.mixture, ComposedMixture)
+    assert about is not None
+    assert info.experts == about.experts
+    config, of_mixture = (json.loads((path / "config.json").read_text()) for path in (out, made.mixture))
     assert config == of_mixture
-    for stage in info["metrics"]["routing"].values():
-        for by_layer in stage.values():
+    for routing in (info.metrics.routing.before, info.metrics.routing.after):
+        for by_layer in routing.values():
             assert np.allclose(np.sum(by_layer, axis=1), 1, atol=1e-3)
 
 
 def test_the_experts_train_too_if_asked(made: Made, tmp_path: Path) -> None:
     settings = RouterSettings(**TINY, also_experts=True)
     train_mixture(str(made.mixture), made.sets, tmp_path / "out", settings)
-    before, after = (AutoModelForCausalLM.from_pretrained(p).state_dict() for p in (made.mixture, tmp_path / "out"))
-    moved = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
-    assert moved == {name for name in after if ".block_sparse_moe." in name}
+    moved, names = moved_names(made.mixture, tmp_path / "out")
+    assert moved == {name for name in names if ".block_sparse_moe." in name}
 
 
 def test_the_balancing_loss_counts(made: Made, tmp_path: Path) -> None:
-    compose(made.experts, tmp_path / "moe", ComposeSettings(router="informed", top_k=1), sets=made.sets)
+    compose_mixture(made.experts, tmp_path / "moe", ComposeSettings(router="informed", top_k=1), sets=made.sets)
     model = load_causal(tmp_path / "moe")
     chat, sets = examples_of(made)
-    inputs = collate([example for examples in sets.values() for example in examples], chat.pad_id)
+    inputs = pad_examples([example for examples in sets.values() for example in examples], chat.pad_id)
     losses = []
     for coefficient in (0.0, 1.0):
         model.router_aux_loss_coef = coefficient
@@ -134,7 +132,7 @@ def test_the_balancing_loss_counts(made: Made, tmp_path: Path) -> None:
 def test_what_cannot_learn_is_refused(made: Made, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is a llama model, expected a mixture"):
         train_mixture(str(made.base), made.sets, tmp_path / "out", RouterSettings(**TINY))
-    compose(made.experts, tmp_path / "one", ComposeSettings(top_k=1))
+    compose_mixture(made.experts, tmp_path / "one", ComposeSettings(top_k=1))
     with pytest.raises(SettingError, match=r"--top-k 2, or train with --also-experts"):
         train_mixture(str(tmp_path / "one"), made.sets, tmp_path / "out", RouterSettings(**TINY))
 

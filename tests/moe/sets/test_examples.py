@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,17 @@ import numpy as np
 import pytest
 
 from moe.errors import ModelError, SetError
+from moe.provenance import CutTurns
 from moe.sets.chat import Chat, Dropped, Example
-from moe.sets.examples import IGNORED, batches, collate, read_examples, set_info
+from moe.sets.examples import IGNORED, batches_of, pad_examples, read_examples, set_source
 from scorer.dialogue import Dialogue
-from scorer.inputs.parse import to_record
+from scorer.inputs.corpus import Corpus
+from scorer.inputs.parse import parse_record, to_record
+from selection.deciding.settings import SelectSettings
 from selection.files.layouts import LAYOUTS
+from selection.select import select
 from tests.conftest import make_dialogue, record, varied, write_lines
-from tests.moe.tiny_causal import CHATML, byte_tokenizer
+from tests.moe.conftest import CHATML, byte_tokenizer
 
 
 def chat(max_length: int = 256, template: str | None = None) -> Chat:
@@ -78,8 +83,6 @@ def test_the_oldest_turns_go_first_and_the_context_begins_with_the_user() -> Non
 def test_system_turns_at_the_beginning_stay() -> None:
     turns = [("system", "be kind"), ("user", "a " * 40), ("assistant", "b " * 40), ("user", "c"), ("assistant", "d")]
     messages = [{"role": role, "content": text} for role, text in turns]
-    from scorer.inputs.parse import parse_record
-
     one = chat(64)
     example = one.example(parse_record({"messages": messages}))
     assert texts(example, one.tokenizer)[0] == "<s>System: be kind\nUser: c\nAssistant:"
@@ -122,7 +125,7 @@ def test_a_tokenizer_without_an_end_is_an_error() -> None:
 def test_labels_are_the_response_and_nothing_else() -> None:
     one = chat()
     examples = [example for d in varied(5) if isinstance(example := one.example(d), Example)]
-    batch = collate(examples, one.pad_id)
+    batch = pad_examples(examples, one.pad_id)
     assert batch["input_ids"].shape[1] % 16 == 0
     for row, example in enumerate(examples):
         labels = batch["labels"][row].numpy()
@@ -135,10 +138,10 @@ def test_labels_are_the_response_and_nothing_else() -> None:
 def test_batches_hold_every_row_once_and_keep_to_their_budget() -> None:
     one = chat()
     examples = [example for d in varied(50) if isinstance(example := one.example(d), Example)]
-    found = list(batches(examples, 512))
+    found = list(batches_of(examples, 512))
     assert sorted(np.concatenate(found).tolist()) == list(range(50))
     for rows in found:
-        assert collate([examples[row] for row in rows], 0)["input_ids"].numel() <= 512 or len(rows) == 1
+        assert pad_examples([examples[row] for row in rows], 0)["input_ids"].numel() <= 512 or len(rows) == 1
 
 
 @pytest.mark.parametrize("layout", list(LAYOUTS))
@@ -151,32 +154,25 @@ def test_every_layout_of_select_gives_the_same_examples(layout: str, tmp_path: P
     assert [one.conversation for one in found] == [one.conversation for one in expected]
 
 
-def test_every_record_of_an_alpaca_set_is_an_example_or_counted(tmp_path: Path) -> None:
-    lines = [
-        {"instruction": "i am sad", "input": "", "output": "so sorry"},
-        {"instruction": "i am sad", "output": ""},
-        {"instruction": "", "output": "so"},
-        "text",
-        {"instruction": "a", "input": "b", "output": "c"},
-    ]
-    found = read_examples(write_lines(tmp_path / "set.jsonl", lines), chat())
-    assert len(found) == 2
-    assert found.to_json()["dropped"] == {"empty_turn": 1, "one_speaker": 1, "not_an_object": 1}
-
-
 def test_drops_and_cuts_are_counted(tmp_path: Path) -> None:
     records = [record("i am sad", "so sorry"), record("a " * 60, "b", "c", "d"), record("i", "so " * 90), {"no": 1}]
-    counts = read_examples(write_lines(tmp_path / "set.jsonl", records), chat(64)).to_json()
-    assert counts["examples"] == 2
-    assert counts["cut"] == {"dialogues": 1, "turns": 2}
-    assert sum(counts["dropped"].values()) == 2
-    assert counts["dropped"]["too_long"] == 1
+    path = write_lines(tmp_path / "set.jsonl", records)
+    counts = read_examples(path, chat(64)).about(set_source(path))
+    assert (counts.examples, counts.cut) == (2, CutTurns(dialogues=1, turns=2))
+    assert counts.dropped == {"too_long": 1, "no_messages": 1}
 
 
-@pytest.mark.parametrize("text", ["", "nonsense\n", json.dumps(record("i", "so " * 90)) + "\n"])
-def test_a_set_that_holds_nothing_to_learn_is_an_error(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "among 1 records; the first: empty_file"),
+        ("nonsense\n", "among 1 records; the first: broken_json"),
+        (json.dumps(record("i", "so " * 90)) + "\n", "among 1 records; the first: too_long"),
+    ],
+)
+def test_a_set_that_holds_nothing_to_learn_is_an_error(text: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "set.jsonl").write_text(text)
-    with pytest.raises(SetError, match="no dialogue to learn from"):
+    with pytest.raises(SetError, match=f"no dialogue to learn from {reason}"):
         read_examples(tmp_path / "set.jsonl", chat(64))
 
 
@@ -189,15 +185,15 @@ def test_held_out_are_whole_conversations(tmp_path: Path) -> None:
 
 
 def test_a_set_says_how_it_was_selected(tmp_path: Path) -> None:
-    path = write_lines(tmp_path / "sensibility.jsonl", [record("i am sad", "so sorry")])
-    assert set_info(path)["selection"] is None
-    scorer: dict[str, Any] = {"name": "tiny", "sha256": "abc", "judge": ["gpt"], "rubric": None, "cuts": {}}
-    info = {"rule": {"name": "paper"}, "scorer": scorer, "judge": None, "sets": {"warm": {"file": path.name}}}
-    (tmp_path / "selection.json").write_text(json.dumps(info))
-    known = set_info(path)
-    assert known["selection"]["set"] == "warm"
-    assert known["selection"]["scorer"] == {"name": "tiny", "sha256": "abc", "judge": ["gpt"], "rubric": None}
-    assert len(known["sha256"]) == 64
-    assert set_info(write_lines(tmp_path / "other.jsonl", [{}]))["selection"] is None
+    rows = [to_record(dialogue) | {"sensibility": 8, "rationality": 2} for dialogue in varied(5)]
+    corpus = Corpus([str(write_lines(tmp_path / "in.jsonl", rows))], labels="required")
+    select(corpus, tmp_path / "selection", SelectSettings())
+    path = tmp_path / "selection" / "sensibility.jsonl"
+    known = set_source(path)
+    assert known.sha256 == sha256(path.read_bytes()).hexdigest()
+    assert known.selection is not None
+    assert (known.selection.set, known.selection.rule.name, known.selection.scorer) == ("sensibility", "paper", None)
+    assert set_source(path.with_name("selection.json")).selection is None  # beside it, but no set
+    assert set_source(tmp_path / "in.jsonl").selection is None
     with pytest.raises(SetError, match="cannot be read"):
-        set_info(tmp_path / "missing.jsonl")
+        set_source(tmp_path / "missing.jsonl")

@@ -1,32 +1,28 @@
-"""What the tests of experts share: tiny random causal models of each base, and sets of dialogues that differ."""
+"""What the tests of experts share: tiny random causal models, sets that differ, experts of them and their mixture."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import torch
+from click.testing import CliRunner
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    AutoModelForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    PreTrainedTokenizerFast,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from moe.settings import TARGETS, ExpertSettings
+from moe.mixture.compose import compose_mixture
+from moe.settings import TARGETS, ComposeSettings, ExpertSettings
 from moe.training.expert import train_expert
+from scorer.cli.main import main
+from scorer.progress import Silent
 from tests.conftest import record, write_lines
 
-BASES = ("llama", "mistral", "qwen3")
 WARM = "i am so sorry that is sad".split()
 COLD = "what happened today we won the game".split()
+TINY: dict[str, Any] = {"batch_size": 8, "max_length": 96, "checkpointing": False}
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -63,12 +59,7 @@ def write_base(folder: Path, kind: str = "llama", *, seed: int = 0, template: st
         "initializer_range": 0.3,
         **more,
     }
-    config, model = {
-        "llama": (LlamaConfig, LlamaForCausalLM),
-        "mistral": (MistralConfig, MistralForCausalLM),
-        "qwen3": (Qwen3Config, Qwen3ForCausalLM),
-    }[kind]
-    model(config(**sizes)).save_pretrained(folder)
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -101,18 +92,52 @@ def write_adapters(folder: Path, base: Path, targets: str = "mlp") -> list[Path]
     return experts
 
 
-def write_experts(folder: Path, base: Path, sets: tuple[Path, ...], **more: Any) -> list[Path]:
-    """Train an expert a set, at a learning rate at which a few steps change the model."""
-    settings: dict[str, Any] = {
-        "learning_rate": 0.02,
-        "batch_size": 8,
-        "max_length": 96,
-        "checkpointing": False,
-        **more,
-    }
-    experts = []
-    for path in sets:
-        output = folder / f"expert-{path.stem}"
-        train_expert(path, output, ExpertSettings(base=str(base), **settings))
-        experts.append(output)
+def write_experts(folder: Path, base: Path, sets: tuple[Path, ...]) -> list[Path]:
+    """Train one expert per set, at a learning rate at which a few steps change the model."""
+    experts = [folder / f"expert-{path.stem}" for path in sets]
+    for path, output in zip(sets, experts, strict=True):
+        train_expert(path, output, ExpertSettings(base=str(base), learning_rate=0.02, **TINY))
     return experts
+
+
+class Made(NamedTuple):
+    """Where everything lies."""
+
+    base: Path
+    sets: tuple[Path, Path]
+    experts: list[Path]
+    mixture: Path
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A Llama base, two experts and their mixture, router informed; tests that change them make copies."""
+    folder = tmp_path_factory.mktemp("made")
+    base, sets = write_base(folder / "base"), write_sets(folder)
+    experts = write_experts(folder, base, sets)
+    compose_mixture(experts, folder / "moe", ComposeSettings(router="informed"), sets=sets)
+    return Made(base, sets, experts, folder / "moe")
+
+
+class Killed(Exception):
+    """What a kill is to a test."""
+
+
+class KilledAt(Silent):
+    """A progress that raises as soon as so much of a stage is done."""
+
+    def __init__(self, done: float) -> None:
+        self._done = done
+
+    def update(self, done: float, *, total: float | None = None, note: str = "") -> None:
+        if done >= self._done:
+            raise Killed
+
+
+def command(code: int, *arguments: str | Path) -> str:
+    """Run `empathy` in this process, which has torch loaded; check its exit code and return what it said to stderr."""
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, (result.output, result.exception)
+    if code:
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+    return result.stderr
