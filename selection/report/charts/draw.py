@@ -2,84 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from selection.report.charts import drift, groups, judge, scores
 from selection.report.charts.style import to_svg
-
-Figures = Mapping[str, Any]
+from selection.report.numbers import Section
 
 MOST_JOINTS = 6
 """Sources whose joint histogram is drawn, the first ones."""
 
+Charts = dict[str, tuple[Any, str]]
+"""Altair charts by name, and what each is called."""
 
-def draw(figures: Figures) -> dict[str, str]:
+
+def draw_report(figures: Section) -> dict[str, str]:
     """Return the charts of a report as SVG."""
-    return {name: to_svg(name, chart, label) for name, (chart, label) in build(figures).items()}
+    return {name: to_svg(name, chart, label) for name, (chart, label) in charts_of(figures).items()}
 
 
-def build(figures: Figures) -> dict[str, tuple[Any, str]]:
-    """Return the charts of a report on one source, or on several side by side, and what each is called."""
-    return _one(figures["sources"][0]) if len(figures["sources"]) == 1 else _several(figures)
+def charts_of(figures: Section) -> Charts:
+    """Return the charts of a report on one source, or on several side by side."""
+    sources = figures["sources"]
+    return _one(sources[0]) if len(sources) == 1 else _several(sources)
 
 
-def _one(source: Figures) -> dict[str, tuple[Any, str]]:
+def _one(source: Section) -> Charts:
     sets = list(source["overview"]["sets"])
     first = sets[0]
-    distributions = source["distributions"]
-    found: dict[str, tuple[Any, str]] = {
-        "joint": (scores.joint(distributions, sets), "Joint histogram of sensibility and rationality"),
-        "heads": (scores.heads(distributions, sets), "Histograms of sensibility and of rationality by set"),
-        "thresholds": (scores.thresholds(source["thresholds"]), "Share of each set by threshold"),
-        "correlations": (groups.correlations(source["correlations"]), "Matrix of correlations"),
+    spread, by_threshold, by_category = source["distributions"], source["thresholds"], source["categories"]
+    found: Charts = {
+        "joint": (scores.joint(spread, sets), "Joint histogram of sensibility and rationality"),
+        "heads": (scores.heads(spread, sets), "Histograms of sensibility and of rationality by set"),
+        "thresholds": (scores.shares_by_threshold(by_threshold), "Share of each set by threshold"),
+        "correlations": (groups.correlation_matrix(source["correlations"]), "Matrix of correlations"),
     }
-    if "rows" in source["categories"]:
-        section = source["categories"]
-        found["categories"] = (groups.categories(section, first), f"Share of the {first} set by category")
-        found["category_heat"] = (groups.category_heat(section, sets), "Means and shares by category")
+    if "rows" in by_category:
+        found["categories"] = (groups.categories(by_category, first), f"Share of the {first} set by category")
+        found["category_heat"] = (groups.category_heat(by_category, sets), "Means and shares by category")
     if "words" in source["lengths"]:
-        section = source["lengths"]
-        whole = section["overall"]
+        rows, whole = source["lengths"], source["lengths"]["overall"]
         for name, title in (("words", "words of the response"), ("turns", "turns, with the response")):
-            chart = groups.lengths(section[name], whole, title, first)
+            chart = groups.lengths(rows[name], whole, title, first)
             found[name] = (chart, f"Share of the {first} set and mean scores by {title}")
-    return found | _doubt(source, first) | _judge(source, first)
-
-
-def _doubt(source: Figures, first: str) -> dict[str, tuple[Any, str]]:
-    if "chance" not in source["stability"]:
-        return {}
-    return {"chances": (judge.chances(source["stability"], first), "How sure each dialogue's place is")}
-
-
-def _judge(source: Figures, first: str) -> dict[str, tuple[Any, str]]:
-    section = source["agreement"]
-    if "sets" not in section:
-        return {}
-    at = source["thresholds"]["chosen"]
-    found = {
-        "confusion": (judge.confusion(section["sets"]), "The judge's sets against the selection's"),
-        "f1": (judge.f1_by_threshold(section["by_threshold"], at, first), "F1 by threshold"),
-    }
-    if section["calibration"]:
-        chart = judge.calibration(section["calibration"], first)
-        found["calibration"] = (chart, "Predicted chance against what the judge decided")
+    if "chance" in source["stability"]:
+        found["chances"] = (judge.chances(source["stability"], first), "How sure each dialogue's place is")
+    agreement = source["agreement"]
+    if "sets" in agreement:
+        f1 = judge.f1_by_threshold(agreement["by_threshold"], by_threshold["chosen"], first)
+        found["confusion"] = (judge.confusion(agreement["sets"]), "The judge's sets against the selection's")
+        found["f1"] = (f1, "F1 by threshold")
+        if agreement["calibration"]:
+            chart = judge.calibration(agreement["calibration"], first)
+            found["calibration"] = (chart, "Predicted chance against what the judge decided")
     return found
 
 
-def _several(figures: Figures) -> dict[str, tuple[Any, str]]:
-    sources = figures["sources"]
+def _several(sources: list[Section]) -> Charts:
     sets = list(dict.fromkeys(name for source in sources for name in source["overview"]["sets"]))
-    found = {
-        "shares": (drift.shares(sources, sets), "Shares of the sets in each source"),
+    by_threshold = drift.first_set_by_threshold(sources, sets[0])
+    found: Charts = {
+        "shares": (drift.set_bars(sources, sets), "Shares of the sets in each source"),
         "quantiles": (drift.quantiles(sources), "Distribution of the scores in each source"),
-        "thresholds": (drift.thresholds(sources, sets[0]), "Share of the first set by threshold and source"),
+        "thresholds": (by_threshold, "Share of the first set by threshold and source"),
     }
     for number, source in enumerate(sources[:MOST_JOINTS], start=1):
-        own = list(source["overview"]["sets"])
-        found[f"joint{number}"] = (
-            scores.joint(source["distributions"], own, whole_scale=True),
-            f"Joint histogram of both scores, {source['label']}",
-        )
+        chart = scores.joint(source["distributions"], list(source["overview"]["sets"]), whole_scale=True)
+        found[f"joint{number}"] = (chart, f"Joint histogram of both scores, {source['label']}")
     return found

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
+from scorer.arrays import Floats, Ints
 from scorer.dialogue import HEADS
-from selection.deciding.stability import compare
+from selection.deciding.stability import change_between
 from selection.files.labels import Index
+from selection.report.numbers import Section
 from selection.report.sources.rows import Rows
 from selection.rules import to_levels
-
-Section = dict[str, Any]
-Array = npt.NDArray[np.float64]
-
-BINS = 10
-"""Bins of the population stability index: tenths of the reference."""
 
 _KS_95 = 1.358
 """Times sqrt((n + m) / nm), the Kolmogorov-Smirnov distance that 5 % of equal samples exceed (Smirnov 1948)."""
@@ -46,11 +39,10 @@ def drift(reference: Rows, other: Rows) -> Section:
     }
 
 
-def ks(first: Array, second: Array) -> float:
+def ks(first: Floats, second: Floats) -> float:
     """Return the largest distance between two samples' distribution functions, 0 to 1 (Kolmogorov-Smirnov)."""
-    first, second = np.sort(first), np.sort(second)
     at = np.concatenate([first, second])
-    below = [np.searchsorted(sample, at, side="right") / len(sample) for sample in (first, second)]
+    below = [np.searchsorted(np.sort(sample), at, side="right") / len(sample) for sample in (first, second)]
     return float(np.abs(below[0] - below[1]).max())
 
 
@@ -59,23 +51,20 @@ def ks_limit(first: int, second: int) -> float:
     return float(_KS_95 * np.sqrt((first + second) / (first * second)))
 
 
-def psi(reference: Array, other: Array, bins: int = BINS) -> float:
+def psi(reference: Floats, other: Floats, bins: int = 10) -> float:
     """Return the population stability index: the sum of (q - p) ln(q / p) over bins of equal share of the reference.
 
     Half a dialogue is added to each bin, so that an empty one counts and does not make it infinite. By custom below
     0.1 is stable and above 0.25 a shift to look into.
     """
     edges = np.unique(np.quantile(reference, np.linspace(0, 1, bins + 1)[1:-1]))
-    p, q = (_shares(np.searchsorted(edges, sample, side="left"), len(edges) + 1) for sample in (reference, other))
+    places = (np.searchsorted(edges, sample, side="left") for sample in (reference, other))
+    counts = [np.bincount(place, minlength=len(edges) + 1) + 0.5 for place in places]
+    p, q = (count / count.sum() for count in counts)
     return float(((q - p) * np.log(q / p)).sum())
 
 
-def _shares(places: npt.NDArray[np.int64], size: int) -> Array:
-    counts = np.bincount(places, minlength=size) + 0.5
-    return np.asarray(counts / counts.sum(), dtype=np.float64)
-
-
-def _same_scale(reference: Rows, other: Rows) -> tuple[str, Array, Array]:
+def _same_scale(reference: Rows, other: Rows) -> tuple[str, Floats, Floats]:
     (first, cuts), (second, others) = reference.scale, other.scale
     if all(np.allclose(cuts[head], others[head]) for head in HEADS):
         return "own", first.astype(np.float64), second.astype(np.float64)
@@ -85,7 +74,7 @@ def _same_scale(reference: Rows, other: Rows) -> tuple[str, Array, Array]:
     return "judge", first, second
 
 
-def common_rows(reference: Rows, other: Rows) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def common_rows(reference: Rows, other: Rows) -> tuple[Ints, Ints]:
     """Return where the dialogues that both have stand in the reference and in the other batch."""
     theirs = Index(other.hashes).rows_of(reference.hashes)
     mine = np.flatnonzero(theirs >= 0)
@@ -94,13 +83,11 @@ def common_rows(reference: Rows, other: Rows) -> tuple[npt.NDArray[np.int64], np
 
 def _moved(reference: Rows, other: Rows) -> Section | None:
     """Return what became of the dialogues that are in both, None where there are none or the sets differ in name."""
-    if reference.names != other.names:
-        return None
     mine, theirs = common_rows(reference, other)
-    if not len(mine):
+    if reference.names != other.names or not len(mine):
         return None
     before, after = reference.sets[mine].astype(np.int64), other.sets[theirs].astype(np.int64)
-    change = compare(before, after, reference.names)
+    change = change_between(before, after, reference.names)
     size = len(reference.names)
     flows = np.bincount(before * size + after, minlength=size * size).reshape(size, size)
     return {"dialogues": len(mine), "moved": change.moved, "jaccard": change.jaccard, "flows": flows.tolist()}

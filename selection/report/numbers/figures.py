@@ -1,41 +1,32 @@
-"""The numbers of a report on one source, as plain dicts for JSON and the page; pure functions of arrays.
-
-A section that lacks its data is ``{"needs": what it would take}``. Where a figure is not defined it is NaN.
-"""
+"""The numbers of a report on one source: pure functions of arrays. Where a figure is not defined it is NaN."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from msgspec import to_builtins
 
+from scorer.arrays import Codes, Ints
 from scorer.bundle.cuts import LEVELS, Cuts
 from scorer.dialogue import HEADS
-from selection.deciding.stability import DOUBT, deviations, under_error
+from selection.deciding.stability import DOUBT
 from selection.deciding.threshold import bins_of, sweep
-from selection.metrics import correlation, ranks
+from selection.metrics import correlation, ranks, ratio
+from selection.report.numbers import Section
 from selection.report.sources.rows import UNKNOWN, Rows
 from selection.rules import PAPER
-
-Section = dict[str, Any]
-Array = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
-
-BIN = 0.25
-"""Width of a histogram's bin, in points; a judge's whole numbers have bins of 1."""
 
 SWEPT = np.round(np.arange(1, 9.01, 0.25), 2)
 """Thresholds at which the sweep is shown."""
 
-SAMPLE = 50_000
-"""Dialogues, chosen by the hash of their ids, on which what is drawn many times is estimated where there are more."""
-
-STABILITY_DRAWS = 50
 CATEGORIES = 48
 """Categories shown one by one, the most frequent; the others are one row."""
 
+_BIN = 0.25  # points; a judge's whole numbers have bins of 1
+_QUANTILES = (5, 25, 50, 75, 95)
 _NAME = 32
 _WORDS = (1, 6, 11, 16, 21, 31, 51, 101)
 _TURNS = (1, 2, 3, 4, 5, 6, 7, 8)
@@ -45,16 +36,16 @@ _Z = 1.959964
 def overview(rows: Rows) -> Section:
     """Return the headline: dialogues, the sets with their borderline ones, mean scores."""
     count = len(rows)
-    sizes = np.bincount(rows.sets, minlength=len(rows.names))
-    doubtful = np.bincount(rows.sets[rows.borderline], minlength=len(rows.names))
+    sizes = np.bincount(rows.sets, minlength=len(rows.names)).tolist()
+    doubtful = np.bincount(rows.sets[rows.borderline], minlength=len(rows.names)).tolist()
     return {
         "dialogues": count,
         "judged": int(rows.judged.sum()),
         "sets": {
-            name: {"count": int(sizes[k]), "share": float(sizes[k] / count), "borderline": int(doubtful[k])}
-            for k, name in enumerate(rows.names)
+            name: {"count": size, "share": size / count, "borderline": unsure}
+            for name, size, unsure in zip(rows.names, sizes, doubtful, strict=True)
         },
-        "borderline": {"count": int(doubtful.sum()), "share": float(doubtful.sum() / count)},
+        "borderline": {"count": sum(doubtful), "share": sum(doubtful) / count},
     }
 
 
@@ -62,49 +53,45 @@ def distributions(rows: Rows) -> Section:
     """Return the joint histogram, its margins by set, the rule's regions, and each head's mean and quantiles."""
     scores, cuts = rows.scale
     whole = bool((scores == np.round(scores)).all())
-    edges = np.arange(-0.5, 11) if whole else np.arange(0, 10 + BIN / 2, BIN)
-    last = len(edges) - 2
-    places = np.clip(np.floor((scores - edges[0]) / (edges[1] - edges[0])).astype(np.int64), 0, last)
-    size = last + 1
+    edges = np.arange(-0.5, 11) if whole else np.arange(0, 10 + _BIN / 2, _BIN)
+    size, kinds = len(edges) - 1, len(rows.names)
+    places = np.clip(np.floor((scores - edges[0]) / (edges[1] - edges[0])).astype(np.int64), 0, size - 1)
     joint = np.bincount(places[:, 0] * size + places[:, 1], minlength=size * size).reshape(size, size)
     heads = {}
     for i, head in enumerate(HEADS):
-        table = np.bincount(places[:, i] * len(rows.names) + rows.sets, minlength=size * len(rows.names))
+        table = np.bincount(places[:, i] * kinds + rows.sets, minlength=size * kinds).reshape(size, kinds)
         values = scores[:, i].astype(np.float64)
-        quantiles = np.percentile(values, [5, 25, 50, 75, 95])
         heads[head] = {
             "mean": float(values.mean()),
             "deviation": float(values.std()),
-            "quantiles": dict(zip(("5", "25", "50", "75", "95"), map(float, quantiles), strict=True)),
-            "counts": {
-                name: counts.tolist()
-                for name, counts in zip(rows.names, table.reshape(size, len(rows.names)).T, strict=True)
-            },
+            "quantiles": dict(zip(map(str, _QUANTILES), np.percentile(values, _QUANTILES).tolist(), strict=True)),
+            "counts": dict(zip(rows.names, table.T.tolist(), strict=True)),
         }
+    at = _cuts_at(cuts, rows.info.threshold)
     return {
         "scale": "judge" if rows.judged.any() else "scorer",
         "whole_numbers": whole,
-        "edges": [float(edge) for edge in edges],
-        "joint": [[int(a), int(b), int(joint[a, b])] for a, b in np.argwhere(joint)],
+        "edges": edges.tolist(),
+        "joint": [[s, r, int(joint[s, r])] for s, r in np.argwhere(joint).tolist()],
         "heads": heads,
-        "cuts": _cuts_at(cuts, rows.threshold),
-        "regions": _regions(rows, cuts),
+        "cuts": at,
+        "regions": _regions(rows, at),
     }
 
 
 def _cuts_at(cuts: Cuts, threshold: tuple[float, float]) -> dict[str, list[float]]:
     """Return for each head the score below which it is < T and the one above which it is > T."""
     return {
-        head: [float(value) for value in np.interp([at - 0.5, at + 0.5], LEVELS, cuts[head])]
+        head: np.interp([at - 0.5, at + 0.5], LEVELS, cuts[head]).tolist()
         for head, at in zip(HEADS, threshold, strict=True)
     }
 
 
-def _regions(rows: Rows, cuts: Cuts) -> list[Section]:
+def _regions(rows: Rows, cuts_at: dict[str, list[float]]) -> list[Section]:
     """Return the rectangles in which a published rule takes dialogues into its first and its opposite set."""
     if rows.rule is None:
         return []
-    (low_s, high_s), (low_r, high_r) = _cuts_at(cuts, rows.threshold).values()
+    (low_s, high_s), (low_r, high_r) = cuts_at.values()
     first = {"set": rows.rule.sets[0], "sensibility": [high_s, None], "rationality": [None, low_r]}
     opposite = {"set": rows.rule.sets[rows.rule.opposite], "sensibility": [None, low_s], "rationality": [high_r, None]}
     return [first, opposite]
@@ -116,19 +103,19 @@ def by_threshold(rows: Rows) -> Section:
     shares = sweep(bins_of(*rows.scale)).shares()
     table = [
         {
-            "threshold": float(at),
+            "threshold": at,
             rule.sets[0]: shares[at][0],
             rule.sets[rule.opposite]: shares[at][1],
             rule.sets[3 - rule.opposite]: 1 - sum(shares[at]),
         }
         for at in SWEPT.tolist()
     ]
-    own = dict(zip(HEADS, rows.threshold, strict=True))
-    return {"rule": rule.name, "sets": list(rule.sets), "shares": table, "chosen": own}
+    chosen = dict(zip(HEADS, rows.info.threshold, strict=True))
+    return {"rule": rule.name, "sets": list(rule.sets), "shares": table, "chosen": chosen}
 
 
 def by_category(rows: Rows) -> Section:
-    """Return a row a category, largest share of the first set first; past ``CATEGORIES`` the rare ones are one."""
+    """Return a row per category, largest share of the first set first; past ``CATEGORIES`` the rare ones are one."""
     facts = rows.facts
     if facts is None or not (facts.categories != UNKNOWN).any():
         return {"needs": "dialogues with a category: a selection of such dialogues, or --dialogues IN."}
@@ -138,14 +125,13 @@ def by_category(rows: Rows) -> Section:
     group_of = np.full(len(facts.names) + 1, len(kept))  # the last entry is UNKNOWN's
     group_of[kept] = np.arange(len(kept))
     group_of[UNKNOWN] = UNKNOWN
-    others = int((sizes > 0).sum()) - len(kept)
-    names = [_printable(facts.names[k], k) for k in kept.tolist()] + ([f"{others} others"] if others else [])
-    table = list(_groups(rows, group_of[facts.categories], names))
-    table.sort(key=lambda row: (-row["kept"], row["name"]))
+    count = int((sizes > 0).sum())
+    others = [f"{count - len(kept)} others"] if count > len(kept) else []
+    names = [_printable(facts.names[k], k) for k in kept.tolist()] + others
     return {
-        "categories": int((sizes > 0).sum()),
+        "categories": count,
         "without": int((facts.categories == UNKNOWN).sum()),
-        "rows": table,
+        "rows": sorted(_groups(rows, group_of[facts.categories], names), key=lambda row: (-row["kept"], row["name"])),
         "overall": _whole(rows),
     }
 
@@ -157,45 +143,45 @@ def _printable(name: str, number: int) -> str:
 
 
 def by_length(rows: Rows) -> Section:
-    """Return a row a number of words of the response, and a row a number of turns."""
+    """Return a row per number of words in the response, and a row per number of turns."""
     facts = rows.facts
     if facts is None or not (facts.words != UNKNOWN).any():
         return {"needs": "the dialogues themselves: a selection folder, or --dialogues IN."}
     return {
-        "words": list(_binned(rows, facts.words, _WORDS)),
-        "turns": list(_binned(rows, facts.turns, _TURNS)),
+        "words": _binned(rows, facts.words, _WORDS),
+        "turns": _binned(rows, facts.turns, _TURNS),
         "overall": _whole(rows),
     }
 
 
-def _binned(rows: Rows, values: npt.NDArray[np.integer], starts: Sequence[int]) -> Iterator[Section]:
+def _binned(rows: Rows, values: Codes, starts: Sequence[int]) -> list[Section]:
     groups = np.where(values == UNKNOWN, UNKNOWN, np.searchsorted(starts, np.maximum(values, 1), side="right") - 1)
     ends = [start - 1 for start in starts[1:]]
     names = [f"{a}" if a == b else f"{a}–{b}" for a, b in zip(starts, ends, strict=False)] + [f"{starts[-1]}+"]
-    yield from _groups(rows, groups, names)
+    return list(_groups(rows, groups, names))
 
 
-def _groups(rows: Rows, groups: npt.NDArray[np.integer], names: Sequence[str]) -> Iterator[Section]:
+def _groups(rows: Rows, groups: Ints, names: Sequence[str]) -> Iterator[Section]:
     """Yield for each group of dialogues that is not empty its size, share of each set and mean scores."""
     known = groups >= 0
-    part = groups[known].astype(np.int64)
-    sizes = np.bincount(part, minlength=len(names))
-    sets = np.bincount(part * len(rows.names) + rows.sets[known], minlength=len(names) * len(rows.names))
-    table = sets.reshape(len(names), len(rows.names))
-    doubtful = np.bincount(part, weights=rows.borderline[known], minlength=len(names))
-    scores = rows.scale[0]
-    sums = [np.bincount(part, weights=scores[known, i], minlength=len(names)) for i in range(len(HEADS))]
-    for k, name in enumerate(names):
-        if sizes[k]:
-            count = int(sizes[k])
+    part, kinds, size = groups[known].astype(np.int64), len(rows.names), len(names)
+
+    def sums(weights: Any = None) -> list[Any]:
+        return list(np.bincount(part, weights=weights, minlength=size).tolist())
+
+    sets = np.bincount(part * kinds + rows.sets[known], minlength=size * kinds).reshape(size, kinds).tolist()
+    scores = [sums(column) for column in rows.scale[0][known].T]
+    columns = zip(names, sums(), sets, sums(rows.borderline[known]), *scores, strict=True)
+    for name, count, in_set, doubtful, *totals in columns:
+        if count:
             yield {
                 "name": name,
                 "count": count,
-                "kept": float(table[k, 0] / count),
-                "kept_interval": wilson(int(table[k, 0]), count),
-                "borderline": float(doubtful[k] / count),
-                "shares": {own: float(table[k, j] / count) for j, own in enumerate(rows.names)},
-                **{head: float(sums[i][k] / count) for i, head in enumerate(HEADS)},
+                "kept": in_set[0] / count,
+                "kept_interval": wilson(in_set[0], count),
+                "borderline": doubtful / count,
+                "shares": {own: part / count for own, part in zip(rows.names, in_set, strict=True)},
+                **{head: total / count for head, total in zip(HEADS, totals, strict=True)},
             }
 
 
@@ -206,14 +192,13 @@ def _whole(rows: Rows) -> Section:
 def correlations(rows: Rows) -> Section:
     """Return Pearson's and Spearman's correlation of the heads, and of each with turns and words where known."""
     facts = rows.facts
-    columns = {head: rows.scale[0][:, i].astype(np.float64) for i, head in enumerate(HEADS)}
+    columns = {head: rows.scale[0][:, i] for i, head in enumerate(HEADS)}
     known = np.ones(len(rows), dtype=bool)
     if facts is not None and (facts.words != UNKNOWN).any():
         known = facts.words != UNKNOWN
-        columns |= {"turns": facts.turns.astype(np.float64), "words": facts.words.astype(np.float64)}
-    names = list(columns)
+        columns |= {"turns": facts.turns, "words": facts.words}
     ones = np.ones(int(known.sum()))
-    values = {name: column[known] for name, column in columns.items()}
+    values = {name: column[known].astype(np.float64) for name, column in columns.items()}
     ranked = {name: ranks(column, ones) for name, column in values.items()}
     pairs = [
         {
@@ -222,10 +207,9 @@ def correlations(rows: Rows) -> Section:
             "pearson": correlation(values[a], values[b], ones),
             "spearman": correlation(ranked[a], ranked[b], ones),
         }
-        for i, a in enumerate(names)
-        for b in names[i + 1 :]
+        for a, b in combinations(columns, 2)
     ]
-    return {"dialogues": int(known.sum()), "names": names, "pairs": pairs}
+    return {"dialogues": len(ones), "names": list(columns), "pairs": pairs}
 
 
 def stability(rows: Rows) -> Section:
@@ -235,54 +219,31 @@ def stability(rows: Rows) -> Section:
             "needs": "scores whose error is known: of a scorer with half-widths, read by its own cuts.",
             "borderline_means": "one score a point higher or lower would change the set",
         }
-    share, inside = rows.chance.astype(np.float64), rows.mask_of_first
-    edges = np.linspace(0, 1, 21)
+    share, inside = rows.chance.astype(np.float64), rows.sets == 0
     place = np.minimum((share * 20).astype(np.int64), 19)
-    counts = np.bincount(place * 2 + inside, minlength=40).reshape(20, 2)
+    outside_inside = np.bincount(place * 2 + inside, minlength=40).reshape(20, 2).T.tolist()
     expected = float(share[inside].sum())
     return {
         "borderline_means": f"the judge would decide otherwise on the first set with a chance of at least {DOUBT:g}",
-        "chance": {"edges": edges.tolist(), "outside": counts[:, 0].tolist(), "inside": counts[:, 1].tolist()},
+        "chance": {"edges": np.linspace(0, 1, 21).tolist(), "outside": outside_inside[0], "inside": outside_inside[1]},
         "expected_precision": expected / int(inside.sum()),
-        "expected_recall": expected / float(share.sum()) if share.sum() > 0 else float("nan"),
-        "change": rows.info.get("stability") or _change(rows),
-    }
-
-
-def _change(rows: Rows) -> Section | None:
-    """Return what ``empathy select`` says of stability, for scores that it has not dealt."""
-    if rows.rule is None or rows.limited or rows.error is None:
-        return None
-    chosen = np.argsort(rows.hashes)[:SAMPLE]
-    scores = rows.scores[chosen].astype(np.float64)
-    spread = np.where(rows.judged[chosen, None], 0.0, deviations(rows.error, scores))
-    sets = rows.sets[chosen].astype(np.int64)
-    found = under_error(scores, spread, sets, rows.rule, rows.threshold, draws=STABILITY_DRAWS)
-    return {
-        "of": f"the judge's sets, drawn {STABILITY_DRAWS} times from the scorer's error",
-        "dialogues": len(chosen),
-        "moved": found.moved,
-        "moved_interval_90": found.moved_interval,
-        "jaccard": found.jaccard,
-        "jaccard_interval_90": found.jaccard_interval,
+        "expected_recall": ratio(expected, float(share.sum())),
+        "change": to_builtins(rows.info.stability),
     }
 
 
 def reasons(rows: Rows) -> Section:
-    """Return every reason with its set and how often it was given."""
+    """Return every reason with its set and how often it was given, set by set and most often first."""
     width = len(rows.texts)
-    table = np.bincount(rows.sets.astype(np.int64) * width + rows.reasons, minlength=len(rows.names) * width)
+    counts = np.bincount(rows.sets.astype(np.int64) * width + rows.reasons, minlength=len(rows.names) * width)
+    table = counts.reshape(-1, width)
     found = [
-        {
-            "set": rows.names[place // width],
-            "reason": rows.texts[place % width],
-            "count": int(table[place]),
-            "share": float(table[place] / len(rows)),
-        }
-        for place in np.flatnonzero(table).tolist()
+        {"set": name, "reason": rows.texts[k], "count": count, "share": count / len(rows)}
+        for name, row in zip(rows.names, table, strict=True)
+        for k in np.argsort(-row, kind="stable").tolist()
+        if (count := int(row[k]))
     ]
-    order = {name: k for k, name in enumerate(rows.names)}
-    return {"rows": sorted(found, key=lambda row: (order[row["set"]], -row["count"]))}
+    return {"rows": found}
 
 
 def wilson(part: float, whole: float) -> tuple[float, float]:
@@ -298,9 +259,7 @@ def wilson(part: float, whole: float) -> tuple[float, float]:
 def plain(value: Any) -> Any:
     """Return a value as JSON holds it: NaN is null, a tuple a list."""
     if isinstance(value, dict):
-        return {str(name): plain(entry) for name, entry in value.items()}
+        return {name: plain(entry) for name, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(entry) for entry in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
+    return None if isinstance(value, float) and not np.isfinite(value) else value

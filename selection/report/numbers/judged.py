@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from scorer.bundle.cuts import JUDGE_CUTS
+from scorer.arrays import Floats, Ints, Numbers
+from scorer.bundle.cuts import JUDGE_CUTS, Cuts
 from scorer.dialogue import HEADS
-from selection.deciding.stability import compare
+from selection.deciding.stability import change_between
 from selection.errors import SelectionError
 from selection.files.labels import LabelTable
-from selection.metrics import Pair, bootstrap, counts, interval, kappa, ratio, resamples
-from selection.metrics import all_figures as figures_of
-from selection.report.numbers.figures import SAMPLE, SWEPT, wilson
+from selection.metrics import Pair, all_figures, bootstrap, counts, interval, kappa, ratio, resamples
+from selection.report.numbers import Section
+from selection.report.numbers.figures import SWEPT, wilson
 from selection.report.sources.rows import Rows
 from selection.rules import PAPER, states, to_levels
+from selection.select import SAMPLE
 
-Section = dict[str, Any]
-Array = npt.NDArray[np.float64]
-
-DRAWS = 200
-"""Bootstrap replicates of an interval."""
-
-NEEDS_LABELS = "a judge's labels of some of these dialogues: --labels LABELS."
+_DRAWS = 200  # bootstrap replicates of an interval
 _HEAD_FIGURES = ("pearson", "spearman", "mae", "rmse", "quadratic_kappa")
 _CHANCE_BINS = 10
 
@@ -36,7 +31,7 @@ def agreement(rows: Rows, labels: LabelTable | None) -> Section:
     SelectionError where no label is of a dialogue of ``rows``.
     """
     if labels is None:
-        return {"needs": NEEDS_LABELS}
+        return {"needs": "a judge's labels of some of these dialogues: --labels LABELS."}
     mine, theirs, left_out = _joined(rows, labels)
     if not len(mine):
         return {"needs": f"labels of dialogues that the judge did not decide ({left_out:,} labels are of such)."}
@@ -44,21 +39,16 @@ def agreement(rows: Rows, labels: LabelTable | None) -> Section:
     _, group = np.unique(np.array([labels.conversations[k] for k in theirs]), return_inverse=True)
     scores, cuts = rows.scale
     pair = Pair.of(judge, rows.judge_scale[mine], to_levels(scores[mine], cuts))
-    conversations = [str(number) for number in group]
-    figures, intervals = figures_of(pair), bootstrap(pair, conversations, DRAWS)
+    figures, intervals = all_figures(pair), bootstrap(pair, [str(number) for number in group], _DRAWS)
     return {
         "dialogues": len(mine),
         "conversations": int(group.max()) + 1,
         "left_out": left_out,
-        "draws": DRAWS,
+        "draws": _DRAWS,
         "labels": len(labels),
         "rejected_labels": len(labels.rejects),
         "heads": {
-            head: {
-                name: {"value": figures[f"{head}.{name}"], "interval": intervals[f"{head}.{name}"]}
-                for name in _HEAD_FIGURES
-            }
-            for head in HEADS
+            head: {name: _estimate(figures, intervals, f"{head}.{name}") for name in _HEAD_FIGURES} for head in HEADS
         },
         "sets": _sets(rows, mine, judge, group),
         "by_threshold": _by_threshold(scores[mine], cuts, judge),
@@ -67,13 +57,17 @@ def agreement(rows: Rows, labels: LabelTable | None) -> Section:
     }
 
 
+def _estimate(values: Mapping[str, float], intervals: Mapping[str, tuple[float, float]], name: str) -> Section:
+    return {"value": values[name], "interval": intervals[name]}
+
+
 def redraws(rows: Rows, labels: LabelTable | None) -> Section:
     """Return how the judge's own sets change when it judges again: two judgements of the same dialogues."""
     if labels is None or not len(labels.first):
         return {"needs": "labels with two judgements of a dialogue, for how far the judge agrees with itself."}
     rule, threshold = rows.rule or PAPER, _judge_threshold(rows)
     first, second = (rule.apply(scores, JUDGE_CUTS, threshold) for scores in (labels.first, labels.second))
-    change = compare(first, second, rule.sets)
+    change = change_between(first, second, rule.sets)
     return {"dialogues": len(first), "moved": change.moved, "jaccard": change.jaccard}
 
 
@@ -82,34 +76,25 @@ def cost(rows: Rows, labels: LabelTable | None, price: float | None) -> Section:
 
     The price of a judgement is that of the labels, else of the judge of the selection, else ``price``.
     """
-    judged = rows.judged.copy()
-    if labels is not None:
-        judged |= labels.rows_of(rows.hashes) >= 0
-    avoided = int((~judged).sum())
-    known: list[tuple[float | None, str]] = [
+    by_judge = rows.judged if labels is None else rows.judged | (labels.rows_of(rows.hashes) >= 0)
+    judged = int(by_judge.sum())
+    avoided = len(rows) - judged
+    section = {"judged": judged, "avoided": avoided}
+    judge = rows.info.judge
+    known = (
         (None if labels is None else labels.judges.price, "the mean of the labels' own cost_usd"),
-        ((rows.info.get("judge") or {}).get("usd_a_judgement"), "the mean of the selection's judgements"),
+        (None if judge is None else judge.usd_a_judgement, "the mean of the selection's judgements"),
         (price, "given with --judge-price"),
-    ]
-    for value, source in known:
-        if value is not None:
-            return {
-                "judged": int(judged.sum()),
-                "avoided": avoided,
-                "price": value,
-                "price_is": source,
-                "usd_spent": int(judged.sum()) * value,
-                "usd_avoided": avoided * value,
-                "usd_all": len(rows) * value,
-            }
-    return {
-        "judged": int(judged.sum()),
-        "avoided": avoided,
-        "needs": "a price for the money: labels with judge.cost_usd (--labels LABELS), or --judge-price USD.",
-    }
+    )
+    for usd, source in known:
+        if usd is not None:
+            spent = {"usd_spent": judged * usd, "usd_avoided": avoided * usd, "usd_all": len(rows) * usd}
+            return section | {"price": usd, "price_is": source, **spent}
+    needs = "a price for the money: labels with judge.cost_usd (--labels LABELS), or --judge-price USD."
+    return section | {"needs": needs}
 
 
-def _joined(rows: Rows, labels: LabelTable) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
+def _joined(rows: Rows, labels: LabelTable) -> tuple[Ints, Ints, int]:
     """Return the labelled rows and their labels, at most ``SAMPLE`` of them, and how many a judge had decided."""
     theirs = labels.rows_of(rows.hashes)
     mine = np.flatnonzero(theirs >= 0)
@@ -126,83 +111,78 @@ def _joined(rows: Rows, labels: LabelTable) -> tuple[npt.NDArray[np.int64], npt.
     return mine, theirs[mine], left_out
 
 
-def _sets(rows: Rows, mine: npt.NDArray[np.int64], judge: Array, group: npt.NDArray[np.int64]) -> Section:
+def _sets(rows: Rows, mine: Ints, judge: Floats, group: Ints) -> Section:
     """Return the confusion of the judge's sets (rows) with the selection's (columns), and what follows from it."""
-    rule = rows.rule or PAPER
-    threshold = _judge_threshold(rows)
-    wanted = rule.apply(judge, JUDGE_CUTS, threshold)
-    own = rows.sets[mine].astype(np.int64)
+    rule, threshold = rows.rule or PAPER, _judge_threshold(rows)
+    wanted, own = rule.apply(judge, JUDGE_CUTS, threshold), rows.sets[mine].astype(np.int64)
     size = max(len(rule.sets), len(rows.names))
-    drawn = [
-        _set_figures(counts(wanted, own, size, weights), rule.sets, rows.names)
-        for weights in resamples(group, DRAWS, 0)
-    ]
+
+    def figures(table: Floats) -> dict[str, float]:
+        return _set_figures(table, rule.sets, rows.names)
+
     table = counts(wanted, own, size, np.ones(len(mine)))
-    figures = {
-        name: {"value": value, "interval": interval([entry[name] for entry in drawn])}
-        for name, value in _set_figures(table, rule.sets, rows.names).items()
-    }
+    drawn = [figures(counts(wanted, own, size, weights)) for weights in resamples(group, _DRAWS, 0)]
+    values = figures(table)
+    intervals = {name: interval([entry[name] for entry in drawn]) for name in values}
     return {
         "threshold": list(threshold),
         "judge_sets": list(rule.sets),
         "sets": list(rows.names),
         "confusion": table[: len(rule.sets), : len(rows.names)].astype(int).tolist(),
-        "figures": figures,
+        "figures": {name: _estimate(values, intervals, name) for name in values},
     }
 
 
-def _set_figures(table: Array, wanted: tuple[str, ...], own: tuple[str, ...]) -> dict[str, float]:
-    hits, taken, all_wanted = table[0, 0], table[:, 0].sum(), table[0].sum()
-    figures = {"precision": ratio(hits, taken), "recall": ratio(hits, all_wanted)}
-    if own == wanted:
-        figures |= {"accuracy": ratio(np.trace(table), table.sum()), "kappa": kappa(table)}
-        for k, name in enumerate(own):
-            figures[f"f1 {name}"] = ratio(2 * table[k, k], table[k].sum() + table[:, k].sum())
-            figures[f"jaccard {name}"] = ratio(table[k, k], table[k].sum() + table[:, k].sum() - table[k, k])
-    else:
-        figures[f"f1 {own[0]}"] = ratio(2 * hits, taken + all_wanted)
+def _set_figures(table: Floats, wanted: Sequence[str], own: Sequence[str]) -> dict[str, float]:
+    both, taken, asked = np.diag(table), table.sum(axis=0), table.sum(axis=1)
+    figures = {"precision": ratio(both[0], taken[0]), "recall": ratio(both[0], asked[0])}
+    if own != wanted:
+        return figures | {f"f1 {own[0]}": ratio(2 * both[0], taken[0] + asked[0])}
+    figures |= {"accuracy": ratio(np.trace(table), table.sum()), "kappa": kappa(table)}
+    for k, name in enumerate(own):
+        figures[f"f1 {name}"] = ratio(2 * both[k], asked[k] + taken[k])
+        figures[f"jaccard {name}"] = ratio(both[k], asked[k] + taken[k] - both[k])
     return figures
 
 
-def _by_threshold(scores: npt.NDArray[np.number], cuts: Any, judge: Array) -> list[Section]:
+def _by_threshold(scores: Numbers, cuts: Cuts, judge: Floats) -> list[Section]:
     """Return the F1 of the first set against the judge's at the same threshold, at each of ``SWEPT``."""
     found = []
     for at in SWEPT.tolist():
-        own = PAPER.deal(states(scores, cuts, at)) == 0
-        wanted = PAPER.deal(states(judge, JUDGE_CUTS, at)) == 0
+        own = PAPER.assign(states(scores, cuts, at)) == 0
+        wanted = PAPER.assign(states(judge, JUDGE_CUTS, at)) == 0
         both = int((own & wanted).sum())
         found.append({"threshold": at, "f1": ratio(2 * both, int(own.sum() + wanted.sum()))})
     return found
 
 
-def _calibration(rows: Rows, mine: npt.NDArray[np.int64], judge: Array) -> Section | None:
+def _calibration(rows: Rows, mine: Ints, judge: Floats) -> Section | None:
     """Return by the predicted chance how often the judge did take a dialogue into the first set."""
     if rows.chance is None or rows.limited:
         return None
     chance = rows.chance[mine].astype(np.float64)
-    taken = (rows.rule or PAPER).apply(judge, JUDGE_CUTS, rows.threshold) == 0
+    taken = (rows.rule or PAPER).apply(judge, JUDGE_CUTS, rows.info.threshold) == 0
     place = np.minimum((chance * _CHANCE_BINS).astype(np.int64), _CHANCE_BINS - 1)
-    sizes = np.bincount(place, minlength=_CHANCE_BINS)
-    hits = np.bincount(place, weights=taken, minlength=_CHANCE_BINS)
-    sums = np.bincount(place, weights=chance, minlength=_CHANCE_BINS)
-    table: list[Section] = [
+    sizes, hits, sums = (
+        np.bincount(place, weights=weights, minlength=_CHANCE_BINS).tolist() for weights in (None, taken, chance)
+    )
+    table = [
         {
             "from": k / _CHANCE_BINS,
             "to": (k + 1) / _CHANCE_BINS,
-            "count": int(sizes[k]),
-            "predicted": float(sums[k] / sizes[k]),
-            "observed": float(hits[k] / sizes[k]),
-            "interval": wilson(float(hits[k]), float(sizes[k])),
+            "count": sizes[k],
+            "predicted": sums[k] / sizes[k],
+            "observed": hits[k] / sizes[k],
+            "interval": wilson(hits[k], sizes[k]),
         }
-        for k in np.flatnonzero(sizes).tolist()
+        for k in range(_CHANCE_BINS)
+        if sizes[k]
     ]
     off = sum(row["count"] * abs(row["predicted"] - row["observed"]) for row in table) / len(mine)
-    return {"rows": table, "expected_error": float(off), "brier": float(((chance - taken) ** 2).mean())}
+    return {"rows": table, "expected_error": off, "brier": float(((chance - taken) ** 2).mean())}
 
 
 def _judge_threshold(rows: Rows) -> tuple[float, float]:
     """Return the thresholds of the judge's own sets: those that a threshold was chosen to match, else the same."""
-    said = (rows.info["rule"].get("how") or {}).get("judge_threshold")
-    if said is None:
-        return rows.threshold
-    return float(said[HEADS[0]]), float(said[HEADS[1]])
+    said = rows.info.rule.how.judge_threshold
+    return (said[HEADS[0]], said[HEADS[1]]) if said else rows.info.threshold

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from scorer.bundle.cuts import JUDGE_CUTS, Cuts
-from scorer.bundle.uncertainty import Uncertainty
+from scorer.arrays import Codes, Floats, Hashes, Mask, Numbers
+from scorer.bundle.cuts import JUDGE_CUTS, Cuts, read_cuts
 from scorer.dialogue import HEADS
 from scorer.run.score_table import ScoreTable
 from selection.deciding.decide import Evidence, decide
 from selection.deciding.settings import SelectSettings
+from selection.files.manifest import AppliedRule, SelectionInfo, Thresholds
 from selection.rules import RULES, Rule, to_judge_scale
-
-Codes = npt.NDArray[np.integer]
-Floats = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
+from selection.select import stability_of
 
 UNKNOWN = -1
 """Stands for a category, a number of turns or a number of words that is not known."""
@@ -41,20 +37,18 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rows:
-    """The N dialogues of a source, dealt into sets.
+    """The N dialogues of a source, assigned to sets. ``info`` says of the source what selection.json says.
 
-    ``scores`` (N, 2) on the scale of ``cuts``; where ``judged`` (N,) they are a judge's own instead. ``sets`` (N,)
+    ``scores`` (N, 2) on the scale of its cuts; where ``judged`` (N,) they are a judge's own instead. ``sets`` (N,)
     indexes ``names`` and ``reasons`` (N,) ``texts``. ``chance`` (N,) is the judge's of taking a dialogue into the
-    first set, None where the scores' error is not known. ``info`` says the same of the source as selection.json.
+    first set, None where the scores' error is not known.
     """
 
     name: str
-    info: Mapping[str, Any]
-    hashes: npt.NDArray[np.uint64]
+    info: SelectionInfo
+    hashes: Hashes
     scores: npt.NDArray[np.float32]
     judged: Mask
-    cuts: Cuts
-    error: Uncertainty | None
     names: tuple[str, ...]
     sets: Codes
     texts: tuple[str, ...]
@@ -69,25 +63,14 @@ class Rows:
 
     @property
     def rule(self) -> Rule | None:
-        """The published rule that dealt the dialogues, None where a rank did."""
-        return RULES.get(self.info["rule"]["name"])
+        """The published rule that assigned the dialogues, None where a rank did."""
+        return RULES.get(self.info.rule.name)
 
     @property
     def limited(self) -> bool:
         """Whether more than the published rule decided: a limit, a rank, or whole conversations."""
-        settings = self.info.get("settings") or {}
-        limits = settings.get("limits") or {}
-        return (
-            self.rule is None
-            or bool(settings.get("whole_conversations"))
-            or any(value is not None for value in limits.values())
-        )
-
-    @property
-    def threshold(self) -> tuple[float, float]:
-        """The thresholds, one a head, on the judge's scale."""
-        first, second = (float(self.info["rule"]["threshold"][head]) for head in HEADS)
-        return first, second
+        settings = self.info.settings
+        return self.rule is None or settings.whole_conversations or bool(settings.limits)
 
     @property
     def mixed(self) -> bool:
@@ -99,66 +82,41 @@ class Rows:
         """The scores on the judge's scale, (N, 2)."""
         if self.judged.all():
             return self.scores.astype(np.float64)
-        return np.where(self.judged[:, None], self.scores, to_judge_scale(self.scores, self.cuts))
+        return np.where(self.judged[:, None], self.scores, to_judge_scale(self.scores, self.info.cuts))
 
     @property
-    def scale(self) -> tuple[npt.NDArray[np.number], Cuts]:
+    def scale(self) -> tuple[Numbers, Cuts]:
         """Scores (N, 2) that share one scale, and its cuts: their own, or the judge's where both occur."""
         if self.mixed:
             return self.judge_scale, JUDGE_CUTS
-        return self.scores, JUDGE_CUTS if self.judged.all() else self.cuts
-
-    @cached_property
-    def mask_of_first(self) -> Mask:
-        """Which dialogues are in the first set, (N,)."""
-        return np.asarray(self.sets == 0)
-
-    def with_facts(self, facts: Facts) -> Rows:
-        """Return the rows with what their texts say."""
-        return replace(self, facts=facts)
+        return self.scores, JUDGE_CUTS if self.judged.all() else self.info.cuts
 
 
-def deal(table: ScoreTable, settings: SelectSettings, *, raw: bool) -> Rows:
-    """Return the rows of a score file, dealt by a published rule; ``raw`` scores count as a judge's own.
+def assign_sets(table: ScoreTable, settings: SelectSettings, *, raw: bool) -> Rows:
+    """Return the rows of a score file, assigned by a published rule; ``raw`` scores count as a judge's own.
 
     SelectionError where the first set is empty.
     """
-    count = len(table)
-    none = np.zeros(count, dtype=np.int64)
-    judged = np.full(count, raw)
-    decision = decide(
-        Evidence(
-            scores=table.scores,
-            cuts=table.cuts,
-            judged=judged,
-            error=table.error,
-            hashes=table.hashes,
-            conversations=table.hashes,
-            categories=none,
-        ),
-        settings,
-    )
-    info = {
-        "rule": {
-            "name": settings.rule,
-            "source": RULES[settings.rule].source,
-            "threshold": dict(zip(HEADS, settings.threshold, strict=True)),
-            "how": {"by": "given"},
-        },
-        "scorer": {**table.scorer, "scores": table.name} if table.scorer else None,
-    }
-    return Rows(
-        name=table.name,
-        info=info,
-        hashes=table.hashes,
+    evidence = Evidence(
         scores=table.scores,
-        judged=judged,
         cuts=table.cuts,
+        judged=np.full(len(table), raw),
         error=table.error,
-        names=decision.names,
-        sets=decision.sets,
-        texts=decision.texts,
-        reasons=decision.reasons,
-        borderline=decision.borderline,
-        chance=decision.chance,
+        hashes=table.hashes,
+        conversations=table.hashes,
+        categories=np.zeros(len(table), dtype=np.int64),
     )
+    decision = decide(evidence, settings)
+    threshold = dict(zip(HEADS, settings.threshold, strict=True))
+    source = RULES[settings.rule].source
+    unknown = {"half_widths": None} if raw else {}
+    info = SelectionInfo(
+        rule=AppliedRule(name=settings.rule, source=source, threshold=threshold, how=Thresholds(by="given")),
+        cuts=read_cuts(table.cuts),
+        sets={},
+        scorer={**table.scorer, "scores": table.name, **unknown} if table.scorer else None,
+        stability=stability_of(settings, evidence, decision),
+        settings=settings,
+    )
+    decided = {entry.name: getattr(decision, entry.name) for entry in fields(decision)}
+    return Rows(name=table.name, info=info, hashes=table.hashes, scores=table.scores, judged=evidence.judged, **decided)

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from scorer.run.score_table import read_scores
+from selection.deciding.settings import SelectSettings
+from selection.report.sources.rows import Rows, assign_sets
 from tests.conftest import record, write_lines
-from tests.scorer.run.score_data import ABOUT, write_scores
-from tests.selection.selection_data import fine
+from tests.scorer.run.score_data import ABOUT, Scores, write_scores
+from tests.selection.selection_data import fine, invoke
 
 COUNT = 400
 EMOTIONS = ("afraid", "angry", "caring", "content", "proud", "sad", "</svg><script>window.hurt=1</script>")
@@ -34,37 +37,35 @@ def records(count: int = COUNT) -> list[dict[str, Any]]:
     for number in range(count):
         words = texts[number] if number < len(texts) else " ".join(["so", "sorry"] * int(rng.integers(1, 20)))
         turns = [f"hello {number}", "i see", "it hurts"][: 1 + 2 * int(rng.integers(0, 2))]
-        emotion = EMOTIONS[int(rng.integers(len(EMOTIONS)))]
-        found.append(
-            record(*turns, f"{words} {number}", id=f"d{number}", conversation=f"c{number // 2}", category=emotion)
-        )
+        known = {"id": f"d{number}", "conversation": f"c{number // 2}", "category": rng.choice(EMOTIONS)}
+        found.append(record(*turns, f"{words} {number}", **known))
     return found
 
 
-def scores(count: int = COUNT, seed: int = 5, shift: float = 0.0) -> dict[str, tuple[float, float]]:
+def scores(count: int = COUNT, shift: float = 0.0) -> dict[str, tuple[float, float]]:
     """Return scores; those of the hostile dialogues are the clearest of their set, so that they are shown."""
-    rng = np.random.default_rng(seed)
-    found = {}
-    for number in range(count):
-        sensibility = rng.uniform(2, 9) + shift
-        rationality = 10 - sensibility + rng.normal(0, 1)
-        found[f"d{number}"] = (float(np.clip(sensibility, 0, 10)), float(np.clip(rationality, 0, 10)))
-    return found | {f"d{number}": (9.9 + number / 100, 0.1) for number in range(len(HOSTILE) + 1)}
+    rng = np.random.default_rng(5)
+    sensibility = rng.uniform(2, 9, count) + shift
+    rationality = 10 - sensibility + rng.normal(0, 1, count)
+    pairs = np.clip([sensibility, rationality], 0, 10).T.tolist()
+    clearest = [(9.9 + number / 100, 0.1) for number in range(len(HOSTILE) + 1)]
+    return {f"d{number}": (s, r) for number, (s, r) in enumerate([*clearest, *pairs[len(clearest) :]])}
 
 
 def labels(count: int = 200, **judge: Any) -> list[dict[str, Any]]:
     """Return a judge's labels of the first dialogues, near to the scores."""
-    rng = np.random.default_rng(7)
-    given = scores()
+    near = np.array(list(scores().values()))[:count] + np.random.default_rng(7).normal(0, 1, (count, 2))
+    about = {"model": "judge <b>1</b>", "rubric": "r1", **judge}
     return [
-        item
-        | {
-            "sensibility": int(np.clip(round(given[item["id"]][0] + rng.normal(0, 1)), 0, 10)),
-            "rationality": int(np.clip(round(given[item["id"]][1] + rng.normal(0, 1)), 0, 10)),
-            "judge": {"model": "judge <b>1</b>", "rubric": "r1", **judge},
-        }
-        for item in records()[:count]
+        item | {"sensibility": s, "rationality": r, "judge": about}
+        for item, (s, r) in zip(records(count), np.clip(near.round(), 0, 10).astype(int).tolist(), strict=True)
     ]
+
+
+def rows_of(path: Path, given: Scores, about: dict[str, Any] = ABOUT, *, raw: bool = False, **settings: Any) -> Rows:
+    """Return rows as the report makes them of a score file."""
+    table = read_scores(write_scores(path, given, about), raw_cuts=raw)
+    return assign_sets(table, SelectSettings(**settings), raw=raw)
 
 
 def prepare(folder: Path) -> Path:
@@ -74,3 +75,11 @@ def prepare(folder: Path) -> Path:
     write_lines(folder / "labels.jsonl", labels(cost_usd=0.002))
     fine(str(folder / "in.jsonl"), "--scores", str(folder / "s.parquet"), "-o", str(folder / "sets"))
     return folder
+
+
+def report(folder: Path, *arguments: str, page: str = "r.html") -> tuple[int, str]:
+    """Run the command on files of a folder; return its exit code and what it says."""
+    places = [str(folder / item) if (folder / item).exists() else item for item in arguments]
+    result = invoke(*places, "-o", str(folder / page), command="report")
+    assert result.stdout == ""
+    return result.exit_code, result.stderr

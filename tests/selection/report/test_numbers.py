@@ -1,60 +1,53 @@
-"""The numbers of a report, against what is counted by hand and row by row."""
+"""The numbers of a report, against what is counted by hand and row by row, and drift against its definitions."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from scorer.bundle.cuts import JUDGE_CUTS
 from scorer.dialogue import HEADS
-from scorer.run.score_table import read_scores
-from selection.deciding.settings import SelectSettings
 from selection.errors import SelectionError
 from selection.files.labels import LabelTable, read_labels
 from selection.report.numbers import figures as of
+from selection.report.numbers.drift import drift, ks, ks_limit, psi
 from selection.report.numbers.judged import agreement, cost, redraws
-from selection.report.sources.rows import UNKNOWN, Facts, Rows, deal
+from selection.report.sources.rows import UNKNOWN, Facts, Rows
 from selection.rules import RULES
 from tests.conftest import write_lines
-from tests.scorer.run.score_data import BY_HAND, CUTS, write_scores
-from tests.selection.report.report_data import COUNT, labels, scores
+from tests.scorer.run.score_data import ABOUT, BY_HAND, CUTS, SCORES
+from tests.selection.report.report_data import COUNT, labels, rows_of, scores
 
-
-def rows_of(folder: Path, given: Any, *, raw: bool = False, **more: Any) -> Rows:
-    """Return rows as the report makes them of a score file."""
-    return deal(read_scores(write_scores(folder / "s.parquet", given), raw_cuts=raw), SelectSettings(**more), raw=raw)
+RNG = np.random.default_rng(0)
 
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Rows:
-    return rows_of(tmp_path, scores())
+    return rows_of(tmp_path / "s.parquet", scores())
+
+
+def labels_of(folder: Path, items: Sequence[object]) -> LabelTable:
+    return read_labels([str(write_lines(folder / "labels.jsonl", items))])
 
 
 @pytest.fixture
 def table(tmp_path: Path) -> LabelTable:
-    return read_labels([str(write_lines(tmp_path / "labels.jsonl", labels()))])
+    return labels_of(tmp_path, labels())
 
 
-def test_sets_and_reasons_by_hand(tmp_path: Path) -> None:
-    by_hand = {id_: entry[0] for id_, entry in BY_HAND.items()}
-    found = of.overview(rows_of(tmp_path, by_hand))
-    expected = [set_ for _, set_, _ in BY_HAND.values()]
-    assert {name: entry["count"] for name, entry in found["sets"].items()} == {
-        name: expected.count(name) for name in ("sensibility", "rationality", "discard")
-    }
-    assert found["dialogues"] == len(BY_HAND)
-
-
-def test_reasons_of_each_set_add_up_to_it(rows: Rows) -> None:
-    sets = of.overview(rows)["sets"]
-    found = of.reasons(rows)["rows"]
+def test_sets_are_those_by_hand_and_their_reasons_add_up(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path / "s.parquet", SCORES)
+    sets, reasons = of.overview(rows)["sets"], of.reasons(rows)["rows"]
+    assert {name: entry["count"] for name, entry in sets.items()} == Counter(set_ for _, set_, _ in BY_HAND.values())
     for name, entry in sets.items():
-        assert sum(row["count"] for row in found if row["set"] == name) == entry["count"]
-    assert sum(row["share"] for row in found) == pytest.approx(1)
+        assert sum(row["count"] for row in reasons if row["set"] == name) == entry["count"]
+    assert sum(row["share"] for row in reasons) == pytest.approx(1)
 
 
 def test_the_joint_histogram_and_its_margins_are_those_of_numpy(rows: Rows) -> None:
@@ -73,7 +66,7 @@ def test_the_joint_histogram_and_its_margins_are_those_of_numpy(rows: Rows) -> N
 
 
 def test_a_judges_whole_numbers_have_bins_of_their_own(tmp_path: Path) -> None:
-    found = of.distributions(rows_of(tmp_path, {"a": (10.0, 0.0), "b": (9.0, 1.0)}, raw=True))
+    found = of.distributions(rows_of(tmp_path / "s.parquet", {"a": (10.0, 0.0), "b": (9.0, 1.0)}, raw=True))
     assert (found["whole_numbers"], found["scale"]) == (True, "judge")
     assert found["edges"] == [*np.arange(-0.5, 11)]
     assert sorted(found["joint"]) == [[9, 1, 1], [10, 0, 1]]
@@ -81,26 +74,22 @@ def test_a_judges_whole_numbers_have_bins_of_their_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rule", ["paper", "release"])
 def test_the_sweep_at_the_chosen_threshold_is_the_selection(tmp_path: Path, rule: str) -> None:
-    rows = rows_of(tmp_path, scores(), rule=rule, threshold=(6.5, 6.5))
+    rows = rows_of(tmp_path / "s.parquet", scores(), rule=rule, threshold=(6.5, 6.5))
     sets = of.overview(rows)["sets"]
     found = of.by_threshold(rows)
     (mine,) = [row for row in found["shares"] if row["threshold"] == 6.5]
     assert {name: mine[name] for name in sets} == pytest.approx({name: entry["share"] for name, entry in sets.items()})
     assert found["chosen"] == {"sensibility": 6.5, "rationality": 6.5}
     for row in found["shares"]:
-        dealt = RULES[rule].apply(rows.scores, rows.cuts, row["threshold"])
-        assert row[found["sets"][0]] == pytest.approx((dealt == 0).mean())
+        assigned = RULES[rule].apply(rows.scores, rows.info.cuts, row["threshold"])
+        assert row[found["sets"][0]] == pytest.approx((assigned == 0).mean())
 
 
 def with_facts(rows: Rows, categories: int = 3) -> Rows:
     rng = np.random.default_rng(3)
+    codes, turns, words = rng.integers([[-1], [1], [0]], [[categories], [12], [130]], (3, len(rows)))
     names = tuple(f"e{k}" for k in range(categories))
-    codes = rng.integers(-1, categories, len(rows))
-    return rows.with_facts(
-        Facts(
-            categories=codes, names=names, turns=rng.integers(1, 12, len(rows)), words=rng.integers(0, 130, len(rows))
-        )
-    )
+    return replace(rows, facts=Facts(categories=codes, names=names, turns=turns, words=words))
 
 
 def test_categories_are_counted_row_by_row(rows: Rows) -> None:
@@ -135,11 +124,8 @@ def test_lengths_cover_every_dialogue_once(rows: Rows) -> None:
 
 
 def test_sections_without_data_say_what_they_need(rows: Rows) -> None:
-    bare = rows.with_facts(
-        Facts(
-            categories=np.full(COUNT, UNKNOWN), names=(), turns=np.full(COUNT, UNKNOWN), words=np.full(COUNT, UNKNOWN)
-        )
-    )
+    none = np.full(COUNT, UNKNOWN)
+    bare = replace(rows, facts=Facts(categories=none, names=(), turns=none, words=none))
     for entry in (rows, bare):
         assert "--dialogues" in of.by_category(entry)["needs"]
         assert "--dialogues" in of.by_length(entry)["needs"]
@@ -156,7 +142,7 @@ def test_stability_is_the_mean_of_the_chances(rows: Rows) -> None:
 
 
 def test_raw_scores_have_no_chance_and_say_so(tmp_path: Path) -> None:
-    found = of.stability(rows_of(tmp_path, scores(), raw=True))
+    found = of.stability(rows_of(tmp_path / "s.parquet", scores(), raw=True))
     assert "half-widths" in found["needs"]
     assert "a point higher or lower" in found["borderline_means"]
 
@@ -183,7 +169,7 @@ def test_a_judge_that_judged_twice_is_compared_with_itself(rows: Rows, table: La
     assert "two judgements" in redraws(rows, table)["needs"]
     twice = labels(10)
     again = [{**item, "sensibility": 10, "rationality": 0} for item in twice]
-    read = read_labels([str(write_lines(tmp_path / "twice.jsonl", [*twice, *again]))])
+    read = labels_of(tmp_path, [*twice, *again])
     found = redraws(rows, read)
     kept = sum(item["sensibility"] > 5 > item["rationality"] for item in twice)
     assert found["dialogues"] == 10
@@ -194,7 +180,7 @@ def test_a_judge_that_judged_twice_is_compared_with_itself(rows: Rows, table: La
 def test_labels_of_other_dialogues_are_an_error(rows: Rows, tmp_path: Path) -> None:
     other = [item | {"id": f"x{item['id']}"} for item in labels()]
     with pytest.raises(SelectionError, match=r"none of the 200 labels is of a dialogue of s\.parquet"):
-        agreement(rows, read_labels([str(write_lines(tmp_path / "l.jsonl", other))]))
+        agreement(rows, labels_of(tmp_path, other))
 
 
 def test_the_price_is_the_labels_own_or_the_one_given(rows: Rows, table: LabelTable, tmp_path: Path) -> None:
@@ -203,7 +189,7 @@ def test_the_price_is_the_labels_own_or_the_one_given(rows: Rows, table: LabelTa
     assert "--judge-price" in found["needs"]
     found = cost(rows, table, 0.01)
     assert (found["judged"], found["avoided"], found["usd_avoided"]) == (200, COUNT - 200, pytest.approx(2.0))
-    priced = read_labels([str(write_lines(tmp_path / "l.jsonl", labels(cost_usd=0.5)))])
+    priced = labels_of(tmp_path, labels(cost_usd=0.5))
     assert cost(rows, priced, None)["usd_all"] == pytest.approx(COUNT * 0.5)
 
 
@@ -216,3 +202,63 @@ def test_wilson_is_the_textbooks_interval() -> None:
 def test_plain_makes_null_of_what_json_cannot_hold() -> None:
     value = of.plain({"a": float("nan"), "b": (1, [float("inf"), 2.5]), "c": None, "d": True})
     assert json.loads(json.dumps(value, allow_nan=False)) == {"a": None, "b": [1, [None, 2.5]], "c": None, "d": True}
+
+
+def test_ks_is_the_largest_distance_of_the_distribution_functions() -> None:
+    first, second = RNG.normal(size=300), RNG.normal(0.3, 1, size=200)
+    at = np.concatenate([first, second])
+    expected = max(abs((first <= x).mean() - (second <= x).mean()) for x in at)
+    assert ks(first, second) == pytest.approx(expected)
+    assert ks(first, first) == 0
+    assert ks(np.zeros(3), np.ones(4)) == 1
+
+
+def test_equal_distributions_pass_the_limit_19_times_in_20() -> None:
+    beyond = [ks(*RNG.normal(size=(2, 400))) > ks_limit(400, 400) for _ in range(400)]
+    assert 0.015 < np.mean(beyond) < 0.085
+
+
+def test_psi_is_its_definition_and_bears_empty_bins_and_ties() -> None:
+    reference = np.repeat(np.arange(10.0), 100)
+    other = np.repeat(np.arange(10.0), np.arange(1, 11) * 20)
+    p = (np.full(10, 100) + 0.5) / 1005
+    q = (np.arange(1, 11) * 20 + 0.5) / 1105
+    assert psi(reference, other) == pytest.approx(((q - p) * np.log(q / p)).sum())
+    assert psi(reference, reference) == 0
+    assert np.isfinite(psi(reference, np.full(50, 99.0)))
+    assert psi(np.full(50, 5.0), np.full(70, 5.0)) == pytest.approx(0, abs=1e-3)
+
+
+def test_the_same_scores_have_no_drift(rows: Rows, tmp_path: Path) -> None:
+    found = drift(rows, rows_of(tmp_path / "b.parquet", scores()))
+    assert found["scale"] == "own"
+    for head in found["heads"].values():
+        assert (head["ks"], head["psi"], head["mean_difference"]) == (0, 0, 0)
+    assert found["common"]["moved"] == 0
+    assert set(found["common"]["jaccard"].values()) == {1.0}
+    others = rows_of(tmp_path / "c.parquet", {f"other-{id_}": pair for id_, pair in scores().items()})
+    assert drift(rows, others)["common"] is None
+    assert drift(rows, rows_of(tmp_path / "d.parquet", scores(), rule="release"))["common"] is None
+
+
+def test_a_shift_is_seen_and_who_moved_is_counted(rows: Rows, tmp_path: Path) -> None:
+    second = rows_of(tmp_path / "b.parquet", dict(list(scores(shift=1.5).items())[COUNT // 2 :]))
+    found = drift(rows, second)
+    head, common = found["heads"]["sensibility"], found["common"]
+    assert head["mean_difference"] > 1
+    assert head["ks"] > head["ks_95"]
+    assert head["psi"] > 0.25
+    assert common["dialogues"] == len(second)
+    flows = np.array(common["flows"])
+    assert flows.sum() == common["dialogues"]
+    assert 0 < np.trace(flows) < flows.sum()
+    assert common["moved"] == pytest.approx(1 - np.trace(flows) / flows.sum())
+
+
+def test_other_cuts_are_compared_on_the_judges_scale(rows: Rows, tmp_path: Path) -> None:
+    halved = {head: [cut / 2 for cut in cuts] for head, cuts in CUTS.items()}
+    given = {id_: (s / 2, r / 2) for id_, (s, r) in scores().items()}
+    found = drift(rows, rows_of(tmp_path / "b.parquet", given, {**ABOUT, "cuts": halved}))
+    assert found["scale"] == "judge"
+    assert found["common"]["moved"] < 0.01
+    assert found["heads"]["rationality"]["ks"] < 0.02
