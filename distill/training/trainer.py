@@ -90,13 +90,40 @@ def fine_tune(
         settings=settings,
         backbone=backbone,
     )
-    with warnings.catch_warnings(), nullcontext() if torch.cuda.is_available() else QuickDropout():
-        warnings.filterwarnings("ignore", message=".*mtime may not be reliable.*")  # then they are sorted by step
-        warnings.filterwarnings("ignore", message=".*pin_memory.*")  # there is no accelerator, and none is needed
-        trainer.train(resume_from_checkpoint=last_whole(folder))
+    with nullcontext() if torch.cuda.is_available() else QuickDropout():
+        resume_training(trainer, folder)
     extract_model_from_parallel(model, keep_fp32_wrapper=False)  # computes in float32 again
     fold_affine(model, sd, mean)  # score = sd * z + mean
     return model.eval()
+
+
+def training_arguments(folder: Path, settings: Any, **more: Any) -> TrainingArguments:
+    """Return the arguments that all trainings here share, for settings with epochs, batch size, warmup and seed."""
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        warmup_ratio=settings.warmup,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        bf16=has_bf16(),
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        remove_unused_columns=False,
+        save_total_limit=1,
+        report_to=[],
+        disable_tqdm=True,
+        **more,
+    )
+
+
+def resume_training(trainer: Trainer, folder: Path) -> None:
+    """Train to the end, from the newest whole checkpoint in ``folder`` if there is one."""
+    trainer.remove_callback(PrinterCallback)  # prints to standard output where the Trainer draws no bar
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*mtime may not be reliable.*")  # then they are sorted by step
+        warnings.filterwarnings("ignore", message=".*pin_memory.*")  # there is no accelerator, and none is needed
+        trainer.train(resume_from_checkpoint=last_whole(folder))
 
 
 def last_whole(folder: Path) -> str | None:
@@ -122,28 +149,16 @@ def _holds_json(path: Path) -> bool:
 
 
 def _arguments(settings: TrainSettings, folder: Path, *, early_stopping: bool) -> TrainingArguments:
-    return TrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
+    return training_arguments(
+        folder,
+        settings,
         per_device_eval_batch_size=64,
-        warmup_ratio=settings.warmup,
-        max_grad_norm=1.0,
-        seed=settings.seed,
-        data_seed=settings.seed,
-        bf16=has_bf16(),
-        use_cpu=not torch.cuda.is_available(),
         group_by_length=True,
-        remove_unused_columns=False,
         save_strategy="epoch",
         eval_strategy="epoch" if early_stopping else "no",
         load_best_model_at_end=early_stopping,
         metric_for_best_model="loss" if early_stopping else None,
-        save_total_limit=1,
         logging_strategy="epoch",
-        report_to=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
     )
 
 
@@ -177,7 +192,6 @@ class _Regressor(Trainer):
         super().__init__(**arguments)
         self._settings = settings
         self._backbone = backbone
-        self.remove_callback(PrinterCallback)  # prints to standard output where the Trainer draws no bar
 
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any

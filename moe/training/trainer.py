@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from torch.utils.data import Sampler
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import Trainer
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from distill.training.network import has_bf16, keep_freed_memory
-from distill.training.trainer import Steps, last_whole
+from distill.training.network import keep_freed_memory
+from distill.training.trainer import Steps, resume_training, training_arguments
 from moe.provenance import Losses, check_place
 from moe.sets.chat import Example
 from moe.sets.examples import pad_examples
@@ -47,17 +46,28 @@ def fit_causal(
     model.config.use_cache = False  # of no use in training, and gradient checkpointing cannot have it
     trainer = _Trainer(
         model=model,
-        args=_arguments(settings, folder, evaluate=bool(held_out)),
+        args=training_arguments(
+            folder,
+            settings,
+            learning_rate=settings.learning_rate,
+            per_device_eval_batch_size=settings.batch_size,
+            gradient_accumulation_steps=settings.accumulate,
+            gradient_checkpointing=settings.checkpointing,
+            gradient_checkpointing_kwargs={"use_reentrant": False} if settings.checkpointing else None,
+            label_names=["labels"],
+            save_strategy="steps",
+            save_steps=_SAVES,
+            eval_strategy="epoch" if held_out else "no",
+            prediction_loss_only=True,
+            logging_steps=_SAVES,
+            ddp_find_unused_parameters=False,
+        ),
         data_collator=lambda batch: pad_examples(batch, pad_id),
         train_dataset=train,
         eval_dataset=held_out or None,
         callbacks=[Steps(progress, name)],
     )
-    trainer.remove_callback(PrinterCallback)  # prints to standard output where the Trainer draws no bar
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*mtime may not be reliable.*")  # then they are sorted by step
-        warnings.filterwarnings("ignore", message=".*pin_memory.*")  # there is no accelerator, and none is needed
-        trainer.train(resume_from_checkpoint=last_whole(folder))
+    resume_training(trainer, folder)
     return trainer
 
 
@@ -115,36 +125,3 @@ class _Trainer(Trainer):
         rows = self.train_dataset if train_dataset is None else train_dataset
         group = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return _ByLength([len(row) for row in rows], group, self.args.data_seed)
-
-
-def _arguments(settings: Schedule, folder: Path, *, evaluate: bool) -> TrainingArguments:
-    return TrainingArguments(
-        output_dir=str(folder),
-        learning_rate=settings.learning_rate,
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulate,
-        warmup_ratio=settings.warmup,
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        seed=settings.seed,
-        data_seed=settings.seed,
-        bf16=has_bf16(),
-        use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=settings.checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if settings.checkpointing else None,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        save_strategy="steps",
-        save_steps=_SAVES,
-        save_total_limit=1,
-        eval_strategy="epoch" if evaluate else "no",
-        prediction_loss_only=True,
-        logging_strategy="steps",
-        logging_steps=_SAVES,
-        report_to=[],
-        disable_tqdm=True,
-        ddp_find_unused_parameters=False,
-        dataloader_pin_memory=torch.cuda.is_available(),
-    )
