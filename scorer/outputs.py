@@ -161,9 +161,9 @@ def new_folder(output: Path, *, mark: str = "", written: Written | None = None, 
     folder. A later run ends what a kill left half done. ``mark`` is the file by which a replaced folder is known, so
     that nothing else is ever removed. Left out, all files of ``output`` are replaced.
     """
-    output = output.resolve()  # of a link what it leads to, and "." has a name
+    named, output = output, output.resolve()  # of a link what it leads to, and "." has a name
     work, old = output.with_name(f".{output.name}.unfinished"), _aside(output)
-    with writing(output, then=then):
+    with writing(named, then=then):
         _settle(output, mark, written)
         if old.exists():
             raise OutputError(f"{old}: holds other files, and what is replaced goes there; move them away")

@@ -1,4 +1,4 @@
-"""Deal conversations into folds: by a hash, so that a conversation's fold never depends on what else is there.
+"""Assign conversations to folds by a hash, so that a conversation's fold never depends on what else is there.
 
 Labels that are added later, a teacher and its student, and two machines all agree on who was held out.
 """

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
+from msgspec import Meta
 
-from scorer.bundle.cuts import Cuts, read_cuts
+from scorer.arrays import Floats, Ints, Mask
+from scorer.bundle.cuts import read_cuts
 from scorer.dialogue import HEADS, SCORE_RANGE, Dialogue
 from scorer.engines.base import Scores
 from scorer.errors import OutputError, reason_of
@@ -29,13 +30,13 @@ from scorer.inputs.json_lines import text_lines
 from scorer.inputs.parse import RecordError, Reject, parse_json, parse_record, to_record
 from scorer.inputs.sources import Source
 from scorer.model import Scorer
-from scorer.outputs import replacing, writing
+from scorer.outputs import check_new, read_json, replacing, writing
 from scorer.run.score import run_metadata
-from scorer.run.score_file import meta_path, read_metadata
+from scorer.run.score_file import meta_path, metadata_text
 from scorer.run.settings import ScoreSettings
-from scorer.settings import in_range
+from scorer.settings import check, in_range, setting
 from selection.errors import GoldenError
-from selection.rules import PAPER, Sets, per_head
+from selection.rules import PAPER, THRESHOLD_RANGE
 
 THRESHOLD = 5.0
 """T of the paper rule whose decisions are compared."""
@@ -47,42 +48,69 @@ Between precisions scores differ by design (the starter's in bf16 by up to 0.16)
 tolerance is a quarter of the judge's step.
 """
 
-Floats = npt.NDArray[np.float64]
+_AGAIN = "make the golden file again with --write"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How far scores may move and which share of decisions may change; None is the default.
+class CheckSettings:
+    """How far scores may move and which share of decisions may change.
 
-    ``tolerance`` (0 to 10) None is the golden file's, else that of the precisions (``EXACT``, ``LOWER``, ``ACROSS``);
-    a line's own comes first. ``max_flips`` (0 to 1) None is that of the precisions.
+    ``tolerance`` None is the golden file's, else that of the precisions (``EXACT``, ``LOWER``, ``ACROSS``); a line's
+    own comes first. ``max_flips`` None is that of the precisions.
     """
 
-    tolerance: float | None = None
-    max_flips: float | None = None
+    tolerance: float | None = setting(
+        None,
+        "How far a score may move; a line's own tolerance comes first. With --write, GOLDEN keeps it.",
+        *SCORE_RANGE,
+        shown="GOLDEN's, else 0.001 in fp32, 0.02 in one lower precision, 0.25 between two",
+    )
+    max_flips: float | None = setting(
+        None, "Share of selection decisions that may change.", 0, 1, shown="0 in fp32, else 0.01"
+    )
 
     def __post_init__(self) -> None:
         """Check both; GoldenError gives the value and what was expected."""
-        _check_tolerance(self.tolerance, "--tolerance")
-        if self.max_flips is not None and not 0 <= self.max_flips <= 1:  # NaN is in no range
-            raise GoldenError(f"--max-flips is {self.max_flips}, expected a share from 0 to 1")
+        check(self, GoldenError)
+
+
+_Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+"""Nothing that a terminal would obey."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredBy:
+    """The scorer that gave scores, and how it ran."""
+
+    name: _Text
+    sha256: _Text
+    engine: _Text
+    precision: _Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenInfo(ScoredBy):
+    """GOLDEN.meta.json: what `score` writes beside scores, and the day, the threshold and the default tolerance."""
+
+    written: _Text
+    cuts: dict[str, list[float]]
+    threshold: Annotated[float, Meta(ge=THRESHOLD_RANGE[0], le=THRESHOLD_RANGE[1])]
+    tolerance: Annotated[float, Meta(ge=SCORE_RANGE[0], le=SCORE_RANGE[1])] | None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for cuts that are none."""
+        read_cuts(self.cuts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Golden:
-    """Dialogues, the scores expected of them, (N, 2) float32, and each one's own tolerance, (N,), NaN for none.
-
-    ``metadata`` is GOLDEN.meta.json: what `score` writes beside scores, and ``written``, ``threshold`` and
-    ``tolerance`` (None for the default of the precision); ``cuts`` and ``threshold`` are its, as numbers.
-    """
+    """Dialogues, the scores expected of them, (N, 2) float32, and each one's own tolerance, (N,), NaN for none."""
 
     path: Path
     dialogues: tuple[Dialogue, ...]
     scores: Scores
     own: Floats
-    metadata: Mapping[str, Any]
-    cuts: Cuts
-    threshold: float
+    info: GoldenInfo
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,16 +118,16 @@ class Check:
     """A scorer held against a golden file: what was expected and what came, both (N, 2) float32.
 
     ``tolerances`` (N,) and ``max_flips`` are those that apply; ``before`` and ``after`` (N,) are the sets of the
-    paper rule, each read with its own side's cuts; ``metadata`` is of the scorer as it ran.
+    paper rule, each read with its own side's cuts; ``scorer`` is the one that ran.
     """
 
     golden: Golden
     scores: Scores
     tolerances: Floats
     max_flips: float
-    before: Sets
-    after: Sets
-    metadata: Mapping[str, Any]
+    before: Ints
+    after: Ints
+    scorer: ScoredBy
 
     @cached_property
     def differences(self) -> Floats:
@@ -107,12 +135,12 @@ class Check:
         return self.scores.astype(np.float64) - self.golden.scores.astype(np.float64)
 
     @cached_property
-    def beyond(self) -> npt.NDArray[np.bool_]:
+    def beyond(self) -> Mask:
         """Whether each score moved beyond its tolerance, (N, 2)."""
         return np.asarray(np.abs(self.differences) > self.tolerances[:, None])
 
     @cached_property
-    def flipped(self) -> npt.NDArray[np.bool_]:
+    def flipped(self) -> Mask:
         """Whether each decision changed, (N,)."""
         return np.asarray(self.before != self.after)
 
@@ -146,6 +174,7 @@ class Check:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything, as `empathy check --json` writes it."""
+        info = self.golden.info
         return {
             "golden": str(self.golden.path),
             "passed": self.passed,
@@ -154,10 +183,10 @@ class Check:
             "largest_difference": float(np.abs(self.differences).max()),
             "decisions_changed": int(self.flipped.sum()),
             "max_flips": self.max_flips,
-            "threshold": self.golden.threshold,
+            "threshold": info.threshold,
             "changes": [{"before": old, "after": new, "count": n} for (old, new), n in self.changes()],
-            "expected": _side(self.golden.metadata) | {"written": self.golden.metadata["written"]},
-            "got": _side(self.metadata),
+            "expected": {name: getattr(info, name) for name in (*asdict(self.scorer), "written")},
+            "got": self.scorer,
             "moved": list(self.moved()),
         }
 
@@ -165,26 +194,21 @@ class Check:
 def read_golden(path: Path) -> Golden:
     """Return a golden file; GoldenError for a line that is no dialogue with scores, and for a missing record."""
     found: dict[str, Dialogue] = {}
-    own = []
+    own, scores = [], []
     for dialogue, tolerance in _lines(path):
         if dialogue.id in found:
             raise GoldenError(f"{path}:{dialogue.line}: id {dialogue.id!a} occurred before, expected unique ids")
         found[dialogue.id] = dialogue
         own.append(tolerance)
+        scores.append([getattr(dialogue.labels, head) for head in HEADS])
     if not found:
         raise GoldenError(f"{path}: is empty, expected dialogues with scores; make it with --write")
-    metadata = read_metadata(path)
-    cuts, threshold = _check_metadata(metadata, path)
-    labels = [dialogue.labels for dialogue in found.values()]
-    scores = np.array([[getattr(entry, head) for head in HEADS] for entry in labels], dtype=np.float32)
     return Golden(
         path=path,
         dialogues=tuple(found.values()),
-        scores=scores,
+        scores=np.array(scores, dtype=np.float32),
         own=np.array(own, dtype=np.float64),
-        metadata=metadata,
-        cuts=cuts,
-        threshold=threshold,
+        info=_read_info(path),
     )
 
 
@@ -196,7 +220,9 @@ def write_golden(
     Both files are written whole or not at all. ``overwrite`` replaces a golden file only, and lines whose id it had
     keep their own tolerance. OutputError if it may not be written, GoldenError for a record that is no dialogue.
     """
-    _check_writable(path, overwrite=overwrite)
+    if path.suffix != ".jsonl":
+        raise OutputError(f"{path}: a golden file is JSON lines, expected a name that ends in .jsonl")
+    check_new(path, overwrite=overwrite)
     own: dict[str, float] = {}
     if path.exists():
         old = read_golden(path)
@@ -204,54 +230,43 @@ def write_golden(
     dialogues = []
     for record in Corpus(inputs):
         if isinstance(record, Reject):
-            raise GoldenError(f"{record}; a golden file holds dialogues only, so mend or remove this record")
+            raise GoldenError(f"{record}; a golden file holds dialogues only, so fix or remove this record")
         dialogues.append(record)
     scores = scorer.score(dialogues)
-    metadata = run_metadata(scorer, ScoreSettings()) | {
-        "written": date.today().isoformat(),
-        "threshold": THRESHOLD,
-        "tolerance": tolerance,
-    }
+    more = {"written": date.today().isoformat(), "threshold": THRESHOLD, "tolerance": tolerance}
     with writing(path), replacing(path) as file, replacing(meta_path(path)) as meta:
         for dialogue, row in zip(dialogues, scores, strict=True):
             expected = {head: shortest(score) for head, score in zip(HEADS, row, strict=True)}
             extra = {"tolerance": own[dialogue.id]} if dialogue.id in own else {}
             file.write(json.dumps(to_record(dialogue, short=True) | expected | extra, ensure_ascii=False) + "\n")
         file.flush()  # a full disk shows before the record takes its name
-        meta.write(json.dumps(metadata, sort_keys=True) + "\n")
+        meta.write(metadata_text(run_metadata(scorer, ScoreSettings()) | more) + "\n")
     return len(dialogues)
 
 
-def compare(golden: Golden, scorer: Scorer, limits: Limits) -> Check:
+def check_scorer(golden: Golden, scorer: Scorer, settings: CheckSettings) -> Check:
     """Score the dialogues of a golden file and hold the scores against those expected."""
     scores = scorer.score(golden.dialogues)
-    expected, metadata = golden.metadata, run_metadata(scorer, ScoreSettings())
-    same = expected["precision"] == metadata["precision"]
-    tolerance, flips = ACROSS if not same else EXACT if metadata["precision"] == "fp32" else LOWER
-    default = next(value for value in (limits.tolerance, expected["tolerance"], tolerance) if value is not None)
+    info, engine = golden.info, scorer.engine
+    same = info.precision == engine.precision
+    tolerance, flips = ACROSS if not same else EXACT if engine.precision == "fp32" else LOWER
+    default = next(value for value in (settings.tolerance, info.tolerance, tolerance) if value is not None)
     return Check(
         golden=golden,
         scores=scores,
-        metadata=metadata,
         tolerances=np.where(np.isnan(golden.own), default, golden.own),
-        max_flips=flips if limits.max_flips is None else limits.max_flips,
-        before=PAPER.apply(golden.scores, golden.cuts, golden.threshold),
-        after=PAPER.apply(scores, scorer.bundle.cuts, golden.threshold),
+        max_flips=flips if settings.max_flips is None else settings.max_flips,
+        before=PAPER.apply(golden.scores, info.cuts, info.threshold),
+        after=PAPER.apply(scores, scorer.bundle.info.cuts, info.threshold),
+        scorer=ScoredBy(
+            name=scorer.bundle.info.name, sha256=scorer.bundle.sha256, engine=engine.name, precision=engine.precision
+        ),
     )
 
 
 def shortest(score: np.float32) -> float:
     """Return the number whose decimals are the fewest that give the same float32."""
     return float(str(score))
-
-
-def _check_writable(path: Path, *, overwrite: bool) -> None:
-    if path.suffix != ".jsonl":
-        raise OutputError(f"{path}: a golden file is JSON lines, expected a name that ends in .jsonl")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: the folder {path.parent} does not exist; create it first")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path}: exists already; name another golden file or say --overwrite")
 
 
 def _lines(path: Path) -> Iterator[tuple[Dialogue, float]]:
@@ -265,7 +280,9 @@ def _lines(path: Path) -> Iterator[tuple[Dialogue, float]]:
                 value = parse_json(text)
                 dialogue = parse_record(value, labels="required", source=str(path), line=place.line)
                 tolerance = value.get("tolerance")
-                _check_tolerance(tolerance, f"{path}:{place.line}: tolerance")
+                if tolerance is not None and not in_range(tolerance, *SCORE_RANGE):
+                    what = f"tolerance is {ascii(tolerance)[:60]}, expected a number from 0 to 10"
+                    raise GoldenError(f"{path}:{place.line}: {what}")
                 yield dialogue, np.nan if tolerance is None else float(tolerance)
     except RecordError as error:
         raise GoldenError(f"{path}:{place.line}: {error}") from None
@@ -273,28 +290,9 @@ def _lines(path: Path) -> Iterator[tuple[Dialogue, float]]:
         raise GoldenError(f"{path}: cannot be read: {reason_of(error)}") from None
 
 
-def _check_tolerance(value: Any, what: str) -> None:
-    low, high = SCORE_RANGE
-    if value is not None and not in_range(value, low, high):
-        raise GoldenError(f"{what} is {ascii(value)[:60]}, expected a number from {low:g} to {high:g}")
-
-
-def _check_metadata(metadata: Mapping[str, Any], path: Path) -> tuple[Cuts, float]:
-    """Return the cuts and the threshold of a record; GoldenError unless it has all that a check reads."""
-    where = meta_path(path)
-    if not metadata:
-        raise GoldenError(f"{where}: is missing, and says whose scores {path.name} has; make both with --write")
+def _read_info(path: Path) -> GoldenInfo:
+    """Return the record beside a golden file; GoldenError unless it has all that a check reads."""
     try:
-        for name in ("name", "sha256", "engine", "precision", "written"):
-            if not isinstance(metadata[name], str) or not metadata[name].isprintable():
-                raise TypeError(f"{name} is {metadata[name]!a}, expected text")
-        _check_tolerance(metadata["tolerance"], f"{where}: tolerance")
-        threshold, _ = per_head(float(metadata["threshold"]))
-        return read_cuts(metadata["cuts"]), threshold
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-        raise GoldenError(f"{where}: {what}; make the golden file again with --write") from None
-
-
-def _side(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: metadata[name] for name in ("name", "sha256", "engine", "precision")}
+        return read_json(meta_path(path), GoldenInfo, _AGAIN, GoldenError)
+    except FileNotFoundError:
+        raise GoldenError(f"{meta_path(path)}: is missing, and says whose scores {path.name} has; {_AGAIN}") from None

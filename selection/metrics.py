@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scorer.arrays import Floats, Ints
 from scorer.dialogue import HEADS
 from selection.rules import RULES, Rule, to_levels
-
-Array = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.float64]
 
 LEVEL_COUNT = 11
 
@@ -29,22 +27,22 @@ class Pair:
     ``reference`` is the judge (or the first of two judges), ``other`` the scorer.
     """
 
-    reference: Array
-    other: Array
-    reference_levels: npt.NDArray[np.int64]
-    other_levels: npt.NDArray[np.int64]
+    reference: Floats
+    other: Floats
+    reference_levels: Ints
+    other_levels: Ints
 
     def __len__(self) -> int:
         """Return the number of dialogues."""
         return len(self.reference)
 
     @classmethod
-    def of(cls, reference: npt.NDArray[Any], other: npt.NDArray[Any], other_levels: npt.NDArray[np.int64]) -> Pair:
+    def of(cls, reference: npt.NDArray[Any], other: npt.NDArray[Any], other_levels: Ints) -> Pair:
         """Join two raters; the reference is on the judge's scale."""
         return cls(np.asarray(reference, float), np.asarray(other, float), to_levels(reference), other_levels)
 
 
-def all_figures(pair: Pair, weights: Array | None = None, threshold: int = 5) -> dict[str, float]:
+def all_figures(pair: Pair, weights: Floats | None = None, threshold: int = 5) -> dict[str, float]:
     """Return every figure by its dotted name: ``sensibility.pearson``, ``paper.kappa``, ``paper.f1.sensibility`` ...
 
     NaN where a figure is not defined: a correlation of constants, the recall of a score that the judge never gave.
@@ -60,7 +58,7 @@ def all_figures(pair: Pair, weights: Array | None = None, threshold: int = 5) ->
     return figures
 
 
-def _head_figures(pair: Pair, i: int, weights: Array) -> dict[str, float]:
+def _head_figures(pair: Pair, i: int, weights: Floats) -> dict[str, float]:
     x, y = pair.reference[:, i], pair.other[:, i]
     total = weights.sum()
     figures = {
@@ -77,7 +75,7 @@ def _head_figures(pair: Pair, i: int, weights: Array) -> dict[str, float]:
     return figures
 
 
-def _rule_figures(pair: Pair, rule: Rule, weights: Array, threshold: int) -> dict[str, float]:
+def _rule_figures(pair: Pair, rule: Rule, weights: Floats, threshold: int) -> dict[str, float]:
     """Return a rule's figures; both raters' sets are read off integers, so the judge's cuts serve both."""
     reference, other = (
         rule.apply(levels, threshold=threshold) for levels in (pair.reference_levels, pair.other_levels)
@@ -94,13 +92,13 @@ def _rule_figures(pair: Pair, rule: Rule, weights: Array, threshold: int) -> dic
     return figures
 
 
-def counts(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], size: int, weights: Array) -> Counts:
+def counts(first: Ints, second: Ints, size: int, weights: Floats) -> Floats:
     """Return the confusion table (size, size): weight of the rows where the raters gave (row, column)."""
     table = np.bincount(first * size + second, weights=weights, minlength=size * size)
     return np.asarray(table, dtype=np.float64).reshape(size, size)
 
 
-def kappa(table: Counts, *, quadratic: bool = False) -> float:
+def kappa(table: Floats, *, quadratic: bool = False) -> float:
     """Return Cohen's kappa of a confusion table, NaN where both raters always gave one and the same value.
 
     1 - (sum of w * observed) / (sum of w * expected), w = 0 on the diagonal and 1 or the squared distance off it
@@ -114,7 +112,7 @@ def kappa(table: Counts, *, quadratic: bool = False) -> float:
     return 1 - float((penalty * table).sum()) / chance if chance > 0 else float("nan")
 
 
-def correlation(x: Array, y: Array, weights: Array) -> float:
+def correlation(x: Floats, y: Floats, weights: Floats) -> float:
     """Return the weighted Pearson correlation, NaN where either is constant."""
     share = weights / weights.sum()
     dx, dy = x - (share * x).sum(), y - (share * y).sum()
@@ -122,7 +120,7 @@ def correlation(x: Array, y: Array, weights: Array) -> float:
     return float((share * dx * dy).sum() / np.sqrt(spread)) if spread > 1e-18 else float("nan")
 
 
-def ranks(values: Array, weights: Array) -> Array:
+def ranks(values: Floats, weights: Floats) -> Floats:
     """Return the ranks of values (N,) of which each occurs ``weights`` times, ties sharing the mean of theirs."""
     _, inverse = np.unique(values, return_inverse=True)
     count = np.bincount(inverse, weights=weights)
@@ -141,7 +139,7 @@ def bootstrap(
     return {name: interval(values) for name, values in replicates.items()}
 
 
-def resamples(group: npt.NDArray[np.int64], draws: int, seed: int) -> Iterator[Array]:
+def resamples(group: Ints, draws: int, seed: int) -> Iterator[Floats]:
     """Yield row weights (N,) for each of ``draws``: how often each row's group, numbered from 0, was drawn."""
     size = int(group.max()) + 1
     rng = np.random.default_rng(seed)

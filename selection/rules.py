@@ -12,22 +12,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from scorer.arrays import Floats, Ints, Numbers
 from scorer.bundle.cuts import JUDGE_CUTS, LEVELS, Cuts
 from scorer.dialogue import HEADS, SCORE_RANGE
 
 THRESHOLD_RANGE = (1.0, 9.0)
 """Lowest and highest threshold T: at both, the cuts at T - 0.5 and T + 0.5 exist."""
 
-Levels = npt.NDArray[np.int64]
-Scores = npt.NDArray[np.number]
-Sets = npt.NDArray[np.int64]
 States = npt.NDArray[np.int8]
 Threshold = float | tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A way to deal dialogues into three sets, named in ``sets``; ``apply`` gives indices into them.
+    """A way to assign dialogues to three sets, named in ``sets``; ``apply`` gives indices into them.
 
     The first set is the same in every rule: S > T and R < T. ``opposite`` is the index of the set with S < T and
     R > T; what is left belongs to the third.
@@ -38,20 +36,21 @@ class Rule:
     opposite: int
     source: str
 
-    def apply(self, scores: Scores, cuts: Cuts = JUDGE_CUTS, threshold: Threshold = 5) -> Sets:
+    def apply(self, scores: Numbers, cuts: Cuts = JUDGE_CUTS, threshold: Threshold = 5) -> Ints:
         """Return the index of each dialogue's set, (N,), for scores (N, 2), their cuts and a threshold from 1 to 9."""
-        return self.deal(states(scores, cuts, threshold))
+        return self.assign(states(scores, cuts, threshold))
 
-    def deal(self, where: States) -> Sets:
+    def assign(self, where: States) -> Ints:
         """Return the index of each dialogue's set, (N,), for what ``states`` says of it, (N, 2)."""
         sensibility, rationality = where.T
         rest = 3 - self.opposite
-        first, opposite = (sensibility > 0) & (rationality < 0), (sensibility < 0) & (rationality > 0)
+        first = (sensibility > 0) & (rationality < 0)
+        opposite = (sensibility < 0) & (rationality > 0)
         return np.where(first, 0, np.where(opposite, self.opposite, rest))
 
 
 PAPER = Rule("paper", ("sensibility", "rationality", "discard"), 2, "arXiv 2407.01937, section on data selection")
-"""Discard where S < T and R > T; the rest is the rationality set."""
+"""Discard where S < T and R > T; the rest is the rationality set, also where both scores are low."""
 
 RELEASE = Rule("release", ("sensibility", "rational", "neutral"), 1, "the script published with arXiv 2407.01937")
 """Rational where R > T and S < T; the rest is neutral."""
@@ -59,10 +58,11 @@ RELEASE = Rule("release", ("sensibility", "rational", "neutral"), 1, "the script
 RULES: dict[str, Rule] = {rule.name: rule for rule in (PAPER, RELEASE)}
 
 
-def states(scores: Scores, cuts: Cuts = JUDGE_CUTS, threshold: Threshold = 5) -> States:
-    """Return whether each score (N, 2) lies below T (-1), at it (0) or above (1); ``threshold`` is one or one a head.
+def states(scores: Numbers, cuts: Cuts = JUDGE_CUTS, threshold: Threshold = 5) -> States:
+    """Return whether each score (N, 2) lies below T (-1), at it (0) or above (1).
 
-    A score that equals a cut does not lie beyond it. ValueError for a threshold that is not from 1 to 9.
+    ``threshold`` is one number for both heads, or one per head. A score that equals a cut does not lie beyond it.
+    ValueError for a threshold that is not from 1 to 9.
     """
     columns = []
     for i, (head, at) in enumerate(zip(HEADS, per_head(threshold), strict=True)):
@@ -78,18 +78,18 @@ def per_head(threshold: Threshold) -> tuple[float, float]:
     low, high = THRESHOLD_RANGE
     for value in both:
         if not low <= value <= high:
-            raise ValueError(f"threshold {value}, expected a number from {low:g} to {high:g}")
+            raise ValueError(f"threshold {value:g}, expected a number from {low:g} to {high:g}")
     return both
 
 
-def to_levels(scores: Scores, cuts: Cuts = JUDGE_CUTS) -> Levels:
+def to_levels(scores: Numbers, cuts: Cuts = JUDGE_CUTS) -> Ints:
     """Return scores (N, 2) as the judge's integers 0 to 10, (N, 2): the number of cuts that each exceeds."""
     return np.stack(
         [np.searchsorted(np.asarray(cuts[head]), scores[:, i], side="left") for i, head in enumerate(HEADS)], axis=1
     ).astype(np.int64)
 
 
-def to_judge_scale(scores: Scores, cuts: Cuts = JUDGE_CUTS) -> npt.NDArray[np.float64]:
+def to_judge_scale(scores: Numbers, cuts: Cuts = JUDGE_CUTS) -> Floats:
     """Return scores (N, 2) on the judge's scale, 0 to 10, by linear interpolation between the cuts.
 
     Rises wherever the score does, so it never changes an order; two heads can be compared on it.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,32 +11,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scorer.bundle.cuts import JUDGE_CUTS, Cuts
+from scorer.bundle.cuts import JUDGE_CUTS
 from scorer.dialogue import HEADS
 from scorer.inputs.corpus import Corpus
-from scorer.outputs import replacing_binary, writing
+from scorer.outputs import new_folder, replacing_binary, write_json
+from scorer.progress import Progress, Silent
 from scorer.run.score_table import ScoreTable
 from selection.deciding.decide import Decision, Evidence, decide
 from selection.deciding.settings import SelectSettings
-from selection.deciding.stability import deviations as deviations_of
-from selection.deciding.stability import most_doubtful, under_error
+from selection.deciding.stability import deviations, most_doubtful, under_error
 from selection.deciding.threshold import bins_of, for_share, match, sweep
 from selection.errors import SelectionError
-from selection.files.folder import MANIFEST, check_output, exchange, unfinished
+from selection.files import manifest
 from selection.files.labels import LabelTable
 from selection.files.layouts import convert
-from selection.files.spool import REJECTS, ROWS, SPOOL, Gathered, Report, gather, read_rows
+from selection.files.manifest import ABSTAINED, REJECTS, SELECTION_JSON, TABLE, SelectionInfo, Stability, Thresholds
+from selection.files.spool import ROWS, SPOOL, read_rows, spool_corpus
 from selection.rules import RULES
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-FORMAT, FORMAT_VERSION = "empathy-selection", 1
-TABLE, ABSTAINED = "selection.parquet", "abstain.jsonl"
-
 _ROW_GROUP = 1 << 17
 
-_SAMPLE = 50_000
+SAMPLE = 50_000
 """Dialogues, chosen by the hash of their ids, on which the stability of a larger selection is estimated."""
 
 
@@ -57,7 +53,7 @@ class Selection:
     """A selection on disk and what selection.json says of it."""
 
     path: Path
-    info: Mapping[str, Any]
+    info: SelectionInfo
 
 
 def select(
@@ -71,51 +67,64 @@ def select(
     tokenizer: Tokenizer | None = None,
     overwrite: bool = False,
     strict: bool = False,
-    report: Report = lambda _: None,
+    progress: Progress | None = None,
 ) -> Selection:
-    """Deal the dialogues of ``corpus`` into sets and write them to the folder ``output``.
+    """Assign the dialogues of ``corpus`` to sets and write them to the folder ``output``.
 
     Scores come from ``table``, or where it is None from the dialogues' own labels; ``labels`` replace the scores of
     the dialogues that they judge. ``aim`` chooses the thresholds. OutputError if the folder may not be written,
     SelectionError if nothing can be selected.
     """
-    check_output(output, overwrite=overwrite)
-    with writing(output), unfinished(output, SPOOL) as work:
-        found = gather(corpus, work, table=table, labels=labels, tokenizer=tokenizer, strict=strict, report=report)
-        evidence = Evidence(
-            scores=found.scores,
-            judged=found.judged,
-            hashes=found.hashes,
-            conversations=found.conversations,
-            categories=found.categories,
-            tokens=found.tokens,
-            cuts=JUDGE_CUTS if table is None else table.cuts,
-            error=None if table is None else table.error,
+    manifest.check_selection_folder(output, overwrite=overwrite)
+    with new_folder(output, mark=SELECTION_JSON, written=manifest.written_files) as work:
+        found = spool_corpus(
+            corpus, work, progress or Silent(), table=table, labels=labels, tokenizer=tokenizer, strict=strict
         )
+        evidence = found.evidence
         settings, how = _aimed(settings, evidence, aim)
         decision = decide(evidence, settings)
-        _write_sets(work, decision, found, settings)
-        _write_table(work, decision, found)
-        info = _info(settings, how, evidence, decision, found, table, labels, corpus)
-        with open(work / MANIFEST, "w", encoding="utf-8") as file:
-            file.write(json.dumps(info, indent=1) + "\n")
-        for name in (SPOOL, ROWS):
+        _write_sets(work, decision, evidence, settings)
+        _write_table(work, decision, evidence)
+        rule = RULES.get(settings.rule)
+        info = SelectionInfo(
+            created=datetime.now(UTC).date().isoformat(),
+            rule=manifest.AppliedRule(
+                name=settings.rule,
+                source=rule.source if rule else f"the best by {settings.by}",
+                threshold=dict(zip(HEADS, settings.threshold, strict=True)),
+                how=how,
+            ),
+            cuts={head: [float(cut) for cut in evidence.cuts[head]] for head in HEADS},
+            dialogues=len(evidence),
+            judged=int(evidence.judged.sum()),
+            sets=_sets(decision),
+            reasons=decision.reason_counts(),
+            borderline=int(decision.borderline.sum()),
+            rejected=manifest.Rejected(count=found.rejected.total(), reasons=dict(found.rejected.most_common())),
+            scores_without_dialogue=0 if table is None else len(table) - len(evidence),
+            scorer=None if table is None else {**table.scorer, "scores": table.name},
+            labels=None if labels is None else _labels(labels, evidence),
+            judge=found.judges.info() if found.judges.judgements else None,
+            stability=stability_of(settings, evidence, decision),
+            corpus=manifest.CorpusInfo(inputs=[source.name for source in corpus.sources], sha256=found.sha256),
+            file_format=settings.format,
+            settings=settings,
+        )
+        write_json(work / SELECTION_JSON, info)
+        for name in (SPOOL, ROWS) if found.rejected else (SPOOL, ROWS, REJECTS):
             (work / name).unlink()
-        if not found.rejected:
-            (work / REJECTS).unlink()
-        exchange(work, output)
     return Selection(output, info)
 
 
-def _aimed(settings: SelectSettings, evidence: Evidence, aim: Aim | None) -> tuple[SelectSettings, dict[str, Any]]:
+def _aimed(settings: SelectSettings, evidence: Evidence, aim: Aim | None) -> tuple[SelectSettings, Thresholds]:
     """Return the settings with the thresholds that ``aim`` asks for, and how they came about."""
     if aim is None or (aim.share is None and aim.labels is None):
-        return settings, {"by": "given"}
+        return settings, Thresholds(by="given")
     if aim.share is not None:
         by_judge = evidence.judged[:, None]
         bins = np.where(by_judge, bins_of(evidence.scores, JUDGE_CUTS), bins_of(evidence.scores, evidence.cuts))
         at = for_share(sweep(bins), aim.share)
-        return replace(settings, threshold=(at, at)), {"by": "target share", "share": aim.share}
+        return replace(settings, threshold=(at, at)), Thresholds(by="target share", share=aim.share)
     assert aim.labels is not None
     rows = aim.labels.rows_of(evidence.hashes)
     # Where the judge decides already, there is nothing that a threshold could match.
@@ -128,26 +137,26 @@ def _aimed(settings: SelectSettings, evidence: Evidence, aim: Aim | None) -> tup
     wanted = RULES["paper"].apply(aim.labels.scores[rows[mine]], threshold=settings.threshold) == 0
     conversations = [aim.labels.conversations[row] for row in rows[mine]]
     found = match(evidence.scores[mine], evidence.cuts, wanted, conversations, one=aim.one)
-    how = {
-        "by": "match",
-        "labels": aim.labels_name,
-        "judge_threshold": dict(zip(HEADS, settings.threshold, strict=True)),
-        "dialogues": found.dialogues,
-        "f1": found.f1,
-        "f1_cross_validated": found.cross_validated,
-        "f1_interval_95": list(found.interval),
-        "threshold_interval_95": dict(zip(HEADS, map(list, found.threshold_interval), strict=True)),
-    }
+    how = Thresholds(
+        by="match",
+        labels=aim.labels_name,
+        judge_threshold=dict(zip(HEADS, settings.threshold, strict=True)),
+        dialogues=found.dialogues,
+        f1=found.f1,
+        f1_cross_validated=found.cross_validated,
+        f1_interval_95=found.interval,
+        threshold_interval_95=dict(zip(HEADS, found.threshold_interval, strict=True)),
+    )
     return replace(settings, threshold=found.threshold), how
 
 
-def _write_sets(work: Path, decision: Decision, found: Gathered, settings: SelectSettings) -> None:
-    """Deal the lines of the spool to a file a set, and the most doubtful ones to the judge."""
-    doubtful = np.zeros(len(found), dtype=bool)
+def _write_sets(work: Path, decision: Decision, evidence: Evidence, settings: SelectSettings) -> None:
+    """Write each line of the spool to the file of its set, and the most doubtful ones to that for the judge."""
+    doubtful = np.zeros(len(evidence), dtype=bool)
     if settings.abstain and decision.chance is not None:
-        count = round(settings.abstain if settings.abstain >= 1 else settings.abstain * len(found))
-        unjudged = np.flatnonzero(~found.judged)
-        asked_for = most_doubtful(decision.chance[unjudged], found.hashes[unjudged], count)
+        count = round(settings.abstain if settings.abstain >= 1 else settings.abstain * len(evidence))
+        unjudged = np.flatnonzero(~evidence.judged)
+        asked_for = most_doubtful(decision.chance[unjudged], evidence.hashes[unjudged], count)
         doubtful[unjudged[asked_for]] = True
     with ExitStack() as stack:
         files = [stack.enter_context(replacing_binary(work / f"{name}.jsonl")) for name in decision.names]
@@ -159,41 +168,40 @@ def _write_sets(work: Path, decision: Decision, found: Gathered, settings: Selec
                 asked.write(line)
 
 
-def _write_table(work: Path, decision: Decision, found: Gathered) -> None:
+def _write_table(work: Path, decision: Decision, evidence: Evidence) -> None:
+    """Write selection.parquet in groups of about ``_ROW_GROUP`` rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     texts = pa.dictionary(pa.int8(), pa.string())
-    schema = pa.schema(
-        [
-            ("id", pa.string()),
-            *((head, pa.float32()) for head in HEADS),
-            ("set", texts),
-            ("reason", texts),
-            ("borderline", pa.bool_()),
-            ("chance", pa.float32()),
-            ("judged", pa.bool_()),
-            ("category", pa.string()),
-            ("turns", pa.int32()),
-            ("words", pa.int32()),
-        ]
-    )
+    types = {
+        "id": pa.string(),
+        **dict.fromkeys(HEADS, pa.float32()),
+        "set": texts,
+        "reason": texts,
+        "borderline": pa.bool_(),
+        "chance": pa.float32(),
+        "judged": pa.bool_(),
+        "category": pa.string(),
+        "turns": pa.int32(),
+        "words": pa.int32(),
+    }
+    schema = pa.schema(list(types.items()))
     start = 0
     waiting: list[Any] = []
     with replacing_binary(work / TABLE) as file, pq.ParquetWriter(file, schema) as writer:
         for batch in read_rows(work / ROWS):
             rows = slice(start, start + batch.num_rows)
             start = rows.stop
-            chance = None if decision.chance is None else decision.chance[rows]
             columns = {name: batch.column(name) for name in ("id", "category", "turns", "words")} | {
-                **{head: found.scores[rows, i] for i, head in enumerate(HEADS)},
+                **{head: evidence.scores[rows, i] for i, head in enumerate(HEADS)},
                 "set": pa.DictionaryArray.from_arrays(decision.sets[rows], decision.names),
                 "reason": pa.DictionaryArray.from_arrays(decision.reasons[rows], decision.texts),
                 "borderline": decision.borderline[rows],
-                "chance": pa.nulls(batch.num_rows, pa.float32()) if chance is None else chance,
-                "judged": found.judged[rows],
+                "chance": pa.nulls(batch.num_rows) if decision.chance is None else decision.chance[rows],
+                "judged": evidence.judged[rows],
             }
-            waiting.append(pa.record_batch([columns[name] for name in schema.names], schema=schema))
+            waiting.append(pa.RecordBatch.from_pydict(columns, schema=schema))
             if sum(part.num_rows for part in waiting) >= _ROW_GROUP:
                 writer.write_table(pa.Table.from_batches(waiting))
                 waiting = []
@@ -201,82 +209,43 @@ def _write_table(work: Path, decision: Decision, found: Gathered) -> None:
             writer.write_table(pa.Table.from_batches(waiting))
 
 
-def _info(
-    settings: SelectSettings,
-    how: dict[str, Any],
-    evidence: Evidence,
-    decision: Decision,
-    found: Gathered,
-    table: ScoreTable | None,
-    labels: LabelTable | None,
-    corpus: Corpus,
-) -> dict[str, Any]:
-    count = len(found)
-    doubtful = np.bincount(decision.sets, weights=decision.borderline, minlength=len(decision.names))
-    sets = {
-        name: {"count": number, "share": number / count, "borderline": int(doubtful[k]), "file": f"{name}.jsonl"}
-        for k, (name, number) in enumerate(decision.counts().items())
-    }
-    rule = RULES.get(settings.rule)
+def _sets(decision: Decision) -> dict[str, manifest.SetInfo]:
+    counts = decision.counts()
+    doubtful = np.bincount(decision.sets, weights=decision.borderline, minlength=len(counts)).astype(int).tolist()
+    total = sum(counts.values())
     return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "created": datetime.now(UTC).date().isoformat(),
-        "rule": {
-            "name": settings.rule,
-            "source": rule.source if rule else f"the best by {settings.by}",
-            "threshold": dict(zip(HEADS, settings.threshold, strict=True)),
-            "how": how,
-        },
-        "cuts": _plain(evidence.cuts),
-        "dialogues": count,
-        "judged": int(found.judged.sum()),
-        "sets": sets,
-        "reasons": decision.reason_counts(),
-        "borderline": int(decision.borderline.sum()),
-        "rejected": {"count": found.rejected.total(), "reasons": dict(found.rejected.most_common())},
-        "scores_without_dialogue": 0 if table is None else len(table) - found.matched,
-        "scorer": None if table is None else {**table.scorer, "scores": table.name},
-        "labels": None
-        if labels is None
-        else {
-            "count": len(labels),
-            "used": int(found.judged.sum()),
-            "rejected": dict(Counter(reject.reason for reject in labels.rejects)),
-        },
-        "judge": found.judges.to_json() if found.judges.judgements else None,
-        "stability": _stability(settings, evidence, decision),
-        "corpus": {"inputs": [source.name for source in corpus.sources], "sha256": found.sha256},
-        "file_format": settings.format,
-        "settings": settings.to_json(),
+        name: manifest.SetInfo(count=count, share=count / total, borderline=unsure, file=f"{name}.jsonl")
+        for (name, count), unsure in zip(counts.items(), doubtful, strict=True)
     }
 
 
-def _stability(settings: SelectSettings, evidence: Evidence, decision: Decision) -> dict[str, Any] | None:
+def _labels(labels: LabelTable, evidence: Evidence) -> manifest.LabelsInfo:
+    rejected = Counter(reject.reason for reject in labels.rejects)
+    return manifest.LabelsInfo(count=len(labels), used=int(evidence.judged.sum()), rejected=dict(rejected))
+
+
+def stability_of(settings: SelectSettings, evidence: Evidence, decision: Decision) -> Stability | None:
     """Return how far the sets are from the judge's, by the scorer's own error, None where that is not known."""
     rule = RULES.get(settings.rule)
     if evidence.error is None or rule is None or settings.limits or settings.whole_conversations:
         return None
-    rows = np.argsort(evidence.hashes)[:_SAMPLE]
+    rows = np.argsort(evidence.hashes)[:SAMPLE]
     scores = evidence.scores[rows].astype(np.float64)
-    deviation = np.where(evidence.judged[rows, None], 0.0, deviations_of(evidence.error, scores))
+    deviation = np.where(evidence.judged[rows, None], 0.0, deviations(evidence.error, scores))
     change = under_error(scores, deviation, decision.sets[rows].astype(np.int64), rule, settings.threshold, draws=50)
-    assert change.jaccard_interval is not None
-    assert change.moved_interval is not None
-    return {
-        "of": "the judge's sets, drawn 50 times from the scorer's error",
-        "dialogues": len(rows),
-        "moved": change.moved,
-        "moved_interval_90": list(change.moved_interval),
-        "jaccard": {name: _known(value) for name, value in change.jaccard.items()},
-        "jaccard_interval_90": {name: list(map(_known, ends)) for name, ends in change.jaccard_interval.items()},
-    }
+    intervals, moved_interval = change.jaccard_interval, change.moved_interval
+    assert intervals is not None
+    assert moved_interval is not None
+    return Stability(
+        of="the judge's sets, drawn 50 times from the scorer's error",
+        dialogues=len(rows),
+        moved=change.moved,
+        moved_interval_90=moved_interval,
+        jaccard={name: _known(value) for name, value in change.jaccard.items()},
+        jaccard_interval_90={name: (_known(low), _known(high)) for name, (low, high) in intervals.items()},
+    )
 
 
 def _known(value: float) -> float | None:
     """Return a figure as JSON holds it: null where it is not defined, as of a set that is empty in every draw."""
     return None if np.isnan(value) else value
-
-
-def _plain(cuts: Cuts) -> dict[str, Sequence[float]]:
-    return {head: [float(cut) for cut in cuts[head]] for head in HEADS}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scorer.cli.main import fail
-from scorer.cli.options import scorer_option
+from scorer.cli.options import command, inputs_argument, option, option_group, scorer_option
 
 if TYPE_CHECKING:
     from scorer.inputs.corpus import Corpus
@@ -18,22 +18,24 @@ if TYPE_CHECKING:
 SCORES, SETS, REPORT = "scores.parquet", "sets", "report.html"
 
 
-@click.command()
-@click.argument("inputs", metavar="[IN]...", nargs=-1)
-@click.option(
-    "-o",
-    "--output",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    default=Path("empathy-demo"),
-    show_default=True,
-    help="For scores, sets and report; an earlier demo's are replaced.",
+@command(examples=("empathy demo", "empathy demo dialogues.jsonl -o my-demo"))
+@inputs_argument("[IN]...", required=False)
+@option_group(
+    "Options",
+    option(
+        "-o",
+        "--output",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        default=Path("empathy-demo"),
+        help="For scores, sets and report; an earlier demo's are replaced.",
+    ),
+    scorer_option,
 )
-@scorer_option
 def demo(inputs: tuple[str, ...], output: Path, bundle: Path | None) -> None:
-    """Score IN (the examples that come with the package, if left out), select training sets, draw a report.
+    """Score IN, select training sets from it, draw a report.
 
-    The scores are shown in the terminal as well.
+    Left out, IN is the examples that come with the package. The scores are shown in the terminal as well.
     """
     from scorer.cli.preview import examples_path, show_scores
     from scorer.cli.progress import Bar
@@ -69,9 +71,10 @@ def _selected(corpus: Corpus, output: Path) -> Iterator[str]:
     yield ""
     yield from select_lines(found)
     try:
-        from selection.report.build import ReportSettings, report
+        from selection.report.build import write_report
+        from selection.report.settings import ReportSettings
 
-        report([output / SETS], output / REPORT, ReportSettings(), overwrite=True)
+        write_report([output / SETS], output / REPORT, ReportSettings(), overwrite=True)
     except ModuleNotFoundError as error:
         yield f"no report, since {error.name} is not installed: pip install 'empathy-scorer[select]'"
     else:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from scorer.arrays import Floats, Hashes, Ints, Mask
 from scorer.bundle.cuts import JUDGE_CUTS, Cuts
 from scorer.bundle.uncertainty import Uncertainty
-from selection.deciding.ranking import TAKEN, Hashes, Ints, Mask, Units, Why, admit, rank_key
+from selection.deciding.ranking import TAKEN, Units, Why, admit, rank_key
 from selection.deciding.settings import SelectSettings
 from selection.deciding.stability import borderline, deviations, first_chance, one_point_away, score_chance
 from selection.errors import SelectionError
@@ -21,13 +23,12 @@ SELECTED, REST, SURPLUS = "selected", "rest", "surplus"
 
 _PART = 1 << 20
 
-Array = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.int8]
+_Small = npt.NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evidence:
-    """What is known of N dialogues when they are dealt.
+    """What is known of N dialogues when they are assigned to sets.
 
     ``scores`` (N, 2) on the scale of ``cuts``; where ``judged`` (N,), they are the judge's own instead. ``error`` says
     how far the judge's may lie off the others, None where that is not known. ``hashes`` stand for the ids and
@@ -54,9 +55,9 @@ class Evidence:
 
     def part(self, rows: slice) -> Evidence:
         """Return what is known of some of them."""
-        names = ("scores", "judged", "hashes", "conversations", "categories")
-        tokens = None if self.tokens is None else self.tokens[rows]
-        return replace(self, **{name: getattr(self, name)[rows] for name in names}, tokens=tokens)
+        names = ("scores", "judged", "hashes", "conversations", "categories", "tokens")
+        columns = {name: column for name in names if (column := getattr(self, name)) is not None}
+        return replace(self, **{name: column[rows] for name, column in columns.items()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,9 +68,9 @@ class Decision:
     """
 
     names: tuple[str, ...]
-    sets: Codes
+    sets: _Small
     texts: tuple[str, ...]
-    reasons: Codes
+    reasons: _Small
     borderline: Mask
     chance: npt.NDArray[np.float32] | None
 
@@ -85,7 +86,7 @@ class Decision:
 
 
 def decide(evidence: Evidence, settings: SelectSettings) -> Decision:
-    """Deal every dialogue; SelectionError where the first set would be empty or a limit asks for what is not there."""
+    """Assign every dialogue; SelectionError where the first set would be empty or a limit needs what is not there."""
     if settings.limits or settings.whole_conversations:
         found = _decide(evidence, settings, mixed=evidence.mixed)
     else:  # each dialogue by itself: in parts, so that what is computed on the way stays small
@@ -99,30 +100,16 @@ def decide(evidence: Evidence, settings: SelectSettings) -> Decision:
 
 def _decide(evidence: Evidence, settings: SelectSettings, *, mixed: bool) -> Decision:
     unit_of, units = _units(evidence, settings)
-    by_judge = units.judged[:, None]
-    where = np.where(
-        by_judge,
-        states(units.scores, JUDGE_CUTS, settings.threshold),
-        states(units.scores, evidence.cuts, settings.threshold),
-    ).astype(np.int8)
+    by_judge, by_scorer = (states(units.scores, cuts, settings.threshold) for cuts in (JUDGE_CUTS, evidence.cuts))
+    where = np.where(units.judged[:, None], by_judge, by_scorer)
     rule = RULES.get(settings.rule)
-    base = None if rule is None else rule.deal(where)
+    base = None if rule is None else rule.assign(where)
     eligible = np.ones(len(where), dtype=bool) if base is None else base == 0
     why = np.where(eligible, Why.RULE, Why.NOT_ELIGIBLE).astype(np.int8)
-    judge_scale = np.where(by_judge, units.scores, to_judge_scale(units.scores, evidence.cuts))
+    judge_scale = units.on_judge_scale(evidence.cuts)
     if settings.limits:
         key = rank_key(judge_scale, settings.by, settings.threshold)
-        why = admit(
-            Units(
-                key=key,
-                hashes=units.hashes,
-                eligible=eligible,
-                sizes=units.sizes,
-                tokens=units.tokens,
-                categories=units.categories,
-            ),
-            settings.limits,
-        )
+        why = admit(Units(key=key, eligible=eligible, **units.counted()), settings.limits)
     names, sets = _sets(settings, base, why)
     texts, reasons = _reasons(settings, where, why, units.judged & mixed)
     chance = _chance(settings, units, why)
@@ -157,13 +144,21 @@ def _joined(parts: Sequence[Decision]) -> Decision:
 class _Grouped:
     """The units' means and sums, each (U,); ``scores`` and ``deviation`` (U, 2)."""
 
-    scores: Array
+    scores: Floats
     judged: Mask
-    deviation: Array | None
+    deviation: Floats | None
     hashes: Hashes
     sizes: Ints
     tokens: Ints
     categories: Ints
+
+    def counted(self) -> dict[str, Any]:
+        """Return what limits count."""
+        return {name: getattr(self, name) for name in ("hashes", "sizes", "tokens", "categories")}
+
+    def on_judge_scale(self, cuts: Cuts) -> Floats:
+        """Return the scores on the judge's scale, (U, 2)."""
+        return np.where(self.judged[:, None], self.scores, to_judge_scale(self.scores, cuts))
 
 
 def _units(evidence: Evidence, settings: SelectSettings) -> tuple[Ints, _Grouped]:
@@ -173,12 +168,14 @@ def _units(evidence: Evidence, settings: SelectSettings) -> tuple[Ints, _Grouped
     if evidence.error is not None:
         deviation = np.where(evidence.judged[:, None], 0.0, deviations(evidence.error, scores))
     tokens = np.zeros(len(evidence), dtype=np.int64) if evidence.tokens is None else evidence.tokens
-    categories = _category_codes(evidence, settings)
+    limits, categories = settings.limits, evidence.categories + 1
+    if (limits.floor is not None or limits.cap is not None) and not categories.any():
+        raise SelectionError("--floor and --cap are numbers per category, and no dialogue has one; leave them out")
     if not settings.whole_conversations:
         ones = np.ones(len(evidence), dtype=np.int64)
         alone = _Grouped(scores, evidence.judged, deviation, evidence.hashes, ones, tokens, categories)
         return np.arange(len(evidence)), alone
-    if evidence.judged.any() and not evidence.judged.all():
+    if evidence.mixed:
         raise SelectionError("a conversation's mean would mix the judge's scores with the scorer's; leave --labels out")
     # A conversation's category is that of its dialogue with the smallest hash: the same whatever the order.
     order = np.argsort(evidence.hashes, kind="stable")
@@ -187,7 +184,7 @@ def _units(evidence: Evidence, settings: SelectSettings) -> tuple[Ints, _Grouped
     unit_of[order] = of_sorted
     sizes = np.bincount(unit_of)
 
-    def mean(values: Array) -> Array:
+    def mean(values: Floats) -> Floats:
         return np.stack([np.bincount(unit_of, column) / sizes for column in values.T], axis=1)
 
     spread = None if deviation is None else np.sqrt(mean(deviation**2) / sizes[:, None])
@@ -196,14 +193,7 @@ def _units(evidence: Evidence, settings: SelectSettings) -> tuple[Ints, _Grouped
     return unit_of, _Grouped(mean(scores), judged, spread, hashes, sizes, sums, categories[order][first])
 
 
-def _category_codes(evidence: Evidence, settings: SelectSettings) -> Ints:
-    limits = settings.limits
-    if (limits.floor is not None or limits.cap is not None) and not (evidence.categories >= 0).any():
-        raise SelectionError("--floor and --cap are numbers a category, and no dialogue has one; leave them out")
-    return evidence.categories + 1
-
-
-def _sets(settings: SelectSettings, base: Ints | None, why: Codes) -> tuple[tuple[str, ...], Ints]:
+def _sets(settings: SelectSettings, base: Ints | None, why: _Small) -> tuple[tuple[str, ...], Ints]:
     """Return the names of the sets and each unit's index into them."""
     taken = why <= TAKEN
     if base is None:
@@ -214,7 +204,7 @@ def _sets(settings: SelectSettings, base: Ints | None, why: Codes) -> tuple[tupl
     return (*names, SURPLUS), np.where(taken, 0, np.where(base == 0, len(names), base))
 
 
-def _reasons(settings: SelectSettings, where: Codes, why: Codes, marked: Mask) -> tuple[tuple[str, ...], Codes]:
+def _reasons(settings: SelectSettings, where: _Small, why: _Small, marked: Mask) -> tuple[tuple[str, ...], _Small]:
     """Return the texts of all reasons and each unit's index into them; ``marked`` are told to be the judge's decision.
 
     A limit's reason stands for itself; else it is the nine ways in which two scores lie to their thresholds.
@@ -247,15 +237,11 @@ def _place(letter: str, state: int, threshold: float) -> str:
 
 def _room(settings: SelectSettings) -> str:
     limits = settings.limits
-    parts = [
-        None if limits.share is None else f"best {limits.share:g} of all",
-        None if limits.count is None else f"best {limits.count} dialogues",
-        None if limits.tokens is None else f"best {limits.tokens} tokens",
-    ]
-    return " and ".join(part for part in parts if part) + f" by {settings.by}"
+    parts = ((limits.share, "best {:g} of all"), (limits.count, "best {} dialogues"), (limits.tokens, "best {} tokens"))
+    return " and ".join(text.format(most) for most, text in parts if most is not None) + f" by {settings.by}"
 
 
-def _chance(settings: SelectSettings, units: _Grouped, why: Codes) -> Array | None:
+def _chance(settings: SelectSettings, units: _Grouped, why: _Small) -> Floats | None:
     """Return the judge's chance of taking each unit, (U,), None where the scores' error is not known.
 
     By the cuts of a published rule; where a rank decides, by the level that as many units reach as were taken.
@@ -289,7 +275,7 @@ def _why_empty(evidence: Evidence, settings: SelectSettings, found: Decision) ->
         )
         return f"the {name} set is empty: not even the best fits into the {limits}; give it more room"
     _, units = _units(evidence, settings)
-    judged = np.where(units.judged[:, None], units.scores, to_judge_scale(units.scores, evidence.cuts))
+    judged = units.on_judge_scale(evidence.cuts)
     (low_s, low_r), (high_s, high_r) = judged.min(axis=0), judged.max(axis=0)
     at_s, at_r = settings.threshold
     unit = "conversation's mean" if settings.whole_conversations else "dialogue"

@@ -1,8 +1,7 @@
-"""Which dialogues of many are taken when there is not room for all: rank, floors, caps and budgets.
+"""Which dialogues are taken when there is not room for all: rank, floors, caps and budgets.
 
-Everything works on units: a dialogue, or with whole conversations together, a conversation. A unit counts as many
-dialogues and tokens as it has. Ties are decided by a hash of the id, so that a rerun, and a corpus whose shards come in
-another order, choose the same.
+Everything works on units: a dialogue, or with whole conversations, a conversation, which counts as many dialogues and
+tokens as it has. Ties are decided by a hash of the id, so that a rerun, and shards in another order, choose the same.
 """
 
 from __future__ import annotations
@@ -13,15 +12,13 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from scorer.arrays import Floats, Hashes, Ints, Mask
+from scorer.settings import check, setting
+from selection.errors import SelectionError
 from selection.rules import Threshold, per_head
 
 BY = ("margin", "sensibility", "rationality", "difference")
 """What a rank goes by: how deep inside the sensibility set, one of the scores, or sensibility less rationality."""
-
-Array = npt.NDArray[np.float64]
-Hashes = npt.NDArray[np.uint64]
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 
 class Why(IntEnum):
@@ -40,20 +37,23 @@ TAKEN = Why.FLOOR
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How many are taken at most: a ``share`` of all dialogues, a ``count`` of dialogues, ``tokens``.
+    """How many dialogues are taken at most, and per category at least and at most. None is no limit."""
 
-    ``floor`` and ``cap`` are numbers of dialogues a category. None is no limit.
-    """
+    share: float | None = setting(None, "Take at most this share of the dialogues, the best.", high=1, above=0)
+    count: int | None = setting(None, "Take at most so many dialogues, the best.", 1)
+    tokens: int | None = setting(None, "Take at most so many tokens, the best dialogues first.", 1)
+    floor: int | None = setting(None, "Take at least so many dialogues per category.", 1)
+    cap: int | None = setting(None, "Take at most so many dialogues per category.", 1)
 
-    share: float | None = None
-    count: int | None = None
-    tokens: int | None = None
-    floor: int | None = None
-    cap: int | None = None
+    def __post_init__(self) -> None:
+        """Check every value; SelectionError gives the value and what was expected."""
+        check(self, SelectionError)
+        if self.floor is not None and self.cap is not None and self.floor > self.cap:
+            raise SelectionError(f"floor is {self.floor} and cap {self.cap}, expected a floor of at most the cap")
 
     def __bool__(self) -> bool:
         """Whether there is any limit."""
-        return any(value is not None for value in (self.share, self.count, self.tokens, self.floor, self.cap))
+        return self != Limits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,7 +63,7 @@ class Units:
     ``eligible`` are those that the rule would take. ``categories`` are codes from 0.
     """
 
-    key: Array
+    key: Floats
     hashes: Hashes
     eligible: Mask
     sizes: Ints
@@ -71,7 +71,7 @@ class Units:
     categories: Ints
 
 
-def rank_key(judged: Array, by: str, threshold: Threshold = 5) -> Array:
+def rank_key(judged: Floats, by: str, threshold: Threshold = 5) -> Floats:
     """Return what a rank goes by, (N,), higher is better, for scores on the judge's scale (N, 2).
 
     ``margin`` is the smaller of S - T and T - R: above 0 inside the sensibility set, and the deeper the higher.
@@ -80,7 +80,7 @@ def rank_key(judged: Array, by: str, threshold: Threshold = 5) -> Array:
     if by == "margin":
         at_s, at_r = per_head(threshold)
         return np.asarray(np.minimum(sensibility - at_s, at_r - rationality))
-    keys: dict[str, Array] = {"sensibility": sensibility, "rationality": rationality}
+    keys: dict[str, Floats] = {"sensibility": sensibility, "rationality": rationality}
     return keys[by] if by in keys else sensibility - rationality
 
 

@@ -14,16 +14,12 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from scorer.arrays import Floats, Hashes, Ints, Mask, Numbers
 from scorer.bundle.uncertainty import Uncertainty
-from selection.rules import Rule, Scores, Sets, Threshold, per_head, states
+from selection.rules import Rule, Threshold, per_head, states
 
 DOUBT = 0.4
 """A dialogue is borderline where the chance that the judge would have decided otherwise is at least this."""
-
-DRAWS = 200
-
-Array = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 
 # numpy has no error function; between points 0.005 apart the line is off by less than 1e-6.
 _GRID = np.linspace(-8, 8, 3201)
@@ -43,13 +39,13 @@ class Change:
     jaccard_interval: dict[str, tuple[float, float]] | None = None
 
 
-def deviations(error: Uncertainty, scores: Scores) -> Array:
+def deviations(error: Uncertainty, scores: Numbers) -> Floats:
     """Return the standard deviations of the judge's scores around the scorer's, both (N, 2)."""
     z = NormalDist().inv_cdf((1 + error.coverage) / 2)
     return error.of(scores.astype(np.float64)).astype(np.float64) / z
 
 
-def first_chance(scores: Scores, deviation: Array, threshold: Threshold = 5, margin: float = 0) -> Array:
+def first_chance(scores: Numbers, deviation: Floats, threshold: Threshold = 5, margin: float = 0) -> Floats:
     """Return the chance (N,) that the judge gives S > T + margin and R < T - margin: that it would take a dialogue.
 
     The judge gives integers, so that S > T begins half a point beyond T.
@@ -60,12 +56,12 @@ def first_chance(scores: Scores, deviation: Array, threshold: Threshold = 5, mar
     return above * below
 
 
-def score_chance(values: Array, deviation: Array, level: float) -> Array:
+def score_chance(values: Floats, deviation: Floats, level: float) -> Floats:
     """Return the chance (N,) that the judge's value lies above a level, for values with a normal error."""
     return _above(values, deviation, level)
 
 
-def borderline(chance: Array, taken: Mask, doubt: float = DOUBT) -> Mask:
+def borderline(chance: Floats, taken: Mask, doubt: float = DOUBT) -> Mask:
     """Return which dialogues the judge would decide otherwise with a chance of at least ``doubt``, (N,).
 
     ``chance`` is that of taking a dialogue, ``taken`` what was decided: both (N,).
@@ -73,7 +69,7 @@ def borderline(chance: Array, taken: Mask, doubt: float = DOUBT) -> Mask:
     return np.asarray(np.where(taken, 1 - chance, chance) >= doubt)
 
 
-def one_point_away(labels: Scores, rule: Rule, threshold: Threshold = 5) -> Mask:
+def one_point_away(labels: Numbers, rule: Rule, threshold: Threshold = 5) -> Mask:
     """Return which judged dialogues (N,) would change their set if one score were a point higher or lower."""
     sets = rule.apply(labels, threshold=threshold)
     changed = np.zeros(len(labels), dtype=bool)
@@ -85,9 +81,7 @@ def one_point_away(labels: Scores, rule: Rule, threshold: Threshold = 5) -> Mask
     return changed
 
 
-def most_doubtful(
-    chance: npt.NDArray[np.floating], hashes: npt.NDArray[np.uint64], count: int
-) -> npt.NDArray[np.int64]:
+def most_doubtful(chance: npt.NDArray[np.floating], hashes: Hashes, count: int) -> Ints:
     """Return the ``count`` rows whose place the judge is most likely to correct, most doubtful first.
 
     Nearest to a chance of one half; ties by the hash of the id, so that the order of the input does not matter.
@@ -95,7 +89,7 @@ def most_doubtful(
     return np.lexsort((hashes, np.abs(chance - 0.5)))[:count]
 
 
-def compare(first: Sets, second: Sets, names: Sequence[str]) -> Change:
+def change_between(first: Ints, second: Ints, names: Sequence[str]) -> Change:
     """Return what differs between two selections of the same dialogues, as indices (N,) into the sets' names."""
     jaccard = {}
     for k, name in enumerate(names):
@@ -105,12 +99,12 @@ def compare(first: Sets, second: Sets, names: Sequence[str]) -> Change:
 
 
 def under_error(
-    scores: Scores,
-    deviation: Array,
-    sets: Sets,
+    scores: Numbers,
+    deviation: Floats,
+    sets: Ints,
     rule: Rule,
     threshold: Threshold = 5,
-    draws: int = DRAWS,
+    draws: int = 200,
     seed: int = 0,
 ) -> Change:
     """Return how the sets would differ from a judge's, drawn ``draws`` times from the scorer's error.
@@ -118,33 +112,31 @@ def under_error(
     A parametric bootstrap: each draw adds normal errors to the scores and reads the rule on the judge's scale.
     """
     rng = np.random.default_rng(seed)
-    moved, jaccards = [], []
+    drawn = []
     for _ in range(draws):
         judged = scores + deviation * rng.standard_normal(scores.shape)
-        change = compare(sets, rule.deal(states(judged, threshold=threshold)), rule.sets)
-        moved.append(change.moved)
-        jaccards.append([change.jaccard[name] for name in rule.sets])
-    spread = np.array(jaccards)  # (draws, 3)
-    means = {name: _mean(spread[:, k]) for k, name in enumerate(rule.sets)}
-    ranges = {name: _middle(spread[:, k]) for k, name in enumerate(rule.sets)}
-    return Change(_mean(np.array(moved)), means, _middle(np.array(moved)), ranges)
+        drawn.append(change_between(sets, rule.assign(states(judged, threshold=threshold)), rule.sets))
+    moved, moved_interval = _spread([change.moved for change in drawn])
+    jaccard = {name: _spread([change.jaccard[name] for change in drawn]) for name in rule.sets}
+    return Change(
+        moved,
+        {name: mean for name, (mean, _) in jaccard.items()},
+        moved_interval,
+        {name: middle for name, (_, middle) in jaccard.items()},
+    )
 
 
-def _above(values: npt.NDArray[np.number], deviation: Array, level: float) -> Array:
+def _above(values: Numbers, deviation: Floats, level: float) -> Floats:
     off = values.astype(np.float64) - level
     # A value that is certain and at the level does not lie above it, as a score at a cut does not.
     z = np.where((off == 0) & (deviation == 0), -np.inf, off / np.maximum(deviation, 1e-9))
     return np.asarray(np.interp(z, _GRID, _NORMAL))
 
 
-def _mean(values: Array) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
-def _middle(values: Array) -> tuple[float, float]:
-    known = values[~np.isnan(values)]
+def _spread(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """Return the mean and the middle 90 % of the values that are defined, NaN where none is."""
+    known = np.array([value for value in values if not np.isnan(value)])
     if not len(known):
-        return float("nan"), float("nan")
+        return float("nan"), (float("nan"), float("nan"))
     low, high = np.percentile(known, [5, 95])
-    return float(low), float(high)
+    return float(known.mean()), (float(low), float(high))

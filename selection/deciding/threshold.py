@@ -1,6 +1,6 @@
 """Every threshold at once: set sizes, shares and the match with a judge's set, and the choice of one.
 
-Scores are counted once into a table over the cuts of all thresholds; cumulative sums of it give the size of every
+Numbers are counted once into a table over the cuts of all thresholds; cumulative sums of it give the size of every
 set at every pair of thresholds, exactly as ``Rule.apply`` would.
 """
 
@@ -10,24 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from scorer.arrays import Floats, Ints, Mask, Numbers
 from scorer.bundle.cuts import LEVELS, Cuts
 from scorer.dialogue import HEADS
 from selection.errors import SelectionError
 from selection.folds import folds_of
 from selection.metrics import resamples
-from selection.rules import THRESHOLD_RANGE, Scores
+from selection.rules import THRESHOLD_RANGE
 
 STEP = 0.05
 """Distance between two thresholds that are tried."""
 
-FOLDS = 5
-DRAWS = 500
-
-Counts = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
-Bins = npt.NDArray[np.int64]
+MATCH_FOLDS = 5
 
 _PER_UNIT = round(1 / STEP)
 _LOW, _HIGH = THRESHOLD_RANGE
@@ -44,8 +39,8 @@ class Sweep:
     ``first`` (K, K) counts S > T and R < T, ``opposite`` S < T and R > T; ``total`` is the number of dialogues.
     """
 
-    first: Counts
-    opposite: Counts
+    first: Floats
+    opposite: Floats
     total: float
 
     def shares(self) -> dict[float, tuple[float, float]]:
@@ -56,10 +51,10 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """The threshold whose set is nearest to the judge's. ``threshold`` and its 95 % interval have one entry a head.
+    """The threshold whose set is nearest to the judge's. ``threshold`` and its 95 % interval have one entry per head.
 
     ``f1`` is the set's F1 where it was chosen, ``cross_validated`` that of thresholds chosen on other conversations;
-    ``interval`` is the latter's, by a bootstrap over conversations that chooses anew in each replicate.
+    ``interval`` is the latter's, by a bootstrap over conversations that chooses again in each replicate.
     """
 
     threshold: tuple[float, float]
@@ -70,7 +65,7 @@ class Match:
     dialogues: int
 
 
-def bins_of(scores: Scores, cuts: Cuts) -> Bins:
+def bins_of(scores: Numbers, cuts: Cuts) -> Ints:
     """Return how many of the cuts of all thresholds each score (N, 2) exceeds, (N, 2)."""
     columns = [
         np.searchsorted(np.interp(_EDGES, LEVELS, cuts[head]), scores[:, i].astype(np.float64), side="left")
@@ -79,14 +74,14 @@ def bins_of(scores: Scores, cuts: Cuts) -> Bins:
     return np.stack(columns, axis=1)
 
 
-def sweep(bins: Bins, weights: npt.NDArray[np.float64] | None = None) -> Sweep:
+def sweep(bins: Ints, weights: Floats | None = None) -> Sweep:
     """Return the set sizes at all pairs of thresholds, of dialogues that count ``weights`` (N,) or 1 each."""
     size = len(_EDGES) + 1
     table = np.bincount(bins[:, 0] * size + bins[:, 1], weights=weights, minlength=size * size).reshape(size, size)
     sums = np.zeros((size + 1, size + 1))
     sums[1:, 1:] = table.astype(np.float64).cumsum(axis=0).cumsum(axis=1)  # sums[a, b]: bins below a and below b
     count = len(THRESHOLDS)
-    below = np.arange(count)  # T - 0.5 is this edge, T + 0.5 lies a unit of edges on
+    below = np.arange(count)  # T - 0.5 is this edge, T + 0.5 lies _PER_UNIT edges further
     above = below + _PER_UNIT
     # S < T: at most ``below`` edges exceeded; S > T: more than ``above``.
     low_r, low_s = sums[:, below + 1], sums[below + 1, :]
@@ -107,24 +102,24 @@ def for_share(swept: Sweep, share: float) -> float:
 
 
 def match(
-    scores: Scores,
+    scores: Numbers,
     cuts: Cuts,
     wanted: Mask,
     conversations: Sequence[str],
     *,
     one: bool = True,
-    draws: int = DRAWS,
+    draws: int = 500,
     seed: int = 0,
 ) -> Match:
     """Choose the threshold whose first set has the best F1 against ``wanted`` (N,), the judge's first set.
 
-    ``one`` for both heads, or one a head. Chosen on all dialogues; what the choice is worth is read off others, in
-    ``FOLDS`` folds of whole conversations. SelectionError if the judge's set is empty or there are too few of them.
+    ``one`` for both heads, or one per head. Chosen on all dialogues; what the choice is worth is read off others, in
+    ``MATCH_FOLDS`` folds of whole conversations. SelectionError if the judge's set is empty or they are too few.
     """
     if not wanted.any():
         raise SelectionError("the judge's set is empty, so no threshold can match it; give labels of more dialogues")
     bins = bins_of(scores, cuts)
-    folds = folds_of(conversations, FOLDS, seed)
+    folds = folds_of(conversations, MATCH_FOLDS, seed)
     if len(np.unique(folds)) < 2:
         raise SelectionError(
             f"labels of {len(set(conversations))} conversations, too few to tell what a threshold is worth on others; "
@@ -148,13 +143,13 @@ def match(
     )
 
 
-def f1_table(bins: Bins, wanted: Mask, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def f1_table(bins: Ints, wanted: Mask, weights: Floats) -> Floats:
     """Return the F1 of the first set against the wanted one at all pairs of thresholds, (K, K)."""
     hits, taken = sweep(bins, weights * wanted).first, sweep(bins, weights).first
     return np.asarray(2 * hits / np.maximum(taken + float(weights @ wanted), 1e-12))
 
 
-def _choose(bins: Bins, wanted: Mask, weights: npt.NDArray[np.float64], *, one: bool) -> tuple[int, int]:
+def _choose(bins: Ints, wanted: Mask, weights: Floats, *, one: bool) -> tuple[int, int]:
     table = f1_table(bins, wanted, weights)
     if one:
         diagonal = np.diag(table)
@@ -165,9 +160,7 @@ def _choose(bins: Bins, wanted: Mask, weights: npt.NDArray[np.float64], *, one: 
     return int(rows[nearest]), int(columns[nearest])
 
 
-def _cross_validated(
-    bins: Bins, wanted: Mask, weights: npt.NDArray[np.float64], folds: npt.NDArray[np.int64], *, one: bool
-) -> float:
+def _cross_validated(bins: Ints, wanted: Mask, weights: Floats, folds: Ints, *, one: bool) -> float:
     sums = np.zeros(3)
     for fold in np.unique(folds):
         mine = folds == fold
@@ -176,9 +169,7 @@ def _cross_validated(
     return _f1(*sums)
 
 
-def _overlap(
-    bins: Bins, wanted: Mask, weights: npt.NDArray[np.float64], chosen: tuple[int, int]
-) -> tuple[float, float, float]:
+def _overlap(bins: Ints, wanted: Mask, weights: Floats, chosen: tuple[int, int]) -> tuple[float, float, float]:
     """Return the weight of what is in both sets, in the chosen one and in the wanted one."""
     taken = (bins[:, 0] > chosen[0] + _PER_UNIT) & (bins[:, 1] <= chosen[1])
     return float(weights @ (taken & wanted)), float(weights @ taken), float(weights @ wanted)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from scorer.arrays import Hashes, Ints
 from scorer.dialogue import Dialogue, Labels, content_hash
+from scorer.engines.base import Scores
 from scorer.errors import RejectedError
 from scorer.inputs.corpus import Corpus, id_hash
 from scorer.inputs.parse import Reject
 from selection.errors import SelectionError
+from selection.files.manifest import JudgeInfo
 
 
 @dataclass(slots=True)
@@ -30,10 +32,9 @@ class Judges:
         """Note one judgement."""
         self.judgements += 1
         judge = labels.judge or {}
-        if judge.get("model"):
-            self.models.add(str(judge["model"]))
-        if judge.get("rubric"):
-            self.rubrics.add(str(judge["rubric"]))
+        for name, known in (("model", self.models), ("rubric", self.rubrics)):
+            if judge.get(name):
+                known.add(str(judge[name]))
         cost = judge.get("cost_usd")
         if isinstance(cost, (int, float)):
             self.cost += cost
@@ -41,17 +42,17 @@ class Judges:
 
     @property
     def price(self) -> float | None:
-        """US dollars a judgement, None where no label says."""
+        """US dollars per judgement, None where no label says."""
         return self.cost / self.priced if self.priced else None
 
-    def to_json(self) -> dict[str, Any]:
+    def info(self) -> JudgeInfo:
         """Return what selection.json holds."""
-        return {
-            "models": sorted(self.models),
-            "rubrics": sorted(self.rubrics),
-            "judgements": self.judgements,
-            "usd_a_judgement": self.price,
-        }
+        return JudgeInfo(
+            models=sorted(self.models),
+            rubrics=sorted(self.rubrics),
+            judgements=self.judgements,
+            usd_a_judgement=self.price,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,12 +63,12 @@ class LabelTable:
     dialogues that were judged more than once.
     """
 
-    hashes: npt.NDArray[np.uint64]
-    contents: npt.NDArray[np.uint64]
-    scores: npt.NDArray[np.float32]
+    hashes: Hashes
+    contents: Hashes
+    scores: Scores
     conversations: list[str]
-    first: npt.NDArray[np.float32]
-    second: npt.NDArray[np.float32]
+    first: Scores
+    second: Scores
     judges: Judges
     rejects: tuple[Reject, ...]
 
@@ -75,7 +76,7 @@ class LabelTable:
         """Return the number of dialogues."""
         return len(self.hashes)
 
-    def rows_of(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    def rows_of(self, hashes: Hashes) -> Ints:
         """Return the row of each id (N,), -1 for those without a label."""
         return Index(self.hashes).rows_of(hashes)
 
@@ -83,12 +84,12 @@ class LabelTable:
 class Index:
     """Finds rows by the hashes of ids."""
 
-    def __init__(self, hashes: npt.NDArray[np.uint64]) -> None:
+    def __init__(self, hashes: Hashes) -> None:
         """Sort M hashes, which are distinct."""
         self._order = np.argsort(hashes)
         self._sorted = hashes[self._order]
 
-    def rows_of(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    def rows_of(self, hashes: Hashes) -> Ints:
         """Return the row of each hash (N,), -1 for those that are not there."""
         if not len(self._sorted):
             return np.full(len(hashes), -1)
@@ -111,8 +112,7 @@ def read_labels(inputs: Sequence[str], *, strict: bool = False) -> LabelTable:
         if isinstance(record, Dialogue):
             key, content = id_hash(record.id), id_hash(content_hash(record.turns))
             if contents.setdefault(key, content) != content:
-                detail = f"id {record.id!a} occurred before with another text, expected unique ids"
-                record = Reject(record.source, record.line, "duplicate_id", detail, record.id)
+                record = another_text(record)
         if isinstance(record, Reject):
             if strict:
                 raise RejectedError(f"{record} (--strict)")
@@ -128,26 +128,28 @@ def read_labels(inputs: Sequence[str], *, strict: bool = False) -> LabelTable:
         first = f"; the first: {rejects[0]}" if rejects else ""
         raise SelectionError(f"{', '.join(inputs)}: no labelled dialogue among {len(rejects)} records{first}")
     repeated = [entry for entry in found.values() if len(entry) > 1]
+    means = [[sum(column) / len(entry) for column in zip(*map(_pair, entry), strict=True)] for entry in found.values()]
     return LabelTable(
         hashes=np.fromiter(found, dtype=np.uint64, count=len(found)),
         contents=np.fromiter(contents.values(), dtype=np.uint64, count=len(contents)),
-        scores=np.array([mean_label(entry) for entry in found.values()], dtype=np.float32),
+        scores=_array(means),
         conversations=conversations,
-        first=_pairs(repeated, 0),
-        second=_pairs(repeated, 1),
+        first=_array([_pair(entry[0]) for entry in repeated]),
+        second=_array([_pair(entry[1]) for entry in repeated]),
         judges=judges,
         rejects=tuple(rejects),
     )
 
 
-def mean_label(judgements: Sequence[Labels]) -> tuple[float, float]:
-    """Return the mean of several judgements of one dialogue."""
-    count = len(judgements)
-    return sum(label.sensibility for label in judgements) / count, sum(
-        label.rationality for label in judgements
-    ) / count
+def another_text(dialogue: Dialogue) -> Reject:
+    """Return the reject of a labelled dialogue whose id belongs to another text."""
+    detail = f"id {dialogue.id!a} occurred before with another text, expected unique ids"
+    return Reject(dialogue.source, dialogue.line, "duplicate_id", detail, dialogue.id)
 
 
-def _pairs(repeated: Sequence[Sequence[Labels]], k: int) -> npt.NDArray[np.float32]:
-    rows = [(entry[k].sensibility, entry[k].rationality) for entry in repeated]
+def _pair(labels: Labels) -> tuple[float, float]:
+    return labels.sensibility, labels.rationality
+
+
+def _array(rows: Sequence[Sequence[float]]) -> npt.NDArray[np.float32]:
     return np.array(rows, dtype=np.float32).reshape(-1, 2)

@@ -1,24 +1,28 @@
-"""selection.json: what a selection was made from, by which rule, and what it came to."""
+"""The folder of a selection, and selection.json in it: what it was made from, by which rule, what it came to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from scorer.bundle.cuts import read_cuts
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS
-from scorer.outputs import read_json
+from scorer.outputs import Existing, check_folder, read_json
 from selection.deciding.settings import SelectSettings
 from selection.errors import SelectionError
-from selection.rules import THRESHOLD_RANGE
+from selection.rules import per_head
 
 SELECTION_JSON = "selection.json"
-FORMAT, FORMAT_VERSION = "empathy-selection", 1
+TABLE, ABSTAINED, REJECTS = "selection.parquet", "abstain.jsonl", "rejects.jsonl"
+FILES = frozenset({SELECTION_JSON, TABLE, ABSTAINED, REJECTS})
+"""What a selection writes beside its sets."""
+
 AGAIN = "make it again with `empathy select`"
 
 Interval = tuple[float, float]
@@ -114,8 +118,8 @@ class CorpusInfo:
 class SelectionInfo:
     """What selection.json holds. ``scorer`` is what the score file says of its scorer, as it stands there."""
 
-    format: str = FORMAT
-    format_version: int = FORMAT_VERSION
+    format: Literal["empathy-selection"] = "empathy-selection"
+    format_version: Literal[1] = 1
     created: str | None = None
     rule: AppliedRule
     cuts: dict[str, list[float]]
@@ -134,6 +138,14 @@ class SelectionInfo:
     file_format: str | None = None
     settings: SelectSettings = field(default_factory=SelectSettings)
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for cuts, thresholds or half-widths that are none."""
+        read_cuts(self.cuts)
+        if not set(HEADS) <= set(self.rule.threshold):
+            raise ValueError(f"thresholds of {list(self.rule.threshold)}, expected those of {list(HEADS)}")
+        per_head(self.threshold)
+        _ = self.error
+
     @property
     def threshold(self) -> tuple[float, float]:
         """The threshold of each head, on the judge's scale."""
@@ -144,24 +156,27 @@ class SelectionInfo:
     def error(self) -> Uncertainty | None:
         """How far the judge's scores may lie from the scorer's, None where that is not known."""
         widths = (self.scorer or {}).get("half_widths")
-        return Uncertainty.from_json(widths) if widths else None
+        return msgspec.convert(widths, Uncertainty) if widths else None
 
 
 def read_selection_info(folder: Path) -> SelectionInfo:
     """Return what selection.json of a folder says; SelectionError where it is missing or damaged."""
     path = folder / SELECTION_JSON
     try:
-        info = read_json(path, SelectionInfo, AGAIN, SelectionError)
-        read_cuts(info.cuts)
-        _ = info.error
-        low, high = THRESHOLD_RANGE
-        if not all(low <= at <= high for at in info.threshold):
-            raise ValueError(f"thresholds {info.threshold}")
+        return read_json(path, SelectionInfo, AGAIN, SelectionError)
     except FileNotFoundError as error:
         raise SelectionError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SelectionError(f"{path}: is damaged ({error!r}); {AGAIN}") from None
-    if (info.format, info.format_version) != (FORMAT, FORMAT_VERSION):
-        found = f"{info.format} version {info.format_version}"
-        raise SelectionError(f"{path}: is {found}, expected {FORMAT} version {FORMAT_VERSION}; {AGAIN}")
-    return info
+
+
+def written_files(folder: Path) -> frozenset[str]:
+    """Return the names of the files that a selection wrote into its folder."""
+    try:
+        return FILES | {entry.file for entry in read_selection_info(folder).sets.values()}
+    except SelectionError:  # damaged: what cannot be told is kept
+        return FILES
+
+
+def check_selection_folder(output: Path, *, overwrite: bool) -> None:
+    """Raise OutputError unless ``output`` is new, or an earlier selection that may be replaced."""
+    existing: Existing = "overwrite" if overwrite else "error"
+    check_folder(output, existing, SELECTION_JSON, "`empathy select`", written_files)

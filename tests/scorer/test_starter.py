@@ -13,7 +13,7 @@ from scorer.dialogue import Dialogue
 from scorer.engines.base import Scores
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
-from selection.golden import Limits, compare, read_golden
+from selection.golden import CheckSettings, check_scorer, read_golden
 from tests.conftest import make_dialogue
 
 MEGABYTE = 1_000_000
@@ -69,7 +69,7 @@ def test_scores_do_not_depend_on_the_batch(starter: Scorer, examples: list[Dialo
 
 def test_its_scores_of_the_examples_have_not_moved(starter: Scorer) -> None:
     golden = read_golden(Path(__file__).parent / "golden.jsonl")
-    assert compare(golden, starter, Limits(tolerance=1e-3 if starter.engine.precision == "fp32" else None)).passed
+    assert check_scorer(golden, starter, CheckSettings(tolerance=1e-3 if starter.engine.precision == "fp32" else None)).passed
 
 
 def test_a_warm_answer_has_more_sensibility_than_a_poor_one(examples: list[Dialogue], scores: Scores) -> None:

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from scorer.cli.main import main
 from scorer.dialogue import Dialogue
 from scorer.inputs.corpus import Corpus
+from scorer.outputs import json_text
 from scorer.run.score_table import read_scores
 from selection.deciding.settings import SelectSettings
 from selection.select import select
@@ -97,7 +98,7 @@ def select_from(folder: Path, items: Sequence[object], scores: Scores | None = S
     found = select(corpus, folder / "out", SelectSettings(**more), table=table, **given)
     assert found.path.resolve() == (folder / "out").resolve()
     result = read_selection(folder / "out")
-    assert result.info == json.loads(json.dumps(found.info))
+    assert result.info == json.loads(json_text(found.info))
     return result
 
 

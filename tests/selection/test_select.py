@@ -16,9 +16,10 @@ from scorer.run.score_table import read_scores
 from selection import select as module
 from selection.cli.select import select_lines
 from selection.deciding.ranking import Limits
-from selection.deciding.settings import FORMATS, SelectSettings
+from selection.deciding.settings import FORMATS
 from selection.errors import SelectionError
 from selection.files.labels import read_labels
+from selection.files.manifest import read_selection_info
 from selection.select import Aim
 from tests.conftest import make_tokenizer, record, write_lines
 from tests.scorer.run.score_data import ABOUT, BY_HAND, CUTS, SCORES, write_scores
@@ -174,7 +175,7 @@ def test_dialogues_without_scores_and_scores_without_dialogues_are_counted(tmp_p
     assert found.info["scores_without_dialogue"] == 2
     assert found.info["rejected"] == {"count": 2, "reasons": {"no_score": 1, "wrong_type": 1}}
     assert "new" not in found.sets
-    lines = list(select_lines(module.Selection(tmp_path, found.info)))
+    lines = list(select_lines(module.Selection(tmp_path, read_selection_info(tmp_path / "x" / "out"))))
     assert "2 scores belong to no dialogue of the input" in lines
     assert any(line.startswith("rejected: 2 (") and "no_score 1" in line for line in lines)
 
@@ -198,7 +199,7 @@ def test_floors_and_caps_are_a_category(tmp_path: Path) -> None:
     assert found.reasons["a0"] == "cap of 2 a category"
     assert found.sets["a0"] == "surplus"
     assert list(found.info["sets"]) == ["sensibility", "rationality", "discard", "surplus"]
-    with pytest.raises(SelectionError, match="--floor and --cap are numbers a category, and no dialogue has one"):
+    with pytest.raises(SelectionError, match="--floor and --cap are numbers per category, and no dialogue has one"):
         select_from(tmp_path / "y", records(), limits=Limits(cap=2))
 
 
@@ -293,7 +294,7 @@ def test_labels_that_match_no_dialogue_say_so(tmp_path: Path) -> None:
 def test_a_small_first_set_that_no_draw_holds_is_told_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_SAMPLE", 3)  # of a large corpus only a sample is drawn; here one without the set
+    monkeypatch.setattr(module, "SAMPLE", 3)  # of a large corpus only a sample is drawn; here one without the set
     ids = [f"d{i}" for i in range(12)]
     hashes = read_scores(write_scores(tmp_path / "s", dict.fromkeys(ids, (0.0, 10.0)))).hashes
     last = ids[int(hashes.argmax())]
@@ -301,30 +302,4 @@ def test_a_small_first_set_that_no_draw_holds_is_told_all_the_same(
     found = select_from(tmp_path / "x", records(ids), scores)
     assert found.info["sets"]["sensibility"]["count"] == 1
     assert found.info["stability"]["jaccard"]["sensibility"] is None
-    assert "wrote" in list(select_lines(module.Selection(tmp_path, found.info)))[-1]
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"threshold": (float("nan"), 5.0)}, "threshold nan, expected a number from 1 to 9"),
-        ({"threshold": (5.0, 0.0)}, "threshold 0, expected"),
-        ({"threshold": (10.0, 5.0)}, "threshold 10, expected"),
-        ({"doubt": 0.0}, "doubt 0, expected"),
-        ({"doubt": float("nan")}, "doubt nan, expected"),
-        ({"abstain": -1}, "abstain -1, expected"),
-        ({"abstain": 2.5}, "abstain 2.5, expected"),
-        ({"abstain": float("nan")}, "abstain nan, expected"),
-        ({"abstain": float("inf")}, "abstain inf, expected"),
-        ({"rule": "top-k"}, "top-k takes the best as long as there is room; say how much: --count"),
-        ({"rule": "budget", "limits": Limits(share=0.5)}, "say how much: --count or --tokens"),
-        ({"limits": Limits(share=float("nan"))}, "share nan, expected"),
-        ({"limits": Limits(share=1.5)}, "share 1.5, expected"),
-        ({"limits": Limits(count=0)}, "count 0, expected a whole number of at least 1"),
-        ({"limits": Limits(floor=3, cap=2)}, "floor 3 and cap 2"),
-        ({"format": "chatml"}, "'chatml' is not known"),
-    ],
-)
-def test_settings_that_mean_nothing_are_refused(given: dict[str, Any], message: str) -> None:
-    with pytest.raises(SelectionError, match=message):
-        SelectSettings(**given)
+    assert "wrote" in list(select_lines(module.Selection(tmp_path, read_selection_info(tmp_path / "x" / "out"))))[-1]

@@ -122,32 +122,29 @@ def test_another_scorer_is_refused(place: Path, bundle: Bundle, tmp_path_factory
         ("in.jsonl --scores gone.csv -o out", "gone.csv: no such file or folder"),
         ("in.jsonl --scores in.jsonl -o out", "and no sensibility, rationality"),
         ("in.jsonl --scores s.jsonl -o no/out", "the folder no does not exist"),
-        ("in.jsonl --scores s.jsonl -o in.jsonl", "is no selection to replace"),
-        ("in.jsonl --scores s.jsonl -o .", "is no selection to replace"),
+        ("in.jsonl --scores s.jsonl -o in.jsonl", "did not make it and will not replace it"),
+        ("in.jsonl --scores s.jsonl -o .", "did not make it and will not replace it"),
         ("in.jsonl -o out --raw-cuts", "are about SCORES"),
-        ("in.jsonl -o out --labels labels.jsonl", "are about SCORES"),
-        ("in.jsonl --scores s.jsonl -o out --target-share 0.5 --match labels.jsonl", "both choose the threshold"),
-        ("in.jsonl --scores s.jsonl -o out --target-share 0.5 --threshold 5", "leave one of them out"),
-        ("in.jsonl --scores s.jsonl -o out --target-share nan", "target share nan"),
-        ("in.jsonl --scores s.jsonl -o out --threshold 5 --threshold-sensibility 4", "--threshold is for both heads"),
-        ("in.jsonl --scores s.jsonl -o out --threshold nan", "threshold nan, expected a number from 1 to 9"),
-        ("in.jsonl --scores s.jsonl -o out --threshold 0", "threshold 0, expected a number from 1 to 9"),
-        ("in.jsonl --scores s.jsonl -o out --threshold-rationality 10", "threshold 10, expected a number from 1 to 9"),
-        ("in.jsonl --scores s.jsonl -o out --abstain nan", "abstain nan, expected"),
-        ("in.jsonl --scores s.jsonl -o out --abstain inf", "abstain inf, expected"),
-        ("in.jsonl --scores s.jsonl -o out --abstain 2 --raw-cuts", "--abstain needs to know the scorer's error"),
-        ("in.jsonl --scores s.jsonl -o out --rule top-k", "say how much: --count"),
-        ("in.jsonl --scores s.jsonl -o out --cap 2", "no dialogue has one; leave them out"),
-        ("in.jsonl --scores s.jsonl -o out --threshold 9", "the sensibility set is empty"),
-        ("in.jsonl --scores s.jsonl -o out --labels in.jsonl", "no labelled dialogue among 7 records"),
-        ("in.jsonl --scores s.jsonl -o out --whole-conversations --labels labels.jsonl", "leave --labels out"),
-        ("in.jsonl --scores s.jsonl -o out --tokens 5 --tokenizer gone.json", "cannot be read as a tokenizer.json"),
-        ("in.jsonl --scores s.jsonl -o out --tokens 5 --tokenizer in.jsonl", "cannot be read as a tokenizer.json"),
+        ("--target-share 0.5 --match labels.jsonl", "both choose the threshold"),
+        ("--target-share 0.5 --threshold 5", "leave one of them out"),
+        ("--target-share nan", "target share nan"),
+        ("--threshold 5 --threshold-sensibility 4", "--threshold is for both heads"),
+        ("--threshold 0", "threshold 0, expected a number from 1 to 9"),
+        ("--abstain nan", "abstain is nan, expected at least 0"),
+        ("--abstain 2 --raw-cuts", "--abstain needs to know the scorer's error"),
+        ("--rule top-k", "say how much: --count"),
+        ("--cap 2", "no dialogue has one; leave them out"),
+        ("--threshold 9", "the sensibility set is empty"),
+        ("--labels in.jsonl", "no labelled dialogue among 7 records"),
+        ("--whole-conversations --labels labels.jsonl", "leave --labels out"),
+        ("--tokens 5 --tokenizer gone.json", "cannot be read as a tokenizer.json"),
+        ("--tokens 5 --tokenizer in.jsonl", "cannot be read as a tokenizer.json"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(place: Path, arguments: str, message: str) -> None:
     before = names(place)
-    result = invoke(*arguments.split())
+    given = f"in.jsonl --scores s.jsonl -o out {arguments}" if arguments.startswith("--") else arguments
+    result = invoke(*given.split())
     assert message in one_line(result.exit_code, result.stderr)
     assert names(place) == before
 
@@ -267,7 +264,7 @@ def test_a_tokenizer_that_fails_on_a_text_is_one_line(place: Path) -> None:
     words.save(str(place / "words.json"))
     result = invoke("in.jsonl", "--scores", "s.jsonl", "-o", "out", "--tokens", "9", "--tokenizer", "words.json")
     assert "--tokenizer" in one_line(result.exit_code, result.stderr)
-    assert "out.partial" not in names(place)
+    assert ".out.unfinished" not in names(place)
 
 
 def test_floors_caps_and_ranks(place: Path) -> None:

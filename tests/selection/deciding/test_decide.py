@@ -184,7 +184,7 @@ def test_what_a_limit_or_a_mean_needs_has_to_be_there() -> None:
         decide(some_judged(make_evidence()), SelectSettings(whole_conversations=True))
     bare = make_evidence(categories=np.full(300, -1))
     for limits in (Limits(floor=1), Limits(cap=1)):
-        with pytest.raises(SelectionError, match="--floor and --cap are numbers a category, and no dialogue has one"):
+        with pytest.raises(SelectionError, match="--floor and --cap are numbers per category, and no dialogue has one"):
             decide(bare, SelectSettings(limits=limits))
     assert decide(bare, SelectSettings(limits=Limits(count=1))).counts()["sensibility"] == 1
 

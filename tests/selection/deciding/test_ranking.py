@@ -200,7 +200,7 @@ def test_a_share_is_of_all_dialogues_not_of_the_eligible_ones() -> None:
 def test_without_limits_the_rule_decides() -> None:
     assert names(small([1, 2], eligible=[True, False])) == ["RULE", "NOT_ELIGIBLE"]
     assert not Limits()
-    assert all(bool(Limits(**{name: 0})) for name in Limits.__dataclass_fields__)
+    assert all(bool(Limits(**{name: 1})) for name in Limits.__dataclass_fields__)
 
 
 @pytest.mark.parametrize("limits", [Limits(), Limits(floor=1, cap=2), Limits(count=1, share=0.5, tokens=3)])

@@ -12,7 +12,7 @@ import pytest
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS
 from selection.deciding.stability import (
-    compare,
+    change_between,
     deviations,
     first_chance,
     most_doubtful,
@@ -112,7 +112,7 @@ def test_most_doubtful_is_nearest_to_a_half_then_by_hash_whatever_the_order() ->
 def test_a_comparison_counts_what_moved_and_what_both_have() -> None:
     rng = np.random.default_rng(2)
     first, second = rng.integers(0, 3, 200), rng.integers(0, 3, 200)
-    found = compare(first, second, PAPER.sets)
+    found = change_between(first, second, PAPER.sets)
     assert found.moved == sum(a != b for a, b in zip(first, second, strict=True)) / 200
     for k, name in enumerate(PAPER.sets):
         mine, other = (set(np.flatnonzero(sets == k).tolist()) for sets in (first, second))
@@ -121,10 +121,10 @@ def test_a_comparison_counts_what_moved_and_what_both_have() -> None:
 
 
 def test_the_same_selection_did_not_change_and_an_empty_set_has_no_index() -> None:
-    found = compare(np.array([0, 1, 1]), np.array([0, 1, 1]), PAPER.sets)
+    found = change_between(np.array([0, 1, 1]), np.array([0, 1, 1]), PAPER.sets)
     assert (found.moved, found.jaccard["sensibility"], found.jaccard["rationality"]) == (0, 1, 1)
     assert math.isnan(found.jaccard["discard"])
-    assert math.isnan(compare(np.zeros(0, np.int64), np.zeros(0, np.int64), PAPER.sets).moved)
+    assert math.isnan(change_between(np.zeros(0, np.int64), np.zeros(0, np.int64), PAPER.sets).moved)
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
@@ -179,7 +179,7 @@ def published_like(seed: int) -> tuple[Array, Array, npt.NDArray[np.int64], npt.
 @pytest.mark.parametrize("seed", range(3))
 def test_the_judge_moves_as_many_as_its_error_says(seed: int) -> None:
     scores, deviation, sets, judge_sets = published_like(seed)
-    said, true = under_error(scores, deviation, sets, PAPER, draws=40), compare(sets, judge_sets, PAPER.sets)
+    said, true = under_error(scores, deviation, sets, PAPER, draws=40), change_between(sets, judge_sets, PAPER.sets)
     assert 0.15 < true.moved < 0.4
     assert said.moved == pytest.approx(true.moved, abs=0.02)
     assert said.jaccard_interval is not None

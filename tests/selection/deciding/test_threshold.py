@@ -10,7 +10,7 @@ import pytest
 
 from scorer.bundle.cuts import JUDGE_CUTS, Cuts
 from scorer.dialogue import HEADS
-from selection.deciding.threshold import FOLDS, THRESHOLDS, Sweep, bins_of, f1_table, for_share, match, sweep
+from selection.deciding.threshold import MATCH_FOLDS, THRESHOLDS, Sweep, bins_of, f1_table, for_share, match, sweep
 from selection.errors import SelectionError
 from selection.folds import folds_of
 from selection.rules import PAPER
@@ -175,9 +175,9 @@ def test_a_threshold_is_worth_what_it_does_on_other_conversations(seed: int) -> 
     scores, wanted = noisy(200, (6.0, 6.0), 1.5, seed)
     names = conversations(200, 3)
     found = match(scores, SHRUNK, wanted, names, draws=1)
-    folds = folds_of(names, FOLDS, 0)
+    folds = folds_of(names, MATCH_FOLDS, 0)
     taken = np.zeros(200, dtype=bool)
-    for fold in range(FOLDS):
+    for fold in range(MATCH_FOLDS):
         others = folds != fold
         at = match(scores[others], SHRUNK, wanted[others], np.array(names)[others].tolist(), draws=1).threshold
         taken[~others] = PAPER.apply(scores[~others], SHRUNK, at) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -74,7 +75,7 @@ def test_whose_judgements_they_are_and_what_they_cost(tmp_path: Path) -> None:
         labelled("b", (8, 2), judge={"model": "judge-1"}),
         labelled("c", (8, 2), judge=None),
     )
-    assert found.judges.to_json() == {
+    assert msgspec.to_builtins(found.judges.info()) == {
         "models": ["judge-1", "judge-2"],
         "rubrics": ["paper"],
         "judgements": 4,

@@ -10,11 +10,13 @@ import pytest
 
 from scorer.errors import RejectedError
 from scorer.inputs.corpus import Corpus, id_hash
+from scorer.progress import Progress, Silent
 from scorer.run.score_table import read_scores
 from selection.errors import SelectionError
 from selection.files import spool as module
 from selection.files.labels import read_labels
-from selection.files.spool import REJECTS, ROWS, SPOOL, Gathered, gather, read_rows
+from selection.files.manifest import REJECTS
+from selection.files.spool import ROWS, SPOOL, Spooled, read_rows, spool_corpus
 from tests.conftest import make_tokenizer, record, write_lines
 from tests.scorer.run.score_data import SCORES, write_scores
 from tests.selection.selection_data import dialogues, read_lines, records
@@ -23,20 +25,19 @@ from tests.selection.selection_data import dialogues, read_lines, records
 @pytest.fixture(params=[3, 8192])
 def window(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Windows that end in the middle of the input, and one that holds all of it."""
-    monkeypatch.setattr(module, "WINDOW", request.param)
+    monkeypatch.setattr(module, "_WINDOW", request.param)
     size: int = request.param
     return size
 
 
-def run(folder: Path, items: list[dict[str, Any]], **more: Any) -> Gathered:
-    """Gather records: by scores if ``scores`` are given, else by their own labels."""
+def run(folder: Path, items: list[dict[str, Any]], *, progress: Progress | None = None, **more: Any) -> Spooled:
+    """Spool records: by scores if ``scores`` are given, else by their own labels."""
     folder.mkdir()
     path = str(write_lines(folder / "in.jsonl", items))
     scores = more.pop("scores", None)
     corpus = Corpus([path]) if scores else Corpus([path], labels="required", unique_ids=False)
     table = read_scores(write_scores(folder / "scores.parquet", scores)) if scores else None
-    given = {"labels": None, "tokenizer": None, "strict": False, "report": lambda _: None, **more}
-    return gather(corpus, folder, table=table, **given)
+    return spool_corpus(corpus, folder, progress or Silent(), table=table, **more)
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
@@ -52,11 +53,11 @@ def labelled(id_: str | None, scores: tuple[float, float], text: str = "sorry", 
 def test_each_dialogue_finds_its_scores_wherever_they_stand(tmp_path: Path) -> None:
     backwards = dict(reversed(list(SCORES.items())))
     found = run(tmp_path / "x", records(), scores=backwards)
-    assert [tuple(row) for row in found.scores.tolist()] == list(SCORES.values())
-    assert found.hashes.tolist() == [id_hash(id_) for id_ in SCORES]
-    assert found.matched == len(found) == 7
-    assert not found.judged.any()
-    assert (found.rejected.total(), found.first_reject, found.tokens) == (0, "", None)
+    assert [tuple(row) for row in found.evidence.scores.tolist()] == list(SCORES.values())
+    assert found.evidence.hashes.tolist() == [id_hash(id_) for id_ in SCORES]
+    assert len(found.evidence) == 7
+    assert not found.evidence.judged.any()
+    assert (found.rejected.total(), found.evidence.tokens) == (0, None)
     assert (tmp_path / "x" / REJECTS).read_text() == ""
 
 
@@ -75,8 +76,8 @@ def test_the_spool_and_the_rows_hold_every_dialogue_in_order(tmp_path: Path) -> 
     assert [row["category"] for row in rows] == ["sad", "joyful", None, "sad", "sad"]
     assert [row["turns"] for row in rows] == [4, 2, 2, 2, 2]
     assert [row["words"] for row in rows] == [4, 3, 3, 3, 3]
-    assert [found.names[code] if code >= 0 else None for code in found.categories] == [row["category"] for row in rows]
-    assert found.conversations[0] == id_hash("k")
+    assert found.evidence.categories.tolist() == [0, 1, -1, 0, 0]
+    assert found.evidence.conversations[0] == id_hash("k")
 
 
 @pytest.mark.usefixtures("window")
@@ -85,11 +86,9 @@ def test_a_dialogue_without_a_score_is_a_counted_reject(tmp_path: Path) -> None:
     found = run(tmp_path / "x", [*records(), {"messages": []}, *records(["a"])], scores=scores)
     assert [row["id"] for row in rows_of(tmp_path / "x")] == [*"acdeg"]
     assert found.rejected == {"no_score": 2, "no_response": 1, "duplicate_id": 1}
-    assert (found.matched, len(found)) == (5, 5)
     missing = [line for line in read_lines(tmp_path / "x" / REJECTS) if line["reason"] == "no_score"]
     assert [(line["line"], line["id"]) for line in missing] == [(2, "b"), (6, "f")]
     assert missing[0]["detail"] == "id 'b' is not in scores.parquet, expected a score for every dialogue"
-    assert found.first_reject.startswith(f"{tmp_path / 'x' / 'in.jsonl'}:")
 
 
 def test_ids_that_do_not_match_at_all_are_an_error_that_shows_one(tmp_path: Path) -> None:
@@ -124,9 +123,9 @@ def test_judgements_of_one_dialogue_are_averaged_wherever_they_stand(tmp_path: P
         labelled("a", (8, 5), category="late"),
     ]
     found = run(tmp_path / "x", items)
-    assert found.scores.tolist() == [[7, 3], [1.5, 9], [0, 10]]
+    assert found.evidence.scores.tolist() == [[7, 3], [1.5, 9], [0, 10]]
     assert [row["id"] for row in rows_of(tmp_path / "x")] == ["a", "b", "c"]
-    assert found.judged.all()
+    assert found.evidence.judged.all()
     assert found.judges.judgements == 6
     assert len(read_lines(tmp_path / "x" / SPOOL)) == 3
 
@@ -137,14 +136,14 @@ def test_the_order_of_judgements_does_not_move_their_mean_over_a_cut(tmp_path: P
     for k in range(10):
         order = rng.permutation(len(half))
         found = run(tmp_path / str(k), [labelled("a", half[place]) for place in order])
-        assert found.scores.tolist() == [[5.5, 5.5]]
+        assert found.evidence.scores.tolist() == [[5.5, 5.5]]
 
 
 @pytest.mark.usefixtures("window")
 def test_the_same_id_with_another_text_is_rejected_and_does_not_count(tmp_path: Path) -> None:
     items = [labelled("a", (8, 1)), labelled("b", (4, 4)), labelled("c", (4, 4)), labelled("a", (0, 10), "another")]
     found = run(tmp_path / "x", items)
-    assert found.scores.tolist() == [[8, 1], [4, 4], [4, 4]]
+    assert found.evidence.scores.tolist() == [[8, 1], [4, 4], [4, 4]]
     assert found.rejected == {"duplicate_id": 1}
     assert found.judges.judgements == 3
     (reject,) = read_lines(tmp_path / "x" / REJECTS)
@@ -154,7 +153,7 @@ def test_the_same_id_with_another_text_is_rejected_and_does_not_count(tmp_path: 
 
 def test_records_without_an_id_and_with_one_text_are_one_dialogue(tmp_path: Path) -> None:
     found = run(tmp_path / "x", [labelled(None, (8, 1)), labelled(None, (6, 3)), labelled(None, (1, 1), "else")])
-    assert found.scores.tolist() == [[7, 2], [1, 1]]
+    assert found.evidence.scores.tolist() == [[7, 2], [1, 1]]
 
 
 @pytest.mark.usefixtures("window")
@@ -165,8 +164,8 @@ def test_labels_decide_in_place_of_the_scores(tmp_path: Path) -> None:
     )
     found = run(tmp_path / "x", records(), scores=SCORES, labels=read_labels([str(path)]))
     expected = {**SCORES, "b": (1, 2), "f": (1, 2)}
-    assert [tuple(row) for row in found.scores.tolist()] == list(expected.values())
-    assert found.judged.tolist() == [id_ in "bf" for id_ in SCORES]
+    assert [tuple(row) for row in found.evidence.scores.tolist()] == list(expected.values())
+    assert found.evidence.judged.tolist() == [id_ in "bf" for id_ in SCORES]
     assert found.judges.models == {"j"}
 
 
@@ -175,8 +174,8 @@ def test_labels_of_another_text_do_not_decide(tmp_path: Path) -> None:
     items = [other, *(item | {"sensibility": 3, "rationality": 4} for item in records(["c"]))]
     labels = read_labels([str(write_lines(tmp_path / "labels.jsonl", items))])
     found = run(tmp_path / "x", records(), scores=SCORES, labels=labels)
-    assert [tuple(row) for row in found.scores.tolist()] == list({**SCORES, "c": (3, 4)}.values())
-    assert found.judged.tolist() == [id_ == "c" for id_ in SCORES]
+    assert [tuple(row) for row in found.evidence.scores.tolist()] == list({**SCORES, "c": (3, 4)}.values())
+    assert found.evidence.judged.tolist() == [id_ == "c" for id_ in SCORES]
 
 
 @pytest.mark.usefixtures("window")
@@ -184,8 +183,8 @@ def test_tokens_are_those_of_all_turns(tmp_path: Path) -> None:
     tokenizer = make_tokenizer()
     items = [record("i am sad", "so sorry", id="a"), record("we won", "great", "what happened", "so sad", id="b")]
     found = run(tmp_path / "x", items, scores={"a": (5, 5), "b": (5, 5)}, tokenizer=tokenizer)
-    assert found.tokens is not None
-    assert found.tokens.tolist() == [5, 7]
+    assert found.evidence.tokens is not None
+    assert found.evidence.tokens.tolist() == [5, 7]
 
 
 def test_the_hash_of_the_corpus_is_that_of_ids_and_texts(tmp_path: Path) -> None:
@@ -197,8 +196,23 @@ def test_the_hash_of_the_corpus_is_that_of_ids_and_texts(tmp_path: Path) -> None
     assert run(tmp_path / "v", changed, scores=SCORES).sha256 != first.sha256
 
 
-def test_the_report_hears_every_record(tmp_path: Path, window: int) -> None:
-    heard: list[int] = []
-    run(tmp_path / "x", [*records(), {"messages": []}], scores=SCORES, report=heard.append)
-    assert sum(heard) == 8
-    assert max(heard) <= window
+class Watch(Silent):
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[float | None] = []
+
+    def stage(self, name: str, total: float | None = None, done: float = 0) -> None:
+        self.told.append(total)
+
+    def update(self, done: float, *, total: float | None = None, note: str = "") -> None:
+        self.told.append(done)
+
+
+def test_the_progress_is_told_of_every_byte(tmp_path: Path, window: int) -> None:
+    watch = Watch()
+    run(tmp_path / "x", [*records(), {"messages": []}], scores=SCORES, progress=watch)
+    total, *read = watch.told
+    assert total == read[-1] == (tmp_path / "x" / "in.jsonl").stat().st_size
+    assert len(read) == -(-8 // window)
+    assert read == sorted(read)
