@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the pat
 CHARTS = set(
     "joint heads thresholds correlations categories category_heat words turns chances confusion f1 calibration".split()
 )
+LABEL, NAME = "one => one.getAttribute('aria-label')", "figure => figure.id.slice(6)"
 Open = Callable[..., Any]
 
 
@@ -48,11 +49,10 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def visit(browser: Any, folder: Path) -> Iterator[Open]:
     """Open a page by its name; none may leave a console message, a page error, a dialog or a request behind."""
-    contexts, seen = [], []
+    seen: list[str] = []
 
     def open_page(name: str, width: int = 1280, scheme: str = "light", **more: Any) -> Any:
-        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **more))
-        page = contexts[-1].new_page()
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, **more)
         page.on("console", lambda message: seen.append(message.text))
         page.on("pageerror", lambda error: seen.append(str(error)))
         page.on("dialog", lambda dialog: seen.append(dialog.message))
@@ -62,7 +62,7 @@ def visit(browser: Any, folder: Path) -> Iterator[Open]:
         return page
 
     yield open_page
-    for context in contexts:
+    for context in browser.contexts:
         context.close()
     assert seen == []
 
@@ -79,11 +79,15 @@ def source(folder: Path) -> Any:
     return json.loads((folder / "one.json").read_text())["sources"][0]
 
 
+def every(page: Any, selector: str, look: str) -> list[Any]:
+    """Return what a JavaScript function says of every element."""
+    return page.eval_on_selector_all(selector, f"all => all.map({look})")  # type: ignore[no-any-return]
+
+
 def marks(page: Any, chart: str) -> list[str]:
     """Return what the marks of a chart say, without its axes and legends."""
     query = f"#chart-{chart} svg [aria-label]:not([aria-roledescription=axis]):not([aria-roledescription=legend])"
-    found: list[str] = page.eval_on_selector_all(query, "all => all.map(one => one.getAttribute('aria-label'))")
-    return list(dict.fromkeys(found))  # a cell's text says the same as the cell
+    return list(dict.fromkeys(every(page, query, LABEL)))  # a cell's text says the same as the cell
 
 
 def counted(labels: list[str]) -> list[int]:
@@ -93,22 +97,13 @@ def counted(labels: list[str]) -> list[int]:
 
 def table(page: Any, name: str) -> list[list[str]]:
     """Return the cells of a table's body."""
-    rows = "all => all.map(row => [...row.cells].map(cell => cell.textContent.trim()))"
-    found: list[list[str]] = page.eval_on_selector_all(f"#table-{name} tbody tr", rows)
-    return found
-
-
-def charts(page: Any) -> dict[str, tuple[float, int]]:
-    """Return the width of each chart and how long its description is."""
-    look = "svg => [svg.parentElement.id.slice(6), svg.getBBox().width, svg.getAttribute('aria-label').length]"
-    found = page.eval_on_selector_all("figure svg", f"all => all.map({look})")
-    return {name: (width, length) for name, width, length in found}
+    return every(page, f"#table-{name} tbody tr", "row => [...row.cells].map(cell => cell.textContent.trim())")
 
 
 def test_every_chart_is_there_and_drawn(page: Any) -> None:
-    found = charts(page)
-    assert found.keys() == CHARTS
-    assert all(width > 100 and length > 9 for width, length in found.values())
+    assert set(every(page, "figure", NAME)) == CHARTS
+    assert all(width > 100 for width in every(page, "figure svg", "one => one.getBBox().width"))
+    assert all(len(label) > 9 for label in every(page, "figure svg", LABEL))
 
 
 def test_scores_have_the_numbers_of_the_json(page: Any, source: Any) -> None:
@@ -119,7 +114,6 @@ def test_scores_have_the_numbers_of_the_json(page: Any, source: Any) -> None:
     assert found == {(edges[s], edges[r]): count for s, r, count in scores["joint"]}
     assert sum(found.values()) == 400
     assert {"region of the sensibility set", "region of the discard set"} <= set(marks(page, "joint"))
-    assert scores["cuts"] == {"sensibility": [4.625, 5.375], "rationality": [4.0, 5.0]}
     said = [label for label in marks(page, "heads") if " T: " in label]
     assert said == ["S < T: 4.6250", "S > T: 5.3750", "R < T: 4.0000", "R > T: 5.0000"]
     for letter, head in (("S", "sensibility"), ("R", "rationality")):
@@ -160,8 +154,7 @@ def test_agreement_and_doubt_have_the_numbers_of_the_json(page: Any, source: Any
 
 
 def test_the_headline_and_the_cost_are_those_of_the_json(page: Any, source: Any) -> None:
-    texts = "all => all.map(one => [one.children[0].textContent, one.children[1].textContent])"
-    tiles = dict(page.eval_on_selector_all(".tiles div", texts))
+    tiles = dict(every(page, ".tiles div", "one => [one.children[0].textContent, one.children[1].textContent]"))
     assert tiles["dialogues"] == "400"
     assert tiles["sensibility set"] == f"{100 * source['overview']['sets']['sensibility']['share']:.1f}\u202f%"
     assert source["cost"]["usd_avoided"] == pytest.approx(200 * 0.002)
@@ -215,8 +208,8 @@ def test_nothing_is_wider_than_the_window(visit: Open, name: str) -> None:
     for width in (390, 760, 1280):
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        scales = "all => all.map(one => one.getBoundingClientRect().width / one.viewBox.baseVal.width)"
-        assert min(page.eval_on_selector_all("figure svg", scales)) > 0.7  # letters of 12 pixels stay above 8
+        scale = "one => one.getBoundingClientRect().width / one.viewBox.baseVal.width"
+        assert min(every(page, "figure svg", scale)) > 0.7  # letters of 12 pixels stay above 8
 
 
 def test_both_themes_and_the_toggle(visit: Open) -> None:
@@ -240,7 +233,7 @@ def test_two_sources_show_drift_and_what_moved(visit: Open, folder: Path) -> Non
     heads = found["drift"][0]["heads"].values()
     assert [[row[3], row[5]] for row in table(page, "drift")] == [[f"{h['ks']:.3f}", f"{h['psi']:.3f}"] for h in heads]
     assert table(page, "moved")[0][1:3] == ["400", "0.0\u202f%"]
-    assert charts(page).keys() == {"shares", "quantiles", "thresholds", "joint1", "joint2"}
+    assert set(every(page, "figure", NAME)) == {"shares", "quantiles", "thresholds", "joint1", "joint2"}
     assert {label.split(":")[0] for label in marks(page, "shares")} >= {"1. sets, sensibility", "2. s.parquet, discard"}
 
 
