@@ -15,7 +15,7 @@ SCORE_RANGE = (0.0, 10.0)
 """Lowest and highest score, of the judge and of the scorer."""
 
 TEMPLATE_VERSION = 1
-"""Number of the dialogue -> text rule below. A bundle trained with another one must not be scored with this."""
+"""Number of the dialogue -> text rule below. A bundle trained with another one must not score with this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def training_hash(dialogue: Dialogue) -> str:
 
 
 def render_context(turns: tuple[Turn, ...]) -> str:
-    """Return context turns as text, one ``role: content`` a line, oldest first."""
+    """Return context turns as text, one ``role: content`` per line, oldest first."""
     return "\n".join(f"{turn.role}: {normalise(turn.content)}" for turn in turns)
 
 

@@ -15,21 +15,18 @@ from scorer.text import normalise
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-Ids = npt.NDArray[np.int32]
-
 _CHARACTERS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One dialogue as token ids, and how much of it did not fit.
+    """One dialogue as token ids (length,), and how much of it did not fit.
 
-    ``ids`` has shape (length,); its first ``first_segment`` tokens have token type 0, the others 1 (tokenizers
-    without token types have 0 throughout). ``cut_turns`` whole context turns and ``cut_tokens`` tokens in all
-    were left out.
+    The first ``first_segment`` tokens have token type 0, the others 1 (without token types all have 0). ``cut_turns``
+    whole context turns and ``cut_tokens`` tokens in all were left out.
     """
 
-    ids: Ids
+    ids: npt.NDArray[np.int32]
     first_segment: int
     cut_turns: int = 0
     cut_tokens: int = 0
@@ -44,42 +41,33 @@ class Encoded:
         return self.cut_tokens > 0
 
 
-@dataclass(frozen=True, slots=True)
 class _Frame:
     """What a tokenizer's pair template puts around two texts: (before, between, after), ids and token types."""
 
-    ids: tuple[list[int], list[int], list[int]]
-    special_types: int  # special tokens of type 1
-    second_type: int  # type of the second text's tokens
-
-    @classmethod
-    def of(cls, tokenizer: Tokenizer) -> _Frame:
-        ids: tuple[list[int], list[int], list[int]] = ([], [], [])
-        place = special_types = second_type = 0
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.ids: tuple[list[int], list[int], list[int]] = ([], [], [])
+        self.special_types = self.second_type = place = 0  # special tokens of type 1; type of the second text's tokens
         pair = tokenizer.encode("a", "a")
         for token, kind, text in zip(pair.ids, pair.type_ids, pair.sequence_ids, strict=True):
             if text is None:
-                ids[place].append(token)
-                special_types += kind
+                self.ids[place].append(token)
+                self.special_types += kind
             else:
-                place = text + 1
-                second_type = kind  # the last one is the second text's
-        return cls(ids, special_types, second_type)
+                place, self.second_type = text + 1, kind  # the last one is the second text's
 
 
 class Encoder:
     """Turns dialogues into token ids that fit a model: the same one in training, export checks and scoring.
 
-    A dialogue that fits is tokenised as ``tokenizer(context, response)``, to the last token. One that does not
-    loses its oldest context turns first, then the middle of an overlong response, last the middle of the newest
-    context turn: the newest turns and both ends of the response stay.
+    A dialogue that fits is tokenised as ``tokenizer(context, response)``. One that does not loses its oldest context
+    turns first, then the middle of a response that is too long, last the middle of the newest context turn.
     """
 
     def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
         """Take a tokenizer with a pair template; ``max_length`` counts special tokens and is at least 16."""
         if max_length < 16:
             raise ValueError(f"max_length is {max_length}; a context and a response need at least 16 tokens")
-        # Only where it is not so yet: another encoder may be at work with it, and then it cannot be changed.
+        # Only where that is needed: another encoder may be using it, and then it cannot be changed.
         if tokenizer.truncation is not None:
             tokenizer.no_truncation()
         if tokenizer.padding is not None:
@@ -89,17 +77,17 @@ class Encoder:
             tokenizer.encode_special_tokens = True
         self.tokenizer = tokenizer
         self.max_length = max_length
-        self._frame = _Frame.of(tokenizer)
+        self._frame = _Frame(tokenizer)
 
     def __reduce__(self) -> tuple[type[Encoder], tuple[Tokenizer, int]]:
-        """Be made anew in another process: a copied tokenizer forgets how it treats special tokens."""
+        """Pickle what it is made of: a copied tokenizer forgets how it treats special tokens."""
         return Encoder, (self.tokenizer, self.max_length)
 
     def encode(self, dialogues: Sequence[Dialogue]) -> list[Encoded]:
-        """Return one ``Encoded`` a dialogue, in order; the very same object for dialogues of the same text.
+        """Return one ``Encoded`` per dialogue, in order; the same object for dialogues of the same text.
 
-        Tokenising runs on all cores. Before it is shortened a dialogue is tokenised whole, so that what was cut can be
-        counted; so many at a time that their tokens fit into some 100 MB.
+        Tokenising runs on all cores. A dialogue is tokenised whole before it is shortened, so that what was cut can be
+        counted; those that are tokenised together take about 100 MB.
         """
         texts = [render(dialogue) for dialogue in dialogues]
         distinct = dict(zip(texts, dialogues, strict=True))
@@ -136,21 +124,21 @@ class Encoder:
     def _newest(self, turns: tuple[Turn, ...], room: int) -> tuple[Turn, ...]:
         """Return as many of the newest turns as have at most ``room`` tokens together; at least one turn."""
         first = len(turns) - 1
-        used = self._length(render_context(turns[first:]))
+        used = self._length(turns[first:])
         while first > 0:
-            used += self._length(render_context(turns[first - 1 : first]) + "\n")
+            used += self._length(turns[first - 1 : first], "\n")
             if used > room:
                 break
             first -= 1
         # Joined lines may tokenise to a few tokens more than the lines one by one, or to fewer.
-        while first < len(turns) - 1 and self._length(render_context(turns[first:])) > room:
+        while first < len(turns) - 1 and self._length(turns[first:]) > room:
             first += 1
-        while first > 0 and self._length(render_context(turns[first - 1 :])) <= room:
+        while first > 0 and self._length(turns[first - 1 :]) <= room:
             first -= 1
         return turns[first:]
 
-    def _length(self, text: str) -> int:
-        return len(self._tokens(text))
+    def _length(self, turns: tuple[Turn, ...], end: str = "") -> int:
+        return len(self._tokens(render_context(turns) + end))
 
     def _tokens(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
@@ -161,11 +149,11 @@ def _chunks(texts: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]
     chunk: list[tuple[str, str]] = []
     characters = 0
     for text in texts:
-        chunk.append(text)
-        characters += len(text[0]) + len(text[1])
         if characters >= _CHARACTERS_AT_ONCE:
             yield chunk
             chunk, characters = [], 0
+        chunk.append(text)
+        characters += len(text[0]) + len(text[1])
     if chunk:
         yield chunk
 

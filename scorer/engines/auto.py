@@ -1,33 +1,22 @@
-"""Which engine runs a bundle, and in which precision: every engine by its name, and the rule of ``auto``."""
+"""Which engine runs a bundle, and in which precision: an engine by its name, and the rule of ``auto``."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 from scorer.bundle.bundle import Bundle
 from scorer.engines.base import Engine
-from scorer.engines.names import PRECISIONS
+from scorer.engines.names import ENGINE_NAMES, PRECISIONS
 from scorer.engines.onnxruntime import OnnxRuntimeEngine
 from scorer.engines.openvino import OpenVinoEngine
 from scorer.errors import EngineError
 
-ENGINES: dict[str, Callable[[Bundle, int | None, str | None], Engine]] = {
-    "onnxruntime": lambda bundle, threads, precision: OnnxRuntimeEngine(bundle, threads, precision or "fp32"),
-    "onnxruntime-cuda": lambda bundle, threads, precision: OnnxRuntimeEngine(
-        bundle, threads, precision or _best_on_gpu(bundle), "cuda"
-    ),
-    "onnxruntime-tensorrt": lambda bundle, threads, precision: OnnxRuntimeEngine(
-        bundle, threads, precision or _best_on_gpu(bundle), "tensorrt"
-    ),
-    "openvino": OpenVinoEngine,
-}
-"""Every engine by its name, on the command line and beside the scores."""
-
 _ONLY_IN = {"bf16": "openvino", "int8": "onnxruntime", "fp16": "onnxruntime-cuda"}
 """The engine that computes in a precision which not all of them have."""
+
+_FEATURES = {"amx_bf16", "avx512_bf16", "avx512_vnni", "avx_vnni"}
 
 
 def make_engine(name: str, bundle: Bundle, threads: int | None = None, precision: str | None = None) -> Engine:
@@ -36,8 +25,8 @@ def make_engine(name: str, bundle: Bundle, threads: int | None = None, precision
     ``precision`` None is the fastest that the engine has here and the bundle's gate let pass. EngineError if the
     engine is not known or not installed, or cannot compute in that precision faithfully.
     """
-    if name != "auto" and name not in ENGINES:
-        raise EngineError(f"engine {name!r} is not known, expected auto or one of {', '.join(ENGINES)}")
+    if name != "auto" and name not in ENGINE_NAMES:
+        raise EngineError(f"engine {name!r} is not known, expected auto or one of {', '.join(ENGINE_NAMES)}")
     if precision is not None and precision not in PRECISIONS:
         raise EngineError(f"precision {precision!r} is not known, expected one of {', '.join(PRECISIONS)}")
     if precision is not None and not bundle.allows(precision):
@@ -45,17 +34,17 @@ def make_engine(name: str, bundle: Bundle, threads: int | None = None, precision
         reason = verdict.reason if verdict else "its export did not check it"
         raise EngineError(f"{bundle.path}: may not score in {precision} ({reason}); use fp32 or export it again")
     if name != "auto":
-        return ENGINES[name](bundle, threads, precision)
+        return _start(name, bundle, threads, precision)
     notice = ""
     if _cuda_provider_installed():
         try:
-            return ENGINES["onnxruntime-cuda"](bundle, threads, precision)
+            return _start("onnxruntime-cuda", bundle, threads, precision)
         except EngineError as error:  # the library for a GPU is there, and no GPU: say so and score
             notice = str(error)
-    chosen, chosen_precision = choose(bundle, openvino=find_spec("openvino") is not None, features=cpu_features())
-    if precision is not None and precision != chosen_precision:
-        chosen, chosen_precision = _ONLY_IN.get(precision, chosen), precision
-    engine = ENGINES[chosen](bundle, threads, chosen_precision)
+    chosen, fastest = choose(bundle, openvino=find_spec("openvino") is not None, features=cpu_features())
+    if precision is not None and precision != fastest:
+        chosen = _ONLY_IN.get(precision, chosen)
+    engine = _start(chosen, bundle, threads, precision or fastest)
     engine.notice = engine.notice or notice
     return engine
 
@@ -73,26 +62,25 @@ def choose(bundle: Bundle, *, openvino: bool, features: frozenset[str]) -> tuple
         return "openvino", "bf16"
     if features & {"avx512_vnni", "avx_vnni"} and bundle.allows("int8"):
         return "onnxruntime", "int8"
-    if openvino and features & {"x86"}:
-        return "openvino", "fp32"
-    return "onnxruntime", "fp32"
+    return ("openvino" if openvino and "x86" in features else "onnxruntime"), "fp32"
 
 
 def cpu_features() -> frozenset[str]:
     """Return what this processor multiplies in hardware, by Linux's names, and ``x86`` if it is one.
 
-    Other systems do not tell, so there it counts as a processor without any.
+    Other systems do not say, so there it counts as a processor without any.
     """
     family = {"x86"} if platform.machine().lower() in ("x86_64", "amd64") else set()
     info = Path("/proc/cpuinfo")
-    flags = (
-        next((line for line in info.read_text().splitlines() if line.startswith("flags")), "") if info.exists() else ""
-    )
-    return frozenset(family | ({"amx_bf16", "avx512_bf16", "avx512_vnni", "avx_vnni"} & set(flags.split())))
+    lines = info.read_text().splitlines() if info.exists() else []
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return frozenset(family | _FEATURES.intersection(flags))
 
 
-def _best_on_gpu(bundle: Bundle) -> str:
-    return "fp16" if bundle.allows("fp16") and bundle.holds("fp16") else "fp32"
+def _start(name: str, bundle: Bundle, threads: int | None, precision: str | None) -> Engine:
+    if name == "openvino":
+        return OpenVinoEngine(bundle, threads, precision)
+    return OnnxRuntimeEngine(bundle, threads, precision, name)
 
 
 def _cuda_provider_installed() -> bool:

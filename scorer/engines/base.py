@@ -1,12 +1,14 @@
 """Run the network on a batch of token ids: the protocol of every engine, and what they share.
 
-To add an engine, write a class with the members of ``Engine``, and name it in `names` and `auto` beside this module.
+To add an engine, write a class with the members of ``Engine``, and name it in `scorer.engines.names` and
+`scorer.engines.auto`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,13 +16,13 @@ import numpy.typing as npt
 
 from scorer.bundle.encode import Encoded
 from scorer.dialogue import HEADS
-from scorer.errors import EngineError
+from scorer.errors import EngineError, reason_of
 
 Inputs = dict[str, npt.NDArray[np.int64]]
 Scores = npt.NDArray[np.float32]
 
 PAD_MULTIPLE = 8
-"""Batches are padded to a multiple of so many tokens, unless an engine says otherwise."""
+"""Batches are padded to a multiple of this many tokens, unless an engine says otherwise."""
 
 
 class Engine(Protocol):
@@ -42,9 +44,9 @@ class Engine(Protocol):
         ...
 
     def stream(self, batches: Iterable[Inputs]) -> Generator[Scores]:
-        """Yield the outputs of batch after batch, with as many under way at once as fill the hardware.
+        """Yield the outputs of each batch in turn, with as many running at once as fill the hardware.
 
-        Whatever ends it, the batches under way are finished.
+        Whatever ends it, the batches that run are finished.
         """
         ...
 
@@ -63,6 +65,18 @@ def collate(batch: Sequence[Encoded], pad_id: int, multiple: int = PAD_MULTIPLE)
         "attention_mask": (place < lengths).astype(np.int64),
         "token_type_ids": ((place >= first) & (place < lengths)).astype(np.int64),
     }
+
+
+@contextmanager
+def failing_as(
+    library: str, faults: type[Exception] | tuple[type[Exception], ...], shape: tuple[int, ...]
+) -> Iterator[None]:
+    """Turn what a library raises on a batch of inputs (B, T) into one line: EngineError."""
+    try:
+        yield
+    except faults as error:
+        batch = " x ".join(map(str, shape))
+        raise EngineError(f"{library} failed on a batch of {batch} tokens: {reason_of(error)}") from error
 
 
 def checked(scores: npt.NDArray[Any], rows: int) -> Scores:

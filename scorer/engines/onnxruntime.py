@@ -5,126 +5,117 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from scorer.bundle.bundle import Bundle
 from scorer.dialogue import HEADS
-from scorer.engines.base import PAD_MULTIPLE, Inputs, Scores, available_cores, checked
+from scorer.engines.base import PAD_MULTIPLE, Inputs, Scores, available_cores, checked, failing_as
+from scorer.engines.names import ON_GPU
 from scorer.errors import BundleError, EngineError, reason_of
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-Provider = Literal["cpu", "cuda", "tensorrt"]
-Faults = tuple[type[Exception], ...]
-
 _KNOWN_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 _FLOATS = {"tensor(float)", "tensor(float16)", "tensor(double)"}
-_GPU = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+_PROVIDERS = dict(zip(ON_GPU, ("CUDAExecutionProvider", "TensorrtExecutionProvider"), strict=True))
 _GPU_BATCH_TOKENS = 1 << 15
 _TENSORRT_TYPICAL = "64x64"
 
 
 class OnnxRuntimeEngine:
-    """ONNX Runtime with one of its providers; the processor's scores in fp32 are those that all others are held to."""
+    """ONNX Runtime with one of its providers; all others are compared with its scores on the processor in fp32."""
 
     def __init__(
-        self, bundle: Bundle, threads: int | None = None, precision: str = "fp32", provider: Provider = "cpu"
+        self, bundle: Bundle, threads: int | None = None, precision: str | None = None, name: str = "onnxruntime"
     ) -> None:
-        """Load the model of a bundle, in ``fp32``, ``fp16`` or ``int8``; ``threads`` None is one a core.
+        """Load the model of a bundle, in ``fp32``, ``fp16`` or ``int8``; ``threads`` None is one per core.
 
-        EngineError if the provider is not installed or does not start; BundleError if the bundle has no such model.
+        ``name`` says the provider. EngineError if that is not installed or does not start; BundleError if the bundle
+        has no such model.
         """
         import onnxruntime as ort  # not needed to read corpora or cards
 
+        on_gpu = name in ON_GPU
         if precision == "bf16":
             raise EngineError("ONNX Runtime does not compute in bf16 here; take --engine openvino, or fp32")
-        self.name = "onnxruntime" if provider == "cpu" else f"onnxruntime-{provider}"
-        self.precision = precision
+        self.name = name
+        self.precision = precision or ("fp16" if on_gpu and bundle.allows("fp16") and bundle.holds("fp16") else "fp32")
         self.threads = threads or available_cores()
         self.notice = ""
         self.pad_multiple = PAD_MULTIPLE
         # On the processor one batch fills all cores. A GPU waits less if the next batch is on its way.
-        self._at_once, self.batch_tokens = (1, 1024) if provider == "cpu" else (2, _GPU_BATCH_TOKENS)
+        self._at_once, self.batch_tokens = (2, _GPU_BATCH_TOKENS) if on_gpu else (1, 1024)
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # errors come as exceptions, and are reported once
         # Lengths vary from batch to batch: planning memory for each shape makes it grow (onnxruntime issue 11118).
         options.enable_mem_pattern = False
-        if precision != "int8":  # weights stored as int8 are made float once at load; activations are never quantised
+        if self.precision != "int8":  # weights stored as int8 become floats at load; activations are never quantised
             options.add_session_config_entry("session.disable_quant_qdq", "1")
         self._faults = onnxruntime_faults()
-        self._session = self._start(bundle, options, provider)
+        self._model_path = bundle.path / bundle.model_file(self.precision)
+        self._session = self._start(bundle, options)
         self._inputs = [node.name for node in self._session.get_inputs()]
-        self._output = self._checked_output(bundle)
+        self._output = self._checked_output()
 
     def run(self, inputs: Inputs) -> Scores:
         """Return the raw outputs (B, 2) for input arrays (B, T); EngineError if the model fails."""
-        rows, length = inputs["input_ids"].shape
+        shape = inputs["input_ids"].shape
         binding = self._session.io_binding()  # inputs and outputs cross to the device once, whatever the provider does
-        try:
+        with failing_as("ONNX Runtime", self._faults, shape):
             for name in self._inputs:
                 binding.bind_cpu_input(name, inputs[name])
             binding.bind_output(self._output)
             self._session.run_with_iobinding(binding)
             (scores,) = binding.copy_outputs_to_cpu()
-        except self._faults as error:
-            reason = reason_of(error)
-            raise EngineError(f"ONNX Runtime failed on a batch of {rows} x {length} tokens: {reason}") from error
-        return checked(scores, rows)
+        return checked(scores, shape[0])
 
     def stream(self, batches: Iterable[Inputs]) -> Generator[Scores]:
-        """Yield the outputs of batch after batch; on a GPU two are under way."""
+        """Yield the outputs of each batch in turn; on a GPU two run at once."""
         if self._at_once == 1:
             yield from map(self.run, batches)
             return
         with ThreadPoolExecutor(self._at_once) as pool:
-            under_way: deque[Future[Scores]] = deque()
+            running: deque[Future[Scores]] = deque()
             for batch in batches:
-                if len(under_way) == self._at_once:
-                    yield under_way.popleft().result()
-                under_way.append(pool.submit(self.run, batch))
-            while under_way:
-                yield under_way.popleft().result()
+                if len(running) == self._at_once:
+                    yield running.popleft().result()
+                running.append(pool.submit(self.run, batch))
+            while running:
+                yield running.popleft().result()
 
-    def _start(self, bundle: Bundle, options: ort.SessionOptions, provider: Provider) -> ort.InferenceSession:
+    def _start(self, bundle: Bundle, options: ort.SessionOptions) -> ort.InferenceSession:
         import onnxruntime as ort
 
-        model = bundle.model_for(self.precision)
+        model, provider = bundle.model_for(self.precision), _PROVIDERS.get(self.name)
+        if provider is not None and provider not in ort.get_available_providers():
+            install = "pip uninstall onnxruntime && pip install onnxruntime-gpu"
+            raise EngineError(f"this ONNX Runtime has no {provider}: {install}")
+        providers = ["CPUExecutionProvider"] if provider is None else _gpu_providers(provider, bundle)
         try:
-            if provider == "cpu":
-                return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
-            if _GPU[provider] not in ort.get_available_providers():
-                install = "pip uninstall onnxruntime && pip install onnxruntime-gpu"
-                raise EngineError(f"this ONNX Runtime has no {_GPU[provider]}: {install}")
             # ONNX Runtime's own fallback would print to standard output, where scores may go.
-            return ort.InferenceSession(model, options, providers=_providers(provider, bundle), enable_fallback=0)
+            return ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
         except self._faults as error:
-            if provider == "cpu":
-                reason = reason_of(error)
-                raise BundleError(f"{_path(bundle, self.precision)}: ONNX Runtime cannot load it: {reason}") from error
-            raise EngineError(f"{_GPU[provider]} does not start: {reason_of(error)}") from error
+            reason = reason_of(error)
+            if provider is None:
+                raise BundleError(f"{self._model_path}: ONNX Runtime cannot load it: {reason}") from error
+            raise EngineError(f"{provider} does not start: {reason}") from error
 
-    def _checked_output(self, bundle: Bundle) -> str:
+    def _checked_output(self) -> str:
         """Return the name of the model's output; BundleError if inputs or outputs are not a scorer's."""
         outputs = self._session.get_outputs()
         unknown = sorted(set(self._inputs) - _KNOWN_INPUTS)
         if unknown or "input_ids" not in self._inputs:
-            raise BundleError(f"{_path(bundle, self.precision)}: has inputs {self._inputs}, expected {_KNOWN_INPUTS}")
+            raise BundleError(f"{self._model_path}: has inputs {self._inputs}, expected {_KNOWN_INPUTS}")
         if len(outputs) != 1 or outputs[0].type not in _FLOATS or list(outputs[0].shape[1:]) != [len(HEADS)]:
             found = ", ".join(f"{node.type} {node.shape}" for node in outputs)
-            expected = f"expected one of floats (batch, {len(HEADS)})"
-            raise BundleError(f"{_path(bundle, self.precision)}: has outputs {found}, {expected}")
+            raise BundleError(f"{self._model_path}: has outputs {found}, expected one of floats (batch, {len(HEADS)})")
         return str(outputs[0].name)
 
 
-def _path(bundle: Bundle, precision: str) -> Path:
-    return bundle.path / bundle.model_file(precision)
-
-
-def onnxruntime_faults() -> Faults:
+def onnxruntime_faults() -> tuple[type[Exception], ...]:
     """Return what ONNX Runtime raises: exceptions of its own, which share no base, and those of its C++ code."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -132,16 +123,16 @@ def onnxruntime_faults() -> Faults:
     return (*own, RuntimeError, ValueError, MemoryError)
 
 
-def _providers(provider: Provider, bundle: Bundle) -> list[Any]:
+def _gpu_providers(provider: str, bundle: Bundle) -> list[Any]:
     """Return a GPU's provider with its options, and after it those that take the operators which it leaves."""
     cuda = ("CUDAExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})  # the default doubles the memory
-    if provider == "cuda":
+    if provider == cuda[0]:
         return [cuda, "CPUExecutionProvider"]
     # TensorRT builds for a range of shapes; without one it would build again for every new shape.
-    longest = f"{max(1, _GPU_BATCH_TOKENS // bundle.info.max_length)}x{bundle.info.max_length}"
-    shapes = {"min": "1x8", "opt": _TENSORRT_TYPICAL, "max": longest}
+    length = bundle.info.max_length
+    shapes = {"min": "1x8", "opt": _TENSORRT_TYPICAL, "max": f"{max(1, _GPU_BATCH_TOKENS // length)}x{length}"}
     profile = {
         f"trt_profile_{which}_shapes": ",".join(f"{name}:{shape}" for name in sorted(_KNOWN_INPUTS))
         for which, shape in shapes.items()
     }
-    return [("TensorrtExecutionProvider", {"trt_fp16_enable": False, **profile}), cuda, "CPUExecutionProvider"]
+    return [(provider, {"trt_fp16_enable": False, **profile}), cuda, "CPUExecutionProvider"]

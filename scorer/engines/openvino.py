@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from scorer.bundle.bundle import Bundle
-from scorer.engines.base import Inputs, Scores, available_cores, checked
+from scorer.engines.base import Inputs, Scores, available_cores, checked, failing_as
 from scorer.errors import BundleError, EngineError, reason_of
 
 _MOST_STREAMS = 16
@@ -19,12 +19,12 @@ _MOST_STREAMS = 16
 class OpenVinoEngine:
     """OpenVINO on the processor: bf16 where it multiplies that in hardware and the bundle allows it, else fp32.
 
-    Each stream runs a batch of its own on a core of its own, which is faster than all cores on one batch.
+    Each stream runs its own batch on its own core, which is faster than all cores on one batch.
     """
 
     name = "openvino"
     notice = ""
-    # oneDNN compiles anew for every shape, and attention multiplies tiles of 16: 8 is slower, and 32 pads more.
+    # oneDNN compiles again for every shape, and attention multiplies tiles of 16: 8 is slower, and 32 pads more.
     pad_multiple = 16
     batch_tokens = 2048
 
@@ -62,42 +62,34 @@ class OpenVinoEngine:
         return scores
 
     def stream(self, batches: Iterable[Inputs]) -> Generator[Scores]:
-        """Yield the outputs of batch after batch. One thread drives all streams: OpenVINO's own may lock each other."""
+        """Yield the outputs of each batch in turn. One thread drives all streams: OpenVINO's own can deadlock."""
         idle = deque(self._requests)
-        under_way: deque[tuple[Any, tuple[int, int]]] = deque()
+        running: deque[tuple[Any, tuple[int, int]]] = deque()
         try:
             for batch in batches:
                 if not idle:
-                    yield self._finish(under_way[0])
-                    idle.append(under_way.popleft()[0])
+                    yield self._finish(running[0])
+                    idle.append(running.popleft()[0])
                 request = idle.popleft()
-                under_way.append((request, batch["input_ids"].shape))
+                running.append((request, batch["input_ids"].shape))
                 self._begin(request, batch)
-            while under_way:
-                yield self._finish(under_way[0])
-                under_way.popleft()
+            while running:
+                yield self._finish(running[0])
+                running.popleft()
         finally:
-            for request, _ in under_way:
+            for request, _ in running:
                 request.wait()
 
     def _begin(self, request: Any, batch: Inputs) -> None:
-        try:  # inputs are copied: OpenVINO frees shared ones in threads that wait for Python
+        with failing_as("OpenVINO", RuntimeError, batch["input_ids"].shape):
+            # Inputs are copied: OpenVINO frees shared ones in threads that wait for Python.
             request.start_async({name: batch[name] for name in self._inputs}, share_inputs=False)
-        except RuntimeError as error:
-            raise _failed(error, batch["input_ids"].shape) from error
 
     def _finish(self, begun: tuple[Any, tuple[int, int]]) -> Scores:
         request, shape = begun
-        try:
+        with failing_as("OpenVINO", RuntimeError, shape):
             request.wait()
             return checked(request.get_output_tensor(0).data, shape[0])
-        except RuntimeError as error:
-            raise _failed(error, shape) from error
-
-
-def _failed(error: RuntimeError, shape: tuple[int, int]) -> EngineError:
-    rows, length = shape
-    return EngineError(f"OpenVINO failed on a batch of {rows} x {length} tokens: {reason_of(error)}")
 
 
 def _ready(model: Any) -> Any:
@@ -106,7 +98,7 @@ def _ready(model: Any) -> Any:
     from openvino.passes import ConstantFolding, Manager
 
     passes = Manager()
-    passes.register_pass(ConstantFolding())  # weights stored as int8 are made float once, not in every batch
+    passes.register_pass(ConstantFolding())  # weights stored as int8 are made floats once, not in every batch
     passes.run_passes(model)
     # An exporter lays keys out as (B, heads, size, T), which costs a copy: the product may as well transpose them.
     for product in [node for node in model.get_ordered_ops() if node.get_type_name() == "MatMul"]:

@@ -12,24 +12,10 @@ from scorer.inputs.cursor import Place, Records
 from scorer.inputs.parse import EXPECTED_KEYS, RecordError, holds_dialogue
 
 _USED = {
-    "id",
-    "messages",
-    "conversations",
-    "context",
-    "response",
-    "evaluation",
-    "system",
-    "history",
-    "instruction",
-    "input",
-    "output",
-    "conversation",
-    "category",
-    "judge",
-    *HEADS,
-    *empathetic_dialogues.COLUMNS,
+    *("id", "messages", "conversations", "context", "response", "evaluation", "conversation", "category", "judge"),
+    *("system", "history", "instruction", "input", "output", *HEADS, *empathetic_dialogues.COLUMNS),
 }
-_ROWS_A_BATCH = 1024
+_BATCH_ROWS = 1024
 
 
 def read_parquet(stream: BinaryIO, place: Place) -> Records:
@@ -39,7 +25,7 @@ def read_parquet(stream: BinaryIO, place: Place) -> Records:
 
     try:
         file = pq.ParquetFile(stream)
-        batches = file.iter_batches(batch_size=_ROWS_A_BATCH)
+        batches = file.iter_batches(batch_size=_BATCH_ROWS)
         yield from _read_batches(batches, file.schema_arrow.names, stream, place)
     except (pa.ArrowException, OSError) as error:
         yield place.reject("broken_file", f"Parquet: {reason_of(error)}", line=place.line + 1)
@@ -71,8 +57,8 @@ def _read_batches(batches: Iterator[Any], names: list[str], stream: BinaryIO, pl
         return
     used = [index for index, name in enumerate(names) if name in _USED]
     for batch in batches:
-        for start in range(0, batch.num_rows, _ROWS_A_BATCH):
-            for row in _rows(batch.select(used).slice(start, _ROWS_A_BATCH)):
+        for start in range(0, batch.num_rows, _BATCH_ROWS):
+            for row in _rows(batch.select(used).slice(start, _BATCH_ROWS)):
                 place.line += 1
                 if isinstance(row, RecordError):
                     yield place.reject(row.reason, row.detail)

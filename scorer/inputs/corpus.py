@@ -10,34 +10,32 @@ from scorer.dialogue import Dialogue, content_hash
 from scorer.inputs.formats import looks_like_data, read_source
 from scorer.inputs.id_set import HashSet
 from scorer.inputs.parse import LabelUse, Reject
-from scorer.inputs.sources import Source, expand
+from scorer.inputs.sources import expand
 
 
 class Corpus:
     """The dialogues of several files, folders, globs, URLs or standard input, in order, one pass at a time.
 
-    Iterating yields a ``Dialogue`` or a ``Reject`` for every record. Ids are unique: a second record with the
-    same explicit id is rejected; where records have no id and the same content, the second one's id is the
-    content's hash and "-2". Memory grows by 16 to 32 bytes an id.
+    Iterating yields a ``Dialogue`` or a ``Reject`` for every record. Ids are unique: a second record with the same
+    explicit id is rejected; of records without an id and with the same content, the second gets the content's hash and
+    "-2". Memory grows by 16 to 32 bytes per id.
     """
 
     def __init__(self, inputs: Sequence[str], *, labels: LabelUse = "ignore", unique_ids: bool = True) -> None:
         """Find the files that ``inputs`` stand for; InputError if there is none.
 
-        ``unique_ids`` False takes ids as they stand: several judgements of one dialogue share its id.
+        ``unique_ids`` False takes ids as they are: several judgements of one dialogue share its id. ``skipped`` are
+        files in folders that hold no records.
         """
-        self.sources: list[Source]
-        self.skipped: list[str]
-        """Files in folders that hold no records, passed over."""
         self.sources, self.skipped = expand(inputs, looks_like_data)
         self._labels = labels
         self._unique_ids = unique_ids
 
     @property
     def total_bytes(self) -> int | None:
-        """Bytes to be read in all, or None if a source cannot tell (standard input)."""
+        """Bytes to be read in all, or None if a source does not say (standard input)."""
         sizes = [source.size for source in self.sources]
-        return None if any(size is None for size in sizes) else sum(size or 0 for size in sizes)
+        return None if None in sizes else sum(size or 0 for size in sizes)
 
     @property
     def bytes_read(self) -> int:

@@ -14,9 +14,12 @@ EXCERPT = 500
 
 Records = Iterator[Dialogue | Reject]
 
+Reader = Callable[[BinaryIO, "Place"], Records]
+"""A format: yields what a stream holds, and raises nothing for what a file may hold."""
+
 
 class Place:
-    """Makes dialogues and rejects that know where they came from; ``line`` is advanced by the reader."""
+    """Makes dialogues and rejects that know where they came from; the reader advances ``line``."""
 
     def __init__(self, source: Source, labels: LabelUse) -> None:
         self.source = source
@@ -36,10 +39,5 @@ class Place:
             return parse_record(value, labels=self.labels, source=self.source.name, line=self.line)
         except RecordError as error:
             id_ = value.get("id") if isinstance(value, Mapping) else None
-            text = record if record is not None else ascii(value)
             shown = ascii(id_)[1:-1] if isinstance(id_, str) else None
-            return self.reject(error.reason, error.detail, record=text, id_=shown)
-
-
-Reader = Callable[[BinaryIO, Place], Records]
-"""A format: yields what a stream holds, and raises nothing for what a file may hold."""
+            return self.reject(error.reason, error.detail, record=ascii(value) if record is None else record, id_=shown)

@@ -45,11 +45,11 @@ def read_csv(stream: BinaryIO, place: Place) -> Records:
 
 
 def _fields(line: str, names: list[str]) -> list[str]:
-    """Return the fields of a row, one a column; trailing optional columns may lack.
+    """Return the fields of a row, one per column; optional columns at the end may be missing.
 
-    The published files put "_comma_" for a comma and quote nothing, so that a quotation mark in an utterance is
-    just that: a plain split comes first, quoted fields only where that gives another count of columns. A split
-    that fills every column goes before one that leaves out optional ones.
+    The published files write "_comma_" for a comma and quote nothing, so a quotation mark in an utterance is just that:
+    quoted fields count only where a plain split gives another number of columns. A split that fills every column goes
+    before one that leaves out optional ones.
     """
     required = sum(name not in _OPTIONAL for name in names)
     plain = line.rstrip("\r\n").split(",")
@@ -75,7 +75,7 @@ class Conversations:
         self._broken = False
 
     def break_off(self) -> None:
-        """Note that a row was lost: what follows in its conversation has no whole context any more."""
+        """Note that a row was lost: the rest of its conversation has no complete context."""
         self._broken = True
 
     def add(self, row: Mapping[str, Any], record: str) -> Records:
@@ -101,7 +101,7 @@ class Conversations:
                 id=content_hash(turns),
                 turns=turns,
                 conversation=key,
-                category=clean_text(category, "context") or None if category is not None else None,
+                category=None if category is None else clean_text(category, "context") or None,
                 source=self._place.source.name,
                 line=self._place.line,
             )

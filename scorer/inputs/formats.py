@@ -58,8 +58,7 @@ def looks_like_data(source: Source) -> bool:
         raise InputError(f"{source.name}: cannot be read: {reason_of(error)}") from error
     reader = _reader_for(head)
     if reader is not read_lines:
-        # An array of objects is data, one pretty-printed object is some program's settings, and a README may
-        # begin with a badge: "[![...".
+        # An array of objects is data, one object over several lines is settings, and a README may begin with "[![".
         text = head.lstrip()
         return reader is not read_values or (text[:1] == b"[" and text.lstrip(b"[ \t\r\n")[:1] == b"{")
     try:

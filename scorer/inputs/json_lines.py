@@ -16,36 +16,30 @@ BOM = b"\xef\xbb\xbf"
 WIDE_BOMS = {b"\xff\xfe": "UTF-16 or UTF-32", b"\xfe\xff": "UTF-16", b"\x00\x00\xfe\xff": "UTF-32"}
 
 
-def _lines(stream: BinaryIO) -> Iterator[tuple[bytes, bool]]:
-    """Yield each line and whether it was too long, in which case only its beginning is given."""
-    while line := stream.readline(MAX_RECORD_BYTES):
-        too_long = len(line) == MAX_RECORD_BYTES and not line.endswith(b"\n")
-        yield line, too_long
-        while too_long and (rest := stream.readline(MAX_RECORD_BYTES)):
-            too_long = not rest.endswith(b"\n")
-
-
 def text_lines(stream: BinaryIO, place: Place) -> Iterator[str | Reject]:
-    """Yield the lines that are not blank as text, and rejects for those that are none; counts lines from 1."""
-    for line, too_long in _lines(stream):
+    """Yield the lines that are not blank as text, and rejects for those that are no text; counts lines from 1."""
+    while line := stream.readline(MAX_RECORD_BYTES):
         place.line += 1
         data = line.removeprefix(BOM) if place.line == 1 else line
-        if too_long:
+        excerpt = data[:EXCERPT]
+        if len(line) == MAX_RECORD_BYTES and not line.endswith(b"\n"):
+            while (rest := stream.readline(MAX_RECORD_BYTES)) and not rest.endswith(b"\n"):
+                pass
             detail = f"the line is longer than {MAX_RECORD_BYTES} bytes"
-            yield place.reject("record_too_long", detail, record=data[:EXCERPT].decode(errors="backslashreplace"))
+            yield place.reject("record_too_long", detail, record=excerpt.decode(errors="backslashreplace"))
             continue
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
             detail = f"byte {error.start + 1} of the line is 0x{data[error.start]:02x}, expected UTF-8"
-            yield place.reject("invalid_utf8", detail, record=data[:EXCERPT].decode(errors="backslashreplace"))
+            yield place.reject("invalid_utf8", detail, record=excerpt.decode(errors="backslashreplace"))
             continue
         if text.strip():
             yield text
 
 
 def read_lines(stream: BinaryIO, place: Place) -> Records:
-    """JSON lines: one record a line, blank lines skipped."""
+    """JSON lines: one record per line, blank lines skipped."""
     for text in text_lines(stream, place):
         if isinstance(text, Reject):
             yield text

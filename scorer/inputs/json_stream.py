@@ -1,7 +1,4 @@
-"""JSON values one by one from a stream of any length, going on behind a broken one.
-
-Streaming JSON parsers stop for good at the first fault; here one broken element may not cost the rest of a file.
-"""
+"""JSON values one by one from a stream; own code, as no streaming parser reads on after a broken element."""
 
 from __future__ import annotations
 
@@ -16,7 +13,6 @@ from scorer.inputs.sources import TruncatedStreamError
 
 _CHUNK = 1 << 16
 _BETWEEN = re.compile(r"[\s,\[]*")
-_OBJECT = re.compile(r"\{")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # A fault this near to the end of what has been read may be just the end of it.
 _NEAR_END = 16
@@ -25,16 +21,14 @@ _NEAR_END = 16
 def iter_objects(stream: BinaryIO, max_characters: int) -> Iterator[tuple[Any, str] | RecordError]:
     """Yield (value, raw text) of each element of a JSON array, or of each of several values in a row.
 
-    A broken element is yielded as RecordError, and reading goes on at the next object that has a record's keys.
-    An element longer than ``max_characters`` counts as broken. Memory stays near one element.
+    A broken element is yielded as RecordError, and reading continues at the next object that has a record's keys. An
+    element longer than ``max_characters`` counts as broken. Memory holds about one element.
     """
     buffer = _Buffer(stream)
-    is_array = False
-    closed = False
+    is_array = closed = False
     while True:
-        end = buffer.skip(_BETWEEN)
-        is_array = is_array or "[" in end
-        if buffer.at_end():
+        is_array = "[" in buffer.skip_between() or is_array
+        if not buffer.text and not buffer.fill():
             break
         if buffer.text[0] == "]" and is_array and not closed:
             buffer.drop(1)
@@ -56,7 +50,7 @@ def _next_value(buffer: _Buffer, max_characters: int) -> tuple[Any, str] | Recor
             skipped = _skip_broken(buffer, max_characters)
             return RecordError("broken_json", f"{json_fault(error)}; {skipped} characters skipped")
         if isinstance(value, (int, float)) and len(buffer.text) - end < _NEAR_END and buffer.fill():
-            continue  # a number may go on
+            continue  # a number may continue
         raw = buffer.drop(end)
         if _SURROGATE.search(raw):
             return RecordError("invalid_utf8", "the element holds bytes that are no UTF-8")
@@ -72,17 +66,15 @@ def _may_be_unfinished(error: Exception, length: int) -> bool:
 def _skip_broken(buffer: _Buffer, max_characters: int) -> int:
     """Drop text up to the next object that is a record; return how many characters were dropped."""
     decoder = json.JSONDecoder()
-    dropped = 0
-    start = 1
+    dropped, start = 0, 1
     while True:
-        match = _OBJECT.search(buffer.text, start)
-        if match is None:
+        start = buffer.text.find("{", start)
+        if start < 0:
             dropped += len(buffer.drop(len(buffer.text)))
             if not buffer.fill():
                 return dropped
             start = 0
             continue
-        start = match.start()
         try:
             value, _ = decoder.raw_decode(buffer.text, start)
         except (ValueError, RecursionError) as error:
@@ -96,7 +88,7 @@ def _skip_broken(buffer: _Buffer, max_characters: int) -> int:
 
 
 class _Buffer:
-    """Text that was read and not used yet. Bytes that are no UTF-8 become surrogates."""
+    """Text that was read and not yet used. Bytes that are no UTF-8 become surrogates."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._read = getattr(stream, "read1", stream.read)  # read() loses what came before a fault
@@ -107,9 +99,9 @@ class _Buffer:
         self.text = self.text.removeprefix("\ufeff")
 
     def fill(self) -> bool:
-        """Read on, at least doubling the text, so that a long element is not parsed too often; False at the end.
+        """Read more, at least doubling the text, so that a long element is not parsed too often; False at the end.
 
-        A fault of the stream is raised once all that came before it is in the text and was used.
+        A fault of the stream is raised once all the text before it was used.
         """
         if self._ended:
             return False
@@ -130,15 +122,11 @@ class _Buffer:
         dropped, self.text = self.text[:length], self.text[length:]
         return dropped
 
-    def skip(self, pattern: re.Pattern[str]) -> str:
-        """Take off what matches at the front, reading on while everything does."""
+    def skip_between(self) -> str:
+        """Take off what stands between values, reading more while nothing else is left."""
         skipped = ""
-        while match := pattern.match(self.text):
+        while match := _BETWEEN.match(self.text):
             skipped += self.drop(match.end())
             if self.text or not self.fill():
                 break
         return skipped
-
-    def at_end(self) -> bool:
-        """Whether nothing is left."""
-        return not self.text and not self.fill()

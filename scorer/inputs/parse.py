@@ -1,7 +1,4 @@
-"""One decoded record of any format -> a Dialogue, or the reason why it is none.
-
-Pure: takes what a JSON, Parquet or Arrow reader gives, touches no file.
-"""
+"""One decoded record of any format -> a dialogue, or the reason why it is none; and a dialogue -> its record."""
 
 from __future__ import annotations
 
@@ -17,27 +14,18 @@ from scorer.settings import in_range
 from scorer.text import normalise
 
 LabelUse = Literal["ignore", "optional", "required"]
-"""What to do with a judge's scores: not look at them, take them where they stand, or reject records without."""
+"""What to do with a judge's scores: ignore them, take them where there are some, or reject records without."""
 
 MAX_TURN_CHARACTERS = 1_000_000
 """A longer turn is rejected: no dialogue has one, and it would cost more memory than a million normal ones."""
 
-_ROLES = {
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "speaker": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "listener": "assistant",
-    "system": "system",
-    "developer": "system",
-    "tool": "tool",
-    "function": "tool",
+_NAMES_OF_ROLES = {
+    "user": "user human prompter speaker",
+    "assistant": "assistant gpt chatgpt bot model listener",
+    "system": "system developer",
+    "tool": "tool function",
 }
+_ROLES = {name: role for role, names in _NAMES_OF_ROLES.items() for name in names.split()}
 _LAYOUTS = ({"messages"}, {"conversations"}, {"context", "response"}, {"instruction", "output"})
 _LAYOUT_KEYS = set().union(*_LAYOUTS)
 EXPECTED_KEYS = "messages or conversations or context, response or instruction, output"
@@ -177,9 +165,8 @@ def _turns(record: Mapping[str, Any]) -> tuple[Turn, ...]:
 def _messages(value: Any, key: str) -> tuple[Turn, ...]:
     if isinstance(value, Mapping):  # `datasets` may store a list of records as a record of lists
         columns = list(value.values())
-        if not all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
-            raise RecordError("wrong_type", f"{key} is {_shown(value)}, expected a list of messages")
-        value = [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
+        if all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
+            value = [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
     if not isinstance(value, list):
         raise RecordError("wrong_type", f"{key} is {_shown(value)}, expected a list of messages")
     return tuple(_turn(item, number) for number, item in enumerate(value, start=1))
@@ -238,7 +225,6 @@ def _key(record: Mapping[str, Any], name: str) -> str | None:
 
 
 def _labels(record: Mapping[str, Any], *, required: bool) -> Labels | None:
-    judge = record.get("judge")
     values = [record.get(head) for head in HEADS]
     if all(value is None for value in values) and record.get("evaluation") is not None:
         values = _published(clean_text(record["evaluation"], "evaluation"))
@@ -247,6 +233,7 @@ def _labels(record: Mapping[str, Any], *, required: bool) -> Labels | None:
             raise RecordError("no_label", "no sensibility and rationality, nor evaluation; expected a labelled record")
         return None
     sensibility, rationality = map(_label, HEADS, values)
+    judge = record.get("judge")
     return Labels(sensibility, rationality, judge if isinstance(judge, Mapping) else None)
 
 
