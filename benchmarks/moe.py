@@ -17,13 +17,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import torch
+from accelerate.utils import extract_model_from_parallel
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
@@ -33,15 +34,16 @@ from distill.labelled import LabelledSet, read_labelled
 from distill.training.checkpoint import Checkpoint, load_checkpoint
 from distill.training.fits import assign
 from distill.training.network import predict
-from moe.evaluation.generate import generate, read_responses
-from moe.evaluation.measures import answered, response_losses, text_measures
-from moe.mixture.compose import compose
+from moe.evaluation.generate import generate_responses
+from moe.evaluation.measures import response_losses, text_figures
+from moe.evaluation.responses import Response, read_responses
+from moe.mixture.compose import compose_mixture
 from moe.models import load_causal, load_tokenizer
 from moe.sets.chat import Chat, Example
 from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings, Schedule
 from moe.training.expert import train_expert
 from moe.training.router import train_mixture
-from moe.training.trainer import fit
+from moe.training.trainer import fit_causal
 from scorer.dialogue import Dialogue, Turn
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import to_record
@@ -158,7 +160,7 @@ class Seed:
             informed = "informed" in variant
             settings_of = replace(COMPOSE, router="informed" if informed else "random", seed=self.seed)
             experts = [self.make("sensibility set"), self.make("rationality set")]
-            compose(experts, output, settings_of, sets=self.both_sets() if informed else ())
+            compose_mixture(experts, output, settings_of, sets=self.both_sets() if informed else ())
         else:
             settings_of_expert = replace(EXPERT, base=str(self.make("base")), seed=self.seed)
             train_expert(self.set_file(variant), output, settings_of_expert, existing="resume")
@@ -178,8 +180,8 @@ class Seed:
         config = LlamaConfig(vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=1, pad_token_id=2, **SIZES)
         model = LlamaForCausalLM._from_config(config, attn_implementation="eager")
         print(f"pretraining {model.num_parameters() / 1e6:.1f} M parameters on {len(whole)} dialogues", flush=True)
-        fit(model, whole, [], replace(PRETRAINING, seed=self.seed), self.folder / "pretraining", chat.pad_id)
-        vars(model).pop("forward", None)
+        fit_causal(model, whole, [], replace(PRETRAINING, seed=self.seed), self.folder / "pretraining", chat.pad_id)
+        extract_model_from_parallel(model, keep_fp32_wrapper=False)
         model.config.use_cache = True
         model.save_pretrained(output)
         tokenizer.save_pretrained(output)
@@ -192,9 +194,8 @@ class Seed:
         examples = [one for one in encoded if isinstance(one, Example)]
         losses = response_losses(load_causal(path), examples, chat.pad_id)
         file = self.folder / f"{path.name}.responses.jsonl"
-        generate(str(path), self.held_out, file, GENERATE, overwrite=True)
-        records = read_responses(file)
-        texts = [record["messages"][-1]["content"] for record in records]
+        generate_responses(str(path), self.held_out, file, GENERATE, overwrite=True)
+        found = read_responses(file)
         return {
             "seed": self.seed,
             "variant": variant,
@@ -203,16 +204,16 @@ class Seed:
             "sets": [self.held_out_sets[row] for row in rows],
             "losses": losses.round(4).tolist(),
             "tokens": [len(one) - one.prompt for one in examples],
-            "marks": self.marks(records, reference=False),
-            "reference_marks": self.marks(records, reference=True) if variant == "base" else [],
-            "marked_conversations": [record["conversation"] for record in records],
-            "texts": text_measures(texts, [record["reference"] for record in records]),
+            "marks": self.marks(found, reference=False),
+            "reference_marks": self.marks(found, reference=True) if variant == "base" else [],
+            "marked_conversations": [one.conversation for one in found],
+            "texts": asdict(text_figures([one.text for one in found], [one.reference for one in found])),
         }
 
-    def marks(self, records: Sequence[dict[str, Any]], *, reference: bool) -> list[list[float]]:
+    def marks(self, found: Sequence[Response], *, reference: bool) -> list[list[float]]:
         """Return the scores of responses by the scorer of this fold, on the scale of its calibration."""
         fold = self.scorers.fold(self.seed)
-        dialogues = [one for one in answered(records, reference=reference) if one.response.strip()]
+        dialogues = [one for one in (each.dialogue(reference=reference) for each in found) if one.response.strip()]
         raw = predict(fold.load_model(), fold.encoder.encode(dialogues))
         fitted = self.scorers.info.calibration
         assert fitted  # of a whole checkpoint

@@ -28,8 +28,8 @@ from benchmarks.about import machine, versions
 from benchmarks.sampling_figures import FIGURES, SIZES, draw, print_tables, saved
 from distill.labelled import LabelledSet, read_labelled
 from distill.sampling.embeddings import embed_dialogues
-from distill.sampling.settings import STRATEGIES, SampleSettings
 from distill.sampling.strategies import choose_rows
+from distill.settings import STRATEGIES, SampleSettings
 from distill.training.calibrate import cross_calibrate, cross_levels, cut_table
 from distill.training.network import has_bf16, load_backbone, predict
 from distill.training.settings import TrainSettings

@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 import numpy.typing as npt
 
-from distill.sampling.settings import STRATEGIES
+from distill.settings import STRATEGIES
 
 Matrix = npt.NDArray[np.float32]
 
