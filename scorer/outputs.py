@@ -25,7 +25,7 @@ from scorer.errors import EmpathyError, OutputError
 Existing = Literal["error", "resume", "overwrite"]
 """What to do with an output that exists: refuse, resume the run that began it, or replace it."""
 
-Written = Callable[[Path], Collection[str]]
+FilesOf = Callable[[Path], Collection[str]]
 """Returns the names of the files that a run wrote into a folder; what else lies there is the user's and is kept."""
 
 MANIFESTS = "_manifest*.jsonl"
@@ -117,13 +117,15 @@ def check_parent(output: Path, error: type[EmpathyError] = OutputError) -> None:
 
 
 def check_new(output: Path, *, overwrite: bool = False) -> None:
-    """Raise OutputError unless an output can be written: its folder exists, and it is new or may be replaced."""
+    """Raise OutputError unless a file can be written: its folder exists, and it is new or may be replaced."""
     check_parent(output)
+    if output.is_dir():
+        raise OutputError(f"{output}: is a folder; name a file")
     if output.exists() and not overwrite:
         raise OutputError(f"{output}: exists already; name another output or say --overwrite")
 
 
-def check_folder(output: Path, existing: Existing, mark: str, maker: str, written: Written | None = None) -> None:
+def check_folder(output: Path, existing: Existing, mark: str, maker: str, written: FilesOf | None = None) -> None:
     """Raise OutputError unless a folder can be written: it is new, empty, or holds ``mark`` and may be replaced.
 
     ``mark`` is the file that ``maker`` (the name of a command) puts into every folder that it makes, so that no other
@@ -154,7 +156,7 @@ def partial(output: Path) -> Path:
 
 
 @contextmanager
-def new_folder(output: Path, *, mark: str = "", written: Written | None = None, then: str = "") -> Iterator[Path]:
+def new_folder(output: Path, *, mark: str = "", written: FilesOf | None = None, then: str = "") -> Iterator[Path]:
     """Give an empty folder that takes the name ``output`` once it is whole; one that fails is removed.
 
     What it replaces is removed only then, and of that only what ``written`` names: other files move into the new
@@ -184,7 +186,7 @@ def new_folder(output: Path, *, mark: str = "", written: Written | None = None, 
             shutil.rmtree(work, ignore_errors=True)
 
 
-def _settle(output: Path, mark: str, written: Written | None) -> None:
+def _settle(output: Path, mark: str, written: FilesOf | None) -> None:
     """End the exchange of two folders, also where a kill left it half done."""
     old = _aside(output)
     if not (old / mark).exists():
@@ -205,7 +207,7 @@ def _names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def _kept(folder: Path, written: Written | None) -> set[str]:
+def _kept(folder: Path, written: FilesOf | None) -> set[str]:
     """Return the names of files that are the user's."""
     return set() if written is None else _names(folder) - set(written(folder))
 

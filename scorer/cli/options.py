@@ -41,6 +41,7 @@ __all__ = [
     "option",
     "option_group",
     "output_option",
+    "path_option",
     "quiet_option",
     "scorer_option",
     "settings_options",
@@ -161,6 +162,11 @@ def output_option(metavar: str, text: str, *, required: bool = True) -> Decorato
     """Return -o, as ``output``."""
     kind = click.Path(path_type=Path)
     return option("-o", "--output", metavar=metavar, type=kind, required=required, help=text)
+
+
+def path_option(flag: str, metavar: str, text: str) -> Decorator:
+    """Return an option that names a file or folder."""
+    return option(flag, metavar=metavar, type=click.Path(path_type=Path), help=text)
 
 
 existing_options: tuple[Decorator, ...] = (

@@ -20,7 +20,7 @@ from scorer.errors import OutputError
 from scorer.inputs.parse import Reject
 from scorer.outputs import check_parent, json_line, partial, replacing, writing
 from scorer.run.manifest import Identity, Manifest, manifest_of, manifests
-from scorer.run.score_file import SUFFIXES, join_shards, metadata_text, read_metadata, score_columns, write_scores
+from scorer.run.score_file import SUFFIXES, column_names, join_shards, metadata_text, read_metadata, write_scores
 from scorer.run.settings import ScoreSettings
 from scorer.run.windows import Window
 
@@ -71,7 +71,7 @@ class Run:
         """Write a finished window, in any order: after this it survives anything."""
         with writing(self.output, then=_THEN):
             if ids:
-                columns = dict(zip(score_columns(scores.shape[1]), scores.T, strict=True))
+                columns = dict(zip(column_names(scores.shape[1]), scores.T, strict=True))
                 write_scores(self._shard_of(window.number), {"id": ids, **columns}, self._metadata)
             if rejects:
                 with replacing(self._rejects_of(window.number)) as file:

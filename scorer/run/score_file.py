@@ -101,14 +101,14 @@ SUFFIXES = tuple(_JOIN)
 """The kinds of score file that are one file; an output of any other name is a folder of Parquet shards."""
 
 
-def score_columns(count: int) -> tuple[str, ...]:
+def column_names(count: int) -> tuple[str, ...]:
     """Return the names of ``count`` score columns: the two scores, and after them their uncertainty."""
     return (*HEADS, *UNCERTAINTY_COLUMNS)[:count]
 
 
 def score_line(id_: str, *values: np.float32) -> str:
     """Return one JSON line; scores as the shortest decimals that give the same float32."""
-    scores = "".join(f', "{name}": {value!s}' for name, value in zip(score_columns(len(values)), values, strict=True))
+    scores = "".join(f', "{name}": {value!s}' for name, value in zip(column_names(len(values)), values, strict=True))
     return f'{{"id": {json.dumps(id_)}{scores}}}\n'
 
 

@@ -77,26 +77,17 @@ def read_scores(path: Path, *, scorer: Path | None = None, raw_cuts: bool = Fals
         for batch in dataset.to_batches(columns=["id", *HEADS]):
             ids = batch.column("id").cast("string").to_pylist()
             values = np.stack([batch.column(head).to_numpy(zero_copy_only=False) for head in HEADS], axis=1)
-            _check_values(path, rows, ids, values)
+            _check_values(path, rows, ids, values.astype(np.float64) if values.dtype == object else values)
             hashes.append(np.fromiter(map(id_hash, ids), dtype=np.uint64, count=len(ids)))
             scores.append(values.astype(np.float32))
             rows += len(ids)
     if not rows:
         raise InputError(f"{path}: holds no scores, expected the output of `empathy score`")
-    table = ScoreTable(
-        name=path.name,
-        hashes=np.concatenate(hashes),
-        scores=np.concatenate(scores),
-        scorer=about,
-        cuts=cuts,
-        error=error,
-    )
-    if again := rows - len(np.unique(table.hashes)):
-        raise InputError(
-            f"{path}: {again} of its {rows} ids occur more than once, so a score cannot be told its dialogue; "
-            "score the corpus in one run"
-        )
-    return table
+    keys, values = np.concatenate(hashes), np.concatenate(scores)
+    if again := rows - len(np.unique(keys)):
+        what = f"{again} of its {rows} ids occur more than once, so a score cannot be told its dialogue"
+        raise InputError(f"{path}: {what}; score the corpus in one run")
+    return ScoreTable(name=path.name, hashes=keys, scores=values, cuts=cuts, error=error, scorer=about)
 
 
 def read_columns(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -196,17 +187,14 @@ def _dataset(path: Path) -> ds.Dataset:
 def _calibration(path: Path, about: Mapping[str, Any]) -> tuple[Cuts, Uncertainty | None]:
     """Return the cuts of a scorer and the error of its scores; InputError where they are missing or damaged."""
     if "cuts" not in about:
-        raise InputError(
-            f"{path}: says nothing of its scorer's cuts, so S > T is not defined; name the scorer with --scorer, or "
-            "say --raw-cuts to read the scores as a judge's"
-        )
+        fix = "name the scorer with --scorer, or say --raw-cuts to read the scores as a judge's"
+        raise InputError(f"{path}: says nothing of its scorer's cuts, so S > T is not defined; {fix}")
     try:
         widths = about.get("half_widths")
         return read_cuts(about["cuts"]), None if widths is None else msgspec.convert(widths, Uncertainty)
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: what it says of its scorer is damaged ({error!r}); name the scorer with --scorer, or score again"
-        ) from None
+        what = f"what it says of its scorer is damaged ({error})"
+        raise InputError(f"{path}: {what}; name the scorer with --scorer, or score again") from None
 
 
 def _about(path: Path, scorer: Path | None) -> dict[str, Any]:
@@ -223,9 +211,7 @@ def _about(path: Path, scorer: Path | None) -> dict[str, Any]:
     return named
 
 
-def _check_values(path: Path, before: int, ids: list[Any], values: npt.NDArray[Any]) -> None:
-    if values.dtype == object:
-        values = values.astype(np.float64)
+def _check_values(path: Path, before: int, ids: list[Any], values: Numbers) -> None:
     if found := out_of_range(values):
         row, what = found
         raise InputError(f"{path}: row {before + row + 1} (id {ids[row]!a}) has {what}; score it again")

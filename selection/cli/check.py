@@ -30,8 +30,8 @@ EXIT_MOVED = 1
 ROWS = 20
 """So many of the scores that moved are shown."""
 
-_TEXTS = ("id", "head", "decision")
-_HEADINGS = ("id", "head", "expected", "got", "difference", "tolerance", "decision")
+_NUMBERS = ("expected", "got", "difference", "tolerance")
+_HEADINGS = ("id", "head", *_NUMBERS, "decision")
 
 
 @command(
@@ -147,7 +147,7 @@ def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
 
     made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in _HEADINGS:
-        made.add_column(name, justify="left" if name in _TEXTS else "right", no_wrap=True)
+        made.add_column(name, justify="right" if name in _NUMBERS else "left", no_wrap=True)
     for row in rows:
         made.add_row(*map(Text, row))
     console = Console(width=1000, color_system=None)  # a line as long as its texts, also in a file

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scorer.cli.main import fail
-from scorer.cli.options import command, inputs_argument, option, option_group, scorer_option
+from scorer.cli.options import command, inputs_argument, option_group, output_option, scorer_option
 
 if TYPE_CHECKING:
     from scorer.inputs.corpus import Corpus
@@ -22,17 +22,12 @@ SCORES, SETS, REPORT = "scores.parquet", "sets", "report.html"
 @inputs_argument("[IN]...", required=False)
 @option_group(
     "Options",
-    option(
-        "-o",
-        "--output",
-        metavar="DIR",
-        type=click.Path(path_type=Path),
-        default=Path("empathy-demo"),
-        help="For scores, sets and report; an earlier demo's are replaced.",
+    output_option(
+        "DIR", "For scores, sets, report; replaces an earlier demo's.  [default: empathy-demo]", required=False
     ),
     scorer_option,
 )
-def demo(inputs: tuple[str, ...], output: Path, bundle: Path | None) -> None:
+def demo(inputs: tuple[str, ...], output: Path | None, bundle: Path | None) -> None:
     """Score IN, select training sets from it, draw a report.
 
     Left out, IN is the examples that come with the package. The scores are shown in the terminal as well.
@@ -48,7 +43,7 @@ def demo(inputs: tuple[str, ...], output: Path, bundle: Path | None) -> None:
 
     if STDIN in inputs:
         fail("the demo reads its input more than once, so standard input will not do; name a file")
-    corpus = Corpus(inputs or (str(examples_path()),))
+    corpus, output = Corpus(inputs or (str(examples_path()),)), output or Path("empathy-demo")
     scorer = Scorer.load(bundle)
     with writing(output):
         output.mkdir(exist_ok=True)

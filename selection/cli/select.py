@@ -17,6 +17,7 @@ from scorer.cli.options import (
     option,
     option_group,
     output_option,
+    path_option,
     quiet_option,
     settings_options,
 )
@@ -42,24 +43,9 @@ _LIMITS = ("share", "count", "tokens", "floor", "cap")
 @inputs_argument()
 @option_group(
     "Scores",
-    option(
-        "--scores",
-        metavar="SCORES",
-        type=click.Path(path_type=Path),
-        help="`empathy score`'s output for IN.  [default: the labels in IN]",
-    ),
-    option(
-        "--labels",
-        metavar="LABELS",
-        multiple=True,
-        help="A judge's labels of some of IN: they decide in place of the scores.",
-    ),
-    option(
-        "--scorer",
-        metavar="BUNDLE",
-        type=click.Path(path_type=Path),
-        help="The scorer of SCORES, where the file does not say its cuts.",
-    ),
+    path_option("--scores", "SCORES", "`empathy score`'s output for IN.  [default: the labels in IN]"),
+    option("--labels", metavar="LABELS", multiple=True, help="A judge's labels of some of IN; they replace scores."),
+    path_option("--scorer", "BUNDLE", "The scorer of SCORES, where the file does not say its cuts."),
     option("--raw-cuts", is_flag=True, help="Read the scores as a judge's, without the scorer's cuts."),
 )
 @option_group(
@@ -68,14 +54,8 @@ _LIMITS = ("share", "count", "tokens", "floor", "cap")
     option("--threshold", type=float, help="T of both heads, 1 to 9 on the judge's scale.  [default: 5]"),
     option("--threshold-sensibility", type=float, help="T of sensibility alone."),
     option("--threshold-rationality", type=float, help="T of rationality alone."),
-    option("--target-share", type=float, metavar="SHARE", help="Choose T so that the sensibility set has this share."),
-    option(
-        "--match",
-        "match_labels",
-        metavar="LABELS",
-        multiple=True,
-        help="Choose T so that the sensibility set is nearest to the judge's in these labels (F1).",
-    ),
+    option("--target-share", metavar="SHARE", type=float, help="Choose T so that the first set has this share."),
+    option("--match", metavar="LABELS", multiple=True, help="Choose T to match the first set of these labels (F1)."),
     option("--match-per-head", is_flag=True, help="With --match: one threshold per head."),
     *settings_options(SelectSettings, "whole_conversations"),
 )
@@ -83,12 +63,7 @@ _LIMITS = ("share", "count", "tokens", "floor", "cap")
     "Limits",
     *settings_options(SelectSettings, "by"),
     *settings_options(Limits, *_LIMITS),
-    option(
-        "--tokenizer",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help="tokenizer.json that counts --tokens.  [default: the scorer's]",
-    ),
+    path_option("--tokenizer", "FILE", "tokenizer.json that counts --tokens.  [default: the scorer's]"),
 )
 @option_group(
     "Output",
@@ -103,7 +78,7 @@ def select(
     output: Path,
     scores: Path | None,
     labels: tuple[str, ...],
-    match_labels: tuple[str, ...],
+    match: tuple[str, ...],
     tokenizer: Path | None,
     scorer: Path | None,
     *,
@@ -133,9 +108,9 @@ def select(
     from selection.select import Aim
     from selection.select import select as select_core
 
-    if scores is None and (scorer or raw_cuts or labels or match_labels):
+    if scores is None and (scorer or raw_cuts or labels or match):
         fail("--scorer, --raw-cuts, --labels and --match are about SCORES; name a file with --scores")
-    if target_share is not None and match_labels:
+    if target_share is not None and match:
         fail("--target-share and --match both choose the threshold; give one of them")
     both, *heads = (given.pop(name) for name in ("threshold", "threshold_sensibility", "threshold_rationality"))
     if target_share is not None and (both, *heads) != (None, None, None):
@@ -153,7 +128,7 @@ def select(
     table = None if scores is None else read_scores(scores, scorer=scorer, raw_cuts=raw_cuts)
     if settings.abstain and (table is None or table.error is None):
         fail("--abstain needs to know the scorer's error, and nothing says it; score with a scorer that has one")
-    matched = read_labels(match_labels, strict=strict) if match_labels else None
+    matched = read_labels(match, strict=strict) if match else None
     with Bar(sys.stderr, quiet=quiet) as progress:
         found = select_core(
             corpus,
@@ -161,7 +136,7 @@ def select(
             settings,
             table=table,
             labels=read_labels(labels, strict=strict) if labels else None,
-            aim=Aim(share=target_share, labels=matched, labels_name=", ".join(match_labels), one=not match_per_head),
+            aim=Aim(share=target_share, labels=matched, labels_name=", ".join(match), one=not match_per_head),
             tokenizer=_tokenizer(tokenizer, scorer, table) if limits.tokens is not None else None,
             overwrite=overwrite,
             strict=strict,
@@ -181,9 +156,8 @@ def _tokenizer(path: Path | None, scorer: Path | None, table: ScoreTable | None)
     if path is None:
         bundle = load_bundle(scorer)
         if table is not None and table.scorer.get("sha256", bundle.sha256) != bundle.sha256:
-            fail(
-                f"--tokens would be counted by {bundle.info.name}, not by the scorer of SCORES; name a file with --tokenizer"
-            )
+            what = f"--tokens would be counted by {bundle.info.name}, not by the scorer of SCORES"
+            fail(f"{what}; name a file with --tokenizer")
         found = bundle.tokenizer
     else:
         try:

@@ -128,16 +128,10 @@ def _decide(evidence: Evidence, settings: SelectSettings, *, mixed: bool) -> Dec
 
 
 def _joined(parts: Sequence[Decision]) -> Decision:
-    first = parts[0]
-    chances = [part.chance for part in parts if part.chance is not None]
-    return Decision(
-        names=first.names,
-        sets=np.concatenate([part.sets for part in parts]),
-        texts=first.texts,
-        reasons=np.concatenate([part.reasons for part in parts]),
-        borderline=np.concatenate([part.borderline for part in parts]),
-        chance=np.concatenate(chances) if chances else None,
+    names = (
+        ["sets", "reasons", "borderline"] if parts[0].chance is None else ["sets", "reasons", "borderline", "chance"]
     )
+    return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,7 +23,7 @@ TABLE, ABSTAINED, REJECTS = "selection.parquet", "abstain.jsonl", "rejects.jsonl
 FILES = frozenset({SELECTION_JSON, TABLE, ABSTAINED, REJECTS})
 """What a selection writes beside its sets."""
 
-AGAIN = "make it again with `empathy select`"
+SELECT_AGAIN = "make it again with `empathy select`"
 
 Interval = tuple[float, float]
 PerHead = dict[str, float]
@@ -163,9 +163,9 @@ def read_selection_info(folder: Path) -> SelectionInfo:
     """Return what selection.json of a folder says; SelectionError where it is missing or damaged."""
     path = folder / SELECTION_JSON
     try:
-        return read_json(path, SelectionInfo, AGAIN, SelectionError)
+        return read_json(path, SelectionInfo, SELECT_AGAIN, SelectionError)
     except FileNotFoundError as error:
-        raise SelectionError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from None
+        raise SelectionError(f"{path}: cannot be read ({error.strerror}); {SELECT_AGAIN}") from None
 
 
 def written_files(folder: Path) -> frozenset[str]:

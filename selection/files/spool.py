@@ -69,13 +69,17 @@ def spool_corpus(
     ``labels`` those replace the scores of their dialogues. ``tokenizer``, if given, counts each dialogue's tokens.
     RejectedError under ``strict``; SelectionError if no dialogue has a score.
     """
+    import pyarrow as pa
+
     progress.stage("selecting", corpus.total_bytes)
+    types = {"id": pa.string(), "category": pa.string(), "turns": pa.int32(), "words": pa.int32()}
+    schema = pa.schema(list(types.items()))
     with (
         open(folder / SPOOL, "wb") as spool,
         open(folder / REJECTS, "w", encoding="utf-8") as rejects,
-        _RowWriter(folder / ROWS) as rows,
+        pa.ipc.new_stream(str(folder / ROWS), schema) as rows,
     ):
-        run = _Pass(table, labels, tokenizer, strict, spool, rejects, rows)
+        run = _Pass(table, labels, tokenizer, strict, spool, rejects, rows, schema)
         records = iter(corpus)
         while window := list(islice(records, _WINDOW)):
             run.add(window)
@@ -103,7 +107,8 @@ class _Pass:
     strict: bool
     spool: IO[bytes]
     rejects: IO[str]
-    rows: _RowWriter
+    rows: pa.RecordBatchWriter
+    schema: pa.Schema
 
     def __post_init__(self) -> None:
         self.columns = _Columns()
@@ -118,6 +123,8 @@ class _Pass:
         self.label_index = None if self.labels is None else Index(self.labels.hashes)
 
     def add(self, window: list[Dialogue | Reject]) -> None:
+        import pyarrow as pa
+
         dialogues = []
         for record in window if self.table is None else self._take_scores(window, self.table):
             if isinstance(record, Reject):
@@ -134,7 +141,13 @@ class _Pass:
         if self.tokenizer is not None:
             self.columns.tokens.extend(_token_counts(self.tokenizer, dialogues))
         self.spool.writelines(lines)
-        self.rows.add(dialogues)
+        columns = {
+            "id": [dialogue.id for dialogue in dialogues],
+            "category": [dialogue.category for dialogue in dialogues],
+            "turns": [len(dialogue.turns) for dialogue in dialogues],
+            "words": [len(dialogue.response.split()) for dialogue in dialogues],
+        }
+        self.rows.write_batch(pa.RecordBatch.from_pydict(columns, schema=self.schema))
 
     def finish(self) -> Spooled:
         columns = self.columns
@@ -217,34 +230,6 @@ class _Pass:
         self.first_reject = self.first_reject or str(reject)
         self.rejected[reject.reason] += 1
         self.rejects.write(json_line(reject))
-
-
-class _RowWriter:
-    """Writes ids, categories and lengths as Arrow batches, one per window."""
-
-    def __init__(self, path: Path) -> None:
-        import pyarrow as pa
-
-        columns = {"id": pa.string(), "category": pa.string(), "turns": pa.int32(), "words": pa.int32()}
-        self._schema = pa.schema(list(columns.items()))
-        self._writer = pa.ipc.new_stream(str(path), self._schema)
-
-    def add(self, dialogues: list[Dialogue]) -> None:
-        import pyarrow as pa
-
-        columns = {
-            "id": [dialogue.id for dialogue in dialogues],
-            "category": [dialogue.category for dialogue in dialogues],
-            "turns": [len(dialogue.turns) for dialogue in dialogues],
-            "words": [len(dialogue.response.split()) for dialogue in dialogues],
-        }
-        self._writer.write_batch(pa.RecordBatch.from_pydict(columns, schema=self._schema))
-
-    def __enter__(self) -> _RowWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._writer.close()
 
 
 def read_rows(path: Path) -> Iterator[pa.RecordBatch]:

@@ -17,7 +17,7 @@ from scorer.errors import reason_of
 from scorer.inputs.corpus import id_hash
 from scorer.run.score_table import out_of_range
 from selection.errors import SelectionError
-from selection.files.manifest import AGAIN, SELECTION_JSON, TABLE, SelectionInfo, read_selection_info
+from selection.files.manifest import SELECT_AGAIN, SELECTION_JSON, TABLE, SelectionInfo, read_selection_info
 from selection.report.sources.rows import UNKNOWN, Facts, Rows
 
 if TYPE_CHECKING:
@@ -88,12 +88,12 @@ def _read_table(path: Path) -> pa.Table:
 
     try:
         if missing := [name for name in _COLUMNS if name not in pq.read_schema(path).names]:
-            raise SelectionError(f"{path}: has no column {', '.join(missing)}; {AGAIN}")
+            raise SelectionError(f"{path}: has no column {', '.join(missing)}; {SELECT_AGAIN}")
         table = pq.read_table(path, columns=list(_COLUMNS))
     except (pa.ArrowException, OSError) as error:
-        raise SelectionError(f"{path}: cannot be read ({reason_of(error)}); {AGAIN}") from None
+        raise SelectionError(f"{path}: cannot be read ({reason_of(error)}); {SELECT_AGAIN}") from None
     if not len(table):
-        raise SelectionError(f"{path}: is empty; {AGAIN}")
+        raise SelectionError(f"{path}: is empty; {SELECT_AGAIN}")
     return table
 
 
@@ -110,10 +110,10 @@ def _check(path: Path, info: SelectionInfo, scores: npt.NDArray[np.float32], set
     """Raise SelectionError where the table holds what is no score, or other sets than selection.json says."""
     if found := out_of_range(scores):
         row, what = found
-        raise SelectionError(f"{path / TABLE}: row {row + 1} has {what}; {AGAIN}")
+        raise SelectionError(f"{path / TABLE}: row {row + 1} has {what}; {SELECT_AGAIN}")
     counted = np.bincount(sets - UNKNOWN, minlength=names + 1)[1:].tolist()
-    told = [entry.count for entry in info.sets.values()]
-    if counted != told:
+    said = [entry.count for entry in info.sets.values()]
+    if counted != said:
         raise SelectionError(
-            f"{path}: {TABLE} has {counted} dialogues in its sets and {SELECTION_JSON} says {told}; {AGAIN}"
+            f"{path}: {TABLE} has {counted} dialogues in its sets and {SELECTION_JSON} says {said}; {SELECT_AGAIN}"
         )
