@@ -27,7 +27,7 @@ from distill.training.calibrate import (
     fit_uncertainty,
 )
 from distill.training.card import checkpoint_card
-from distill.training.checkpoint import FOLDS, OOF, THEN, CheckpointInfo, save_checkpoint
+from distill.training.checkpoint import CHECKPOINT_JSON, FOLDS, OOF, THEN, CheckpointInfo, save_checkpoint
 from distill.training.fits import Split, TrainRun
 from distill.training.network import fold_affine
 from scorer.arrays import Ints
@@ -66,7 +66,7 @@ def finish(run: TrainRun, split: Split, raw: Scores, model: PreTrainedModel, out
         domain=fit_domain(labelled.dialogues, run.encoded, run.backbone.vocabulary),
         seconds=round(time.monotonic() - run.started),
     )
-    with new_folder(output, then=THEN) as whole:
+    with new_folder(output, mark=CHECKPOINT_JSON, then=THEN) as whole:
         save_checkpoint(whole, model, run.backbone, info)
         with replacing(whole / "README.md") as file:
             file.write(checkpoint_card(info))

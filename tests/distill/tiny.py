@@ -19,12 +19,11 @@ from transformers import (
     RobertaModel,
 )
 
+from distill.training.settings import TrainSettings
 from tests.conftest import make_tokenizer, record, write_lines
 
 WARM = ["i am so sorry", "that is sad", "so sorry my dog died"]
 COLD = ["what happened today", "we won the game", "that is great"]
-
-
 KINDS = ("bert", "roberta", "distilbert", "mpnet")
 
 
@@ -59,8 +58,14 @@ def write_backbone(folder: Path, *, kind: str = "bert", seed: int = 0, layers: i
     return folder
 
 
+def tiny_settings(backbone: Path, **more: Any) -> TrainSettings:
+    """Return settings by which such an encoder learns in seconds."""
+    values: dict[str, Any] = {"epochs": 4, "learning_rate": 5e-3, "max_length": 64, "batch_size": 16, **more}
+    return TrainSettings(backbone=str(backbone), **values)
+
+
 def labelled_records(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Return dialogues, two a conversation, whose sensibility rises with warm words and rationality with cold ones."""
+    """Return dialogues, two per conversation; warm words raise their sensibility, cold ones their rationality."""
     rng = np.random.default_rng(seed)
     records = []
     for number in range(count):

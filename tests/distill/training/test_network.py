@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from distill.errors import TrainError
-from distill.training.network import collate, depth_of, fold_affine, has_bf16, load_backbone, load_network, predict
+from distill.training.network import depth_of, fold_affine, has_bf16, load_backbone, load_network, predict, to_tensors
 from tests.conftest import varied
 from tests.distill.tiny import KINDS, write_backbone
 
@@ -43,7 +43,7 @@ def test_predictions_do_not_depend_on_batch_mates_or_order(backbone: Path) -> No
 def test_inputs_are_padded_to_sixteens_with_the_backbones_padding(backbone: Path) -> None:
     found = load_backbone(str(backbone))
     encoded = found.encoder(64).encode(varied(5))
-    inputs = collate(encoded, found.pad_id, types=found.has_token_types)
+    inputs = to_tensors(encoded, found.pad_id, types=found.has_token_types)
     assert ("token_type_ids" in inputs) == found.has_token_types
     assert inputs["input_ids"].shape[1] % 16 == 0
     assert inputs["attention_mask"].sum(dim=1).tolist() == [len(item) for item in encoded]
