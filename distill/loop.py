@@ -13,7 +13,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -26,12 +26,10 @@ from distill.exporting.settings import ExportSettings
 from distill.judge.labelling import Labelling, asking_of, write_labels
 from distill.judge.records import Asking
 from distill.judge.rubric import Rubric
-from distill.judge.settings import LabelSettings
 from distill.judge.store import Store
 from distill.labelled import read_labelled
 from distill.sampling.pick import pick_dialogues
-from distill.sampling.settings import SampleSettings
-from distill.settings import LoopSettings
+from distill.settings import LabelSettings, LoopSettings, SampleSettings
 from distill.training.checkpoint import load_checkpoint
 from distill.training.settings import TrainSettings
 from distill.training.train import checked_backbone, train_scorer
@@ -92,37 +90,31 @@ class _StoppedError(Exception):
     """The asking was stopped; the text says by what."""
 
 
+@dataclass(eq=False)
 class Loop:
-    """A loop in a folder."""
+    """A loop in the folder ``output``, begun or continued; OutputError if the folder is another's."""
 
-    def __init__(
-        self,
-        dialogues: Sequence[Dialogue],
-        rubric: Rubric,
-        label: LabelSettings,
-        training: TrainSettings,
-        settings: LoopSettings,
-        store: Store,
-        output: Path,
-        progress: Progress | None = None,
-    ) -> None:
-        """Open or begin the loop in ``output``; OutputError if the folder is another's."""
-        self._rubric = rubric
-        self._label = label
-        self._training = training
-        self._settings = settings
-        self._store = store
-        self._output = output
-        self._progress = progress or Silent()
+    dialogues: Sequence[Dialogue]
+    rubric: Rubric
+    label: LabelSettings
+    training: TrainSettings
+    settings: LoopSettings
+    store: Store
+    output: Path
+    progress: Progress = field(default_factory=Silent)
+
+    def __post_init__(self) -> None:
+        """Open the folder and keep the dialogues apart that measure; LabelError if too few are left."""
         self._state = self._open()
+        settings = self.settings
         sample = SampleSettings(seed=settings.seed, whole_conversations=True)
-        self._check = pick_dialogues(dialogues, settings.check, sample)
+        self._check = pick_dialogues(self.dialogues, settings.check, sample)
         apart = {dialogue.conversation for dialogue in self._check}
-        self._pool = [dialogue for dialogue in dialogues if dialogue.conversation not in apart]
+        self._pool = [dialogue for dialogue in self.dialogues if dialogue.conversation not in apart]
         if len(self._pool) < settings.step:
             raise LabelError(
-                f"{len(dialogues)} dialogues, of which {len(self._pool)} are left to learn from, expected at least "
-                f"--step {settings.step}: give more dialogues, or lower --check or --step"
+                f"{len(self.dialogues)} dialogues, of which {len(self._pool)} are left to learn from, expected at "
+                f"least --step {settings.step}: give more dialogues, or lower --check or --step"
             )
 
     def run(self) -> tuple[list[Round], str]:
@@ -130,13 +122,13 @@ class Loop:
         why = self._enough(self._state.rounds)
         try:
             if why is None:
-                checked_backbone(self._training)  # before any money is spent
+                checked_backbone(self.training)  # before any money is spent
                 self._labels("check", self._check)
             while why is None:
                 done = self._round(len(self._state.rounds) + 1)
                 self._state = replace(self._state, rounds=(*self._state.rounds, done))
-                write_json(self._output / STATE, self._state)
-                self._progress.say(_line(done))
+                write_json(self.output / STATE, self._state)
+                self.progress.say(_line(done))
                 why = self._enough(self._state.rounds)
         except _StoppedError as stopped:
             why = str(stopped)
@@ -146,7 +138,7 @@ class Loop:
         return rounds, why
 
     def _round(self, number: int) -> Round:
-        folder = self._output / f"round-{number}"
+        folder = self.output / f"round-{number}"
         with writing(folder):
             folder.mkdir(exist_ok=True)
         chosen = self._chosen(number, folder)
@@ -154,15 +146,15 @@ class Loop:
         labels = self._labels(f"round-{number}/labels", chosen)
         checkpoint = folder / "checkpoint"
         if not (checkpoint / "empathy.json").exists():
-            self._progress.say(f"round {number}: training on {len(chosen)} labels")
+            self.progress.say(f"round {number}: training on {len(chosen)} labels")
             labelled = read_labelled([str(labels)])
-            train_scorer(labelled, self._training, checkpoint, existing="resume", progress=self._progress)
+            train_scorer(labelled, self.training, checkpoint, existing="resume", progress=self.progress)
         if not (folder / SCORER).exists():
             unseen = [dialogue for dialogue in self._pool if dialogue.id not in taken][:_CHECKED]
-            settings = ExportSettings(name=f"{self._output.name}, round {number}")
+            settings = ExportSettings(name=f"{self.output.name}, round {number}")
             enough = unseen if len(unseen) >= 2 * MIN_CHECKED else []
             export_bundle(load_checkpoint(checkpoint), folder / SCORER, enough, settings)
-        check = read_labelled([str(self._output / "check.jsonl")])
+        check = read_labelled([str(self.output / "check.jsonl")])
         figures = judge_against_scorer(check, Scorer.load(folder / SCORER)).measure(0).figures
         pearson = {head: _rounded(figures[f"{head}.pearson"]) for head in HEADS}
         values = [value for value in pearson.values() if value is not None]
@@ -177,8 +169,8 @@ class Loop:
 
     def _chosen(self, number: int, folder: Path) -> list[Dialogue]:
         """Return the dialogues of all rounds up to this one; what was chosen once stays chosen."""
-        path, before = folder / "sample.json", self._output / f"round-{number - 1}"
-        settings = self._settings
+        path, before = folder / "sample.json", self.output / f"round-{number - 1}"
+        settings = self.settings
         if not path.exists():
             ids = read_json(before / "sample.json", list[str], _FIX) if number > 1 else []
             new = pick_dialogues(
@@ -195,15 +187,15 @@ class Loop:
 
     def _labels(self, name: str, dialogues: Sequence[Dialogue]) -> Path:
         """Label dialogues and return the file."""
-        path = self._output / f"{name}.jsonl"
-        settings = self._label
-        if self._settings.max_cost is not None:
-            settings = replace(settings, max_cost=max(0.0, self._settings.max_cost - self._usd))
-        labelling = Labelling(dialogues, self._rubric, settings, self._store)
+        path = self.output / f"{name}.jsonl"
+        settings = self.label
+        if self.settings.max_cost is not None:
+            settings = replace(settings, max_cost=max(0.0, self.settings.max_cost - self._usd))
+        labelling = Labelling(dialogues, self.rubric, settings, self.store)
         if not path.exists() or labelling.to_ask:
             asked, answered = len(labelling.to_ask), labelling.saved[0]
-            self._progress.say(f"{name}: {asked} questions to ask, {answered} answered by the store")
-            outcome, _ = labelling.run(self._progress)
+            self.progress.say(f"{name}: {asked} questions to ask, {answered} answered by the store")
+            outcome, _ = labelling.run(self.progress)
             if outcome.stopped is not None:
                 raise _StoppedError(outcome.stopped)
             write_labels(labelling, outcome, [], path)
@@ -211,7 +203,7 @@ class Loop:
 
     def _enough(self, rounds: Sequence[Round]) -> str | None:
         """Return why the loop ends, None if it continues."""
-        settings = self._settings
+        settings = self.settings
         last = rounds[-1].agreement if rounds else None
         if last is not None and settings.target is not None and last >= settings.target:
             return f"the target of {settings.target:g} is reached"
@@ -228,33 +220,33 @@ class Loop:
     @property
     def _usd(self) -> float:
         """What the store has paid since the loop began, in all its runs."""
-        return self._store.spent() - self._state.spent_before
+        return self.store.spent() - self._state.spent_before
 
     def _publish(self, best: Round) -> None:
         """Put a copy of the best round's scorer where people look for it."""
-        target = self._output / SCORER
+        target = self.output / SCORER
         with new_folder(target) as folder:
-            shutil.copytree(self._output / f"round-{best.number}" / SCORER, folder, dirs_exist_ok=True)
-        self._progress.say(f"the scorer of round {best.number} is in {target}")
+            shutil.copytree(self.output / f"round-{best.number}" / SCORER, folder, dirs_exist_ok=True)
+        self.progress.say(f"the scorer of round {best.number} is in {target}")
 
     def _open(self) -> LoopState:
-        settings = self._settings
+        settings = self.settings
         identity = LoopIdentity(
-            asking=asking_of(self._label, self._rubric),
-            draws=self._label.draws,
-            training=self._training,
+            asking=asking_of(self.label, self.rubric),
+            draws=self.label.draws,
+            training=self.training,
             sampling=Sampling(check=settings.check, step=settings.step, strategy=settings.strategy, seed=settings.seed),
         )
-        path = self._output / STATE
-        check_folder(self._output, "overwrite", STATE, "`empathy distill`")  # one of its own is continued
+        path = self.output / STATE
+        check_folder(self.output, "overwrite", STATE, "`empathy distill`")  # one of its own is continued
         if path.exists():
             state = read_json(path, LoopState, _FIX)
             known, mine = msgspec.to_builtins(state.identity), msgspec.to_builtins(identity)
-            check_same(self._output, known, mine, _FIX)
+            check_same(self.output, known, mine, _FIX)
             return state
-        state = LoopState(identity=identity, spent_before=self._store.spent())
-        with writing(self._output):
-            self._output.mkdir(exist_ok=True)
+        state = LoopState(identity=identity, spent_before=self.store.spent())
+        with writing(self.output):
+            self.output.mkdir(exist_ok=True)
         write_json(path, state)
         return state
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.cli.label import MODEL_HELP, cost_options, judge_options, speed_options, store_option
-from distill.judge.settings import LabelSettings
-from distill.settings import LoopSettings
+from distill.settings import LabelSettings, LoopSettings
 from distill.training.settings import TrainSettings
 from scorer.cli.main import EXIT_NOTHING_SCORED
 from scorer.cli.options import (

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distill.judge.settings import LabelSettings
-from distill.sampling.settings import SampleSettings
+from distill.settings import LabelSettings, SampleSettings
 from scorer.cli.main import EXIT_NOTHING_SCORED, fail
 from scorer.cli.options import (
     Decorator,
@@ -200,19 +199,19 @@ def _export(store_path: Path, output: Path, where: Mapping[str, Any], *, quiet: 
 
 
 def _estimate_lines(labelling: Labelling) -> list[str]:
-    found = labelling.estimate()
+    size, price = labelling.size, labelling.price
     saved, usd = labelling.saved
-    price = labelling.price
     lines = [
-        f"to ask: {found.calls:,} questions (the store has {saved:,} more, which cost ${usd:.4f})",
-        f"tokens: about {found.prompt_tokens:,} in and {found.completion_tokens:,} out",
+        f"to ask: {len(labelling.to_ask):,} questions (the store has {saved:,} more, which cost ${usd:.4f})",
+        f"tokens: about {size.prompt:,} in and {size.completion:,} out",
     ]
     if price is None:
         return [*lines, f"price: not known for {labelling.settings.model}; give --price-in and --price-out"]
+    expected, most = price.of(size.prompt, size.completion), price.of(size.most_prompt, size.most_completion)
     return [
         *lines,
         f"price: ${price.per_million_in:g} in, ${price.per_million_out:g} out per million tokens ({price.source})",
-        f"cost: about ${found.usd:.4f}; ${found.most_usd:.4f} at most, if every question takes one attempt",
+        f"cost: about ${expected:.4f}; ${most:.4f} at most, if every question takes one attempt",
     ]
 
 

@@ -12,8 +12,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from distill.errors import LabelError
 from distill.judge.asker import ATTEMPTS, Asker, Call
@@ -28,17 +27,15 @@ _MAX_BUSY_SECONDS = 900.0
 _LONG_PAUSE_SECONDS = 5.0
 
 
+@dataclass(eq=False)
 class Judge(Asker):
     """Asks one question per call."""
 
-    def __init__(self, *parts: Any) -> None:
-        """Take the parts of an ``Asker``."""
-        super().__init__(*parts)
-        self._queue: deque[Question] = deque()
-        self._workers: set[asyncio.Task[None]] = set()
-        self._calling: set[asyncio.Task[None] | None] = set()
-        self._in_a_row = 0  # failures since the last answer
-        self._last_answer = time.monotonic()
+    _queue: deque[Question] = field(init=False, default_factory=deque)
+    _workers: set[asyncio.Task[None]] = field(init=False, default_factory=set)
+    _calling: set[asyncio.Task[None] | None] = field(init=False, default_factory=set)
+    _in_a_row: int = field(init=False, default=0)  # failures since the last answer
+    _last_answer: float = field(init=False, default_factory=time.monotonic)
 
     async def ask_all(self, questions: Sequence[Question]) -> None:
         """Ask until every question is settled or the run is stopped; LabelError if no call can succeed."""
@@ -119,7 +116,7 @@ class Judge(Asker):
         self._in_a_row += counts
         if self._in_a_row >= max(_MIN_FAILURES, ATTEMPTS * self.settings.concurrency):
             raise self._hopeless(f"{self._in_a_row} calls in a row brought no answer", detail)
-        return self.pace.backoff(self.failures(key))
+        return self.pace.backoff(self.failures[key])
 
     def _hopeless(self, what: str, last: str) -> LabelError:
         """Return the error that ends a run in which nothing succeeds: an outage must not reject a whole corpus."""

@@ -12,6 +12,7 @@ import json
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from distill.errors import LabelError
@@ -38,15 +39,13 @@ _LISTED = 100
 _TRIES = 8
 
 
+@dataclass(eq=False)
 class BatchJudge(Asker):
-    """Asks many questions per batch. A batch counts as spent when it is collected."""
+    """Asks many questions per batch, at the Batch API's own price. A batch counts as spent when it is collected."""
 
-    def __init__(self, *parts: Any) -> None:
-        """Take the parts of an ``Asker``; the price is the Batch API's own."""
-        super().__init__(*parts)
-        self._stop = asyncio.Event()
-        self._waiting: dict[str, Question] = {}
-        self._open: dict[str, tuple[OpenBatch, int]] = {}  # with the number of its reservation
+    _stop: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+    _waiting: dict[str, Question] = field(init=False, default_factory=dict)
+    _open: dict[str, tuple[OpenBatch, int]] = field(init=False, default_factory=dict)  # and its reservation's number
 
     def stop(self, why: str) -> None:
         """Wait no longer; batches that were submitted continue at the server and are collected by the next run."""
@@ -76,7 +75,7 @@ class BatchJudge(Asker):
         """Note the id of a batch; None says that the server never got it."""
         self.store.set_batch(batch.name, batch_id)
         if batch_id is not None:
-            self._open[batch.name] = batch.known_as(batch_id), self.budget.take(batch.worst_usd, requests)
+            self._open[batch.name] = replace(batch, batch_id=batch_id), self.budget.take(batch.worst_usd, requests)
 
     async def _find(self, name: str) -> str | None:
         """Return the id of the batch of this name, None if the server never got it."""

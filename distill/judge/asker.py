@@ -12,8 +12,8 @@ from distill.judge.rate_limit import Pace
 from distill.judge.records import SCORED, Known, Question
 from distill.judge.rubric import Rubric
 from distill.judge.server import Endpoint
-from distill.judge.settings import LabelSettings
 from distill.judge.store import Store
+from distill.settings import LabelSettings
 from scorer.progress import Progress
 
 ATTEMPTS = 5
@@ -42,38 +42,32 @@ class Call:
     worst_usd: float
 
 
+@dataclass(eq=False)
 class Asker:
-    """One run over one endpoint: what it asks with, and what came of it so far."""
+    """One run over one endpoint: what it asks with, and what came of it so far. Without a price no money is counted."""
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        rubric: Rubric,
-        store: Store,
-        settings: LabelSettings,
-        price: Price | None,
-        progress: Progress,
-    ) -> None:
-        """Put the parts together; ``price`` None counts no money."""
-        self.endpoint = endpoint
-        self.rubric = rubric
-        self.store = store
-        self.settings = settings
-        self.price = price
-        self.budget = Budget(settings.max_cost, settings.max_requests)
-        self.pace = Pace(settings.rpm, settings.tpm)
-        self.outcome = Outcome()
-        self._progress = progress
-        self._failures: dict[str, int] = {}
-        self._answered = 0
-        self._said = ""
-        self._began = time.monotonic()
+    endpoint: Endpoint
+    rubric: Rubric
+    store: Store
+    settings: LabelSettings
+    price: Price | None
+    progress: Progress
+    outcome: Outcome = field(init=False, default_factory=Outcome)
+    failures: dict[str, int] = field(init=False, default_factory=dict)  # attempts that failed, by key
+    _answered: int = field(init=False, default=0)
+    _said: str = field(init=False, default="")
+    _began: float = field(init=False, default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        """Begin with all of the budget."""
+        self.budget = Budget(self.settings.max_cost, self.settings.max_requests)
+        self.pace = Pace(self.settings.rpm, self.settings.tpm)
 
     def begin(self, questions: Iterable[Question], known: Mapping[str, Known], total: int, answered: int) -> None:
         """Note what is about to be asked, of ``total`` questions, ``answered`` of which the store answers."""
         self._answered = answered
-        self._progress.stage("labelling", total, answered)
-        self._failures = {question.key: known.get(question.key, Known()).failures for question in questions}
+        self.progress.stage("labelling", total, answered)
+        self.failures = {question.key: known.get(question.key, Known()).failures for question in questions}
         self.store.add_questions(questions, self.endpoint.asking, self.rubric.text)
 
     def call_for(self, question: Question) -> Call:
@@ -83,28 +77,24 @@ class Asker:
         worst = self.price.of(size.most_prompt, size.most_completion) if self.price else 0.0
         return Call(question, messages, size, worst)
 
-    def failures(self, key: str) -> int:
-        """Return how many attempts at a question failed."""
-        return self._failures[key]
-
     def attempted(self, key: str, status: str, detail: str, *, last: bool = False) -> bool:
         """Count an attempt; whether its question is settled: it has a judgement, or this attempt was its last."""
         if status == SCORED:
             self.outcome.scored += 1
         else:
-            self._failures[key] += 1
-            if self._failures[key] < ATTEMPTS and not last:
+            self.failures[key] += 1
+            if self.failures[key] < ATTEMPTS and not last:
                 return False
             self.outcome.failed[key] = (status, detail)
         settled, rejected = self.outcome.scored + len(self.outcome.failed), len(self.outcome.failed)
         facts = [f"{settled / max(time.monotonic() - self._began, 1e-9):.1f}/s"]
         facts += [f"${self.budget.spending.usd:.4f} spent"] if self.price else []
         facts += [f"{rejected} rejected"] if rejected else []
-        self._progress.update(self._answered + settled, note=", ".join(facts))
+        self.progress.update(self._answered + settled, note=", ".join(facts))
         return True
 
     def say(self, text: str) -> None:
         """Say why nothing seems to happen, once per reason."""
         if text != self._said:
-            self._progress.say(f"labelling: {text}")
+            self.progress.say(f"labelling: {text}")
         self._said = text

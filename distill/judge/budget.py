@@ -10,14 +10,14 @@ class BudgetSpentError(Exception):
     """Nothing more may be asked; the text is the limit that was met."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class Spending:
     """What a run has spent. ``usd`` holds ``lost_usd``, the worst case of calls whose answer never came."""
 
-    requests: int
-    usd: float
-    lost: int
-    lost_usd: float
+    requests: int = 0
+    usd: float = 0.0
+    lost: int = 0
+    lost_usd: float = 0.0
 
 
 class Budget:
@@ -25,19 +25,12 @@ class Budget:
 
     def __init__(self, max_usd: float | None, max_requests: int | None) -> None:
         """Take the limits of this run; None is none."""
+        self.spending = Spending()
         self._max_usd = max_usd
         self._max_requests = max_requests
-        self._spent = 0.0
         self._reserved: dict[int, float] = {}
-        self._requests = 0
         self._number = 0
-        self._lost: list[float] = []
         self._settled = asyncio.Event()
-
-    @property
-    def spending(self) -> Spending:
-        """What was spent so far."""
-        return Spending(requests=self._requests, usd=self._spent, lost=len(self._lost), lost_usd=sum(self._lost))
 
     def allows(self, worst_usd: float, requests: int = 1) -> bool:
         """Whether so many requests may go out now, which come to ``worst_usd`` at most.
@@ -45,19 +38,18 @@ class Budget:
         False where they may go out later: what is in flight may leave enough of its worst case. BudgetSpentError where
         they never may.
         """
-        if self._max_requests is not None and self._requests + requests > self._max_requests:
+        if self._max_requests is not None and self.spending.requests + requests > self._max_requests:
             raise BudgetSpentError(f"--max-requests {self._max_requests}")
-        if self._max_usd is None or self._spent + sum(self._reserved.values()) + worst_usd <= self._max_usd:
+        if self._max_usd is None or self.spending.usd + sum(self._reserved.values()) + worst_usd <= self._max_usd:
             return True
         if self._reserved:
             return False
-        raise BudgetSpentError(
-            f"--max-cost {self._max_usd:g}: ${self._spent:.4f} are spent and the next call may cost ${worst_usd:.4f}"
-        )
+        spent = f"${self.spending.usd:.4f} are spent and the next call may cost ${worst_usd:.4f}"
+        raise BudgetSpentError(f"--max-cost {self._max_usd:g}: {spent}")
 
     def take(self, worst_usd: float, requests: int = 1) -> int:
         """Reserve what requests that go out may come to; return the reservation's number."""
-        self._requests += requests
+        self.spending.requests += requests
         self._number += 1
         self._reserved[self._number] = worst_usd
         return self._number
@@ -72,12 +64,13 @@ class Budget:
     def settle(self, number: int, usd: float, *, lost: bool = False) -> None:
         """Book what was paid in place of a reservation; ``lost`` says that nobody knows, and this is the most."""
         del self._reserved[number]
-        self._spent += usd
+        self.spending.usd += usd
         if lost:
-            self._lost.append(usd)
+            self.spending.lost += 1
+            self.spending.lost_usd += usd
         self._settled.set()
 
     def release(self, number: int) -> None:
         """Take back the reservation of a call that was never sent."""
-        self._requests -= 1
+        self.spending.requests -= 1
         self.settle(number, 0.0)

@@ -18,12 +18,12 @@ from distill.judge.ask import Judge
 from distill.judge.ask_batch import BatchJudge
 from distill.judge.asker import ATTEMPTS, Outcome
 from distill.judge.budget import Spending
-from distill.judge.prices import Price, find_price, size_of
+from distill.judge.prices import Price, Size, find_price, size_of
 from distill.judge.records import Asking, Known, Question, label_json, question_key
 from distill.judge.rubric import Rubric
 from distill.judge.server import Endpoint, clean_url
-from distill.judge.settings import LabelSettings
 from distill.judge.store import Store
+from distill.settings import LabelSettings
 from scorer.dialogue import HEADS, Dialogue
 from scorer.inputs.parse import to_record
 from scorer.outputs import replacing, writing
@@ -39,17 +39,6 @@ def asking_of(settings: LabelSettings, rubric: Rubric) -> Asking:
         temperature=settings.temperature,
         max_tokens=settings.max_tokens,
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """What is still to be asked. ``usd`` is the expected price, ``most_usd`` the bound at one attempt per question."""
-
-    calls: int
-    prompt_tokens: int
-    completion_tokens: int
-    usd: float | None
-    most_usd: float | None
 
 
 class Labelling:
@@ -90,22 +79,13 @@ class Labelling:
     @property
     def saved(self) -> tuple[int, float]:
         """How many judgements the store had, and what they cost when they were asked."""
-        found = {question.key: self.known.get(question.key, Known()) for question in self.questions}
-        judged = [known for known in found.values() if known.scores is not None]
+        judged = [known for known in self.known.values() if known.scores is not None]
         return len(judged), sum(known.cost_usd or 0.0 for known in judged)
 
-    def estimate(self) -> Estimate:
-        """Return what is to be asked and what it will cost."""
-        sizes = self._sizes
-        prompt, completion = sum(size.prompt for size in sizes), sum(size.completion for size in sizes)
-        most = (sum(size.most_prompt for size in sizes), sum(size.most_completion for size in sizes))
-        return Estimate(
-            calls=len(sizes),
-            prompt_tokens=prompt,
-            completion_tokens=completion,
-            usd=self.price.of(prompt, completion) if self.price else None,
-            most_usd=self.price.of(*most) if self.price else None,
-        )
+    @property
+    def size(self) -> Size:
+        """Tokens of everything that is to be asked, at one attempt per question."""
+        return Size(*map(sum, zip(*self._sizes, strict=True))) if self._sizes else Size(0, 0, 0, 0)
 
     def run(self, progress: Progress | None = None) -> tuple[Outcome, Spending]:
         """Ask everything that is missing, and return what it came to.
@@ -128,7 +108,8 @@ class Labelling:
     async def _run(self, progress: Progress) -> tuple[Judge | BatchJudge, list[int]]:
         settings = self.settings
         kind = BatchJudge if settings.batch else Judge
-        async with Endpoint(self.asking, settings.key_name, settings.timeout) as endpoint:
+        endpoint = Endpoint(self.asking, settings.key_name, settings.timeout)
+        async with endpoint.client:
             judge = kind(endpoint, self.rubric, self.store, settings, self.price, progress)
             known = {} if settings.retry_rejects else self.known
             judge.begin(self.to_ask, known, len({question.key for question in self.questions}), self.saved[0])
@@ -153,12 +134,12 @@ def _stopped_by_signals(judge: Judge | BatchJudge) -> Iterator[list[int]]:
         judge.stop(signal.Signals(number).name)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: now for number, now in before.items() if now not in (None, signal.SIG_IGN)}  # ignored: not meant
     if threading.current_thread() is not threading.main_thread():  # signals come to no other
         before = {}
     try:
-        for number, handler in before.items():
-            if handler is not signal.SIG_IGN:  # a job in the background is not meant
-                loop.add_signal_handler(number, stop, number)
+        for number in before:
+            loop.add_signal_handler(number, stop, number)
     except NotImplementedError:  # Windows: there Ctrl-C is a KeyboardInterrupt, which the command answers
         before = {}
     try:
@@ -211,14 +192,7 @@ def write_labels(labelling: Labelling, outcome: Outcome, rejects: Sequence[Mappi
     return written
 
 
-def _reject(question: Question, reason: str, detail: str, raw: str) -> dict[str, Any]:
+def _reject(question: Question, reason: str, detail: str, reply: str) -> dict[str, Any]:
     dialogue = question.dialogue
-    return {
-        "source": dialogue.source,
-        "line": dialogue.line,
-        "reason": reason,
-        "detail": detail,
-        "id": dialogue.id,
-        "draw": question.draw,
-        "reply": raw,
-    }
+    what = {"source": dialogue.source, "line": dialogue.line, "reason": reason, "detail": detail}
+    return {**what, "id": dialogue.id, "draw": question.draw, "reply": reply}

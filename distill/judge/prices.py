@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from distill.errors import LabelError
 from distill.judge.records import OPENAI_URL
@@ -44,9 +45,8 @@ class Price:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """Tokens of a call. ``prompt`` and ``completion`` are estimates; the ``most`` are bounds that cannot be passed.
+class Size(NamedTuple):
+    """Tokens of a call, or of many: ``prompt`` and ``completion`` are estimates, the ``most`` are never passed.
 
     A tokenizer that falls back on bytes makes no more tokens than there are bytes, whatever its vocabulary.
     """

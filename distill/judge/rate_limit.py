@@ -6,7 +6,9 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from math import isfinite
 
 MAX_BACKOFF = 60.0
 MAX_RETRY_AFTER = 3600.0
@@ -63,18 +65,10 @@ class Pace:
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that a server asks to wait: ``retry-after-ms``, or ``retry-after`` in seconds or as a date."""
-    try:
-        return max(0.0, float(headers["retry-after-ms"]) / 1000)
-    except (KeyError, ValueError):
-        pass
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    try:
-        wait = float(value)
-    except ValueError:
-        try:
-            wait = parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
-            return None
-    return max(0.0, wait) if wait == wait and wait != float("inf") else None
+    for name, seconds in (("retry-after-ms", 0.001), ("retry-after", 1)):
+        with suppress(KeyError, ValueError):
+            wait = float(headers[name]) * seconds
+            return max(0.0, wait) if isfinite(wait) else None
+    with suppress(ValueError):
+        return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - time.time())
+    return None

@@ -100,10 +100,6 @@ class OpenBatch:
     prices: tuple[float, float] | None
     batch_id: str | None = None
 
-    def known_as(self, batch_id: str) -> OpenBatch:
-        """Return the batch with the id that the server gave it."""
-        return replace(self, batch_id=batch_id)
-
 
 def question_key(dialogue: Dialogue, asking: Asking, draw: int) -> str:
     """Return the key of a question: a hash of all that shapes its answer, and of nothing else."""

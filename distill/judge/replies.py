@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -21,14 +21,12 @@ MAX_REPLY_CHARACTERS = 20_000
 MAX_RAW_CHARACTERS = 100_000
 
 
+@dataclass(eq=False)
 class ReplyError(ValueError):
-    """A reply holds no judgement: a stable ``reason`` for counting and a ``detail`` for people."""
+    """A reply holds no judgement: a stable ``reason`` in snake_case for counting, and a ``detail`` for people."""
 
-    def __init__(self, reason: str, detail: str) -> None:
-        """Take a reason in snake_case and a detail."""
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
+    reason: str
+    detail: str
 
 
 def read_answer(body: str, price: Price | None, size: Size) -> Reply:
@@ -133,8 +131,10 @@ def read_judgement(reply: str, *, cut: bool = False) -> tuple[int, int]:
         raise ReplyError("empty", "nothing but white space, expected one JSON object")
     try:
         found = set(_judgements(text) if "{" in text else product(*scores_in_text(text, cut=cut)))
+    except ReplyError:
+        raise
     except ValueError as error:
-        raise error if isinstance(error, ReplyError) else ReplyError("ambiguous", str(error)) from None
+        raise ReplyError("ambiguous", str(error)) from None
     if not found:
         raise ReplyError("no_scores", "no JSON object with both scores" + (", cut off" if cut else ""))
     if len(found) > 1:
@@ -146,14 +146,10 @@ def read_judgement(reply: str, *, cut: bool = False) -> tuple[int, int]:
 _THINKING = re.compile(r"\A\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
 
 
-class _RepeatedError(ValueError):
-    """A JSON object names a key twice."""
-
-
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = {str(key).strip().lower(): entry for key, entry in pairs}
     if len(value) < len(pairs):
-        raise _RepeatedError("a JSON object names a key twice")
+        raise ReplyError("ambiguous", "a JSON object names a key twice")
     return value
 
 
@@ -167,7 +163,7 @@ def _judgements(text: str) -> Iterator[tuple[str, ...]]:
         end = start + 1
         try:
             value, after = _DECODER.raw_decode(text, start)
-        except _RepeatedError:
+        except ReplyError:
             raise
         except (ValueError, RecursionError):
             pass  # a brace of prose, or an object that breaks off

@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -14,7 +13,7 @@ from distill.errors import LabelError
 from distill.judge.rate_limit import retry_after
 from distill.judge.records import OPENAI_URL, Asking, host_of
 from distill.judge.rubric import SCHEMA
-from distill.judge.settings import DEFAULT_KEY
+from distill.settings import DEFAULT_KEY
 
 if TYPE_CHECKING:
     from openai import APIConnectionError, APIStatusError
@@ -36,20 +35,18 @@ _FATAL = {
 _TOO_LONG = ("context_length", "context length", "context size", "too long", "too many tokens", "content_filter")
 
 
+@dataclass(eq=False)
 class CallError(Exception):
-    """A call brought no answer.
+    """A call brought no answer, for a ``reason`` in snake_case; ``wait`` are the seconds that the server asks for.
 
     ``kind`` is what to do: "busy", everybody waits; "failed", ask again, nothing was billed; "lost", ask again, it may
     have been billed; "refused", this question is not answered; "adapt", ask again at once, in plainer terms.
     """
 
-    def __init__(self, kind: Kind, reason: str, detail: str, wait: float | None = None) -> None:
-        """Take what to do, a reason in snake_case, a detail, and the seconds that the server asks to wait."""
-        super().__init__(f"{reason}: {detail}")
-        self.kind = kind
-        self.reason = reason
-        self.detail = detail
-        self.wait = wait
+    kind: Kind
+    reason: str
+    detail: str
+    wait: float | None = None
 
 
 def clean_url(base_url: str | None) -> str:
@@ -86,28 +83,13 @@ _FORMATS: tuple[dict[str, Any] | None, ...] = (
 """Ways to ask for structured output, the best first; without any the prompt still asks for JSON."""
 
 Form = tuple[int, str]
+"""How a question is asked: the number of a format, and the name of the limit of tokens."""
 
-
-@dataclass(slots=True)
-class Dialect:
-    """What a server has been found to take: the number of a format, and the name of the limit of tokens.
-
-    ``proven`` is the form in which it has answered.
-    """
-
-    format: int
-    limit: str
-    proven: Form | None = None
-    swapped: bool = False
-
-    @property
-    def form(self) -> Form:
-        """The form in which the next question is asked."""
-        return self.format, self.limit
+_OTHER_LIMIT = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
 
 class Endpoint:
-    """A server, one client for all calls. Enter it before asking."""
+    """A server and how it wants to be asked; whoever made it closes its ``client``."""
 
     def __init__(self, asking: Asking, key_name: str, timeout: float) -> None:
         """Read the key; ``timeout`` are the seconds that a call may take in all, from the first byte to the last."""
@@ -119,22 +101,25 @@ class Endpoint:
         self._key = find_key(asking.base_url, key_name)
         self.client = AsyncOpenAI(api_key=self._key, base_url=asking.base_url, max_retries=0, timeout=timeout)
         new = asking.base_url == OPENAI_URL or host_of(asking.base_url).endswith(".azure.com")
-        self._dialect = Dialect(format=0, limit="max_completion_tokens" if new else "max_tokens")
+        self._form: Form = 0, "max_completion_tokens" if new else "max_tokens"
+        self._proven: Form | None = None  # the form in which the server has answered
+        self._swapped = False
 
     def body(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         """Return the request of one question, in the form that the server takes as far as is known."""
+        number, limit = self._form
         body: dict[str, Any] = {
             "model": self.asking.model,
             "messages": list(messages),
             "temperature": self.asking.temperature,
-            self._dialect.limit: self.asking.max_tokens,
+            limit: self.asking.max_tokens,
         }
-        response_format = _FORMATS[self._dialect.format]
+        response_format = _FORMATS[number]
         return body if response_format is None else {**body, "response_format": response_format}
 
     async def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
         """Return the body of the answer; CallError says what to do without one, LabelError that no call can succeed."""
-        used = self._dialect.form
+        used = self._form
 
         async def call() -> str:
             async with asyncio.timeout(self._timeout):
@@ -146,7 +131,7 @@ class Endpoint:
             return answer.content.decode(errors="replace")
 
         body = await self.guarded(call, used)
-        self._dialect.proven = used
+        self._proven = used
         return self.redact(body)
 
     async def guarded(self, call: Callable[[], Awaitable[T]], used: Form | None = None) -> T:
@@ -169,18 +154,6 @@ class Endpoint:
         """Return a text without the key, should the server have put it there."""
         return text.replace(self._key, "***") if len(self._key) >= _MIN_SECRET else text
 
-    def fatal(self, status: int, said: str) -> LabelError:
-        """Return the error for a status after which no call can succeed."""
-        meaning = _FATAL[status].format(key=self._key_name)
-        return LabelError(f"{host_of(self.asking.base_url)}: {meaning} (HTTP {status}: {said})")
-
-    def said(self, error: APIStatusError) -> str:
-        """Return what the server said of an error, as one short line without the key."""
-        body = error.body
-        message = body.get("message") if isinstance(body, Mapping) else None
-        text = message if isinstance(message, str) else error.message
-        return self._line(text)
-
     def _line(self, text: str) -> str:
         """Return a foreign text as part of one line: without the key, and without what would act on a terminal."""
         return " ".join("".join(char if char.isprintable() else " " for char in self.redact(text)).split())[:300]
@@ -192,12 +165,16 @@ class Endpoint:
         return CallError("failed" if never_sent else "lost", "no_connection" if never_sent else "broken_off", detail)
 
     def _refusal(self, error: APIStatusError, used: Form | None) -> Exception:
-        status, said = error.status_code, self.said(error)
-        if status in _FATAL:
-            return self.fatal(status, said)
+        """Return what a status other than 200 means."""
+        message = error.body.get("message") if isinstance(error.body, Mapping) else None
+        said = self._line(message if isinstance(message, str) else error.message)
+        status = error.status_code
         if status == 429 and "insufficient_quota" in f"{error.code} {error.type}":
-            return self.fatal(402, said)
+            status = 402
         detail = f"HTTP {status}: {said}"
+        if status in _FATAL:  # no call can succeed
+            meaning = _FATAL[status].format(key=self._key_name)
+            return LabelError(f"{host_of(self.asking.base_url)}: {meaning} ({detail})")
         if status in _BUSY:
             return CallError("busy", "busy", detail, retry_after(error.response.headers))
         of_form = status in {400, 413, 422, 501} or "response_format" in said
@@ -209,26 +186,16 @@ class Endpoint:
 
     def _adapt(self, used: Form, said: str) -> bool:
         """Change the form of the requests if the refusal was of the form; whether to ask again."""
-        dialect = self._dialect
-        if used != dialect.form:
+        number, limit = self._form
+        if used != self._form:
             return True  # another worker met the same refusal first
-        if dialect.proven == used or any(text in said for text in _TOO_LONG):
+        if self._proven == used or any(text in said for text in _TOO_LONG):
             return False
-        if dialect.limit in said and not dialect.swapped:
-            dialect.swapped = True
-            dialect.limit = "max_completion_tokens" if dialect.limit == "max_tokens" else "max_tokens"
-        elif _FORMATS[dialect.format] is not None:
-            dialect.format += 1
+        if limit in said and not self._swapped:
+            self._swapped = True
+            self._form = number, _OTHER_LIMIT[limit]
+        elif _FORMATS[number] is not None:
+            self._form = number + 1, limit
         else:
             return False
         return True
-
-    async def __aenter__(self) -> Endpoint:
-        """Return the endpoint."""
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the connections."""
-        await self.client.close()

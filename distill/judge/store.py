@@ -12,8 +12,8 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import closing, contextmanager
+from dataclasses import asdict, astuple
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -73,19 +73,15 @@ class Store:
     def locked(self) -> Iterator[None]:
         """Hold the store for labelling; StoreError if another process does. The lock ends with the process."""
         # SQLite's own lock, on a file beside the store: it is portable, ends with the process, and lets others read.
-        holder = sqlite3.connect(f"{self._base}.lock", isolation_level=None, timeout=0)
-        try:
+        with closing(sqlite3.connect(f"{self._base}.lock", isolation_level=None, timeout=0)) as holder:
             try:
                 holder.execute("BEGIN EXCLUSIVE")
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                     raise StoreError(f"{self.path}.lock: cannot be locked: {reason_of(error)}") from None
-                raise StoreError(
-                    f"{self.path}: another process labels with this store; wait for it, or name another with --store"
-                ) from None
+                fix = "wait for it, or name another with --store"
+                raise StoreError(f"{self.path}: another process labels with this store; {fix}") from None
             yield
-        finally:
-            holder.close()
 
     def add_questions(self, questions: Iterable[Question], asking: Asking, rubric: str) -> None:
         """Note what is about to be asked, in one transaction; what is known already stays as it is."""
@@ -243,17 +239,8 @@ class Store:
 
 
 def _row(question: Question, asking: Asking) -> tuple[Any, ...]:
-    return (
-        question.key,
-        content_hash(question.dialogue.turns),
-        asking.rubric,
-        asking.base_url,
-        asking.model,
-        asking.temperature,
-        asking.max_tokens,
-        question.draw,
-        json.dumps(to_record(question.dialogue, short=True)),
-    )
+    dialogue = json.dumps(to_record(question.dialogue, short=True))
+    return (question.key, content_hash(question.dialogue.turns), *astuple(asking), question.draw, dialogue)
 
 
 def _marks(values: Sized) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import LabelError
-from distill.sampling.settings import SampleSettings
+from distill.settings import SampleSettings
 from scorer.dialogue import Dialogue
 from scorer.inputs.corpus import Corpus
 

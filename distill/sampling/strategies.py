@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
 from distill.errors import SampleError
-from distill.sampling.settings import SampleSettings
+from distill.settings import SampleSettings
 from distill.training.calibrate import COVERAGE
 from scorer.arrays import Floats, Ints
 from scorer.bundle.cuts import JUDGE_CUTS, Cuts
@@ -154,10 +154,6 @@ def _first(count: int, rows: Iterator[int], pool: _Pool, *, whole_conversations:
     return list(chosen)
 
 
-def _random(pool: _Pool) -> Iterator[int]:
-    yield from pool.free.tolist()
-
-
 def _stratified(pool: _Pool) -> Iterator[int]:
     """Yield rows of the cell of both scores that has the fewest labels so far."""
     assert pool.scores is not None
@@ -239,7 +235,7 @@ def wrong_set_chance(
 
 
 _STRATEGIES: dict[str, Callable[[_Pool], Iterator[int]]] = {
-    "random": _random,
+    "random": lambda pool: iter(pool.free.tolist()),
     "stratified": _stratified,
     "diverse": _diverse,
     "uncertain": _uncertain,

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from benchmarks.sampling import FIGURES, Bench, buy, figures_of, held_out, main, point, ridge, saved
 from distill.labelled import read_labelled
 from distill.sampling.embeddings import embed_dialogues
-from distill.sampling.settings import STRATEGIES
+from distill.settings import STRATEGIES
 from tests.distill.tiny import labelled_file, write_backbone
 
 SIZES = (40, 80, 120)

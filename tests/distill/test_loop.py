@@ -59,7 +59,7 @@ def make(tmp_path: Path, backbone: Path) -> Make:
 
 def arguments(server: Running, folder: Path, source: Path, backbone: Path) -> list[object]:
     """Return the command line of a loop of one small round."""
-    given = {"price_in": 1, "price_out": 2, "max_cost": 1, "check": 20, "step": 60, "rounds": 1}
+    given: dict[str, Any] = {"price_in": 1, "price_out": 2, "max_cost": 1, "check": 20, "step": 60, "rounds": 1}
     given |= {"backbone": backbone, "epochs": 1, "max_length": 64}
     return ["distill", source, "-o", folder / "out", *options(server, folder, **given)]
 
@@ -117,7 +117,7 @@ def test_the_budget_is_the_whole_loops(make: Make, serve: Serve) -> None:
     again, why = make(server, rounds=5, max_cost=0.09).run()
     assert (again, why.startswith("--max-cost 0")) == (rounds, True)
     assert sum(server.stats()["asked"].values()) == asked
-    assert make(server)._store.spent() <= 0.09
+    assert make(server).store.spent() <= 0.09
 
 
 @pytest.mark.parametrize(

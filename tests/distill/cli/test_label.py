@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,126 +21,126 @@ from tests.distill.conftest import Serve
 from tests.distill.judge.judge_server import Running
 from tests.distill.judge.labelling import ENVIRONMENT, check_labels, dialogues_file, options, started
 
-Ask = Callable[..., "subprocess.CompletedProcess[str]"]
-PRICES = {"price_in": 1, "price_out": 2}
+
+class Command:
+    """The command in one folder, against one server; called, it runs to its end."""
+
+    def __init__(self, empathy: Run, folder: Path) -> None:
+        self.empathy = empathy
+        self.folder = folder
+        self.source = folder / "in.jsonl"
+        self.output = folder / "labels.jsonl"
+        self.server = Running("http://127.0.0.1:9/v1")  # where nobody listens
+
+    def line(self, **more: Any) -> list[object]:
+        return ["label", self.source, "-o", self.output, *options(self.server, self.folder, **more)]
+
+    def __call__(self, **more: Any) -> subprocess.CompletedProcess[str]:
+        return self.empathy(*map(str, self.line(overwrite=True, **more)), env=ENVIRONMENT)
+
+    def dry_run(self, **more: Any) -> str:
+        given = options(self.server, self.folder, dry_run=True, **more)
+        return str(self.empathy("label", self.source, *given, env=ENVIRONMENT).stdout)
+
+    def rejects(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / "labels.jsonl.rejects.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "labels.jsonl"
+def label(empathy: Run, tmp_path: Path) -> Command:
+    return Command(empathy, tmp_path)
 
 
-@pytest.fixture
-def label(empathy: Run, tmp_path: Path, output: Path) -> Ask:
-    """Run the command in this folder, against a server."""
-
-    def run(server: Running, source: Path, **more: Any) -> subprocess.CompletedProcess[str]:
-        given = options(server, tmp_path, overwrite=True, **more)
-        return empathy("label", source, "-o", output, *given, env=ENVIRONMENT)
-
-    return run
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def test_labels_are_written_and_nothing_is_asked_twice(label: Ask, serve: Serve, tmp_path: Path, output: Path) -> None:
+def test_labels_are_written_and_nothing_is_asked_twice(label: Command, serve: Serve) -> None:
+    plain = [json.loads(line) for line in dialogues_file(label.folder / "plain", 20).read_text().splitlines()]
     again = record("I am sad, number 3.", "So sorry 3.", id="again", category="sad", conversation="c9")
-    plain = lines(dialogues_file(tmp_path / "plain", 20))
-    source = write_lines(tmp_path / "in.jsonl", [*plain, again, {"messages": []}])
-    server = serve()
-    result = label(server, source, **PRICES)
+    write_lines(label.source, [*plain, again, {"messages": []}])
+    label.server = serve()
+    prices = {"price_in": 1, "price_out": 2}
+    result = label(**prices)
     assert result.returncode == 0, result.stderr
     assert "labelled 21 of 22, 0 of them from the store" in result.stderr
     assert "in 20 requests" in result.stderr
     assert "rejected: 1 (no_response 1)" in result.stderr
-    first = output.read_bytes()
-    records = check_labels(output)
-    repeated = label(server, source, **PRICES)
+    first = label.output.read_bytes()
+    records = check_labels(label.output)
+    repeated = label(**prices)
     assert "labelled 21 of 22, 20 of them from the store" in repeated.stderr
     assert "spent $0.0000 in 0 requests" in repeated.stderr
     assert "saved by the store: 20 questions, $0.0" in repeated.stderr
-    assert output.read_bytes() == first
-    larger = label(server, dialogues_file(tmp_path / "more.jsonl", 25), **PRICES)
-    assert "labelled 25 of 25, 20 of them from the store" in larger.stderr
-    assert sum(server.stats()["asked"].values()) == 25
+    assert label.output.read_bytes() == first
+    dialogues_file(label.source, 25)
+    assert "labelled 25 of 25, 20 of them from the store" in label(**prices).stderr
+    assert sum(label.server.stats()["asked"].values()) == 25
     assert [entry["id"] for entry in records] == [*(f"d{i}" for i in range(20)), "again"]
     assert records[-1] | {"category": "sad", "conversation": "c9"} == records[-1]
     judge = records[0]["judge"]
     assert judge.pop("cost_usd") > 0
-    host = server.url.split("/")[2]
+    host = label.server.url.split("/")[2]
     assert judge == {"model": "judge-1", "base_url": host, "rubric": Rubric().hash, "temperature": 0, "draw": 0}
-    assert not (tmp_path / "labels.jsonl.rejects.jsonl").exists()  # the last run had none
+    assert not (label.folder / "labels.jsonl.rejects.jsonl").exists()  # the last run had none
 
 
-def test_what_has_no_judgement_is_rejected_with_its_reason_and_the_reply(
-    label: Ask, serve: Serve, tmp_path: Path
-) -> None:
-    source = dialogues_file(tmp_path / "in.jsonl", 12)
-    server = serve(always=["number 7."], faults=["truncated"])
-    result = label(server, source)
+def test_what_has_no_judgement_is_rejected_with_its_reason_and_the_reply(label: Command, serve: Serve) -> None:
+    dialogues_file(label.source, 12)
+    label.server = serve(always=["number 7."], faults=["truncated"])
+    result = label()
     assert "labelled 11 of 12" in result.stderr
     assert "spent: no price is known in 16 requests" in result.stderr
-    (reject,) = lines(tmp_path / "labels.jsonl.rejects.jsonl")
+    (reject,) = label.rejects()
     assert (reject["id"], reject["line"], reject["reason"], reject["draw"]) == ("d7", 8, "no_scores", 0)
     assert reject["reply"].startswith('{"sensibility"')
-    again = label(server, source).stderr
+    again = label().stderr
     assert "in 0 requests" in again  # five attempts are five attempts
     assert "rejected: 1 (no_scores 1)" in again
-    assert "in 5 requests" in label(server, source, retry_rejects=True).stderr
+    assert "in 5 requests" in label(retry_rejects=True).stderr
 
 
-def test_a_run_that_labels_nothing_writes_nothing_and_exits_1(
-    label: Ask, serve: Serve, tmp_path: Path, output: Path
-) -> None:
-    result = label(serve(share=1, faults=["refusal"]), dialogues_file(tmp_path / "in.jsonl", 3))
+def test_a_run_that_labels_nothing_writes_nothing_and_exits_1(label: Command, serve: Serve) -> None:
+    dialogues_file(label.source, 3)
+    label.server = serve(share=1, faults=["refusal"])
+    result = label()
     assert result.returncode == 1
     assert "nothing was labelled" in result.stderr
-    assert not output.exists()
-    reject = lines(tmp_path / "labels.jsonl.rejects.jsonl")[0]
-    assert (reject["reason"], reject["detail"]) == ("refused", "I can't judge that.")
+    assert not label.output.exists()
+    assert {(reject["reason"], reject["detail"]) for reject in label.rejects()} == {("refused", "I can't judge that.")}
 
 
-def test_repeated_draws_are_lines_that_training_and_agreement_read(
-    label: Ask, empathy: Run, serve: Serve, tmp_path: Path, output: Path
-) -> None:
-    source = dialogues_file(tmp_path / "in.jsonl", 20)
-    assert "labelled 40 of 40" in label(serve(), source, draws=2, temperature=1).stderr
-    labelled = read_labelled([str(output)])
+def test_repeated_draws_are_lines_that_training_and_agreement_read(label: Command, serve: Serve) -> None:
+    dialogues_file(label.source, 20)
+    label.server = serve()
+    assert "labelled 40 of 40" in label(draws=2, temperature=1).stderr
+    labelled = read_labelled([str(label.output)])
     assert [len(entry) for entry in labelled.judgements] == [2] * 20
     repeated = self_agreement(labelled, 5)
     assert repeated is not None
-    result = empathy("agree", output, "--bootstrap", "0")
+    result = label.empathy("agree", label.output, "--bootstrap", "0")
     assert result.returncode == 0
     assert repeated[0] in result.stdout
 
 
-def test_a_dry_run_prices_asks_nothing_and_leaves_nothing(
-    label: Ask, empathy: Run, serve: Serve, tmp_path: Path
-) -> None:
-    source = dialogues_file(tmp_path / "in.jsonl", 10)
-    server = serve()
-    given = options(server, tmp_path, dry_run=True)
-    result = empathy("label", source, *given, *options(server, tmp_path, **PRICES), env=ENVIRONMENT)
-    assert result.returncode == 0, result.stderr
-    assert "to ask: 10 questions (the store has 0 more" in result.stdout
-    assert "price: $1 in, $2 out per million tokens (as given)" in result.stdout
-    assert "give --price-in and --price-out" in empathy("label", source, *given).stdout
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl"]
-    assert server.stats()["requests"] == 0
-    label(server, source)
-    assert "to ask: 0 questions (the store has 10 more" in empathy("label", source, *given).stdout
+def test_a_dry_run_prices_asks_nothing_and_leaves_nothing(label: Command, serve: Serve) -> None:
+    dialogues_file(label.source, 10)
+    label.server = serve()
+    priced = label.dry_run(price_in=1, price_out=2)
+    assert "to ask: 10 questions (the store has 0 more" in priced
+    assert "price: $1 in, $2 out per million tokens (as given)" in priced
+    assert "give --price-in and --price-out" in label.dry_run()
+    assert [path.name for path in label.folder.iterdir()] == ["in.jsonl"]
+    assert label.server.stats()["requests"] == 0
+    label()
+    assert "to ask: 0 questions (the store has 10 more" in label.dry_run()
 
 
-def test_the_store_alone_gives_the_labels(label: Ask, empathy: Run, serve: Serve, tmp_path: Path) -> None:
-    label(serve(), dialogues_file(tmp_path / "in.jsonl", 10))
-    store = ("--store", tmp_path / "store.sqlite")
-    result = empathy("label", "--export", "-o", tmp_path / "out.jsonl", *store)
-    assert "wrote 10 judgements" in result.stderr
-    assert len(check_labels(tmp_path / "out.jsonl")) == 10
-    none = empathy("label", "--export", "-o", tmp_path / "none.jsonl", *store, "--model", "another")
-    assert none.returncode == 1
+def test_the_store_alone_gives_the_labels(label: Command, serve: Serve) -> None:
+    dialogues_file(label.source, 10)
+    label.server = serve()
+    label()
+    label.output.unlink()
+    export = ("label", "--export", "-o", label.output, "--store", label.folder / "store.sqlite")
+    assert "wrote 10 judgements" in label.empathy(*export).stderr
+    assert len(check_labels(label.output)) == 10
+    assert label.empathy(*export, "--overwrite", "--model", "another").returncode == 1
 
 
 @pytest.mark.parametrize(
@@ -156,8 +155,9 @@ def test_the_store_alone_gives_the_labels(label: Ask, empathy: Run, serve: Serve
         ({"model": ""}, "--model is empty"),
     ],
 )
-def test_what_cannot_be_is_one_line(label: Ask, tmp_path: Path, more: dict[str, Any], text: str) -> None:
-    result = label(Running("http://127.0.0.1:9/v1"), dialogues_file(tmp_path / "in.jsonl", 2), **more)
+def test_what_cannot_be_is_one_line(label: Command, more: dict[str, Any], text: str) -> None:
+    dialogues_file(label.source, 2)
+    result = label(**more)
     assert (result.returncode, text in result.stderr) == (2, True), result.stderr
     assert len(result.stderr.splitlines()) == 1
 
@@ -181,79 +181,61 @@ def test_usage_errors_say_what_is_missing(empathy: Run, tmp_path: Path) -> None:
         assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_second_process_exits_2_with_one_line(label: Ask, serve: Serve, tmp_path: Path, output: Path) -> None:
-    source = dialogues_file(tmp_path / "in.jsonl", 4)
-    server = serve(latency=1.5)
-    with started("label", source, "-o", output, *options(server, tmp_path, timeout=9)) as first:
-        server.wait_for(requests=1)
-        second = label(server, source)
+def test_a_second_process_exits_2_with_one_line(label: Command, serve: Serve) -> None:
+    dialogues_file(label.source, 4)
+    label.server = serve(latency=1.5)
+    with started(*label.line(timeout=9)) as first:
+        label.server.wait_for(requests=1)
+        second = label()
         assert first.wait(30) == 0
     assert second.returncode == 2
     assert "another process labels with this store" in second.stderr
     assert len(second.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
-)
-@pytest.mark.parametrize(
-    ("behaviour", "more", "reached"),
-    [
-        ({"latency": 0.3}, {"concurrency": 4}, {"requests": 9}),
-        ({"batch": {"polls": 3}}, {"batch": True, "poll": 0.1}, {"batches": 1}),
-    ],
-    ids=["single", "batch"],
-)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("batch", [False, True])
 def test_a_signal_leaves_what_is_paid_in_the_store_and_the_rerun_continues(
-    label: Ask,
-    serve: Serve,
-    tmp_path: Path,
-    output: Path,
-    behaviour: dict[str, Any],
-    more: dict[str, Any],
-    reached: dict[str, int],
-    number: signal.Signals,
-    code: int,
-    word: str,
+    label: Command, serve: Serve, number: signal.Signals, batch: bool
 ) -> None:
-    source = dialogues_file(tmp_path / "in.jsonl", 60)
-    server = serve(**behaviour)
-    with started("label", source, "-o", output, *options(server, tmp_path, **more)) as process:
-        server.wait_for(**reached)
+    dialogues_file(label.source, 60)
+    label.server = serve(latency=0.3, batch={"polls": 3})
+    more = {"batch": True, "poll": 0.1} if batch else {"concurrency": 4}
+    with started(*label.line(**more)) as process:
+        label.server.wait_for(**({"batches": 1} if batch else {"requests": 9}))
         process.send_signal(number)
         _, said = process.communicate(timeout=30)
+    code, word = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}[number]
     assert process.returncode == code
-    kept = f"what was answered is in {tmp_path / 'store.sqlite'}: run the same command again to continue"
+    kept = f"what was answered is in {label.folder / 'store.sqlite'}: run the same command again to continue"
     assert said.decode().splitlines()[-1] == f"empathy: {word}; {kept}"
-    assert not output.exists()
-    assert label(server, source, **more).returncode == 0
-    assert len(check_labels(output)) == 60
-    assert set(server.stats()["asked"].values()) == {1}
+    assert not label.output.exists()
+    assert label(**more).returncode == 0
+    assert len(check_labels(label.output)) == 60
+    assert set(label.server.stats()["asked"].values()) == {1}
 
 
-def test_a_second_signal_does_not_wait_and_books_what_it_gave_up(serve: Serve, tmp_path: Path, output: Path) -> None:
-    source = dialogues_file(tmp_path / "in.jsonl", 60)
-    server = serve(latency=30)
-    with started("label", source, "-o", output, *options(server, tmp_path, concurrency=4, timeout=60)) as process:
-        server.wait_for(requests=4)
+def test_a_second_signal_does_not_wait_and_books_what_it_gave_up(label: Command, serve: Serve) -> None:
+    dialogues_file(label.source, 60)
+    label.server = serve(latency=30)
+    with started(*label.line(concurrency=4, timeout=60)) as process:
+        label.server.wait_for(requests=4)
         for number in (signal.SIGTERM, signal.SIGINT):
             process.send_signal(number)
             time.sleep(0.3)
         _, said = process.communicate(timeout=10)
     assert process.returncode == 143
     assert b"Traceback" not in said
-    with closing(sqlite3.connect(tmp_path / "store.sqlite")) as database:
+    with closing(sqlite3.connect(label.folder / "store.sqlite")) as database:
         assert database.execute("SELECT status, detail FROM replies").fetchall() == [("lost", "given up")] * 4
 
 
-def test_a_sample_is_labelled_and_a_larger_one_pays_for_the_rest(
-    label: Ask, serve: Serve, tmp_path: Path, output: Path
-) -> None:
-    source = dialogues_file(tmp_path / "in.jsonl", 30)
-    server = serve()
-    assert "labelled 8 of 8, 0 of them from the store" in label(server, source, sample=8, seed=3).stderr
-    first = output.read_text().splitlines()
-    assert "labelled 12 of 12, 8 of them from the store" in label(server, source, sample=12, seed=3).stderr
-    assert output.read_text().splitlines()[:8] == first
-    assert "labelled 5 of 5" in label(server, source, sample=5, strategy="stratified").stderr
-    assert "a sample of 31, expected 0 to 30" in label(server, source, sample=31).stderr
+def test_a_sample_is_labelled_and_a_larger_one_pays_for_the_rest(label: Command, serve: Serve) -> None:
+    dialogues_file(label.source, 30)
+    label.server = serve()
+    assert "labelled 8 of 8, 0 of them from the store" in label(sample=8, seed=3).stderr
+    first = label.output.read_text().splitlines()
+    assert "labelled 12 of 12, 8 of them from the store" in label(sample=12, seed=3).stderr
+    assert label.output.read_text().splitlines()[:8] == first
+    assert "labelled 5 of 5" in label(sample=5, strategy="stratified").stderr
+    assert "a sample of 31, expected 0 to 30" in label(sample=31).stderr

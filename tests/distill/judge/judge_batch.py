@@ -28,26 +28,22 @@ class BatchDesk:
     polls: int = 0
     created: int = 0
 
-    def handle(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes] | None:
-        """Return status and body; None to break the connection off."""
+    def handle(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, Any] | None:
+        """Return status and content; None to break the connection off."""
         kind, _, rest = path.partition("?")[0].removeprefix("/v1/").partition("/")
         if kind == "files" and method == "POST":
-            return self._json(self._take_file(headers, body))
+            return 200, self._take_file(headers, body)
         if kind == "files":
             return 200, self.files[rest.removesuffix("/content")]
         if method == "POST":
-            made = self._json(self._create(json.loads(body)))
-            return None if self.created <= self.wanted.get("lose_create", 0) else made
+            made = self._create(json.loads(body))
+            return None if self.created <= self.wanted.get("lose_create", 0) else (200, made)
         if not rest:
-            return self._json({"object": "list", "data": list(self.batches.values())[::-1], "has_more": False})
+            return 200, {"object": "list", "data": list(self.batches.values())[::-1], "has_more": False}
         self.polls += 1
         if self.polls <= self.wanted.get("fail_polls", 0):
-            return 500, b'{"error": {"message": "later"}}'
-        return self._json(self._look(rest))
-
-    @staticmethod
-    def _json(payload: dict[str, Any]) -> tuple[int, bytes]:
-        return 200, json.dumps(payload).encode()
+            return 500, {"error": {"message": "later"}}
+        return 200, self._look(rest)
 
     def _take_file(self, headers: dict[str, str], body: bytes) -> dict[str, Any]:
         boundary = headers["content-type"].partition("boundary=")[2].strip('"').encode()
@@ -87,16 +83,15 @@ class BatchDesk:
         rows = [json.loads(line) for line in self.files[batch["input_file_id"]].splitlines()]
         if self.wanted.get("half") and len(self.batches) == 1:
             rows = rows[::2]
-        good: list[dict[str, Any]] = []
-        bad: list[dict[str, Any]] = []
+        files: dict[str, str] = {}
         for row in reversed(rows):  # a batch keeps no order
             answer = self.answers.answer_row(row["body"])
-            if answer is None:
-                continue
-            status, body = answer
-            entry = {"id": "r", "custom_id": row["custom_id"], "response": {"status_code": status, "body": body}}
-            (good if status == 200 else bad).append({**entry, "error": None})
-        for field_name, entries in (("output_file_id", good), ("error_file_id", bad)):
-            if entries:
-                batch[field_name] = f"{batch['id']}-{field_name}"
-                self.files[batch[field_name]] = "".join(json.dumps(entry) + "\n" for entry in entries).encode()
+            if answer is not None:
+                status, body = answer
+                response = {"status_code": status, "body": body}
+                line = json.dumps({"id": "r", "custom_id": row["custom_id"], "response": response, "error": None})
+                kind = "output_file_id" if status == 200 else "error_file_id"
+                files[kind] = files.get(kind, "") + line + "\n"
+        for kind, text in files.items():
+            batch[kind] = f"{batch['id']}-{kind}"
+            self.files[batch[kind]] = text.encode()

@@ -23,21 +23,8 @@ from typing import Any
 from tests.distill.judge.judge_batch import BatchDesk
 
 FAULTS = (
-    "429",
-    "429_after",
-    "500",
-    "503",
-    "hang",
-    "reset",
-    "drip",
-    "half",
-    "truncated",
-    "prose",
-    "range",
-    "refusal",
-    "no_choices",
-    "duplicate",
-    "broken_body",
+    *("429", "429_after", "500", "503", "hang", "reset", "drip", "half"),
+    *("truncated", "prose", "range", "refusal", "no_choices", "duplicate", "broken_body"),
 )
 """Faults of a call; after "prose" its answer is usable all the same."""
 
@@ -93,49 +80,45 @@ class Server:
         """Serve one connection until it ends."""
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
-                lines = head.decode().split("\r\n")
-                headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines[1:] if line)}
+                first, *lines = head.decode().split("\r\n")
+                headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines if line)}
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
-                method, path = lines[0].split(" ")[:2]
-                await self._serve(reader, writer, method, path, headers, body)
+                method, path = first.split(" ")[:2]
+                if path == "/v1/chat/completions" and self._allowed(headers):
+                    await self._call(reader, writer, json.loads(body))
+                elif (answer := self._answer(method, path, headers, body)) is None:
+                    writer.transport.abort()
+                else:
+                    send(writer, *answer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
 
-    async def _serve(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        method: str,
-        path: str,
-        headers: dict[str, str],
-        body: bytes,
-    ) -> None:
-        if path == "/stats":
-            send(writer, 200, self.stats())
-            return
+    def _allowed(self, headers: dict[str, str]) -> bool:
         given = headers.get("authorization", "")
         self.keys.add(given)
-        if self.behaviour.key is not None and given != f"Bearer {self.behaviour.key}":
-            send(writer, 401, error(f"Incorrect API key provided: {given}", "invalid_api_key"))
-        elif path.startswith(("/v1/files", "/v1/batches")):
-            answer = self.desk.handle(method, path, headers, body)
-            if answer is None:
-                writer.transport.abort()
-            else:
-                write_body(writer, *answer)
-        elif path != "/v1/chat/completions":
-            send(writer, 404, error(f"no such path: {path}", "not_found"))
-        else:
-            self.requests += 1
-            self.unfinished += 1
-            self.peak = max(self.peak, self.unfinished)
-            try:
-                await self._chat(reader, writer, json.loads(body))
-                await writer.drain()
-            finally:
-                self.unfinished -= 1
+        return self.behaviour.key is None or given == f"Bearer {self.behaviour.key}"
+
+    def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, Any] | None:
+        """Return the answer to anything but a question; None to break the connection off."""
+        if path == "/stats":
+            return 200, self.stats()
+        if not self._allowed(headers):
+            return 401, error(f"Incorrect API key provided: {headers.get('authorization')}", "invalid_api_key")
+        if path.startswith(("/v1/files", "/v1/batches")):
+            return self.desk.handle(method, path, headers, body)
+        return 404, error(f"no such path: {path}", "not_found")
+
+    async def _call(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: dict[str, Any]) -> None:
+        self.requests += 1
+        self.unfinished += 1
+        self.peak = max(self.peak, self.unfinished)
+        try:
+            await self._chat(reader, writer, request)
+            await writer.drain()
+        finally:
+            self.unfinished -= 1
 
     def stats(self) -> dict[str, Any]:
         """Return every count."""
@@ -145,10 +128,7 @@ class Server:
 
     def answer_row(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
         """Answer a row of a batch; a fault of the wire is an error row, a "hang" no row at all."""
-        user = request["messages"][-1]["content"]
-        self.asked[user] += 1
-        fault = self._fault(user)
-        self.outcomes[fault or "fine"] += 1
+        user, fault = self._asked(request)
         if fault == "hang":
             return None
         if fault in _WIRE:
@@ -157,38 +137,42 @@ class Server:
         return 200, completion(request, fault, expected(user))
 
     async def _chat(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: dict[str, Any]) -> None:
-        wanted = self.behaviour
-        kind = request.get("response_format", {}).get("type")
-        self.forms[str(kind)] += 1
-        if kind is not None and kind not in wanted.knows:
-            send(
-                writer, wanted.refuses_with, error(f"response_format {kind} is not supported", "invalid_request_error")
-            )
+        if (refusal := self._refusal(request)) is not None:
+            send(writer, *refusal)
             return
-        for name in {"max_tokens", "max_completion_tokens"} & set(request):
-            if wanted.limit_name not in {None, name}:
-                send(writer, 400, error(f"Unsupported parameter: '{name}', use '{wanted.limit_name}'", "unsupported"))
-                return
-        user = request["messages"][-1]["content"]
-        self.asked[user] += 1
-        fault = self._fault(user)
-        self.outcomes[fault or "fine"] += 1
-        await asyncio.sleep(wanted.latency)
+        user, fault = self._asked(request)
+        await asyncio.sleep(self.behaviour.latency)
         if fault == "hang":
             while not reader.at_eof():  # a caller that gave up is no call in flight any more
                 await asyncio.sleep(0.05)
             writer.close()
-            return
-        if fault in _WIRE:
-            await _WIRE[fault](writer, wanted)
-            return
-        scores = expected(user)
-        payload = completion(request, fault, scores, usage=wanted.usage)
-        self.prompt_tokens += payload.get("usage", {}).get("prompt_tokens", 0)
-        self.completion_tokens += payload.get("usage", {}).get("completion_tokens", 0)
-        if fault in {None, "prose"}:
-            self.scored[user] += 1
-        send(writer, 200, payload)
+        elif fault in _WIRE:
+            await _break(writer, fault, self.behaviour.retry_after)
+        else:
+            payload = completion(request, fault, expected(user), usage=self.behaviour.usage)
+            self.prompt_tokens += payload.get("usage", {}).get("prompt_tokens", 0)
+            self.completion_tokens += payload.get("usage", {}).get("completion_tokens", 0)
+            self.scored[user] += fault in {None, "prose"}
+            send(writer, 200, payload)
+
+    def _refusal(self, request: dict[str, Any]) -> tuple[int, Any] | None:
+        wanted = self.behaviour
+        kind = request.get("response_format", {}).get("type")
+        self.forms[str(kind)] += 1
+        if kind is not None and kind not in wanted.knows:
+            return wanted.refuses_with, error(f"response_format {kind} is not supported", "invalid_request_error")
+        for name in {"max_tokens", "max_completion_tokens"} & set(request):
+            if wanted.limit_name not in {None, name}:
+                return 400, error(f"Unsupported parameter: '{name}', use '{wanted.limit_name}'", "unsupported")
+        return None
+
+    def _asked(self, request: dict[str, Any]) -> tuple[str, str | None]:
+        """Count a question; return its text and the fault of this call."""
+        user = request["messages"][-1]["content"]
+        self.asked[user] += 1
+        fault = self._fault(user)
+        self.outcomes[fault or "fine"] += 1
+        return user, fault
 
     def _fault(self, user: str) -> str | None:
         wanted = self.behaviour
@@ -233,57 +217,37 @@ def error(message: str, code: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": code, "param": None, "code": code}}
 
 
-def send(writer: asyncio.StreamWriter, status: int, payload: dict[str, Any], **headers: str) -> None:
-    """Write one answer."""
-    write_body(writer, status, json.dumps(payload).encode(), **headers)
-
-
-def write_body(writer: asyncio.StreamWriter, status: int, body: bytes, **headers: str) -> None:
-    """Write one answer of any content."""
+def send(writer: asyncio.StreamWriter, status: int, payload: Any, **headers: str) -> None:
+    """Write one answer, of JSON unless it is bytes."""
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
     head = f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n{more}content-length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
 
 
-async def _status(writer: asyncio.StreamWriter, status: int, **headers: str) -> None:
-    send(writer, status, error(f"status {status}", "fault"), **headers)
+_WIRE = {"429", "429_after", "500", "503", "reset", "drip", "half", "broken_body"}
+_UNFINISHED = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n"
 
 
-async def _limited(writer: asyncio.StreamWriter, wanted: Behaviour) -> None:
-    await _status(writer, 429, retry_after=f"{wanted.retry_after:g}")
-
-
-async def _reset(writer: asyncio.StreamWriter, _: Behaviour) -> None:
-    writer.transport.abort()
-
-
-async def _drip(writer: asyncio.StreamWriter, _: Behaviour) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n")
-    while not writer.is_closing():
-        writer.write(b" ")
-        await asyncio.sleep(0.1)
-
-
-async def _half(writer: asyncio.StreamWriter, _: Behaviour) -> None:
-    writer.write(b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{"choices": [')
-    await writer.drain()
-    writer.close()
-
-
-async def _broken(writer: asyncio.StreamWriter, _: Behaviour) -> None:
-    write_body(writer, 200, b'{"choices": [{"message": {"content": "')
-
-
-_WIRE: dict[str | None, Any] = {
-    "429": lambda writer, _: _status(writer, 429),
-    "429_after": _limited,
-    "500": lambda writer, _: _status(writer, 500),
-    "503": lambda writer, _: _status(writer, 503),
-    "reset": _reset,
-    "drip": _drip,
-    "half": _half,
-    "broken_body": _broken,
-}
+async def _break(writer: asyncio.StreamWriter, fault: str | None, retry_after: float) -> None:
+    """Answer with one of the faults ``_WIRE``."""
+    if fault == "reset":
+        writer.transport.abort()
+    elif fault == "drip":
+        writer.write(_UNFINISHED)
+        while not writer.is_closing():
+            writer.write(b" ")
+            await asyncio.sleep(0.1)
+    elif fault == "half":
+        writer.write(_UNFINISHED + b'{"choices": [')
+        await writer.drain()
+        writer.close()
+    elif fault == "broken_body":
+        send(writer, 200, b'{"choices": [{"message": {"content": "')
+    else:
+        wait = {"retry_after": f"{retry_after:g}"} if fault == "429_after" else {}
+        status = int(str(fault)[:3])
+        send(writer, status, error(f"status {status}", "fault"), **wait)
 
 
 @dataclass(frozen=True)
@@ -295,8 +259,7 @@ class Running:
     def stats(self) -> dict[str, Any]:
         """Return the server's counts."""
         with urllib.request.urlopen(self.url.removesuffix("/v1") + "/stats", timeout=30) as answer:
-            counts: dict[str, Any] = json.load(answer)
-        return counts
+            return dict(json.load(answer))
 
     def wait_for(self, **counts: int) -> None:
         """Wait until some counts are that high."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.judge.rubric import Rubric
-from distill.judge.settings import LabelSettings
+from distill.settings import LabelSettings
 from scorer.dialogue import HEADS, Dialogue
 from scorer.inputs.corpus import Corpus
 from tests.conftest import INTERRUPTIBLE, make_dialogue, record, write_lines

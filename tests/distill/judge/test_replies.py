@@ -189,7 +189,7 @@ def test_a_number_at_the_end_of_a_cut_reply_may_lack_a_digit() -> None:
     ],
 )
 def test_no_reply_is_slow_to_read(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ReplyError):
         read_judgement(text[:MAX_REPLY_CHARACTERS])
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

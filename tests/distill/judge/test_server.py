@@ -107,7 +107,8 @@ def test_nobody_at_home_is_one_line_and_not_a_rejected_corpus(serve: Serve, labe
 
 def test_a_key_that_a_server_sends_back_is_struck_out(serve: Serve, label: Label) -> None:
     async def run() -> None:
-        async with Endpoint(label(serve(), 1).asking, "OPENAI_API_KEY", 1) as endpoint:
+        endpoint = Endpoint(label(serve(), 1).asking, "OPENAI_API_KEY", 1)
+        async with endpoint.client:
             assert endpoint.redact(f"a {KEY} b") == "a *** b"
 
     asyncio.run(run())

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from distill.judge.rubric import Rubric
 from distill.judge.store import Store
 from scorer.dialogue import Dialogue
 from scorer.inputs.corpus import Corpus
-from tests.conftest import make_dialogue, write_lines
+from tests.conftest import make_dialogue, record, write_lines
 
 ASKING = Asking(rubric="r1", base_url=OPENAI_URL, model="m", temperature=0.0, max_tokens=64)
 GOOD = Reply(status=SCORED, sensibility=5, rationality=8, raw="{}", cost_usd=0.25, prompt_tokens=9)
@@ -64,15 +65,9 @@ def test_a_first_judgement_stays_and_unknown_costs_make_the_sum_unknown(tmp_path
 
 
 def test_everything_that_shapes_an_answer_is_in_the_key_and_nothing_else() -> None:
-    keys = {question().key, question("so sorry.").key, question(draw=1).key}
-    for change in (
-        {"rubric": "r2"},
-        {"base_url": "http://x/v1"},
-        {"model": "n"},
-        {"temperature": 0.5},
-        {"max_tokens": 65},
-    ):
-        keys.add(question(asking=replace(ASKING, **change)).key)
+    changes = ({"rubric": "r2"}, {"base_url": "http://x/v1"}, {"model": "n"}, {"temperature": 0.5}, {"max_tokens": 65})
+    others = [question(asking=replace(ASKING, **change)) for change in changes]
+    keys = {entry.key for entry in (question(), question("so sorry."), question(draw=1), *others)}
     assert len(keys) == 8
     other = replace(question().dialogue, id="x", category="c", conversation="y", source="z")
     assert question_key(other, ASKING, 0) == question().key
@@ -96,22 +91,16 @@ def test_labels_come_from_the_store_alone_and_are_read_again(tmp_path: Path) -> 
         assert [label["sensibility"] for label in store.labels({})] == [5, 0]
         assert list(store.labels({"model": "other"})) == []
         (label,) = store.labels({"temperature": 0.5})
-    assert label == {
-        "id": "d1",
-        "messages": [{"role": "user", "content": "i am sad"}, {"role": "assistant", "content": "so sorry"}],
-        "category": "sad",
-        "conversation": "talk 7",
-        "sensibility": 0,
-        "rationality": 8,
-        "judge": {
-            "model": "m",
-            "base_url": "localhost:8000",
-            "rubric": "r1",
-            "temperature": 0.5,
-            "draw": 2,
-            "cost_usd": 0.25,
-        },
+    judge = {
+        "model": "m",
+        "base_url": "localhost:8000",
+        "rubric": "r1",
+        "temperature": 0.5,
+        "draw": 2,
+        "cost_usd": 0.25,
     }
+    expected = record("i am sad", "so sorry", id="d1", category="sad", conversation="talk 7")
+    assert label == {**expected, "sensibility": 0, "rationality": 8, "judge": {**judge, "cost_usd": 0.25}}
     (read,) = Corpus([str(write_lines(tmp_path / "l.jsonl", [label]))], labels="required")
     assert isinstance(read, Dialogue)
     assert read == replace(dialogue, labels=read.labels)
@@ -123,7 +112,7 @@ def test_a_batch_is_open_from_before_its_submission_until_it_is_collected(tmp_pa
         store.add_batch(batch, OPENAI_URL)
         assert store.open_batches(OPENAI_URL) == [batch]
         store.set_batch("b", "batch-9")
-        assert store.open_batches(OPENAI_URL) == [batch.known_as("batch-9")]
+        assert store.open_batches(OPENAI_URL) == [replace(batch, batch_id="batch-9")]
         assert store.open_batches("http://other/v1") == []
         store.add_all([(question().key, GOOD)], done="b")
         assert store.open_batches(OPENAI_URL) == []
@@ -171,31 +160,29 @@ def test_the_log_is_flushed_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_file_that_is_no_store_is_one_line(tmp_path: Path) -> None:
+    def refused(name: str, text: str, *, create: bool = True) -> None:
+        with pytest.raises(StoreError, match=text):
+            Store(tmp_path / name, create=create)
+
+    def change(name: str, statement: str) -> None:
+        with closing(sqlite3.connect(tmp_path / name)) as database:
+            database.execute(statement)
+
     (tmp_path / "text").write_text("not a database, but long enough to be looked at " * 40)
-    with pytest.raises(StoreError, match="cannot be used as a label store: file is not a database"):
-        Store(tmp_path / "text")
-    with sqlite3.connect(tmp_path / "other.sqlite") as other:
-        other.execute("CREATE TABLE mine (x)")
-    other.close()
-    with pytest.raises(StoreError, match="a database of something else"):
-        Store(tmp_path / "other.sqlite")
-    with pytest.raises(StoreError, match="does not exist; create it first"):
-        Store(tmp_path / "no" / "s.sqlite")
-    with pytest.raises(StoreError, match="no such store"):
-        Store(tmp_path / "none.sqlite", create=False)
+    refused("text", "cannot be used as a label store: file is not a database")
+    change("other.sqlite", "CREATE TABLE mine (x)")
+    refused("other.sqlite", "a database of something else")
+    refused("no/s.sqlite", "does not exist; create it first")
+    refused("none.sqlite", "no such store", create=False)
     filled(tmp_path / "s.sqlite").close()
-    with sqlite3.connect(tmp_path / "s.sqlite") as newer:
-        newer.execute("PRAGMA user_version = 99")
-    newer.close()
-    with pytest.raises(StoreError, match="has store version 99, this release reads 1"):
-        Store(tmp_path / "s.sqlite")
+    change("s.sqlite", "PRAGMA user_version = 99")
+    refused("s.sqlite", "has store version 99, this release reads 1")
 
 
 def test_the_rubrics_text_is_kept(tmp_path: Path) -> None:
     filled(tmp_path / "s.sqlite").close()
-    with sqlite3.connect(tmp_path / "s.sqlite") as database:
+    with closing(sqlite3.connect(tmp_path / "s.sqlite")) as database:
         assert database.execute("SELECT * FROM rubrics").fetchall() == [("r1", "the rubric")]
         row = json.loads(database.execute("SELECT dialogue FROM questions").fetchone()[0])
-    database.close()
     assert row["messages"][1]["content"] == "so sorry"
     assert Rubric().hash != "r1"

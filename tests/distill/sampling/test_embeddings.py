@@ -11,8 +11,8 @@ from distill.agreement.baselines import embed as hidden_states
 from distill.errors import TrainError
 from distill.labelled import read_labelled
 from distill.sampling.embeddings import embed_dialogues
-from distill.sampling.settings import SampleSettings
 from distill.sampling.strategies import choose_rows
+from distill.settings import SampleSettings
 from tests.conftest import make_dialogue, varied
 from tests.distill.tiny import labelled_file, write_backbone
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from distill.errors import SampleError
-from distill.sampling.settings import STRATEGIES, SampleSettings
 from distill.sampling.strategies import choose_rows, wrong_set_chance
+from distill.settings import STRATEGIES, SampleSettings
 from scorer.dialogue import Dialogue
 from scorer.errors import EmpathyError
 from tests.conftest import make_dialogue
@@ -226,30 +226,32 @@ def test_the_chance_of_a_wrong_set_is_that_of_a_simulation() -> None:
     np.testing.assert_allclose(wrong_set_chance(scores, widths, CUTS, 5), expected, atol=5e-3)
 
 
-def test_what_lies_near_a_cut_that_decides_comes_first() -> None:
-    scores = np.full((COUNT, 2), (9.5, 0.5), dtype=np.float32)  # surely kept
-    scores[:40] = (5.5, 0.5)
-    widths = np.ones((COUNT, 2), dtype=np.float32)
-    chosen = choose(POOL, 40, "uncertain", scores=scores, uncertainty=widths)
+FIRST = np.arange(COUNT)[:, None] < 40
+
+
+@pytest.mark.parametrize(
+    ("first", "others", "widths", "threshold"),
+    [
+        ((5.5, 0.5), (9.5, 0.5), 1, 5),  # near a cut that decides; the others are surely kept
+        ((7, 3), (7, 3), np.where(FIRST, 6, 0.5).repeat(2, axis=1), 5),  # a larger error makes the same score less sure
+        ((9, 1), (10, 0), 0.9, 5),  # all but sure: chances of 1e-10 and less, to the fourth power
+        ((7.5, 2), (5, 2), 1, 7),  # another threshold
+        ((9.5, 4.5), np.where(FIRST[::-1], (5.5, 9.5), (9.5, 9.5)), 1, 5),  # the last 40 are near a cut of no effect
+    ],
+)
+def test_what_the_scorer_is_least_sure_of_comes_first(first: Any, others: Any, widths: Any, threshold: int) -> None:
+    scores = np.where(FIRST, first, others).astype(np.float32)
+    uncertainty = np.broadcast_to(widths, scores.shape).astype(np.float32)
+    chosen = choose(POOL, 40, "uncertain", scores=scores, uncertainty=uncertainty, threshold=threshold)
     assert sorted(chosen) == list(range(40))
-    # With the cuts elsewhere those are as sure as the others.
+
+
+def test_a_scorer_s_own_cuts_decide_what_is_uncertain() -> None:
+    scores = np.where(FIRST, (5.5, 0.5), (9.5, 0.5)).astype(np.float32)
     cuts = {name: [0.1 * k for k in range(1, 11)] for name in CUTS}
+    widths = np.ones((COUNT, 2), dtype=np.float32)
     chosen = choose(POOL, 40, "uncertain", scores=scores, uncertainty=widths, cuts=cuts)
     assert sum(row < 40 for row in chosen) < 40
-
-
-def test_near_a_cut_that_decides_nothing_is_not_uncertain() -> None:
-    scores = np.full((COUNT, 2), (9.5, 9.5), dtype=np.float32)
-    scores[:40] = (5.5, 9.5)  # of the rest on either side
-    scores[40:80] = (9.5, 4.5)
-    chosen = choose(POOL, 40, "uncertain", scores=scores, uncertainty=np.ones((COUNT, 2), dtype=np.float32))
-    assert sorted(chosen) == list(range(40, 80))
-
-
-def test_a_larger_error_makes_the_same_score_less_sure() -> None:
-    scores = np.full((COUNT, 2), (7, 3), dtype=np.float32)
-    widths = np.where(np.arange(COUNT)[:, None] < 40, 6, 0.5).astype(np.float32).repeat(2, axis=1)
-    assert sorted(choose(POOL, 40, "uncertain", scores=scores, uncertainty=widths)) == list(range(40))
 
 
 def test_without_a_known_error_it_is_the_spread_of_the_scores() -> None:
@@ -264,18 +266,3 @@ def test_more_than_one_corner_is_asked_about() -> None:
     widths = np.full((COUNT, 2), 2, dtype=np.float32)
     chosen = choose(POOL, 60, "uncertain", scores=scores, uncertainty=widths)
     assert 0 < sum(row >= 100 for row in chosen) < 40  # two thirds by chance, none if only the least sure were taken
-
-
-def test_what_is_all_but_sure_is_still_in_order() -> None:
-    scores = np.full((COUNT, 2), (10, 0), dtype=np.float32)
-    scores[:40] = (9, 1)
-    widths = np.full((COUNT, 2), 0.9, dtype=np.float32)  # chances of 1e-10 and less, to the fourth power
-    assert sorted(choose(POOL, 40, "uncertain", scores=scores, uncertainty=widths)) == list(range(40))
-
-
-def test_another_threshold_asks_elsewhere() -> None:
-    scores = np.full((COUNT, 2), (5, 2), dtype=np.float32)
-    scores[:40] = (7.5, 2)
-    widths = np.ones((COUNT, 2), dtype=np.float32)
-    chosen = choose(POOL, 40, "uncertain", scores=scores, uncertainty=widths, threshold=7)
-    assert sorted(chosen) == list(range(40))
