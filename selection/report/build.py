@@ -91,8 +91,6 @@ def _check_outputs(sources: Sequence[Path], output: Path, json_path: Path | None
         if path is not None:
             check_new(path, overwrite=overwrite)
             check_apart(path, *sources)
-            if path.is_dir():
-                raise OutputError(f"{path}: is a folder; name a file")
     if json_path is not None and json_path.resolve() == output.resolve():
         raise OutputError(f"{output}: would be written twice, as the page and as JSON; name two files")
 

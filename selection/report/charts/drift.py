@@ -25,7 +25,7 @@ from selection.report.text import interval_text
 
 
 def set_bars(sources: Sequence[Section], sets: Sequence[str]) -> Any:
-    """Return a bar per source, parted by its sets."""
+    """Return a bar per source, divided into its sets."""
     bars = []
     for source in sources:
         left = 0.0

@@ -60,7 +60,7 @@ def joint(section: Section, sets: Sequence[str], *, whole_scale: bool = False) -
     last = len(names) - 1
     shades = [STEPS[round(k * (len(STEPS) - 1) / last) if last else 3] for k in range(len(names))]
     legend = alt.Legend(columns=5 if len(names) <= 5 else 4)
-    layers = [boxes(cells, x, y, colour_by("step:O", names, shades, title="dialogues a cell", legend=legend))]
+    layers = [boxes(cells, x, y, colour_by("step:O", names, shades, title="dialogues per cell", legend=legend))]
     for region in section["regions"]:
         layers += _region(region, low, high)
     rest = set(sets) - {region["set"] for region in section["regions"]}

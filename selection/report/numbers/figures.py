@@ -115,7 +115,7 @@ def by_threshold(rows: Rows) -> Section:
 
 
 def by_category(rows: Rows) -> Section:
-    """Return a row per category, largest share of the first set first; past ``CATEGORIES`` the rare ones are one."""
+    """Return a row per category, largest share of the first set first; past ``CATEGORIES`` the rare ones share one."""
     facts = rows.facts
     if facts is None or not (facts.categories != UNKNOWN).any():
         return {"needs": "dialogues with a category: a selection of such dialogues, or --dialogues IN."}
@@ -137,7 +137,7 @@ def by_category(rows: Rows) -> Section:
 
 
 def _printable(name: str, number: int) -> str:
-    """Return a category's name fit for a chart; one that had to be changed is told apart by its number."""
+    """Return a category's name fit for a chart; one that had to be changed also shows its number."""
     text = "".join(letter if letter.isprintable() else "?" for letter in name)
     return text if text == name and 0 < len(name) <= _NAME else f"{text[:_NAME]}… ({number})"
 
