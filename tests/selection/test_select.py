@@ -21,7 +21,7 @@ from selection.errors import SelectionError
 from selection.files.labels import read_labels
 from selection.files.manifest import read_selection_info
 from selection.select import Aim
-from tests.conftest import make_tokenizer, record, write_lines
+from tests.conftest import record, write_lines
 from tests.scorer.run.score_data import ABOUT, BY_HAND, CUTS, SCORES, write_scores
 from tests.selection.selection_data import dialogues, read_lines, records, select_from
 
@@ -180,40 +180,6 @@ def test_dialogues_without_scores_and_scores_without_dialogues_are_counted(tmp_p
     assert any(line.startswith("rejected: 2 (") and "no_score 1" in line for line in lines)
 
 
-def test_an_empty_set_says_what_the_scores_are(tmp_path: Path) -> None:
-    expected = r"the sensibility set is empty: no dialogue has S > 9 and R < 9 \(on the judge's scale S is 3\.0 to 4\.0"
-    with pytest.raises(SelectionError, match=expected):
-        select_from(
-            tmp_path / "x", records(["a", "b"]), {"a": (3.0, 2.0), "b": (4.0, 2.0)}, raw_cuts=True, threshold=(9, 9)
-        )
-    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["in.jsonl", "scores"]
-
-
-def test_floors_and_caps_are_a_category(tmp_path: Path) -> None:
-    scores = {f"{kind}{k}": (6.0 + k / 4 if kind != "c" else 3.0 + k / 4, 2.0) for kind in "abc" for k in range(4)}
-    items = [item for kind in "abc" for item in records([f"{kind}{k}" for k in range(4)], category=kind)]
-    found = select_from(tmp_path / "x", items, scores, raw_cuts=True, by="sensibility", limits=Limits(floor=1, cap=2))
-    first = [id_ for id_, name in found.sets.items() if name == "sensibility"]
-    assert first == ["a2", "a3", "b2", "b3", "c3"]
-    assert found.reasons["c3"] == "floor of 1 a category"
-    assert found.reasons["a0"] == "cap of 2 a category"
-    assert found.sets["a0"] == "surplus"
-    assert list(found.info["sets"]) == ["sensibility", "rationality", "discard", "surplus"]
-    with pytest.raises(SelectionError, match="--floor and --cap are numbers per category, and no dialogue has one"):
-        select_from(tmp_path / "y", records(), limits=Limits(cap=2))
-
-
-def test_tokens_are_a_budget(tmp_path: Path) -> None:
-    scores = {"a": (9.0, 1.0), "b": (8.0, 1.0), "c": (7.0, 1.0)}
-    items = [record("i am sad", "so sorry", id="a"), record("i am", "so sorry am i", id="b"), record("i", "am", id="c")]
-    given = {"raw_cuts": True, "by": "sensibility", "tokenizer": make_tokenizer()}
-    for tokens, taken in ((13, "abc"), (12, "ab"), (11, "ab"), (10, "a"), (5, "a")):
-        found = select_from(tmp_path / f"x{tokens}", items, scores, limits=Limits(tokens=tokens), **given)
-        assert [line["id"] for line in found.lines["sensibility"]] == [*taken]
-    with pytest.raises(SelectionError, match=r"empty: not even the best fits into the best 4 tokens"):
-        select_from(tmp_path / "x4", items, scores, rule="budget", limits=Limits(tokens=4), **given)
-
-
 def test_whole_conversations_stay_together(tmp_path: Path) -> None:
     scores = {"a": (9.0, 1.0), "b": (4.0, 1.0), "c": (9.0, 1.0), "d": (1.0, 1.0), "e": (1.0, 9.0)}
     items = [
@@ -264,22 +230,6 @@ def test_only_what_was_not_judged_is_asked(abstain: float, count: int, tmp_path:
     asked = {line["id"] for line in read_lines(tmp_path / "x" / "out" / "abstain.jsonl")}
     assert len(asked) == count
     assert not asked & {"a", "b"}
-
-
-def test_a_share_chooses_the_threshold(tmp_path: Path) -> None:
-    ids = [f"d{i}" for i in range(100)]
-    scores = {id_: (i / 10, 0.0) for i, id_ in enumerate(ids)}
-    found = select_from(tmp_path / "x", records(ids), scores, raw_cuts=True, aim=Aim(share=0.3))
-    assert found.info["sets"]["sensibility"]["share"] == pytest.approx(0.3, abs=0.011)
-    assert found.info["rule"]["how"] == {"by": "target share", "share": 0.3}
-    at = found.info["rule"]["threshold"]["sensibility"]
-    assert found.info["settings"]["threshold"] == [at, at]
-    assert {id_ for id_, name in found.sets.items() if name == "sensibility"} == {
-        id_ for id_, (s, _) in scores.items() if s > at + 0.5
-    }
-    for share in (0.0, 1.0, -1.0, float("nan")):
-        with pytest.raises(SelectionError, match=r"target share .*, expected a number between 0 and 1"):
-            select_from(tmp_path / "y", records(), aim=Aim(share=share))
 
 
 def test_labels_that_match_no_dialogue_say_so(tmp_path: Path) -> None:

@@ -10,27 +10,21 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from scorer.bundle.bundle import Bundle, load_bundle
 from scorer.run.score_file import meta_path
-from tests.conftest import Run, make_tokenizer, record, varied, write_lines, write_tiny_bundle
+from tests.conftest import Run, make_tokenizer, record, varied, write_lines
 from tests.scorer.run.score_data import ABOUT, BY_HAND, SCORES, write_scores
-from tests.selection.selection_data import (
-    FILES,
-    dialogues,
-    fine,
-    invoke,
-    names,
-    one_line,
-    prepare,
-    read_lines,
-    read_selection,
-    records,
-)
+from tests.selection.selection_data import FILES, Selected, fine, invoke, names, one_line, read_selection, records
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in."""
-    monkeypatch.chdir(tmp_path)
-    return prepare(tmp_path)
+def selected(place: Path, *arguments: str, out: str = "out", scores: str = "s.jsonl") -> Selected:
+    """Select from in.jsonl and read what was written."""
+    fine("in.jsonl", "--scores", scores, "-o", out, *arguments)
+    return read_selection(place / out)
+
+
+def refused(*arguments: str) -> str:
+    """Return the one line that says why nothing is selected from in.jsonl."""
+    result = invoke("in.jsonl", "--scores", "s.jsonl", "-o", "out", *arguments)
+    return one_line(result.exit_code, result.stderr)
 
 
 def test_scores_of_the_scorer_become_sets(place: Path, bundle: Bundle, empathy: Run) -> None:
@@ -62,18 +56,6 @@ def test_scores_of_the_scorer_become_sets(place: Path, bundle: Bundle, empathy: 
     assert names(place / "out") == FILES
 
 
-def test_the_order_of_files_moves_no_dialogue(place: Path) -> None:
-    write_lines(place / "1.jsonl", records(["a", "b", "c"]))
-    write_lines(place / "2.jsonl", records(["d", "e", "f", "g"]))
-    fine("1.jsonl", "2.jsonl", "--scores", "s.jsonl", "-o", "x", "--count", "2")
-    fine("2.jsonl", "1.jsonl", "--scores", "s.jsonl", "-o", "y", "--count", "2")
-    first, second = read_selection(place / "x"), read_selection(place / "y")
-    assert first.sets == second.sets
-    for name in first.lines:
-        files = [(place / side / f"{name}.jsonl").read_bytes().splitlines() for side in "xy"]
-        assert sorted(files[0]) == sorted(files[1])
-
-
 def test_labels_in_the_input_select_as_they_are(place: Path) -> None:
     write_lines(place / "more.jsonl", [record("hi", "well", id="h", sensibility=5, rationality=1)])
     result = fine("labels.jsonl", "more.jsonl", "in.jsonl", "-o", "out", "--rule", "release")
@@ -84,35 +66,12 @@ def test_labels_in_the_input_select_as_they_are(place: Path) -> None:
     assert f"rejected: 7 (no_label 7), see {Path('out') / 'rejects.jsonl'}" in result.stderr
 
 
-@pytest.mark.parametrize("layout", ["sharegpt", "openai"])
-def test_a_set_can_be_read_again(place: Path, layout: str) -> None:
-    fine("in.jsonl", "--scores", "s.jsonl", "-o", "out", "--format", layout)
-    known = {item.id: item for item in dialogues(place / "in.jsonl")}
-    for name in ("sensibility", "rationality", "discard"):
-        again = dialogues(place / "out" / f"{name}.jsonl")
-        assert again == [known[item.id] for item in again]
-    assert read_selection(place / "out").info["file_format"] == layout
-
-
 def test_a_file_that_says_nothing_wants_its_scorer(place: Path, bundle: Bundle) -> None:
     meta_path(place / "s.jsonl").unlink()
-    given = ("in.jsonl", "--scores", "s.jsonl", "-o", "out")
-    result = invoke(*given)
-    assert "--scorer, or say --raw-cuts" in one_line(result.exit_code, result.stderr)
-    fine(*given, "--scorer", str(bundle.path))
-    assert read_selection(place / "out").info["scorer"]["name"] == "tiny"
-    fine(*given, "--raw-cuts", "--overwrite")
-    assert read_selection(place / "out").sets == {id_: by_judge for id_, (*_, by_judge) in BY_HAND.items()}
-
-
-def test_another_scorer_is_refused(place: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> None:
-    (place / "s.jsonl").unlink()
-    write_scores(place / "s.jsonl", about=bundle.provenance())
-    other = write_tiny_bundle(tmp_path_factory.mktemp("other") / "second", seed=1)
-    result = invoke("in.jsonl", "--scores", "s.jsonl", "-o", "out", "--scorer", str(other.path))
-    line = one_line(result.exit_code, result.stderr)
-    assert bundle.sha256[:12] in line
-    assert other.sha256[:12] in line
+    assert "--scorer, or say --raw-cuts" in refused()
+    assert selected(place, "--scorer", str(bundle.path)).info["scorer"]["name"] == "tiny"
+    found = selected(place, "--raw-cuts", "--overwrite")
+    assert found.sets == {id_: by_judge for id_, (*_, by_judge) in BY_HAND.items()}
 
 
 @pytest.mark.parametrize(
@@ -159,13 +118,11 @@ def test_a_usage_error_is_one_line_and_this_folder_is_no_output(place: Path, emp
 
 def test_strict_stops_at_a_reject(place: Path) -> None:
     write_lines(place / "in.jsonl", [*records(), *records(["new"])])
-    result = invoke("in.jsonl", "--scores", "s.jsonl", "-o", "out", "--strict")
-    line = one_line(result.exit_code, result.stderr)
+    line = refused("--strict")
     assert "in.jsonl:8: no_score: id 'new' is not in s.jsonl" in line
     assert "--strict" in line
     assert "out" not in names(place)
-    fine("in.jsonl", "--scores", "s.jsonl", "-o", "out")
-    assert read_selection(place / "out").info["rejected"]["reasons"] == {"no_score": 1}
+    assert selected(place).info["rejected"]["reasons"] == {"no_score": 1}
 
 
 def test_a_share_or_labels_choose_the_threshold(place: Path) -> None:
@@ -176,6 +133,8 @@ def test_a_share_or_labels_choose_the_threshold(place: Path) -> None:
     result = fine(*given, "-o", "x", "--target-share", "0.3")
     found = read_selection(place / "x")
     assert found.info["sets"]["sensibility"]["share"] == pytest.approx(0.3, abs=0.01)
+    assert found.info["rule"]["how"] == {"by": "target share", "share": 0.3}
+    assert set(found.info["settings"]["threshold"]) == set(found.info["rule"]["threshold"].values())
     assert "chosen for a share of 30.0%" in result.stderr
     # The judge takes the upper third, which the scores reach at S > 6.67: T + 0.5.
     judged = [
@@ -198,21 +157,6 @@ def test_a_share_or_labels_choose_the_threshold(place: Path) -> None:
     assert read_selection(place / "z").info["rule"]["how"]["dialogues"] == 15
 
 
-def test_what_is_written_for_the_judge_comes_back_as_labels(place: Path) -> None:
-    given = ("in.jsonl", "--scores", "s.jsonl")
-    fine(*given, "-o", "x", "--abstain", "2")
-    asked = read_lines(place / "x" / "abstain.jsonl")
-    assert len(asked) == 2
-    answers = [line | {"sensibility": 10, "rationality": 0, "judge": {"model": "j"}} for line in asked]
-    write_lines(place / "judged.jsonl", answers)
-    fine(*given, "-o", "y", "--labels", "judged.jsonl")
-    found = read_selection(place / "y")
-    assert {line["id"] for line in asked} == {row["id"] for row in found.rows if row["judged"]}
-    assert all(found.sets[line["id"]] == "sensibility" for line in asked)
-    assert found.info["judge"]["models"] == ["j"]
-    assert found.info["sets"]["sensibility"]["count"] >= 2
-
-
 def test_labels_that_are_none_or_of_no_dialogue_are_told(place: Path) -> None:
     judged = [item | {"sensibility": 9, "rationality": 1} for item in records(["b", "g", "nobody"])]
     judged[1]["sensibility"] = 99
@@ -233,10 +177,14 @@ def test_tokens_are_counted_by_the_tokenizer_that_is_named(place: Path) -> None:
     short.save(str(place / "short.json"))  # tokenizers that came with a model cut and pad as that model wants it
     # "i am e", "so sorry, e": 7 tokens, each of a and e alike.
     for name in ("plain", "short"):
-        for tokens, count in ((13, 1), (14, 2)):
-            out = f"{name}-{tokens}"
-            fine("in.jsonl", "--scores", "s.jsonl", "-o", out, "--tokens", str(tokens), "--tokenizer", f"{name}.json")
-            assert read_selection(place / out).info["sets"]["sensibility"]["count"] == count, out
+        for tokens, count in (("13", 1), ("14", 2)):
+            found = selected(place, "--tokens", tokens, "--tokenizer", f"{name}.json", out=f"{name}-{tokens}")
+            assert found.info["sets"]["sensibility"]["count"] == count, (name, tokens)
+    words = Tokenizer(models.WordLevel({"so": 0}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.save(str(place / "words.json"))  # it fails on every other word
+    assert "--tokenizer" in refused("--tokens", "9", "--tokenizer", "words.json")
+    assert ".out.unfinished" not in names(place)
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -246,61 +194,34 @@ def test_left_out_the_tokenizer_is_the_scorers(place: Path, bundle: Bundle, *, n
     count = len(scorer.tokenizer.encode(f"{text}\n{text}", add_special_tokens=False).ids)
     write_lines(place / "in.jsonl", [record(text, text, id=id_) for id_ in "ab"])
     write_scores(place / "s.csv", {"a": (9.0, 1.0), "b": (8.0, 1.0)}, about=scorer.provenance())
+    given = ["--raw-cuts", *(["--scorer", str(scorer.path)] if named else [])]
     for tokens, taken in ((2 * count - 1, 1), (2 * count, 2)):
-        given = ["--scorer", str(scorer.path)] if named else []
-        fine("in.jsonl", "--scores", "s.csv", "-o", str(tokens), "--tokens", str(tokens), "--raw-cuts", *given)
-        assert read_selection(place / str(tokens)).info["sets"]["sensibility"]["count"] == taken
+        found = selected(place, "--tokens", str(tokens), *given, out=str(tokens), scores="s.csv")
+        assert found.info["sets"]["sensibility"]["count"] == taken
 
 
 @pytest.mark.usefixtures("place")
 def test_tokens_are_never_counted_by_another_scorers_tokenizer() -> None:
-    result = invoke("in.jsonl", "--scores", "s.jsonl", "-o", "out", "--tokens", "50")
-    assert "--tokenizer" in one_line(result.exit_code, result.stderr)
-
-
-def test_a_tokenizer_that_fails_on_a_text_is_one_line(place: Path) -> None:
-    words = Tokenizer(models.WordLevel({"so": 0}, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.save(str(place / "words.json"))
-    result = invoke("in.jsonl", "--scores", "s.jsonl", "-o", "out", "--tokens", "9", "--tokenizer", "words.json")
-    assert "--tokenizer" in one_line(result.exit_code, result.stderr)
-    assert ".out.unfinished" not in names(place)
+    assert "--tokenizer" in refused("--tokens", "50")
 
 
 def test_floors_caps_and_ranks(place: Path) -> None:
     items = [item | {"category": "sad" if item["id"] in "aef" else "glad"} for item in records()]
     write_lines(place / "in.jsonl", items)
-    fine(
-        "in.jsonl",
-        "--scores",
-        "s.jsonl",
-        "-o",
-        "x",
-        "--rule",
-        "top-k",
-        "--count",
-        "4",
-        "--cap",
-        "2",
-        "--by",
-        "sensibility",
-    )
-    assert [line["id"] for line in read_selection(place / "x").lines["selected"]] == ["b", "d", "e", "f"]
-    fine("in.jsonl", "--scores", "s.jsonl", "-o", "y", "--floor", "1", "--by", "sensibility")
-    found = read_selection(place / "y")
+    by = ("--by", "sensibility")
+    found = selected(place, "--rule", "top-k", "--count", "4", "--cap", "2", *by, out="x")
+    assert [line["id"] for line in found.lines["selected"]] == ["b", "d", "e", "f"]
+    found = selected(place, "--floor", "1", *by, out="y")
     assert [line["id"] for line in found.lines["sensibility"]] == ["a", "b", "e"]
     assert found.reasons["b"] == "floor of 1 a category"
+    assert list(found.info["sets"]) == ["sensibility", "rationality", "discard", "surplus"]
 
 
 def test_the_provenance_is_in_the_selection(place: Path) -> None:
-    fine("in.jsonl", "--scores", "s.jsonl", "-o", "out", "--labels", "labels.jsonl", "--threshold-sensibility", "4")
-    info = read_selection(place / "out").info
+    info = selected(place, "--labels", "labels.jsonl", "--threshold-sensibility", "4").info
     assert (info["format"], info["format_version"]) == ("empathy-selection", 1)
-    assert {name: info["scorer"][name] for name in ABOUT} == ABOUT
-    assert info["scorer"]["scores"] == "s.jsonl"
+    assert info["scorer"] == {**ABOUT, "scores": "s.jsonl"}
     assert info["rule"]["threshold"] == {"sensibility": 4, "rationality": 5}
     assert info["rule"]["how"] == {"by": "given"}
     assert info["judge"] == {"models": ["j"], "rubrics": [], "judgements": 2, "usd_a_judgement": None}
-    assert info["judged"] == 2
-    assert info["dialogues"] == len(SCORES)
-    assert len(info["corpus"]["sha256"]) == 64
+    assert (info["judged"], info["dialogues"], len(info["corpus"]["sha256"])) == (2, len(SCORES), 64)

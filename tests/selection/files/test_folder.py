@@ -21,26 +21,9 @@ from selection.errors import SelectionError
 from selection.files.manifest import check_selection_folder
 from tests.conftest import INTERRUPTIBLE, Run, write_lines
 from tests.scorer.run.score_data import BY_HAND, write_scores
-from tests.selection.selection_data import (
-    FILES,
-    fine,
-    invoke,
-    names,
-    one_line,
-    prepare,
-    read_selection,
-    records,
-    select_from,
-)
+from tests.selection.selection_data import FILES, fine, invoke, names, one_line, read_selection, records, select_from
 
 GIVEN = ("in.jsonl", "--scores", "s.jsonl", "-o", "out")
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in."""
-    monkeypatch.chdir(tmp_path)
-    return prepare(tmp_path)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
