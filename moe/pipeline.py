@@ -32,11 +32,10 @@ from moe.settings import RunSettings
 from moe.training.expert import train_expert
 from moe.training.router import train_mixture
 from scorer.dialogue import Dialogue
-from scorer.errors import OutputError
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import to_record
 from scorer.model import Scorer
-from scorer.outputs import Existing, check_parent, read_json, replacing_binary, write_json, writing
+from scorer.outputs import Existing, check_folder, read_json, replacing_binary, write_json, writing
 from scorer.progress import Progress, Silent
 from scorer.run.score import score_files
 from scorer.run.score_table import read_scores
@@ -44,7 +43,7 @@ from scorer.run.settings import ScoreSettings
 from selection.files.layouts import to_line
 from selection.files.manifest import SELECTION_JSON, read_selection_info
 from selection.folds import fold_of
-from selection.select import select
+from selection.select import select_sets
 
 RUN_STATE = "state.json"
 _PARTS = 10_000
@@ -105,9 +104,7 @@ class Pipeline:
 
     def _open(self) -> None:
         output, path = self._output, self._output / RUN_STATE
-        check_parent(output)
-        if output.exists() and not path.exists() and (not output.is_dir() or any(output.iterdir())):
-            raise OutputError(f"{output}: holds no {RUN_STATE}, so no run can be resumed in it; name a new folder")
+        check_folder(output, "overwrite", RUN_STATE, "`empathy run`")
         output.mkdir(exist_ok=True)
         if not path.exists():
             write_json(path, self._state)
@@ -168,7 +165,7 @@ class Pipeline:
 
     def _select(self, _: Existing) -> str:
         table = read_scores(self._output / "scores.parquet")
-        select(self._corpus, self._output / "selection", self._settings.select, table=table, overwrite=True)
+        select_sets(self._corpus, self._output / "selection", self._settings.select, table=table, overwrite=True)
         sets = read_selection_info(self._output / "selection").sets
         return ", ".join(f"{name} {entry.count}" for name, entry in sets.items())
 

@@ -56,7 +56,7 @@ class Selection:
     info: SelectionInfo
 
 
-def select(
+def select_sets(
     corpus: Corpus,
     output: Path,
     settings: SelectSettings,

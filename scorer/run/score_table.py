@@ -28,7 +28,7 @@ from scorer.run.score_file import SUFFIXES, read_metadata
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
-CHECKPOINT_JSON = "empathy.json"
+_CHECKPOINT_JSON = "empathy.json"
 """What `empathy train` writes into a checkpoint; it holds cuts and uncertainty as a bundle does."""
 
 
@@ -107,7 +107,7 @@ def said_of_scorer(path: Path) -> dict[str, Any]:
 
 def describe_scorer(path: Path) -> dict[str, Any]:
     """Return what a score file would say of a scorer, a bundle or a checkpoint."""
-    file = path / CHECKPOINT_JSON
+    file = path / _CHECKPOINT_JSON
     if not file.is_file():
         return load_bundle(path).provenance()
     found = read_json(file, _Checkpoint, "train again", InputError)

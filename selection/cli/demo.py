@@ -59,10 +59,10 @@ def _selected(corpus: Corpus, output: Path) -> Iterator[str]:
     from scorer.run.score_table import read_scores
     from selection.cli.select import select_lines
     from selection.deciding.settings import SelectSettings
-    from selection.select import select
+    from selection.select import select_sets
 
     table = read_scores(output / SCORES)
-    found = select(corpus, output / SETS, SelectSettings(), table=table, overwrite=True)
+    found = select_sets(corpus, output / SETS, SelectSettings(), table=table, overwrite=True)
     yield ""
     yield from select_lines(found)
     try:

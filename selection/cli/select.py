@@ -105,8 +105,7 @@ def select(
     from scorer.run.score_table import read_scores
     from selection.files.labels import read_labels
     from selection.files.manifest import check_selection_folder
-    from selection.select import Aim
-    from selection.select import select as select_core
+    from selection.select import Aim, select_sets
 
     if scores is None and (scorer or raw_cuts or labels or match):
         fail("--scorer, --raw-cuts, --labels and --match are about SCORES; name a file with --scores")
@@ -130,7 +129,7 @@ def select(
         fail("--abstain needs to know the scorer's error, and nothing says it; score with a scorer that has one")
     matched = read_labels(match, strict=strict) if match else None
     with Bar(sys.stderr, quiet=quiet) as progress:
-        found = select_core(
+        found = select_sets(
             corpus,
             output,
             settings,

@@ -128,10 +128,9 @@ def _decide(evidence: Evidence, settings: SelectSettings, *, mixed: bool) -> Dec
 
 
 def _joined(parts: Sequence[Decision]) -> Decision:
-    names = (
-        ["sets", "reasons", "borderline"] if parts[0].chance is None else ["sets", "reasons", "borderline", "chance"]
-    )
-    return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+    names = [name for name in ("sets", "reasons", "borderline", "chance") if getattr(parts[0], name) is not None]
+    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return replace(parts[0], **columns)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

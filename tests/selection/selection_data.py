@@ -18,7 +18,7 @@ from scorer.inputs.corpus import Corpus
 from scorer.outputs import json_text
 from scorer.run.score_table import read_scores
 from selection.deciding.settings import SelectSettings
-from selection.select import select
+from selection.select import select_sets
 from tests.conftest import record, write_lines
 from tests.scorer.run.score_data import SCORES, Scores, write_scores
 
@@ -95,7 +95,7 @@ def select_from(folder: Path, items: Sequence[object], scores: Scores | None = S
         shutil.rmtree(folder / "scores", ignore_errors=True)
         table = read_scores(write_scores(folder / "scores", scores), **known)
     corpus = Corpus([path], labels="required", unique_ids=False) if table is None else Corpus([path])
-    found = select(corpus, folder / "out", SelectSettings(**more), table=table, **given)
+    found = select_sets(corpus, folder / "out", SelectSettings(**more), table=table, **given)
     assert found.path.resolve() == (folder / "out").resolve()
     result = read_selection(folder / "out")
     assert result.info == json.loads(json_text(found.info))

@@ -1,4 +1,4 @@
-"""Conversations are dealt by a hash: the same everywhere, whatever else is there, and evenly."""
+"""Conversations are assigned to folds by a hash: the same everywhere, whatever else is there, and evenly."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_folds_are_of_about_one_size(folds: int) -> None:
     assert counts == pytest.approx(len(MANY) / folds, rel=0.1)
 
 
-def test_another_seed_deals_anew() -> None:
+def test_another_seed_assigns_otherwise() -> None:
     first, second = folds_of(MANY, 5, 0), folds_of(MANY, 5, 1)
     assert (first == second).mean() == pytest.approx(0.2, abs=0.02)
     assert (inner_holdout(MANY, 0) & inner_holdout(MANY, 1)).mean() == pytest.approx(0.01, abs=0.005)

@@ -125,11 +125,6 @@ def test_weights_are_repeated_rows(seed: int) -> None:
     assert differing(weighted, repeated) == set()
 
 
-def test_equal_weights_change_nothing() -> None:
-    pair = make_pair(0)
-    assert differing(all_figures(pair), all_figures(pair, np.full(len(pair), 2.5))) == set()
-
-
 def test_the_same_scores_agree_in_everything() -> None:
     pair = make_pair(0)
     figures = all_figures(Pair.of(pair.reference, pair.reference, pair.reference_levels))

@@ -43,24 +43,6 @@ def test_every_pair_of_the_judges_scores_goes_where_the_publication_says(thresho
     assert named(RELEASE, PAIRS, threshold=threshold) == [release(s, r, threshold) for s, r in PAIRS]
 
 
-def test_both_rules_agree_on_the_first_set_and_on_its_opposite() -> None:
-    sets = [rule.apply(PAIRS) for rule in RULES.values()]
-    assert all((found == 0).tolist() == (sets[0] == 0).tolist() for found in sets)
-    opposites = [(rule.apply(PAIRS) == rule.opposite).tolist() for rule in RULES.values()]
-    assert opposites[0] == opposites[1]
-    assert {name: rule.name for name, rule in RULES.items()} == {"paper": "paper", "release": "release"}
-
-
-@pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
-@pytest.mark.parametrize("threshold", THRESHOLDS)
-def test_a_scorers_scores_are_read_off_its_own_cuts(rule: Rule, threshold: int) -> None:
-    scale = np.array([0.4, 0.7]), np.array([3.0, 1.0])
-    cuts = {head: [0.5 * (1 + 2 * k) * scale[0][i] + scale[1][i] for k in range(10)] for i, head in enumerate(HEADS)}
-    scores = (PAIRS * scale[0] + scale[1]).astype(np.float32)
-    assert rule.apply(scores, cuts, threshold).tolist() == rule.apply(PAIRS, threshold=threshold).tolist()
-    assert to_levels(scores, cuts).tolist() == PAIRS.tolist()
-
-
 @pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
 @pytest.mark.parametrize("threshold", THRESHOLDS)
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
@@ -72,7 +54,7 @@ def test_a_set_read_off_scores_is_that_of_their_integers(rule: Rule, threshold: 
     assert found.tolist() == rule.apply(to_levels(scores, cuts), threshold=threshold).tolist()
 
 
-def test_the_mean_of_two_judgements_is_dealt_as_its_integer() -> None:
+def test_the_mean_of_two_judgements_is_assigned_as_its_integer() -> None:
     means = np.array([[5.5, 4.5], [6.0, 4.5], [4.5, 5.5], [4.5, 6.0]])
     assert to_levels(means).tolist() == [[5, 4], [6, 4], [4, 5], [4, 6]]
     assert named(PAPER, means) == ["rationality", "sensibility", "rationality", "discard"]
@@ -87,18 +69,6 @@ def test_an_integer_is_the_number_of_cuts_that_a_score_exceeds() -> None:
     assert to_levels(scores, cuts).tolist() == expected
     assert to_levels(PAIRS).tolist() == PAIRS.tolist()
     assert to_levels(PAIRS).dtype == np.int64
-
-
-def test_equal_cuts_leave_out_the_level_between_them() -> None:
-    cuts = {head: [*[2.0] * 5, *[7.0] * 5] for head in HEADS}
-    scores = np.linspace(0, 10, 101)[:, None].repeat(2, axis=1)
-    assert set(to_levels(scores, cuts).ravel().tolist()) == {0, 5, 10}
-
-
-@pytest.mark.parametrize("threshold", [-1, 0, 10, 11])
-def test_a_threshold_outside_one_to_nine_is_refused(threshold: int) -> None:
-    with pytest.raises(ValueError, match=f"threshold {threshold}, expected a number from 1 to 9"):
-        PAPER.apply(PAIRS, threshold=threshold)
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
@@ -138,21 +108,15 @@ def test_a_threshold_between_integers_asks_for_half_a_point_more_or_less(
     assert levels[found < 0].max() == below
 
 
-@pytest.mark.parametrize("threshold", [3, 6.25])
-def test_one_threshold_is_the_same_one_for_both_heads(threshold: float) -> None:
-    scores = np.random.default_rng(3).uniform(0, 10, (200, 2))
-    assert states(scores, rising(1), threshold).tolist() == states(scores, rising(1), (threshold, threshold)).tolist()
-
-
 def test_the_first_threshold_is_of_sensibility() -> None:
     assert named(PAPER, np.array([[7, 2]]), threshold=6) == ["sensibility"]
     assert PAPER.apply(np.array([[7, 2], [7, 7]]), threshold=(6.0, 8.0)).tolist() == [0, 0]
     assert PAPER.apply(np.array([[7, 2], [7, 7]]), threshold=(8.0, 6.0)).tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("threshold", [(0.99, 5), (5, 9.01), (5, float("nan")), (float("inf"), 5), float("nan"), 9.001])
+@pytest.mark.parametrize("threshold", [0, -1, 10, 9.001, (0.99, 5), (5, 9.01), (5, float("nan")), (float("inf"), 5)])
 def test_neither_threshold_may_lie_outside_one_to_nine(threshold: Threshold) -> None:
-    with pytest.raises(ValueError, match=r"threshold [\d.infa]+, expected a number from 1 to 9"):
+    with pytest.raises(ValueError, match=r"threshold [-\d.infa]+, expected a number from 1 to 9"):
         states(PAIRS, threshold=threshold)
 
 

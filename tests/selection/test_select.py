@@ -106,37 +106,12 @@ def test_every_layout_holds_the_same_texts(layout: str, tmp_path: Path) -> None:
     hostile = [
         record("a\u2028b", "c\u2029d\ne", id="a", category="sad"),
         record('say "x"', "\\n", "emoji 😢", "tab\tend", id="e", conversation="k"),
-        {
-            "id": "b",
-            "messages": [
-                {"role": role, "content": role}
-                for role in ("assistant", "user", "user", "system", "tool", "assistant", "assistant")
-            ],
-        },
     ]
-    select_from(tmp_path / "x", [*hostile, *records([*"cdfg"])], format=layout)
-    out, known = tmp_path / "x" / "out", {item.id: item for item in dialogues(tmp_path / "x" / "in.jsonl")}
-    for path in (out / "sensibility.jsonl", out / "rationality.jsonl", out / "discard.jsonl"):
-        if layout == "alpaca":
-            for line in read_lines(path):
-                assert line["output"] == known[line["id"]].response
-        else:
-            found = dialogues(path)
-            assert found == [known[item.id] for item in found]
-    lines = {line["id"]: line for line in read_lines(out / "sensibility.jsonl")}
-    shown = {
-        "openai": lines["a"].get("messages"),
-        "sharegpt": lines["a"].get("conversations"),
-        "alpaca": [lines["a"].get("instruction"), lines["a"].get("output")],
-    }
-    assert (
-        shown[layout]
-        == {
-            "openai": [{"role": "user", "content": "a\u2028b"}, {"role": "assistant", "content": "c\u2029d\ne"}],
-            "sharegpt": [{"from": "human", "value": "a\u2028b"}, {"from": "gpt", "value": "c\u2029d\ne"}],
-            "alpaca": ["a\u2028b", "c\u2029d\ne"],
-        }[layout]
-    )
+    select_from(tmp_path / "x", [*hostile, *records([*"bcdfg"])], format=layout)
+    known = {item.id: item for item in dialogues(tmp_path / "x" / "in.jsonl")}
+    for name in ("sensibility", "rationality", "discard"):
+        found = dialogues(tmp_path / "x" / "out" / f"{name}.jsonl")
+        assert found == [known[item.id] for item in found]
 
 
 @pytest.mark.parametrize(

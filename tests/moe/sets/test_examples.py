@@ -19,7 +19,7 @@ from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import parse_record, to_record
 from selection.deciding.settings import SelectSettings
 from selection.files.layouts import LAYOUTS
-from selection.select import select
+from selection.select import select_sets
 from tests.conftest import make_dialogue, record, varied, write_lines
 from tests.moe.conftest import CHATML, byte_tokenizer
 
@@ -187,7 +187,7 @@ def test_held_out_are_whole_conversations(tmp_path: Path) -> None:
 def test_a_set_says_how_it_was_selected(tmp_path: Path) -> None:
     rows = [to_record(dialogue) | {"sensibility": 8, "rationality": 2} for dialogue in varied(5)]
     corpus = Corpus([str(write_lines(tmp_path / "in.jsonl", rows))], labels="required")
-    select(corpus, tmp_path / "selection", SelectSettings())
+    select_sets(corpus, tmp_path / "selection", SelectSettings())
     path = tmp_path / "selection" / "sensibility.jsonl"
     known = set_source(path)
     assert known.sha256 == sha256(path.read_bytes()).hexdigest()

@@ -42,7 +42,8 @@ def test_every_kind_gives_the_same_rows_cuts_and_error(kind: str, tmp_path: Path
     path = write_scores(tmp_path / kind, shards=3)
     table = read_scores(path)
     assert (len(table), table.name) == (len(SCORES), kind)
-    assert (table.hashes.dtype, table.scores.dtype) == (np.uint64, np.float32)
+    assert table.hashes.dtype == np.uint64
+    assert table.scores.dtype == np.float32
     assert table.hashes.tolist() == hashes(SCORES)
     assert [tuple(row) for row in table.scores.tolist()] == list(SCORES.values())
     assert table.cuts == CUTS

@@ -132,75 +132,39 @@ def test_a_larger_budget_takes_all_that_a_smaller_one_takes(seed: int, name: str
         before = now
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_a_budget_alone_leaves_nothing_better_than_what_it_takes(seed: int) -> None:
-    units = make_units(seed)
-    found = admit(units, Limits(count=25))
-    left = units.key[found == Why.BUDGET]
-    if len(left) and (found == Why.RULE).any():
-        assert units.key[found == Why.RULE].min() >= left.max()
-    assert ((found == Why.NOT_ELIGIBLE) == ~units.eligible).all()
+R, F, C, B, N = Why.RULE, Why.FLOOR, Why.CAP, Why.BUDGET, Why.NOT_ELIGIBLE
 
 
-def small(
-    keys: list[float],
-    *,
-    eligible: list[bool] | None = None,
-    sizes: list[int] | None = None,
-    categories: list[int] | None = None,
-    hashes: list[int] | None = None,
-) -> Units:
-    count = len(keys)
-    return Units(
-        key=np.array(keys),
-        hashes=np.array(hashes or range(count), dtype=np.uint64),
-        eligible=np.array(eligible or [True] * count),
-        sizes=np.array(sizes or [1] * count),
-        tokens=np.full(count, 10),
-        categories=np.array(categories or [0] * count),
-    )
-
-
-def names(units: Units, **limits: float) -> list[str]:
-    return [Why(code).name for code in admit(units, Limits(**limits))]  # type: ignore[arg-type]
-
-
-def test_ties_go_to_the_smaller_hash() -> None:
-    assert names(small([1, 1, 1, 1], hashes=[9, 2, 7, 4]), count=2) == ["BUDGET", "RULE", "BUDGET", "RULE"]
-
-
-def test_no_room_is_filled_with_a_worse_unit_that_would_fit() -> None:
-    assert names(small([3, 2, 1], sizes=[2, 3, 1]), count=4) == ["RULE", "BUDGET", "BUDGET"]
-    assert names(small([3, 2, 1], sizes=[2, 3, 1]), cap=4) == ["RULE", "CAP", "CAP"]
-
-
-def test_a_floor_takes_eligible_units_before_better_ones() -> None:
-    units = small([9, 1, 8], eligible=[False, True, False])
-    assert names(units, floor=1) == ["NOT_ELIGIBLE", "RULE", "NOT_ELIGIBLE"]
-    assert names(units, floor=2) == ["FLOOR", "RULE", "NOT_ELIGIBLE"]
-
-
-def test_a_floor_comes_before_better_units_where_the_budget_is_short() -> None:
-    units = small([5, 4, 3, 1], categories=[0, 0, 0, 1])
-    assert names(units, count=2) == ["RULE", "RULE", "BUDGET", "BUDGET"]
-    assert names(units, count=2, floor=1) == ["FLOOR", "BUDGET", "BUDGET", "FLOOR"]
-
-
-def test_the_tokens_of_a_unit_are_counted_not_its_dialogues() -> None:
-    assert names(small([3, 2, 1], sizes=[9, 9, 9]), tokens=20) == ["RULE", "RULE", "BUDGET"]
-    assert names(small([3, 2, 1]), tokens=9) == ["BUDGET"] * 3
-
-
-def test_a_share_is_of_all_dialogues_not_of_the_eligible_ones() -> None:
-    units = small([4, 3, 2, 1, 0, 0], eligible=[True] * 3 + [False] * 3)
-    assert names(units, share=0.5) == ["RULE"] * 3 + ["NOT_ELIGIBLE"] * 3
-    assert names(units, share=1 / 3) == ["RULE"] * 2 + ["BUDGET"] + ["NOT_ELIGIBLE"] * 3
-
-
-def test_without_limits_the_rule_decides() -> None:
-    assert names(small([1, 2], eligible=[True, False])) == ["RULE", "NOT_ELIGIBLE"]
-    assert not Limits()
-    assert all(bool(Limits(**{name: 1})) for name in Limits.__dataclass_fields__)
+@pytest.mark.parametrize(
+    ("units", "limits", "expected"),
+    [
+        # Ties go to the smaller hash.
+        ({"key": [1, 1, 1, 1], "hashes": [9, 2, 7, 4]}, {"count": 2}, [B, R, B, R]),
+        # No room is filled with a worse unit that would fit.
+        ({"key": [3, 2, 1], "sizes": [2, 3, 1]}, {"count": 4}, [R, B, B]),
+        ({"key": [3, 2, 1], "sizes": [2, 3, 1]}, {"cap": 4}, [R, C, C]),
+        # A floor takes eligible units before better ones.
+        ({"key": [9, 1, 8], "eligible": [False, True, False]}, {"floor": 1}, [N, R, N]),
+        ({"key": [9, 1, 8], "eligible": [False, True, False]}, {"floor": 2}, [F, R, N]),
+        # A floor comes before better units where the budget is short.
+        ({"key": [5, 4, 3, 1], "categories": [0, 0, 0, 1]}, {"count": 2}, [R, R, B, B]),
+        ({"key": [5, 4, 3, 1], "categories": [0, 0, 0, 1]}, {"count": 2, "floor": 1}, [F, B, B, F]),
+        # The tokens of a unit are counted, not its dialogues: 10 each.
+        ({"key": [3, 2, 1], "sizes": [9, 9, 9]}, {"tokens": 20}, [R, R, B]),
+        ({"key": [3, 2, 1]}, {"tokens": 9}, [B, B, B]),
+        # A share is of all dialogues, not of the eligible ones.
+        ({"key": [4, 3, 2, 1, 0, 0], "eligible": [True] * 3 + [False] * 3}, {"share": 0.5}, [R, R, R, N, N, N]),
+        ({"key": [4, 3, 2, 1, 0, 0], "eligible": [True] * 3 + [False] * 3}, {"share": 1 / 3}, [R, R, B, N, N, N]),
+        # Without limits the rule decides.
+        ({"key": [1, 2], "eligible": [True, False]}, {}, [R, N]),
+    ],
+)
+def test_who_is_taken_by_hand(units: dict[str, Any], limits: dict[str, Any], expected: list[Why]) -> None:
+    count = len(units["key"])
+    standard = {"hashes": range(count), "eligible": [True] * count, "sizes": [1] * count, "categories": [0] * count}
+    columns = {name: np.array(values) for name, values in {**standard, "tokens": [10] * count, **units}.items()}
+    assert admit(Units(**columns), Limits(**limits)).tolist() == expected
+    assert bool(Limits(**limits)) == bool(limits)
 
 
 @pytest.mark.parametrize("limits", [Limits(), Limits(floor=1, cap=2), Limits(count=1, share=0.5, tokens=3)])

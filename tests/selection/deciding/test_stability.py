@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pytest
 
 from scorer.bundle.uncertainty import Uncertainty
-from scorer.dialogue import HEADS
 from selection.deciding.stability import (
     change_between,
     deviations,
@@ -158,45 +157,6 @@ def test_a_set_that_is_empty_in_every_draw_has_no_index() -> None:
     assert found.jaccard_interval is not None
     assert math.isnan(found.jaccard["discard"])
     assert np.isnan(found.jaccard_interval["discard"]).all()
-
-
-def published_like(seed: int) -> tuple[Array, Array, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return scores that are right on average, their deviation, and the scorer's and the judge's sets.
-
-    Spread and correlation are those of ChatGPT's published labels, and cuts keep the judge's shares.
-    """
-    rng = np.random.default_rng(seed)
-    scores = rng.multivariate_normal((6.3, 4.2), [[1.4, -0.9], [-0.9, 1.4]], 6000)
-    deviation = np.full_like(scores, 1.3)
-    judged = np.rint(scores + deviation * rng.standard_normal(scores.shape)).clip(0, 10)
-    cuts = {
-        head: [float(np.quantile(scores[:, i], (judged[:, i] < k + 1).mean())) for k in range(10)]
-        for i, head in enumerate(HEADS)
-    }
-    return scores, deviation, PAPER.apply(scores, cuts), PAPER.apply(judged)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_judge_moves_as_many_as_its_error_says(seed: int) -> None:
-    scores, deviation, sets, judge_sets = published_like(seed)
-    said, true = under_error(scores, deviation, sets, PAPER, draws=40), change_between(sets, judge_sets, PAPER.sets)
-    assert 0.15 < true.moved < 0.4
-    assert said.moved == pytest.approx(true.moved, abs=0.02)
-    assert said.jaccard_interval is not None
-    assert said.moved_interval is not None
-    for name in PAPER.sets:
-        assert said.jaccard[name] == pytest.approx(true.jaccard[name], abs=0.03)
-        low, high = said.jaccard_interval[name]
-        assert low <= said.jaccard[name] <= high
-    assert said.moved_interval[0] <= said.moved <= said.moved_interval[1]
-
-
-def test_chances_are_calibrated_where_the_error_is_known() -> None:
-    scores, deviation, _, judge_sets = published_like(5)
-    chance = first_chance(scores, deviation)
-    for low in np.arange(0, 1, 0.2):
-        mine = (chance >= low) & (chance < low + 0.2)
-        assert (judge_sets[mine] == 0).mean() == pytest.approx(chance[mine].mean(), abs=0.05)
 
 
 def test_the_seed_decides_what_is_drawn() -> None:

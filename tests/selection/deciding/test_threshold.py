@@ -9,7 +9,6 @@ import numpy.typing as npt
 import pytest
 
 from scorer.bundle.cuts import JUDGE_CUTS, Cuts
-from scorer.dialogue import HEADS
 from selection.deciding.threshold import MATCH_FOLDS, THRESHOLDS, Sweep, bins_of, f1_table, for_share, match, sweep
 from selection.errors import SelectionError
 from selection.folds import folds_of
@@ -239,11 +238,3 @@ def test_labels_of_one_conversation_cannot_say_what_a_threshold_is_worth_on_othe
     scores, wanted = noisy(40, (7.0, 7.0), 0.5)
     with pytest.raises(SelectionError, match="conversation"):
         match(scores, SHRUNK, wanted, ["one"] * 40, draws=2)
-
-
-def test_bins_are_counts_of_cuts_exceeded() -> None:
-    scores = make_scores(100)
-    bins = bins_of(scores, JUDGE_CUTS)
-    edges = [0.5 + k / 20 for k in range(181)]
-    for i in range(len(HEADS)):
-        assert bins[:, i].tolist() == [sum(score > edge for edge in edges) for score in scores[:, i]]

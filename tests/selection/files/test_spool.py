@@ -158,24 +158,16 @@ def test_records_without_an_id_and_with_one_text_are_one_dialogue(tmp_path: Path
 
 @pytest.mark.usefixtures("window")
 def test_labels_decide_in_place_of_the_scores(tmp_path: Path) -> None:
-    path = write_lines(
-        tmp_path / "labels.jsonl",
-        [item | {"sensibility": 1, "rationality": 2, "judge": {"model": "j"}} for item in records(["f", "b", "new"])],
-    )
+    judged = [
+        item | {"sensibility": 1, "rationality": 2, "judge": {"model": "j"}} for item in records(["f", "b", "new"])
+    ]
+    other = record("what happened", "another text", id="c", sensibility=3, rationality=4)  # the same id is not enough
+    path = write_lines(tmp_path / "labels.jsonl", [*judged, other])
     found = run(tmp_path / "x", records(), scores=SCORES, labels=read_labels([str(path)]))
     expected = {**SCORES, "b": (1, 2), "f": (1, 2)}
     assert [tuple(row) for row in found.evidence.scores.tolist()] == list(expected.values())
     assert found.evidence.judged.tolist() == [id_ in "bf" for id_ in SCORES]
     assert found.judges.models == {"j"}
-
-
-def test_labels_of_another_text_do_not_decide(tmp_path: Path) -> None:
-    other = record("what happened", "another text", id="b", sensibility=1, rationality=2)
-    items = [other, *(item | {"sensibility": 3, "rationality": 4} for item in records(["c"]))]
-    labels = read_labels([str(write_lines(tmp_path / "labels.jsonl", items))])
-    found = run(tmp_path / "x", records(), scores=SCORES, labels=labels)
-    assert [tuple(row) for row in found.evidence.scores.tolist()] == list({**SCORES, "c": (3, 4)}.values())
-    assert found.evidence.judged.tolist() == [id_ == "c" for id_ in SCORES]
 
 
 @pytest.mark.usefixtures("window")
@@ -200,10 +192,10 @@ class Watch(Silent):
     """Notes what it is told."""
 
     def __init__(self) -> None:
-        self.told: list[float | None] = []
+        self.told: list[float] = []
 
     def stage(self, name: str, total: float | None = None, done: float = 0) -> None:
-        self.told.append(total)
+        self.told.append(total or 0)
 
     def update(self, done: float, *, total: float | None = None, note: str = "") -> None:
         self.told.append(done)
