@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from msgspec import UNSET, UnsetType
 
 from moe.errors import SetError, SettingError
 from moe.evaluation.generate import generate_responses
-from moe.evaluation.measures import Marks, Perplexity, TextFigures, marks_of, perplexity, response_losses, text_figures
+from moe.evaluation.measures import Figures, Perplexity, marks_of, perplexity, response_losses, text_figures
 from moe.evaluation.page import write_page
 from moe.evaluation.responses import AGAIN, THEN, Response, read_responses
 from moe.models import load_causal, load_tokenizer, model_hash
@@ -26,11 +26,10 @@ from moe.provenance import read_made
 from moe.sets.chat import Chat, Dropped, Example
 from moe.settings import GenerateSettings
 from scorer.dialogue import Dialogue, training_hash
-from scorer.errors import OutputError
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
 from scorer.model import Scorer
-from scorer.outputs import check_parent, read_json, write_json, writing
+from scorer.outputs import check_folder, read_json, write_json, writing
 from scorer.progress import Progress, Silent
 
 RESULT, PAGE = "evaluation.json", "responses.html"
@@ -71,16 +70,14 @@ class ModelFigures:
     perplexity: Perplexity | UnsetType = UNSET
     responses: int | UnsetType = UNSET
     finished: float | UnsetType = UNSET
-    texts: TextFigures
-    marks: Marks
+    texts: Figures
+    marks: Figures
     made: Mapping[str, Any] | UnsetType | None = UNSET
 
     @property
-    def shown(self) -> dict[str, float | None]:
-        """The figures of the table by name; what is not known is None."""
-        found = {**asdict(self.texts), **asdict(self.marks)}
-        found["perplexity"] = self.perplexity and self.perplexity.perplexity
-        return {name: None if value is UNSET else value for name, value in found.items()}
+    def shown(self) -> Figures:
+        """The figures of the table by name."""
+        return {"perplexity": self.perplexity.perplexity if self.perplexity else None, **self.texts, **self.marks}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,10 +166,11 @@ def evaluate_models(
 def evaluation_lines(info: Evaluation) -> Iterator[str]:
     """Yield an evaluation as a table, and what to know about it."""
     shown = {name: figures.shown for name, figures in info.models.items()}
-    columns = [column for column in _COLUMNS if any(figures[column[0]] is not None for figures in shown.values())]
+    columns = [column for column in _COLUMNS if any(column[0] in figures for figures in shown.values())]
     rows = [["", *(title for _, title, _ in columns)]]
     for name, figures in shown.items():
-        rows.append([name, *(_shown(figures[key], digits) for key, _, digits in columns)])
+        found = ((figures.get(key), digits) for key, _, digits in columns)
+        rows.append([name, *("-" if value is None else f"{value:.{digits}f}" for value, digits in found)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         yield "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
@@ -245,10 +243,4 @@ def _check(models: Mapping[str, str], data: HeldOut, output: Path) -> None:
     for name in models:
         if not name or Path(name).name != name or not name.isprintable() or name in (REFERENCE, "evaluation"):
             raise SettingError(f"model name {name!a}, expected a plain word other than {REFERENCE!r} and 'evaluation'")
-    check_parent(output)
-    if output.exists() and (not output.is_dir() or (any(output.iterdir()) and not (output / RESULT).exists())):
-        raise OutputError(f"{output}: holds no {RESULT}, so no evaluation can be resumed in it; name a new folder")
-
-
-def _shown(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+    check_folder(output, "overwrite", RESULT, "`empathy moe evaluate`")

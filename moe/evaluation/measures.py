@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from msgspec import UNSET, UnsetType
 
 from moe.sets.chat import Example
 from moe.sets.examples import IGNORED, batches_of, pad_examples
 from scorer.arrays import Floats
-from scorer.dialogue import Dialogue
+from scorer.dialogue import HEADS, Dialogue
 from scorer.model import Scorer
 from selection.rules import PAPER
+
+Figures = dict[str, int | float | None]
+"""Figures by name; None where there is nothing to measure."""
 
 _TOKENS = 2048
 _DRAWS = 1000
@@ -30,31 +32,6 @@ class Perplexity:
     interval_95: tuple[float, float]
     tokens: int
     examples: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextFigures:
-    """Dist-1 and Dist-2, mean words and the share of empty texts; where there are references, BLEU and ROUGE-L.
-
-    BLEU is sacrebleu's of the corpus, 0 to 100; ROUGE-L is rouge-score's F measure with stemming, the mean, 0 to 1.
-    """
-
-    dist_1: float
-    dist_2: float
-    words: float
-    empty: float
-    bleu: float | UnsetType = UNSET
-    rouge_l: float | UnsetType = UNSET
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marks:
-    """Mean scores, 0 to 10, and the share in the sensibility set; ``scored`` is how many, as an empty one has none."""
-
-    scored: int
-    sensibility: float | None = None
-    rationality: float | None = None
-    share: float | None = None
 
 
 @torch.inference_mode()
@@ -98,33 +75,36 @@ def distinct(texts: Sequence[str], n: int) -> float:
     return len(grams) / max(1, grams.total())
 
 
-def text_figures(texts: Sequence[str], references: Sequence[str] | None) -> TextFigures:
-    """Return the figures of texts; with references also BLEU and ROUGE-L."""
-    overlap: dict[str, float] = {}
+def text_figures(texts: Sequence[str], references: Sequence[str] | None) -> Figures:
+    """Return Dist-1, Dist-2, mean words and the share of empty texts; with references also BLEU and ROUGE-L.
+
+    BLEU is sacrebleu's of the corpus, 0 to 100; ROUGE-L is rouge-score's F measure with stemming, the mean, 0 to 1.
+    """
+    found: Figures = {
+        "dist_1": distinct(texts, 1),
+        "dist_2": distinct(texts, 2),
+        "words": float(np.mean([len(text.split()) for text in texts])),
+        "empty": float(np.mean([not text.strip() for text in texts])),
+    }
     if references is not None:
         from rouge_score.rouge_scorer import RougeScorer  # it loads nltk
         from sacrebleu import corpus_bleu
 
         rouge = RougeScorer(["rougeL"], use_stemmer=True)
         overlaps = [rouge.score(right, text)["rougeL"].fmeasure for text, right in zip(texts, references, strict=True)]
-        overlap["bleu"] = float(corpus_bleu(list(texts), [list(references)]).score)
-        overlap["rouge_l"] = float(np.mean(overlaps))
-    return TextFigures(
-        dist_1=distinct(texts, 1),
-        dist_2=distinct(texts, 2),
-        words=float(np.mean([len(text.split()) for text in texts])),
-        empty=float(np.mean([not text.strip() for text in texts])),
-        **overlap,
-    )
+        found["bleu"] = float(corpus_bleu(list(texts), [list(references)]).score)
+        found["rouge_l"] = float(np.mean(overlaps))
+    return found
 
 
-def marks_of(scorer: Scorer, dialogues: Sequence[Dialogue]) -> Marks:
-    """Return what a scorer gives responses, and the share of them in the paper's sensibility set."""
+def marks_of(scorer: Scorer, dialogues: Sequence[Dialogue]) -> Figures:
+    """Return what a scorer gives responses: mean scores, 0 to 10, and the share in the paper's sensibility set.
+
+    ``scored`` is how many: an empty response has no score.
+    """
     scored = [dialogue for dialogue in dialogues if dialogue.response.strip()]
     if not scored:
-        return Marks(scored=0)
+        return {"scored": 0, **dict.fromkeys((*HEADS, "share"))}
     scores = scorer.score(scored)
-    sensibility, rationality = (float(mean) for mean in scores.mean(axis=0, dtype=float))
-    sets = PAPER.apply(scores, scorer.bundle.info.cuts)
-    share = float((sets == 0).mean())
-    return Marks(scored=len(scored), sensibility=sensibility, rationality=rationality, share=share)
+    means = dict(zip(HEADS, scores.mean(axis=0, dtype=float).tolist(), strict=True))
+    return {"scored": len(scored), **means, "share": float((PAPER.apply(scores, scorer.bundle.info.cuts) == 0).mean())}

@@ -1,4 +1,4 @@
-"""Which dense bases become which mixtures, and under which names their tensors go on."""
+"""Which dense bases become which mixtures, and what their tensors are called there."""
 
 from __future__ import annotations
 
@@ -10,31 +10,16 @@ from typing import Any
 from transformers import MixtralConfig, PretrainedConfig, Qwen3MoeConfig
 
 from moe.errors import ModelError
+from moe.settings import MLP
 
 _CARRIED = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "hidden_act",
-    "max_position_embeddings",
-    "initializer_range",
-    "rms_norm_eps",
-    "rope_theta",
-    "rope_scaling",
-    "attention_dropout",
-    "tie_word_embeddings",
-    "bos_token_id",
-    "eos_token_id",
-    "pad_token_id",
-    "dtype",
+    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
+    "hidden_act max_position_embeddings initializer_range rms_norm_eps rope_theta rope_scaling attention_dropout "
+    "tie_word_embeddings bos_token_id eos_token_id pad_token_id dtype"
 )
 """What a mixture's configuration has from its base."""
 
-_LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)\.weight")
+_MLP = re.compile(r"model\.layers\.(\d+)\.mlp\.(\w+)\.weight")
 _SHARED = re.compile(
     r"model\.embed_tokens\.weight|model\.norm\.weight|lm_head\.weight"
     r"|model\.layers\.\d+\.(input_layernorm|post_attention_layernorm|self_attn\.([qkvo]_proj|[qk]_norm))\.weight"
@@ -45,9 +30,9 @@ _DERIVED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """How a dense base becomes a mixture. ``gate`` and ``expert`` are name patterns of its tensors in a layer.
+    """How a dense base becomes a mixture. ``gate`` and ``expert`` are patterns of its tensors' names in a layer.
 
-    ``expert`` has for each projection of the base's MLP the name under which the expert's goes on.
+    ``expert`` has one for each projection of the base's MLP.
     """
 
     name: str
@@ -95,16 +80,14 @@ _TO_MIXTRAL = Architecture(
     name="MixtralForCausalLM",
     gate="block_sparse_moe.gate",
     expert={
-        "gate_proj": "block_sparse_moe.experts.{}.w1",
-        "down_proj": "block_sparse_moe.experts.{}.w2",
-        "up_proj": "block_sparse_moe.experts.{}.w3",
+        name: f"block_sparse_moe.experts.{{}}.{short}" for name, short in zip(MLP, ("w1", "w3", "w2"), strict=True)
     },
     config=_mixtral,
 )
 _TO_QWEN3_MOE = Architecture(
     name="Qwen3MoeForCausalLM",
     gate="mlp.gate",
-    expert={name: f"mlp.experts.{{}}.{name}" for name in ("gate_proj", "up_proj", "down_proj")},
+    expert={name: f"mlp.experts.{{}}.{name}" for name in MLP},
     config=_qwen3_moe,
 )
 
@@ -128,7 +111,7 @@ def architecture_of(base: PretrainedConfig, name: str) -> Architecture:
 
 def moe_config(base: PretrainedConfig, found: Architecture, experts: int, top_k: int) -> PretrainedConfig:
     """Return the configuration of a mixture of so many experts, rope, window and sizes as the base's."""
-    carried = {name: value for name in _CARRIED if (value := getattr(base, name, None)) is not None}
+    carried = {name: value for name in _CARRIED.split() if (value := getattr(base, name, None)) is not None}
     config = found.config(carried, base, experts, top_k)
     config.architectures = [found.name]
     return config
@@ -139,9 +122,9 @@ def place_of(name: str) -> tuple[str, int, str]:
 
     ModelError for a tensor that has no place in a mixture.
     """
-    layer = _LAYER.fullmatch(name)
-    if layer and layer[2] in ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"):
-        return "expert", int(layer[1]), layer[2].removeprefix("mlp.")
+    layer = _MLP.fullmatch(name)
+    if layer and layer[2] in MLP:
+        return "expert", int(layer[1]), layer[2]
     if _SHARED.fullmatch(name):
         return "shared", -1, ""
     if _DERIVED.fullmatch(name):

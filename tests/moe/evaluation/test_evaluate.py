@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from msgspec import UNSET
 
 from moe.errors import SetError, SettingError
 from moe.evaluation.evaluate import Evaluation, HeldOut, evaluate_models, evaluation_lines, read_held_out
-from moe.evaluation.measures import Marks, distinct, marks_of, perplexity, response_losses, text_figures
+from moe.evaluation.measures import distinct, marks_of, perplexity, response_losses, text_figures
 from moe.evaluation.page import write_page
 from moe.evaluation.responses import Response
 from moe.models import load_causal, load_tokenizer
@@ -62,11 +61,11 @@ def test_distinct_counts_different_n_grams() -> None:
 def test_overlap_is_full_with_itself_and_none_with_other_words() -> None:
     same = ["i am so sorry for your loss", "that is great news my friend"]
     found = text_figures(same, same)
-    assert found.bleu == pytest.approx(100)
-    assert (found.rouge_l, found.empty) == (1.0, 0.0)
+    assert found["bleu"] == pytest.approx(100)
+    assert (found["rouge_l"], found["empty"]) == (1.0, 0.0)
     other = text_figures(["xx yy zz", ""], same)
-    assert (other.rouge_l, other.empty, other.words) == (0.0, 0.5, 1.5)
-    assert text_figures(same, None).bleu is UNSET
+    assert (other["rouge_l"], other["empty"], other["words"]) == (0.0, 0.5, 1.5)
+    assert "bleu" not in text_figures(same, None)
 
 
 def response(text: str, **more: Any) -> Response:
@@ -79,9 +78,9 @@ def response(text: str, **more: Any) -> Response:
 def test_marks_are_the_scorers_own(scorer: Scorer) -> None:
     dialogues = [response(text).dialogue() for text in ("that is great", "")]
     found = marks_of(scorer, dialogues)
-    assert found.scored == 1
-    assert found.sensibility == pytest.approx(float(scorer.score(dialogues[:1])[0, 0]))
-    assert marks_of(scorer, dialogues[1:]) == Marks(scored=0)
+    assert found["scored"] == 1
+    assert found["sensibility"] == pytest.approx(float(scorer.score(dialogues[:1])[0, 0]))
+    assert marks_of(scorer, dialogues[1:])["sensibility"] is None
     assert response("", reference="so sorry").dialogue(reference=True).response == "so sorry"
 
 
