@@ -151,7 +151,7 @@ def main() -> None:
 @argument("bundle", metavar="[BUNDLE]", required=False, type=click.Path(path_type=Path))
 @option("--json", "as_json", is_flag=True, help="Print all of scorer.json, and the bundle's hash.")
 def inspect(bundle: Path | None, as_json: bool) -> None:
-    """Verify a scorer and say what it is, where it comes from and how it was measured.
+    """Verify a scorer; say where it comes from and what it is worth.
 
     Left out, BUNDLE is the starter that comes with the package.
     """
