@@ -5,30 +5,37 @@ from __future__ import annotations
 import json
 import resource
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pyarrow.parquet as pq
 import pytest
+from msgspec import UNSET
 from onnx import numpy_helper
 from transformers import AutoTokenizer, pipeline
 
-from distill.errors import CheckpointError
-from distill.exporting.export import ExportSettings, export, to_onnx
+from distill.errors import CheckpointError, ExportError
+from distill.exporting.export import export_bundle
+from distill.exporting.first_token import to_onnx
 from distill.exporting.quantise import static_int8, to_half
-from distill.labelled import read_labelled
+from distill.exporting.settings import ExportSettings
 from distill.training.checkpoint import Checkpoint, load_checkpoint
-from distill.training.network import Scores, predict
-from distill.training.settings import TrainSettings
-from distill.training.train import train
+from distill.training.network import predict
+from distill.training.train import train_scorer
 from scorer.bundle.bundle import Bundle, load_bundle
 from scorer.dialogue import Dialogue, render
+from scorer.engines.base import collate
+from scorer.engines.names import PRECISIONS
 from scorer.engines.onnxruntime import OnnxRuntimeEngine
 from scorer.errors import BundleError
 from scorer.model import Scorer
-from tests.conftest import Run, make_dialogue, varied, write_lines
-from tests.distill.tiny import labelled_file, labelled_records, write_backbone
+from scorer.outputs import json_text
+from tests.conftest import Run, make_dialogue, read, record, varied, write_lines
+from tests.distill.tiny import labelled_records, tiny_settings, write_backbone
+from tests.selection.selection_data import invoke, one_line
 
 
 @pytest.fixture(scope="module", params=["bert", "roberta"])
@@ -36,9 +43,8 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     """A tiny checkpoint of either kind: with token types and without."""
     folder = tmp_path_factory.mktemp(request.param)
     backbone = write_backbone(folder / "backbone", kind=request.param)
-    labelled = read_labelled([str(labelled_file(folder / "labels.jsonl", 160))])
-    settings = TrainSettings(backbone=str(backbone), epochs=2, learning_rate=5e-3, max_length=64, batch_size=16)
-    return train(labelled, settings, folder / "checkpoint")
+    labelled = read(folder / "labels.jsonl", labelled_records(160))
+    return train_scorer(labelled, tiny_settings(backbone, epochs=2), folder / "checkpoint")
 
 
 @pytest.fixture(scope="module")
@@ -48,35 +54,37 @@ def check() -> list[Dialogue]:
 
 
 @pytest.fixture(scope="module")
+def check_file(check: list[Dialogue], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in a file, and a record that is none."""
+    records = [record(*(turn.content for turn in dialogue.turns), id=str(n)) for n, dialogue in enumerate(check)]
+    return write_lines(tmp_path_factory.mktemp("check") / "check.jsonl", [*records, {"messages": []}])
+
+
+@pytest.fixture(scope="module")
 def exported(checkpoint: Checkpoint, check: list[Dialogue], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The checkpoint's bundle, every precision checked."""
-    return export(checkpoint, tmp_path_factory.mktemp("exported") / "bundle", check)
+    return export_bundle(checkpoint, tmp_path_factory.mktemp("exported") / "bundle", check)
 
 
-def checkpoint_scores(checkpoint: Checkpoint, dialogues: list[Dialogue]) -> Scores:
-    scores: Scores = predict(checkpoint.load_model(), checkpoint.encoder.encode(dialogues))
-    return scores.clip(0, 10)
+@pytest.fixture(scope="module")
+def plain(checkpoint: Checkpoint, exported: Bundle) -> Bundle:
+    """The checkpoint's bundle, nothing checked."""
+    return export_bundle(checkpoint, exported.path.with_name("plain"))
 
 
-def test_scoring_gives_the_checkpoints_scores(checkpoint: Checkpoint, exported: Bundle, check: list[Dialogue]) -> None:
-    expected = checkpoint_scores(checkpoint, check)
-    plain = export(checkpoint, exported.path.with_name("plain"))
-    np.testing.assert_allclose(Scorer.load(plain.path, engine="onnxruntime").score(check), expected, atol=1e-4)
-    np.testing.assert_allclose(
-        Scorer.load(exported.path, engine="onnxruntime").score(check), expected, atol=0.05
-    )  # weights as int8
+def test_scoring_gives_the_checkpoints_scores(
+    checkpoint: Checkpoint, exported: Bundle, plain: Bundle, check: list[Dialogue]
+) -> None:
+    expected = predict(checkpoint.load_model(), checkpoint.encoder.encode(check)).clip(0, 10)
+    for bundle, tolerance in ((plain, 1e-4), (exported, 0.05)):  # weights as fp32, and as int8
+        found = Scorer.load(bundle.path, engine="onnxruntime").score(check)
+        np.testing.assert_allclose(found, expected, atol=tolerance)
 
 
 def test_the_hugging_face_pipeline_gives_the_same_scores(
-    checkpoint: Checkpoint, check: list[Dialogue], tmp_path: Path, empathy: Run
+    checkpoint: Checkpoint, plain: Bundle, check: list[Dialogue], check_file: Path, tmp_path: Path, empathy: Run
 ) -> None:
-    records = [
-        {"id": str(n), "messages": [{"role": t.role, "content": t.content} for t in d.turns]}
-        for n, d in enumerate(check[:20])
-    ]
-    plain = export(checkpoint, tmp_path / "plain")
-    path = write_lines(tmp_path / "in.jsonl", records)
-    result = empathy("score", path, "-o", tmp_path / "out.parquet", "--scorer", plain.path)
+    result = empathy("score", check_file, "-o", tmp_path / "out.parquet", "--scorer", plain.path)
     assert result.returncode == 0, result.stderr
     table = pq.read_table(tmp_path / "out.parquet")
     classify = pipeline("text-classification", str(checkpoint.path), function_to_apply="none", top_k=None, device="cpu")
@@ -102,51 +110,42 @@ def test_optimum_loads_the_exported_model_and_gives_the_same_scores(exported: Bu
 
 
 def test_every_precision_has_a_verdict_with_figures(exported: Bundle) -> None:
-    verdicts = exported.info["precisions"]
-    assert set(verdicts) == {"fp32", "bf16", "fp16", "int8"}
-    assert verdicts["fp32"]["allowed"]
-    assert verdicts["fp32"]["flips"] == 0
-    assert verdicts["fp32"]["checked"] == 150
-    assert verdicts["fp32"]["drift_max"] < 1e-3
-    assert all(verdict["reason"] for verdict in verdicts.values())
+    verdicts = exported.info.precisions
+    assert set(verdicts) == set(PRECISIONS)
+    fp32 = verdicts["fp32"]
+    assert (fp32.allowed, fp32.flips, fp32.checked) == (True, 0, 150)
+    assert 0 <= (fp32.drift_max or 0) < 1e-3
+    assert all(verdict.reason for verdict in verdicts.values())
     assert exported.allows("fp32")
-    assert exported.allows("int8") == ("model.int8.onnx" in exported.info["files"])
+    assert exported.allows("int8") == ("model.int8.onnx" in exported.info.files)
+    assert exported.info.graph == "matrix products computed for the first token only: 6"
 
 
-def test_the_last_layer_is_computed_for_the_first_token_only(exported: Bundle) -> None:
-    assert exported.info["graph"] == "matrix products computed for the first token only: 6"
-    names = [node.name for node in onnx.load_from_string(exported.model).graph.node]
-    assert sum(".first." in name for name in names) == 1  # a slice of the layer below
-
-
-def test_without_a_check_only_fp32_is_allowed(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    bundle = export(checkpoint, tmp_path / "bundle")
-    assert [name for name, verdict in bundle.info["precisions"].items() if verdict["allowed"]] == ["fp32"]
-    assert bundle.info["precision"] == "fp32 weights, fp32 compute"
-    assert "--check" in bundle.info["precisions"]["bf16"]["reason"]
+def test_without_a_check_only_fp32_is_allowed(plain: Bundle) -> None:
+    assert [name for name, verdict in plain.info.precisions.items() if verdict.allowed] == ["fp32"]
+    assert plain.info.precision == "fp32 weights, fp32 compute"
+    assert "--check" in plain.info.precisions["bf16"].reason
     with pytest.raises(BundleError, match=r"no model\.int8\.onnx"):
-        bundle.model_for("int8")
+        plain.model_for("int8")
 
 
 def test_what_changes_decisions_is_refused_and_the_reason_kept(
     checkpoint: Checkpoint, check: list[Dialogue], tmp_path: Path
 ) -> None:
     strict = ExportSettings(max_flips=0.0, precisions=("int8",))
-    verdict = export(checkpoint, tmp_path / "bundle", check, strict).info["precisions"]["int8"]
-    if not verdict["allowed"]:
-        assert "over 0.00%" in verdict["reason"]
-    else:
-        assert verdict["flips"] == 0
+    verdict = export_bundle(checkpoint, tmp_path / "bundle", check, strict).info.precisions["int8"]
+    assert verdict.allowed == (verdict.flips == 0)
+    assert ("within" if verdict.allowed else "over") + " 0.00%" in verdict.reason
 
 
 def test_half_precision_is_stored_on_demand_and_scores_the_same(
     checkpoint: Checkpoint, check: list[Dialogue], tmp_path: Path
 ) -> None:
-    settings = ExportSettings(half=True, precisions=("fp32",), small=False)
-    bundle = export(checkpoint, tmp_path / "bundle", check, settings)
-    assert bundle.info["precisions"]["fp16"]["allowed"]
-    assert bundle.info["precisions"]["fp16"]["drift_max"] > 0  # it was this file's
-    assert (bundle.path / "model.fp16.onnx").stat().st_size < 0.8 * (bundle.path / "model.onnx").stat().st_size
+    settings = ExportSettings(half=True, precisions=("fp32",), weights="fp32")
+    bundle = export_bundle(checkpoint, tmp_path / "bundle", check, settings)
+    assert bundle.info.precisions["fp16"].allowed
+    assert (bundle.info.precisions["fp16"].drift_max or 0) > 0  # it was this file's
+    assert (bundle.path / "model.fp16.onnx").stat().st_size < 0.9 * (bundle.path / "model.onnx").stat().st_size
     model = onnx.load_from_string(bundle.model_for("fp16"))
     kinds = {tensor.data_type for tensor in model.graph.initializer}
     assert onnx.TensorProto.FLOAT16 in kinds
@@ -168,97 +167,69 @@ def test_half_precision_that_is_refused_is_not_stored(
         return half
 
     monkeypatch.setattr("distill.exporting.export.to_half", broken)
-    bundle = export(checkpoint, tmp_path / "bundle", check if checked else [], ExportSettings(half=True))
-    verdict = bundle.info["precisions"]["fp16"]
-    assert not verdict["allowed"]
-    assert ("over 1.00%" if checked else "export with --check") in verdict["reason"]
+    bundle = export_bundle(checkpoint, tmp_path / "bundle", check if checked else [], ExportSettings(half=True))
+    verdict = bundle.info.precisions["fp16"]
+    assert not verdict.allowed
+    assert ("over 1.00%" if checked else "export with --check") in verdict.reason
     assert not (bundle.path / "model.fp16.onnx").exists()
     with pytest.raises(BundleError, match=r"^[^\n]*holds no model\.fp16\.onnx, so it does not compute in fp16; export"):
         bundle.model_for("fp16")
 
 
-def test_dialogues_that_were_trained_on_do_not_count_as_a_check(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    path = write_lines(tmp_path / "labels.jsonl", labelled_records(160))
-    trained = list(read_labelled([str(path)]).dialogues)
-    with pytest.raises(CheckpointError, match="were not trained on, expected at least 200"):
-        export(checkpoint, tmp_path / "bundle", trained)
-    assert not (tmp_path / "bundle").exists()
-
-
 def test_the_bundle_carries_what_the_checkpoint_knows(checkpoint: Checkpoint, exported: Bundle) -> None:
-    loaded = load_bundle(exported.path)
+    loaded, known = load_bundle(exported.path), json.loads(json_text(checkpoint.info))
     for name in ("cuts", "measured", "uncertainty", "training", "domain"):
-        assert loaded.info[name] == json.loads(json.dumps(checkpoint.info[name]))
-    assert loaded.name == "checkpoint"
-    assert loaded.uncertainty is not None
+        assert loaded.to_json()[name] == known[name]
+    assert loaded.info.name == "checkpoint"
+    assert loaded.info.uncertainty is not None
     assert (exported.path / "README.md").read_text().startswith("# checkpoint")
 
 
 def test_the_command_exports_and_a_second_time_refuses(
-    checkpoint: Checkpoint, check: list[Dialogue], tmp_path: Path, empathy: Run
+    checkpoint: Checkpoint, check_file: Path, tmp_path: Path
 ) -> None:
-    records = [{"messages": [{"role": t.role, "content": t.content} for t in d.turns]} for d in check]
-    path = write_lines(tmp_path / "check.jsonl", records)
-    arguments = (
-        "export",
-        checkpoint.path,
-        "-o",
-        tmp_path / "b",
-        "--check",
-        path,
-        "--half",
-        "--precision",
-        "fp16",
-        "--name",
-        "x",
-    )
-    result = empathy(*arguments)
-    assert result.returncode == 0, result.stderr
+    arguments = [str(checkpoint.path), "-o", str(tmp_path / "b"), "--check", str(check_file), "--half", "--name", "x"]
+    result = invoke(*arguments, "--precision", "fp16", command="export")
+    assert result.exit_code == 0, result.stderr
     assert "fp16" in result.stderr
+    assert "--check: 1 records are no dialogues and were left out; the first: " in result.stderr
     bundle = load_bundle(tmp_path / "b")
-    assert bundle.name == "x"
-    assert "model.fp16.onnx" in bundle.info["files"]
-    again = empathy(*arguments)
-    assert again.returncode == 2
-    assert "exists already" in again.stderr
+    assert bundle.info.name == "x"
+    assert "model.fp16.onnx" in bundle.info.files
+    again = invoke(*arguments, command="export")
+    assert "exists already" in one_line(again.exit_code, again.stderr.splitlines()[-1])
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_bundle(checkpoint: Checkpoint, tmp_path: Path, empathy: Run) -> None:
     # No file may grow beyond 30 kB: to a program that is what a full disk is.
     limit = (30_000, 30_000)
-    result = empathy(
-        "export",
-        checkpoint.path,
-        "-o",
-        tmp_path / "b",
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
-    )
+    arguments = ("export", checkpoint.path, "-o", tmp_path / "b")
+    result = empathy(*arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
     assert result.returncode == 2
     assert "cannot be written" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_fold_is_not_exported(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    half = Checkpoint(checkpoint.path, {k: v for k, v in checkpoint.info.items() if k != "cuts"})
+def test_what_cannot_be_exported_is_refused_at_once(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    part = Checkpoint(checkpoint.path, replace(checkpoint.info, cuts=UNSET))
     with pytest.raises(CheckpointError, match="one fold"):
-        export(half, tmp_path / "bundle")
+        export_bundle(part, tmp_path / "bundle")
+    trained = read(tmp_path / "labels.jsonl", labelled_records(160)).dialogues
+    with pytest.raises(CheckpointError, match="were not trained on, expected at least 200"):
+        export_bundle(checkpoint, tmp_path / "bundle", trained)
+    with pytest.raises(ExportError, match=r"^max flips is 1\.5, expected 0 to 1$"):
+        ExportSettings(max_flips=1.5)
     with pytest.raises(CheckpointError, match="no such folder"):
         load_checkpoint(tmp_path / "nowhere")
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_fixed_scales_ignore_the_rest_of_the_batch(checkpoint: Checkpoint) -> None:
-    import onnxruntime as ort
-
-    plain = to_onnx(checkpoint.load_model())
-    names = [node.name for node in plain.graph.input]
+    whole = to_onnx(checkpoint.load_model())
     encoded = checkpoint.encoder.encode([make_dialogue("i am sad", "so sorry"), make_dialogue("we won", "great")])
-    batch = {
-        "input_ids": np.stack([np.pad(item.ids, (0, 16 - len(item))) for item in encoded]).astype(np.int64),
-        "attention_mask": np.stack([np.arange(16) < len(item) for item in encoded]).astype(np.int64),
-        "token_type_ids": np.zeros((2, 16), dtype=np.int64),
-    }
-    batch = {name: batch[name] for name in names}
-    fixed = static_int8(plain, [batch])
+    names = [port.name for port in whole.graph.input]
+    batch = {name: array for name, array in collate(encoded, 0).items() if name in names}
+    fixed = static_int8(whole, [batch])
     session = ort.InferenceSession(fixed.SerializeToString(), providers=["CPUExecutionProvider"])
     (together,) = session.run(None, batch)
     (alone,) = session.run(None, {name: array[:1] for name, array in batch.items()})
