@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
@@ -26,7 +25,7 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 _WEIGHTS = ["*.safetensors", "*.json", "*.model", "*.jinja", "*.txt"]
-_LOADING = (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RuntimeError, SafetensorError)
+_FAULTS = (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RuntimeError, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,18 @@ class Weights:
         return state.hexdigest()
 
 
+@contextmanager
+def loading(what: str, fix: str = "") -> Iterator[None]:
+    """Turn what the hub, transformers, peft and safetensors raise into a ModelError that begins with ``what``."""
+    try:
+        yield
+    except _FAULTS as error:
+        raise ModelError(f"{what} ({reason_of(error)}){fix}") from None
+
+
 def open_weights(folder: Path) -> Weights:
     """Return the safetensors of a folder; ModelError if it has none or they are damaged."""
-    try:
+    with loading(f"{folder}: its weights cannot be read", "; copy the model again"):
         if (folder / INDEX).exists():
             files = dict(json.loads((folder / INDEX).read_bytes())["weight_map"])
         elif (folder / SINGLE).exists():
@@ -78,43 +86,28 @@ def open_weights(folder: Path) -> Weights:
         weights = Weights(folder, files)
         if missing := files.keys() - weights.shapes.keys():
             raise ModelError(f"{folder}: {INDEX} names {min(missing)!r}, which its files lack; copy the model again")
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise ModelError(f"{folder}: its weights cannot be read ({reason_of(error)}); copy the model again") from None
-    return weights
+        return weights
 
 
 def find_model(name: str) -> Path:
     """Return the folder of a model: itself, or the hub's files of that id; ModelError if there is none."""
     if Path(name).is_dir():
         return Path(name)
-    try:
+    expected = "expected a folder with config.json, safetensors and tokenizer, or the id of such a model on the hub"
+    with loading(f"{name!r}: cannot be loaded", f"; {expected}"):
         return Path(snapshot_download(name, allow_patterns=_WEIGHTS))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        raise ModelError(
-            f"{name!r}: cannot be loaded ({reason_of(error)}); expected a folder with config.json, safetensors and "
-            "tokenizer, or the id of such a model on the Hugging Face hub"
-        ) from None
-
-
-@contextmanager
-def _loading(what: str) -> Iterator[None]:
-    """Turn what transformers and peft raise into a ModelError that says ``what`` cannot be used."""
-    try:
-        yield
-    except _LOADING as error:
-        raise ModelError(f"{what} ({reason_of(error)})") from None
 
 
 def load_config(folder: Path | str) -> PretrainedConfig:
     """Return a model's configuration; ModelError if there is none."""
-    with _loading(f"{folder}: its config.json cannot be used"):
+    with loading(f"{folder}: its config.json cannot be used"):
         return AutoConfig.from_pretrained(folder)
 
 
 def load_tokenizer(folder: Path | str) -> Any:
     """Return a model's tokenizer; ModelError if there is none."""
     found = find_model(str(folder))
-    with _loading(f"{folder}: its tokenizer cannot be loaded"):
+    with loading(f"{folder}: its tokenizer cannot be loaded"):
         return AutoTokenizer.from_pretrained(found)
 
 
@@ -133,7 +126,7 @@ def load_causal(folder: Path | str, *, eager: bool = False) -> PreTrainedModel:
     attention = "eager" if eager and not on_gpu else None
     is_expert = (Path(folder) / ADAPTER_CONFIG).exists()
     base = find_model(adapter_base(Path(folder)) if is_expert else str(folder))
-    with _loading(f"{folder}: cannot be loaded as a causal language model"):
+    with loading(f"{folder}: cannot be loaded as a causal language model"):
         model = AutoModelForCausalLM.from_pretrained(
             base, dtype=torch.bfloat16 if on_gpu else torch.float32, attn_implementation=attention
         )
@@ -147,14 +140,12 @@ def load_causal(folder: Path | str, *, eager: bool = False) -> PreTrainedModel:
 def read_adapter_config(folder: Path) -> dict[str, Any]:
     """Return adapter_config.json; ModelError if the folder holds no adapter."""
     path = folder / ADAPTER_CONFIG
-    try:
-        info = json.loads(path.read_bytes())
+    if not path.exists():
+        raise ModelError(f"{folder}: holds no {ADAPTER_CONFIG}; expected an expert (`empathy moe expert`)")
+    with loading(f"{path}: is no adapter's configuration"):
+        info = dict(json.loads(path.read_bytes()))
         str(info["base_model_name_or_path"])
-    except FileNotFoundError:
-        raise ModelError(f"{folder}: holds no {ADAPTER_CONFIG}; expected an expert (`empathy moe expert`)") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path}: is no adapter's configuration ({reason_of(error)})") from None
-    return dict(info)
+        return info
 
 
 def adapter_base(folder: Path) -> str:

@@ -24,7 +24,7 @@ from msgspec import UNSET, UnsetType
 
 from moe.errors import SetError, SettingError
 from moe.evaluation.evaluate import RESULT, Evaluation, evaluate_models, read_held_out
-from moe.evaluation.responses import AGAIN, THEN
+from moe.evaluation.responses import FIX_AND_REPEAT, REPEAT
 from moe.mixture.compose import compose_mixture
 from moe.models import model_hash
 from moe.provenance import MOE_JSON, Expert, TrainedMixture
@@ -80,7 +80,7 @@ class Pipeline:
         """Go through all stages and return evaluation.json."""
         output, settings = self._output, self._settings
         result = output / "evaluation" / RESULT
-        with writing(output, then=THEN):
+        with writing(output, then=FIX_AND_REPEAT):
             self._open()
             corpus = _hash(list(_source_hashes(self._inputs)))
             split = self._stage("split", [corpus, settings.held_out], "corpus.jsonl", self._split)
@@ -100,7 +100,7 @@ class Pipeline:
             trained = self._stage("train", [mixed, settings.router], f"moe/{MOE_JSON}", work)
             depends = [trained, experts, split, self._marker.bundle.sha256, settings.generate, settings.evaluate_on]
             self._stage("evaluate", depends, f"evaluation/{RESULT}", partial(self._evaluate, names))
-            return read_json(result, Evaluation, AGAIN)
+            return read_json(result, Evaluation, REPEAT)
 
     def _open(self) -> None:
         output, path = self._output, self._output / RUN_STATE
@@ -108,7 +108,7 @@ class Pipeline:
         output.mkdir(exist_ok=True)
         if not path.exists():
             write_json(path, self._state)
-        self._state = read_json(path, dict[str, StageState], AGAIN)
+        self._state = read_json(path, dict[str, StageState], REPEAT)
 
     def _stage(self, name: str, depends: Sequence[Any], marker: str, work: Callable[[Existing], str]) -> str:
         """Do a stage unless it is done, and return the hash of all that it depends on.

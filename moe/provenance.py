@@ -21,7 +21,7 @@ MOE_JSON = "moe.json"
 Routing = dict[str, list[list[float]]]
 """For each set, by layer, the mean weight that its tokens give each expert; the weights of a layer add up to 1."""
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _PACKAGES = ("empathy-scorer", "torch", "transformers", "peft", "safetensors")
 
@@ -180,7 +180,7 @@ class TrainedMixture(Mixture):
     expert_names: list[str]
 
 
-def read_made(folder: Path, kind: type[T]) -> T | None:
+def read_made(folder: Path, kind: type[_T]) -> _T | None:
     """Return what moe.json of a folder holds, None where there is none; OutputError if it is damaged."""
     path = folder / MOE_JSON
     return read_json(path, kind, "make the folder again") if path.exists() else None

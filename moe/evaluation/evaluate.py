@@ -20,7 +20,7 @@ from moe.errors import SetError, SettingError
 from moe.evaluation.generate import generate_responses
 from moe.evaluation.measures import Figures, Perplexity, marks_of, perplexity, response_losses, text_figures
 from moe.evaluation.page import write_page
-from moe.evaluation.responses import AGAIN, THEN, Response, read_responses
+from moe.evaluation.responses import FIX_AND_REPEAT, REPEAT, Response, read_responses
 from moe.models import load_causal, load_tokenizer, model_hash
 from moe.provenance import read_made
 from moe.sets.chat import Chat, Dropped, Example
@@ -133,7 +133,7 @@ def evaluate_models(
     what the models answer.
     """
     _check(models, data, output)
-    with writing(output, then=THEN):
+    with writing(output, then=FIX_AND_REPEAT):
         output.mkdir(exist_ok=True)
         info = Evaluation(
             dialogues=len(data.dialogues),
@@ -150,7 +150,7 @@ def evaluate_models(
                 data=info.data, settings=settings, scorer=scorer.bundle.sha256, model=model_hash(path)
             )
             file = output / f"{name}.json"
-            known = read_json(file, ModelFigures, AGAIN) if file.exists() else None
+            known = read_json(file, ModelFigures, REPEAT) if file.exists() else None
             if known is None or known.identity != identity or not (output / f"{name}.jsonl").exists():
                 known = _measure(name, path, data, output, identity, scorer, progress or Silent())
                 write_json(file, known)

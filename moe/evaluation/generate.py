@@ -14,7 +14,7 @@ import torch
 from transformers import GenerationConfig
 
 from moe.errors import SetError
-from moe.evaluation.responses import THEN, Journal, Placed, Response, RunIdentity, write_lines
+from moe.evaluation.responses import FIX_AND_REPEAT, Journal, Placed, Response, RunIdentity, write_lines
 from moe.models import load_causal, load_tokenizer, model_hash
 from moe.sets.chat import Chat, Dropped, Example
 from moe.settings import GenerateSettings
@@ -64,7 +64,7 @@ def generate_responses(
     check_new(output, overwrite=overwrite)
     progress = progress or Silent()
     chat = Chat(load_tokenizer(model_name), settings.max_length)
-    with writing(output, then=THEN):
+    with writing(output, then=FIX_AND_REPEAT):
         journal = Journal(output, RunIdentity(model=model_hash(model_name), settings=settings))
         rejects: list[Unanswered] = []
         model = None

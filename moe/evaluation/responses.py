@@ -16,8 +16,8 @@ from scorer.dialogue import Dialogue, Turn, content_hash
 from scorer.errors import OutputError
 from scorer.outputs import partial, replacing
 
-AGAIN = "remove it and give the same command again"
-THEN = "; fix that and give the same command again"
+REPEAT = "remove it and give the same command again"
+FIX_AND_REPEAT = "; fix that and give the same command again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ def read_responses(path: Path) -> list[Response]:
     try:
         return [msgspec.json.decode(line, type=Response) for line in path.read_bytes().splitlines()]
     except msgspec.MsgspecError as error:
-        raise OutputError(f"{path}: is damaged ({error}); {AGAIN}") from None
+        raise OutputError(f"{path}: is damaged ({error}); {REPEAT}") from None
 
 
 def write_lines(path: Path, records: Sequence[Any], *, ascii_only: bool = False) -> None:
@@ -96,10 +96,10 @@ class Journal:
         first, *lines = self._path.read_bytes().split(b"\n")[:-1] or [b""]  # what has no line feed was being written
         try:
             if first and msgspec.json.decode(first, type=RunIdentity) != self._identity:
-                raise OutputError(f"{self._path}: another model's or another setting's; {AGAIN}")
+                raise OutputError(f"{self._path}: another model's or another setting's; {REPEAT}")
             self._done = [msgspec.json.decode(line, type=_Batch) for line in lines]
         except msgspec.MsgspecError as error:
-            raise OutputError(f"{self._path}: is damaged ({error}); {AGAIN}") from None
+            raise OutputError(f"{self._path}: is damaged ({error}); {REPEAT}") from None
         write_lines(self._path, [self._identity, *self._done], ascii_only=True)
 
     def responses(self, number: int, batch: str) -> list[Placed] | None:
@@ -107,7 +107,7 @@ class Journal:
         if number >= len(self._done):
             return None
         if self._done[number].batch != batch:
-            raise OutputError(f"{self._path}: the input was changed since; {AGAIN}")
+            raise OutputError(f"{self._path}: the input was changed since; {REPEAT}")
         return self._done[number].responses
 
     def add(self, batch: str, responses: list[Placed]) -> None:

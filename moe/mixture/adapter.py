@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from moe.errors import ModelError
-from moe.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_adapter_config
+from moe.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS, loading, read_adapter_config
 from moe.provenance import Expert, read_made
 from moe.settings import ATTENTION, MLP
-from scorer.errors import reason_of
 
 _PREFIX = "base_model.model."
 _PLAIN: Mapping[str, tuple[Any, ...]] = {
@@ -67,14 +66,10 @@ def load_adapter(folder: Path) -> Adapter:
                 f"{folder / ADAPTER_CONFIG}: {key} is {config[key]!r}, expected {allowed[0]!r}: only a plain LoRA is "
                 "merged exactly"
             )
-    try:
+    with loading(f"{folder}: its {ADAPTER_WEIGHTS} cannot be read", "; train the expert again"):
         with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
             names = list(file.keys())
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"{folder}: its {ADAPTER_WEIGHTS} cannot be read ({reason_of(error)}); train the expert again"
-        ) from None
     targets = frozenset(name.removeprefix(_PREFIX).rpartition(".lora_")[0] + ".weight" for name in names)
     for name in sorted(targets):
         if name.split(".")[-2] not in (*ATTENTION, *MLP):

@@ -14,8 +14,6 @@ from moe.errors import ModelError
 from scorer.dialogue import Dialogue, Turn
 from scorer.inputs.parse import to_messages
 
-Ids = npt.NDArray[np.int32]
-
 DEFAULT_TEMPLATE = (
     "{% if bos_token %}{{ bos_token }}{% endif %}"
     "{% for message in messages %}"
@@ -24,7 +22,7 @@ DEFAULT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
-"""The template of a tokenizer that brings none: a line a turn, ``User: ...``, ``Assistant: ...`` and the end token.
+"""The template of a tokenizer that brings none: one line per turn, ``User: ...``, ``Assistant: ...`` and the end token.
 
 It is saved with every expert and mixture, so that `apply_chat_template` gives later what was trained on.
 """
@@ -37,7 +35,7 @@ class Example:
     ``cut_turns`` of the oldest turns were left out for want of room.
     """
 
-    ids: Ids
+    ids: npt.NDArray[np.int32]
     prompt: int
     conversation: str
     cut_turns: int
@@ -118,13 +116,9 @@ class Chat:
         return ids if ends else [*ids, int(self.tokenizer.eos_token_id)]
 
     def _render(self, turns: Sequence[Turn], *, prompt: bool) -> str:
-        messages = to_messages(turns)
         # Qwen3's template would have the model think first; templates that do not know the word pass over it.
-        return str(
-            self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=prompt, enable_thinking=False
-            )
-        )
+        how = {"tokenize": False, "add_generation_prompt": prompt, "enable_thinking": False}
+        return str(self.tokenizer.apply_chat_template(to_messages(turns), **how))
 
     def _ids(self, text: str) -> list[int]:
         # The template brings the special tokens.

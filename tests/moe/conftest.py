@@ -45,27 +45,17 @@ def write_base(folder: Path, kind: str = "llama", *, seed: int = 0, template: st
     """Write a random base of two layers with its tokenizer; ``more`` goes into its configuration."""
     torch.manual_seed(seed)
     tokenizer = byte_tokenizer(template)
-    sizes: dict[str, Any] = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 256,
-        "head_dim": 16,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "initializer_range": 0.3,
-        **more,
-    }
-    AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes)).save_pretrained(folder)
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "max_position_embeddings": 256}
+    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    known = {"vocab_size": len(tokenizer), "initializer_range": 0.3, **heads, **sizes, **ids, **more}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **known)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
 def dialogues(words: list[str], count: int, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Return dialogues whose responses are made of these words, a conversation each."""
+    """Return dialogues whose responses are made of these words, each its own conversation."""
     rng = np.random.default_rng(seed)
     return [
         record(f"i am {rng.choice(['sad', 'happy'])} {seed}-{n}", " ".join(rng.choice(words, 3)), id=f"{seed}-{n}")
@@ -75,10 +65,8 @@ def dialogues(words: list[str], count: int, *, seed: int = 0) -> list[dict[str, 
 
 def write_sets(folder: Path, count: int = 24) -> tuple[Path, Path]:
     """Write a warm and a cold set."""
-    return (
-        write_lines(folder / "sensibility.jsonl", dialogues(WARM, count, seed=1)),
-        write_lines(folder / "rationality.jsonl", dialogues(COLD, count, seed=2)),
-    )
+    warm, cold = (dialogues(words, count, seed=seed) for seed, words in ((1, WARM), (2, COLD)))
+    return write_lines(folder / "sensibility.jsonl", warm), write_lines(folder / "rationality.jsonl", cold)
 
 
 def write_adapters(folder: Path, base: Path, targets: str = "mlp") -> list[Path]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,90 +22,82 @@ from selection.select import select_sets
 from tests.conftest import make_dialogue, record, varied, write_lines
 from tests.moe.conftest import CHATML, byte_tokenizer
 
+ENDLESS = (
+    "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }} {% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
+STRICT = "{% if messages[0]['role'] != 'user' %}{{ raise_exception('user first') }}{% endif %}" + CHATML
+
 
 def chat(max_length: int = 256, template: str | None = None) -> Chat:
     return Chat(byte_tokenizer(template), max_length)
 
 
-def texts(example: Example | Dropped, tokenizer: Any) -> tuple[str, str]:
+def example_of(one: Chat, dialogue: Dialogue) -> Example:
+    found = one.example(dialogue)
+    assert isinstance(found, Example), found
+    return found
+
+
+def texts(one: Chat, example: Example) -> tuple[str, str]:
     """Return what of an example is context and what is learnt."""
-    assert isinstance(example, Example)
-    return tokenizer.decode(example.ids[: example.prompt]), tokenizer.decode(example.ids[example.prompt :])
+    context, response = example.ids[: example.prompt], example.ids[example.prompt :]
+    return one.tokenizer.decode(context), one.tokenizer.decode(response)
 
 
-def test_the_default_template_is_what_the_documentation_says() -> None:
-    one = chat()
-    context, response = texts(one.example(make_dialogue("i am sad", "why ?", "my dog died", "so sorry")), one.tokenizer)
-    assert context == "<s>User: i am sad\nAssistant: why ?</s>\nUser: my dog died\nAssistant:"
-    assert response == " so sorry</s>"
+@pytest.mark.parametrize(
+    ("template", "context", "response"),
+    [
+        (None, "<s>User: i am sad\nAssistant:", " so sorry</s>"),
+        # without the line feed behind it, which no one generates
+        (CHATML, "<|im_start|>user\ni am sad<|im_end|>\n<|im_start|>assistant\n", "so sorry<|im_end|>"),
+        (ENDLESS, "[user] i am sad [assistant] ", "so sorry<|im_end|>"),  # an end where the template writes none
+    ],
+)
+def test_templates_part_context_and_response(template: str | None, context: str, response: str) -> None:
+    one = chat(template=template)
+    assert texts(one, example_of(one, make_dialogue("i am sad", "so sorry"))) == (context, response)
 
 
-def test_a_tokenizers_own_template_is_used_and_the_response_ends_where_it_ends() -> None:
-    one = chat(template=CHATML)
-    context, response = texts(one.example(make_dialogue("i am sad", "so sorry")), one.tokenizer)
-    assert context == "<|im_start|>user\ni am sad<|im_end|>\n<|im_start|>assistant\n"
-    assert response == "so sorry<|im_end|>"  # without the line feed behind it, which no one generates
-
-
-def test_a_template_that_writes_no_end_gets_one() -> None:
-    one = chat(
-        template="{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }} {% endfor %}"
-        "{% if add_generation_prompt %}[assistant] {% endif %}"
-    )
-    assert texts(one.example(make_dialogue("i am sad", "so sorry")), one.tokenizer)[1] == "so sorry<|im_end|>"
-
-
-def test_what_a_model_is_asked_is_what_it_was_trained_behind() -> None:
-    for template in (None, CHATML):
-        one = chat(template=template)
-        for dialogue in varied(20):
-            example, prompt = one.example(dialogue), one.prompt(dialogue, 256)
-            assert isinstance(example, Example)
-            assert isinstance(prompt, Example)
-            assert prompt.ids.tolist() == example.ids[: example.prompt].tolist()
+@pytest.mark.parametrize("template", [None, CHATML])
+def test_what_a_model_is_asked_is_what_it_was_trained_behind(template: str | None) -> None:
+    one = chat(template=template)
+    for dialogue in varied(20):
+        example, prompt = example_of(one, dialogue), one.prompt(dialogue, 256)
+        assert isinstance(prompt, Example)
+        assert prompt.ids.tolist() == example.ids[: example.prompt].tolist()
 
 
 def test_the_oldest_turns_go_first_and_the_context_begins_with_the_user() -> None:
-    dialogue = make_dialogue("first " * 9, "second " * 9, "third " * 3, "fourth", "fifth", "so sorry")
     one = chat(80)
-    example = one.example(dialogue)
-    context, response = texts(example, one.tokenizer)
-    assert isinstance(example, Example)
+    example = example_of(one, make_dialogue("first " * 9, "second " * 9, "third " * 3, "fourth", "fifth", "so sorry"))
     assert len(example) <= 80
-    assert (context, response) == (
-        f"<s>User: {'third ' * 3}\nAssistant: fourth</s>\nUser: fifth\nAssistant:",
-        " so sorry</s>",
-    )
+    context = f"<s>User: {'third ' * 3}\nAssistant: fourth</s>\nUser: fifth\nAssistant:"
+    assert texts(one, example) == (context, " so sorry</s>")
     assert example.cut_turns == 2
 
 
 def test_system_turns_at_the_beginning_stay() -> None:
     turns = [("system", "be kind"), ("user", "a " * 40), ("assistant", "b " * 40), ("user", "c"), ("assistant", "d")]
-    messages = [{"role": role, "content": text} for role, text in turns]
     one = chat(64)
-    example = one.example(parse_record({"messages": messages}))
-    assert texts(example, one.tokenizer)[0] == "<s>System: be kind\nUser: c\nAssistant:"
-    assert isinstance(example, Example)
+    example = example_of(one, parse_record({"messages": [{"role": role, "content": text} for role, text in turns]}))
+    assert texts(one, example)[0] == "<s>System: be kind\nUser: c\nAssistant:"
     assert example.cut_turns == 2
 
 
-@pytest.mark.parametrize("long", ["question", "response"])
-def test_what_never_fits_is_dropped_with_its_length(long: str) -> None:
-    one = chat(32)
-    dropped = one.example(make_dialogue("i " * 40, "so") if long == "question" else make_dialogue("i", "so " * 40))
+@pytest.mark.parametrize("turns", [("i " * 40, "so"), ("i", "so " * 40)])
+def test_what_never_fits_is_dropped_with_its_length(turns: tuple[str, str]) -> None:
+    dropped = chat(32).example(make_dialogue(*turns))
     assert isinstance(dropped, Dropped)
     assert dropped.reason == "too_long"
     assert "at most 32 fit" in dropped.detail
 
 
 def test_a_dialogue_that_the_template_refuses_is_dropped_with_its_reason() -> None:
-    strict = "{% if messages[0]['role'] != 'user' %}{{ raise_exception('user first') }}{% endif %}" + CHATML
-    one = chat(template=strict)
+    one = chat(template=STRICT)
     refused = one.example(Dialogue(id="a", turns=make_dialogue("so", "sad").turns[1:] * 2, conversation="c"))
     assert refused == Dropped("template_refused", "user first")
-    begun_by_assistant = one.example(make_dialogue("hello", "i am sad", "so sorry"))
-    assert isinstance(begun_by_assistant, Example)
-    assert begun_by_assistant.cut_turns == 1
+    assert example_of(one, make_dialogue("hello", "i am sad", "so sorry")).cut_turns == 1  # the assistant began
 
 
 def test_a_template_that_hides_where_the_response_begins_is_an_error() -> None:
@@ -124,7 +115,7 @@ def test_a_tokenizer_without_an_end_is_an_error() -> None:
 
 def test_labels_are_the_response_and_nothing_else() -> None:
     one = chat()
-    examples = [example for d in varied(5) if isinstance(example := one.example(d), Example)]
+    examples = [example_of(one, dialogue) for dialogue in varied(5)]
     batch = pad_examples(examples, one.pad_id)
     assert batch["input_ids"].shape[1] % 16 == 0
     for row, example in enumerate(examples):
@@ -137,7 +128,7 @@ def test_labels_are_the_response_and_nothing_else() -> None:
 
 def test_batches_hold_every_row_once_and_keep_to_their_budget() -> None:
     one = chat()
-    examples = [example for d in varied(50) if isinstance(example := one.example(d), Example)]
+    examples = [example_of(one, dialogue) for dialogue in varied(50)]
     found = list(batches_of(examples, 512))
     assert sorted(np.concatenate(found).tolist()) == list(range(50))
     for rows in found:
