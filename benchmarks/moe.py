@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +207,7 @@ class Seed:
             "marks": self.marks(found, reference=False),
             "reference_marks": self.marks(found, reference=True) if variant == "base" else [],
             "marked_conversations": [one.conversation for one in found],
-            "texts": asdict(text_figures([one.text for one in found], [one.reference for one in found])),
+            "texts": text_figures([one.text for one in found], [one.reference for one in found]),
         }
 
     def marks(self, found: Sequence[Response], *, reference: bool) -> list[list[float]]:

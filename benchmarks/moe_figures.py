@@ -80,7 +80,7 @@ class Pool:
         self.tokens = np.concatenate([np.array(point["tokens"], dtype=float) for point in points])
         self.sets = np.concatenate([np.array(point["sets"]) for point in points])
         self.groups = groups([name for point in points for name in point["conversations"]])
-        self.marks = np.concatenate([np.array(point["marks"]) for point in points])
+        self.marks = np.concatenate([np.array(point["marks"]).reshape(-1, 2) for point in points])
         self.marked = groups([name for point in points for name in point["marked_conversations"]])
 
     def perplexity(self, only: int | None = None) -> dict[str, Any]:
