@@ -1,4 +1,4 @@
-"""Labelled inputs -> one row a dialogue: the mean of its judgements, and how many there were."""
+"""Labelled inputs -> one row per dialogue: the mean of its judgements, and how many there were."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from distill.errors import TrainError
+from scorer.arrays import Ints
 from scorer.dialogue import HEADS, Dialogue, Labels, training_hash
+from scorer.engines.base import Scores
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
 
-Scores = npt.NDArray[np.float32]
-
 MIN_DIALOGUES = 50
-"""Fewer distinct dialogues teach no encoder anything, and no share of them means anything."""
+"""Fewer distinct dialogues teach an encoder nothing, and no share of them means anything."""
 
 MIN_CONVERSATIONS_PER_FOLD = 2
 
@@ -39,7 +38,7 @@ class LabelledSet:
         """Return the number of distinct dialogues."""
         return len(self.dialogues)
 
-    def take(self, rows: npt.NDArray[np.int64]) -> LabelledSet:
+    def take(self, rows: Ints) -> LabelledSet:
         """Return the set of some rows, without the rejects."""
         return LabelledSet(
             tuple(self.dialogues[row] for row in rows), self.scores[rows], tuple(self.judgements[row] for row in rows)
@@ -56,7 +55,7 @@ class LabelledSet:
         return [training_hash(dialogue) for dialogue in self.dialogues]
 
     @property
-    def weights(self) -> npt.NDArray[np.float32]:
+    def weights(self) -> Scores:
         """What each row counts, (N,), mean 1.
 
         The mean of k judgements with reliability 1/2 has reliability 2k / (k + 1) times that of one

@@ -1,4 +1,4 @@
-"""Labelled files -> one row a dialogue: judgements averaged, the rest rejected, and too little refused."""
+"""Labelled files -> one row per dialogue: judgements averaged, the rest rejected, and too little refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def labelled_record(*texts: str, s: object = 7, r: object = 4, **more: Any) -> d
 
 
 def many(count: int, conversations: int = 10_000) -> list[dict[str, Any]]:
-    """Return different dialogues with different labels, dealt to so many conversations."""
+    """Return different dialogues with different labels, in so many conversations."""
     return [
         labelled_record(*(turn.content for turn in dialogue.turns), f"number {i}", "so sorry")
         | {"sensibility": i % 11, "rationality": (3 * i) % 11, "conversation": f"c{i % conversations}"}
@@ -63,24 +63,14 @@ def test_several_judgements_of_a_dialogue_are_averaged_in_the_order_read(tmp_pat
     assert found.judgements[1][0].judge is None
 
 
-def test_the_same_id_twice_is_two_judgements(tmp_path: Path) -> None:
-    twice = [labelled_record("a", "b", s=s, id="same") for s in (4, 5)]
-    found = read(tmp_path, twice)
-    assert (len(found), found.rejects) == (1, ())
-    assert found.scores[0].tolist() == [4.5, 4]
-
-
-def test_the_same_id_with_another_text_is_another_dialogue(tmp_path: Path) -> None:
-    found = read(tmp_path, [labelled_record("a", "b", s=1, id="same"), labelled_record("a", "c", s=9, id="same")])
-    assert found.scores[:, 0].tolist() == [1, 9]
-
-
 def test_a_dialogue_is_known_by_its_text_whatever_its_spelling_spacing_or_id(tmp_path: Path) -> None:
     found = read(
         tmp_path, [labelled_record("I’m  sad", "So\nsorry", s=2, id="1")], [labelled_record("i'm sad", "so sorry", s=5)]
     )
     assert found.scores[:, 0].tolist() == [3.5]
     assert found.dialogues[0].id == "1"
+    found = read(tmp_path, [labelled_record("a", b, s=s, id="same") for b, s in (("b", 4), ("b", 5), ("c", 9))])
+    assert (found.scores[:, 0].tolist(), found.rejects) == ([4.5, 9], ())
 
 
 def test_every_form_of_label_is_read(tmp_path: Path) -> None:
@@ -112,21 +102,23 @@ def test_rows_can_be_taken(tmp_path: Path) -> None:
 
 # Rejects
 
-BAD_LABELS: dict[str, tuple[dict[str, Any], str, str]] = {
-    "no labels": (record("a", "b"), "no_label", "no sensibility and rationality, nor evaluation"),
-    "too high": (labelled_record("a", "b", s=11), "bad_label", "sensibility is int 11, expected a number from 0 to 10"),
-    "negative": (labelled_record("a", "b", r=-0.5), "bad_label", "rationality is float -0.5, expected a number from 0"),
-    "not a number": (labelled_record("a", "b", s=float("nan")), "bad_label", "sensibility is float nan, expected"),
-    "text": (labelled_record("a", "b", s="8"), "bad_label", "sensibility is str '8', expected a number"),
-    "a truth value": (labelled_record("a", "b", s=True), "bad_label", "sensibility is bool True, expected a number"),
-    "one of two": (record("a", "b", sensibility=7), "bad_label", "rationality is NoneType None, expected a number"),
-    "an evaluation of one": (record("a", "b", evaluation="Sensibility: 5"), "bad_label", "has 0 values of rationality"),
-}
 
-
-@pytest.mark.parametrize("case", BAD_LABELS)
-def test_a_record_without_a_good_label_is_a_reject_that_says_why(tmp_path: Path, case: str) -> None:
-    bad, reason, detail = BAD_LABELS[case]
+@pytest.mark.parametrize(
+    ("bad", "reason", "detail"),
+    [
+        (record("a", "b"), "no_label", "no sensibility and rationality, nor evaluation"),
+        (labelled_record("a", "b", s=11), "bad_label", "sensibility is int 11, expected a number from 0 to 10"),
+        (labelled_record("a", "b", r=-0.5), "bad_label", "rationality is float -0.5, expected a number from 0"),
+        (labelled_record("a", "b", s=float("nan")), "bad_label", "sensibility is float nan, expected"),
+        (labelled_record("a", "b", s="8"), "bad_label", "sensibility is str '8', expected a number"),
+        (labelled_record("a", "b", s=True), "bad_label", "sensibility is bool True, expected a number"),
+        (record("a", "b", sensibility=7), "bad_label", "rationality is NoneType None, expected a number"),
+        (record("a", "b", evaluation="Sensibility: 5"), "bad_label", "has 0 values of rationality"),
+    ],
+)
+def test_a_record_without_a_good_label_is_a_reject_that_says_why(
+    tmp_path: Path, bad: dict[str, Any], reason: str, detail: str
+) -> None:
     found = read(tmp_path, [labelled_record("c", "d"), bad, labelled_record("e", "f")])
     assert len(found) == 2
     (reject,) = found.rejects

