@@ -61,14 +61,14 @@ def distill(
     from distill.judge.rubric import read_rubric
     from distill.judge.store import Store
     from distill.loop import Loop
-    from distill.sampling.pick import read_dialogues
+    from distill.sampling.pick import read_unlabelled
     from scorer.cli.progress import Bar
 
     settings = LoopSettings(**chosen({name: given.pop(name) for name in (*_LOOP, "max_cost")}))
     training = TrainSettings(**chosen({name: given.pop(name) for name in _TRAINING}), seed=settings.seed)
     label = LabelSettings(model=model, **chosen(given))
     rubric = read_rubric(rubric_path)
-    dialogues, rejects = read_dialogues(inputs)
+    dialogues, rejects = read_unlabelled(inputs)
     with Bar(sys.stderr, quiet=quiet) as bar, Store(store_path) as store, store.locked():
         if rejects:
             bar.say(f"{len(rejects)} records are no dialogues; the first: {rejects[0]['detail']}")

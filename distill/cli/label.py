@@ -123,7 +123,7 @@ def label(
     from distill.judge.labelling import Labelling
     from distill.judge.rubric import read_rubric
     from distill.judge.store import MEMORY, Store
-    from distill.sampling.pick import pick_dialogues, read_dialogues
+    from distill.sampling.pick import pick_dialogues, read_unlabelled
 
     if not dry_run:
         _check_output(output, overwrite=overwrite)
@@ -140,7 +140,7 @@ def label(
         fail("no --model; name the judge, as --model gpt-4.1-mini, or what your own server calls it")
     sample = SampleSettings(**chosen({name: given.pop(name) for name in _SAMPLE}))
     settings = LabelSettings(model=model, **chosen(given))
-    dialogues, rejects = read_dialogues(inputs)
+    dialogues, rejects = read_unlabelled(inputs)
     if count is not None:
         dialogues = pick_dialogues(dialogues, count, sample, bundle=bundle)
     if output is None or dry_run:

@@ -26,7 +26,7 @@ from distill.judge.server import CallError
 if TYPE_CHECKING:
     from openai.types import Batch
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 MAX_ROWS = 50_000
 MAX_BYTES = 190_000_000
@@ -178,7 +178,7 @@ class BatchJudge(Asker):
                 rows.append(json.loads(line))
         return [row for row in rows if isinstance(row, dict)]
 
-    async def _try(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _try(self, call: Callable[[], Awaitable[_T]]) -> _T:
         """Make a call that costs nothing, again after a fault; LabelError when it keeps failing."""
         for failures in range(1, _TRIES + 1):
             try:

@@ -11,7 +11,7 @@ from typing import Any
 
 from distill.judge.prices import Price, Size
 from distill.judge.records import LOST, SCORED, Reply
-from distill.judge.rubric import LEVELS
+from distill.judge.rubric import SCALE
 from scorer.dialogue import HEADS
 from scorer.inputs.label_text import scores_in_text
 
@@ -184,7 +184,7 @@ def _number(head: str, value: Any) -> str:
 
 def _level(head: str, value: str) -> int:
     number = float(value)
-    if number not in LEVELS:
-        expected = "a whole number" if 0 <= number <= LEVELS[-1] else "a number"
+    if number not in SCALE:
+        expected = "a whole number" if 0 <= number <= SCALE[-1] else "a number"
         raise ReplyError("out_of_range", f"{head} is {value}, expected {expected} from 0 to 10")
     return int(number)

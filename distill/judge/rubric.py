@@ -23,7 +23,7 @@ PROMPT_VERSION = 1
 """Number of everything here that is sent and is not the rubric; whoever changes it raises that number."""
 
 MAX_RUBRIC_CHARACTERS = 100_000
-LEVELS = range(11)
+SCALE = range(11)
 
 RUBRIC = """\
 You judge how empathetic one response in a dialogue is, on two scales from 0 to 10, whole numbers only.
@@ -65,7 +65,7 @@ SCHEMA: dict[str, Any] = {
     "schema": {
         "type": "object",
         # An enumeration, since not every server that takes a strict schema takes minimum and maximum.
-        "properties": {head: {"type": "integer", "enum": list(LEVELS)} for head in HEADS},
+        "properties": {head: {"type": "integer", "enum": list(SCALE)} for head in HEADS},
         "required": list(HEADS),
         "additionalProperties": False,
     },

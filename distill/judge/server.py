@@ -18,7 +18,7 @@ from distill.settings import DEFAULT_KEY
 if TYPE_CHECKING:
     from openai import APIConnectionError, APIStatusError
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _NO_KEY = "no-key-needed"
 _MIN_SECRET = 8
@@ -134,7 +134,7 @@ class Endpoint:
         self._proven = used
         return self.redact(body)
 
-    async def guarded(self, call: Callable[[], Awaitable[T]], used: Form | None = None) -> T:
+    async def guarded(self, call: Callable[[], Awaitable[_T]], used: Form | None = None) -> _T:
         """Make a call to the client; every fault is a CallError or, if no call can succeed, a LabelError.
 
         ``used`` is the form of the request, where a refusal may be of the form.

@@ -13,7 +13,7 @@ from scorer.dialogue import Dialogue
 from scorer.inputs.corpus import Corpus
 
 
-def read_dialogues(inputs: Sequence[str]) -> tuple[list[Dialogue], list[dict[str, Any]]]:
+def read_unlabelled(inputs: Sequence[str]) -> tuple[list[Dialogue], list[dict[str, Any]]]:
     """Return all dialogues and, as JSON, all rejects; LabelError if there is no dialogue."""
     dialogues: list[Dialogue] = []
     rejects: list[dict[str, Any]] = []
