@@ -27,7 +27,7 @@ _SEED = (0, 2**32 - 1)
 class Schedule:
     """What every training here has in common. SettingError gives a value that is out of its range."""
 
-    learning_rate: float = setting(1e-4, "The highest.", 1e-8, 1)
+    learning_rate: float = setting(1e-4, "The highest learning rate.", 1e-8, 1)
     epochs: int = setting(1, "Passes over the data.", 1, 1000)
     batch_size: int = setting(8, "Dialogues per batch and device.", *_BATCH)
     accumulate: int = setting(1, "Batches per optimiser step.", 1, 65536)
@@ -35,7 +35,7 @@ class Schedule:
     max_length: int = setting(512, "Tokens per dialogue, at most; the oldest turns go first.", *_TOKENS)
     held_out: float = setting(0.05, "Share of conversations that the evaluation loss is read on.", 0, 0.5)
     checkpointing: bool = setting(True, "Compute activations twice to save memory.")
-    seed: int = setting(0, "Of the new weights, the order and the dropout.", *_SEED)
+    seed: int = setting(0, "Decides the new weights, the order and the dropout.", *_SEED)
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -55,9 +55,9 @@ class ExpertSettings(Schedule):
     """
 
     base: str
-    rank: int = setting(8, "r of LoRA.", 1, 4096)
+    rank: int = setting(8, "Rank r of the LoRA.", 1, 4096)
     alpha: int = setting(32, "The adapter is scaled by alpha / r.", 1, 1 << 20)
-    dropout: float = setting(0.1, "Before the adapter, in training.", 0, 0.9)
+    dropout: float = setting(0.1, "Dropout before the adapter, in training.", 0, 0.9)
     targets: Literal["mlp", "all"] = setting(
         "mlp", "What the adapter changes; with mlp a mixture holds each expert exactly.", choices=tuple(TARGETS)
     )
@@ -67,7 +67,7 @@ class ExpertSettings(Schedule):
 class RouterSettings(Schedule):
     """Training of a mixture: its router alone, or ``also_experts``."""
 
-    learning_rate: float = setting(1e-3, "The highest.", 1e-8, 1)
+    learning_rate: float = setting(1e-3, "The highest learning rate.", 1e-8, 1)
     # The loss is that of Switch Transformers, arXiv 2101.03961, equation 4.
     balance: float = setting(0.01, "Coefficient of the load-balancing loss.", 0, 100)
     also_experts: bool = setting(False, "Train the experts too, not the router alone.")
@@ -83,8 +83,8 @@ class ComposeSettings:
     top_k: int = setting(2, "Experts per token.", 1, 1024)
     max_shard_bytes: int = setting(5_000_000_000, "Bytes per output file.", 1, 1 << 50)
     sample: int = setting(256, "Dialogues per set that an informed router is made from.", 1, 1 << 20)
-    max_length: int = setting(512, "Tokens of these, at most.", *_TOKENS)
-    seed: int = setting(0, "Of a random router, and of the sample.", *_SEED)
+    max_length: int = setting(512, "Tokens per such dialogue, at most.", *_TOKENS)
+    seed: int = setting(0, "Decides a random router, and the sample.", *_SEED)
 
     def __post_init__(self) -> None:
         """Check every value; SettingError gives the value and what was expected."""
@@ -101,7 +101,7 @@ class GenerateSettings:
     sample: bool = setting(False, "Sample the responses, instead of the likeliest word each time.")
     temperature: float = setting(0.7, "With --sample: below 1, likely words become likelier.", 0.01, 10)
     top_p: float = setting(0.9, "With --sample: only from the words that have this share of the chance.", 0.01, 1)
-    seed: int = setting(0, "Of the samples.", *_SEED)
+    seed: int = setting(0, "Decides the samples.", *_SEED)
 
     def __post_init__(self) -> None:
         """Check every value; SettingError gives the value and what was expected."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from moe.cli.lines import evaluation_lines, routing_lines, training_lines
 from moe.cli.options import (
     PATH,
     SetsCommand,
@@ -37,9 +37,6 @@ from scorer.cli.options import (
     settings_options,
 )
 
-if TYPE_CHECKING:
-    from moe.provenance import LearntSet, Losses
-
 _WORK = "The folder to write; OUT.partial holds the work until it is whole."
 _TRAINING = ("epochs", "learning_rate", "warmup", "batch_size", "accumulate", "checkpointing", "seed")
 _DATA = option_group("Data", *settings_options(Schedule, "max_length", "held_out"))
@@ -59,7 +56,7 @@ def moe() -> None:
 @moe.command(
     examples=(
         "empathy moe expert selection/sensibility.jsonl -o sensibility --base Qwen/Qwen3-0.6B",
-        "torchrun --nproc-per-node 8 -m scorer.cli moe expert set.jsonl -o expert --base base --resume",
+        "empathy moe expert selection/rationality.jsonl -o rationality --base ./llama --epochs 2 --resume",
     )
 )
 @argument("set_path", metavar="SET", type=PATH, help="A file of `empathy select`, or any that is scored.")
@@ -85,7 +82,7 @@ def expert(set_path: Path, output: Path, *, resume: bool, overwrite: bool, quiet
     with quiet_bar(quiet=quiet) as bar:
         info = train_expert(set_path, output, settings, existing=existing, progress=bar)
     if info and not quiet:
-        say(*_training_lines(info.metrics, [info.set]), f"wrote {output}")
+        say(*training_lines(info.metrics, [info.set]), f"wrote {output}")
 
 
 @moe.command(
@@ -173,14 +170,14 @@ def train_router(
     if resume and complete_already(output):
         return
     settings = RouterSettings(**chosen(given))
-    from moe.training.router import PICTURE, routing_lines, train_mixture
+    from moe.training.router import PICTURE, train_mixture
 
     with quiet_bar(quiet=quiet) as bar:
         info = train_mixture(mixture, sets, output, settings, existing=existing, progress=bar)
     if info and not quiet:
         routing = info.metrics.routing
         say(
-            *_training_lines(info.metrics, info.sets),
+            *training_lines(info.metrics, info.sets),
             "routing weights before, mean over layers:",
             *(f"  {line}" for line in routing_lines(routing.before, info.expert_names)),
             "after:",
@@ -243,7 +240,7 @@ def generate(
         "--scorer",
         metavar="BUNDLE",
         type=PATH,
-        help="Marks the responses; best one that did not select.  [default: the starter]",
+        help="Marks the responses; use one that did not select the sets.  [default: the starter]",
     ),
 )
 @option_group(
@@ -272,7 +269,7 @@ def evaluate(
     Exit codes: 0 done, 2 usage, input or model error.
     """
     settings = GenerateSettings(**chosen(given))
-    from moe.evaluation.evaluate import evaluate_models, evaluation_lines, read_held_out
+    from moe.evaluation.evaluate import evaluate_models, read_held_out
     from scorer.model import Scorer
     from scorer.outputs import write_json
 
@@ -293,16 +290,3 @@ def evaluate(
 def _named(model: str) -> tuple[str, str]:
     name, equals, path = model.partition("=")
     return (name, path) if equals else (Path(model).name, model)
-
-
-def _training_lines(losses: Losses, sets: Sequence[LearntSet]) -> list[str]:
-    lines = []
-    for entry in sets:
-        line = f"{entry.file}: {entry.examples} dialogues"
-        if entry.dropped:
-            line += ", dropped " + ", ".join(f"{reason} {count}" for reason, count in entry.dropped.items())
-        if entry.cut.turns:
-            line += f", {entry.cut.turns} oldest turns cut from {entry.cut.dialogues}"
-        lines.append(line)
-    held_out = f", held-out loss {losses.held_out_loss[-1]}" if losses.held_out_loss else ""
-    return [*lines, f"{losses.steps} steps, training loss {losses.training_loss[-1]}{held_out}"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from moe.cli.lines import evaluation_lines
 from moe.cli.options import PATH, base_option, quiet_bar, say
 from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings, RunSettings
 from scorer.cli.main import fail
@@ -35,9 +36,9 @@ from selection.rules import RULES
 @option_group("Output", output_option("DIR", "The folder of the run."), quiet_option)
 @option_group(
     "Selection",
-    option("--scorer", metavar="BUNDLE", type=PATH, help="Selects.  [default: the starter]"),
+    option("--scorer", metavar="BUNDLE", type=PATH, help="The scorer that selects.  [default: the starter]"),
     option("--rule", type=click.Choice(list(RULES)), help="How sets are chosen.  [default: paper]"),
-    option("--threshold", type=float, help="T of both heads.  [default: 5]"),
+    option("--threshold", type=float, help="Threshold T of both heads.  [default: 5]"),
     option("--sets", metavar="NAME,NAME", help="The sets that become experts.  [default: the rule's first two]"),
 )
 @option_group("Experts", base_option(), *settings_options(ExpertSettings, "targets", "epochs", "learning_rate"))
@@ -56,7 +57,7 @@ from selection.rules import RULES
         "--marker",
         metavar="BUNDLE",
         type=PATH,
-        help="Marks the responses; best one of other training.  [default: the one that selects]",
+        help="The scorer that marks the responses; use one of other training.  [default: the one that selects]",
     ),
     *settings_options(RunSettings, "held_out", "evaluate_on"),
     *settings_options(GenerateSettings, "max_new_tokens"),
@@ -74,7 +75,6 @@ def run(
     Exit codes: 0 done, 2 usage, input or model error.
     """
     settings = _settings(chosen(given))
-    from moe.evaluation.evaluate import evaluation_lines
     from moe.pipeline import Pipeline
     from scorer.model import Scorer
 

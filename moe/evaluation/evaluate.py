@@ -34,18 +34,6 @@ from scorer.progress import Progress, Silent
 
 RESULT, PAGE = "evaluation.json", "responses.html"
 REFERENCE = "reference"
-_COLUMNS = (
-    ("perplexity", "perplexity", 2),
-    ("dist_1", "Dist-1", 3),
-    ("dist_2", "Dist-2", 3),
-    ("bleu", "BLEU", 2),
-    ("rouge_l", "ROUGE-L", 3),
-    ("words", "words", 1),
-    ("empty", "empty", 3),
-    ("sensibility", "S", 2),
-    ("rationality", "R", 2),
-    ("share", "S > T, R < T", 3),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,28 +149,6 @@ def evaluate_models(
         write_json(output / RESULT, info)
         write_page(output / PAGE, responses, info.dialogues)
     return info
-
-
-def evaluation_lines(info: Evaluation) -> Iterator[str]:
-    """Yield an evaluation as a table, and what to know about it."""
-    shown = {name: figures.shown for name, figures in info.models.items()}
-    columns = [column for column in _COLUMNS if any(column[0] in figures for figures in shown.values())]
-    rows = [["", *(title for _, title, _ in columns)]]
-    for name, figures in shown.items():
-        found = ((figures.get(key), digits) for key, _, digits in columns)
-        rows.append([name, *("-" if value is None else f"{value:.{digits}f}" for value, digits in found)])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-    yield ""
-    for name, entry in info.models.items():
-        if entry.perplexity:
-            low, high = entry.perplexity.interval_95
-            yield f"{name}: perplexity {low:.2f} to {high:.2f} (95 %, bootstrap over conversations)"
-    name, fingerprint = info.scorer["name"], info.scorer["sha256"][:12]
-    yield f"S, R, share in the sensibility set (T = 5): marks of the scorer {name} {fingerprint}"
-    for note in info.notes:
-        yield f"note: {note}"
 
 
 def _measure(

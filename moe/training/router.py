@@ -17,7 +17,7 @@ from moe.errors import ModelError, SettingError
 from moe.mixture.initial_router import mixture_of
 from moe.mixture.routing_table import draw_routing, gates, measure_routing
 from moe.models import find_model, load_causal, load_config, load_tokenizer, open_weights
-from moe.provenance import MOE_JSON, Mixture, RouterLosses, Routing, RoutingChange, TrainedMixture, read_made
+from moe.provenance import MOE_JSON, Mixture, RouterLosses, RoutingChange, TrainedMixture, read_made
 from moe.sets.chat import Chat
 from moe.sets.examples import read_examples, set_source
 from moe.settings import RouterSettings
@@ -91,16 +91,6 @@ def train_mixture(
 
 
 _KEPT = ("base", "tokenizer_sha256", "architecture", "experts", "router", "shared")
-
-
-def routing_lines(routing: Routing, experts: Sequence[str]) -> list[str]:
-    """Return one line per set: the mean routing weight of each expert over the layers."""
-    lines = []
-    for name, by_layer in routing.items():
-        means = [sum(layer[number] for layer in by_layer) / len(by_layer) for number in range(len(experts))]
-        shares = ", ".join(f"{expert} {mean:.1%}" for expert, mean in zip(experts, means, strict=True))
-        lines.append(f"{name}: {shares}")
-    return lines
 
 
 def _check_mixture(config: Any, name: str, settings: RouterSettings) -> None:

@@ -21,6 +21,7 @@ from scorer.cli.options import (
     scorer_option,
     settings_options,
 )
+from scorer.cli.table import table_lines
 from selection.golden import CheckSettings
 
 if TYPE_CHECKING:
@@ -30,8 +31,7 @@ EXIT_MOVED = 1
 ROWS = 20
 """So many of the scores that moved are shown."""
 
-_NUMBERS = ("expected", "got", "difference", "tolerance")
-_HEADINGS = ("id", "head", *_NUMBERS, "decision")
+_HEADINGS = ("id", "head", "expected", "got", "difference", "tolerance", "decision")
 
 
 @command(
@@ -116,7 +116,7 @@ def check_lines(found: Check, rows: int = ROWS) -> Iterator[str]:
     yield f"{path}: {beyond} of {count} dialogues moved beyond {tolerance}; {decisions}"
     yield ""
     moved = list(found.moved())
-    yield from _table(map(_row, islice(moved, rows)))
+    yield from table_lines([_HEADINGS, *map(_row, islice(moved, rows))], left=(0, 1, 6))
     if len(moved) > rows:
         yield f"... and {len(moved) - rows} more scores; --json FILE writes all"
     if flips:
@@ -138,22 +138,6 @@ def check_warnings(found: Check) -> Iterator[str]:
             f"{path} was written in {expected.precision} and this is {got.precision}: its scores differ by design; "
             "write a golden file in each precision, or say --tolerance"
         )
-
-
-def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name in _HEADINGS:
-        made.add_column(name, justify="right" if name in _NUMBERS else "left", no_wrap=True)
-    for row in rows:
-        made.add_row(*map(Text, row))
-    console = Console(width=1000, color_system=None)  # a line as long as its texts, also in a file
-    with console.capture() as lines:
-        console.print(made)
-    yield from map(str.rstrip, lines.get().splitlines())
 
 
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from moe.cli.lines import evaluation_lines
 from moe.errors import SetError, SettingError
-from moe.evaluation.evaluate import Evaluation, HeldOut, evaluate_models, evaluation_lines, read_held_out
+from moe.evaluation.evaluate import Evaluation, HeldOut, evaluate_models, read_held_out
 from moe.evaluation.measures import distinct, marks_of, perplexity, response_losses, text_figures
 from moe.evaluation.page import write_page
 from moe.evaluation.responses import Response

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from moe.cli.lines import routing_lines
 from moe.errors import ModelError, SettingError
 from moe.mixture.compose import compose_mixture
 from moe.mixture.initial_router import informed_router, predicting, random_router, states_of
@@ -20,7 +21,7 @@ from moe.provenance import ComposedMixture, TrainedMixture, read_made
 from moe.sets.chat import Chat
 from moe.sets.examples import pad_examples, read_examples
 from moe.settings import ComposeSettings, RouterSettings
-from moe.training.router import routing_lines, train_mixture
+from moe.training.router import train_mixture
 from tests.moe.conftest import TINY, Made, command
 
 
@@ -143,8 +144,8 @@ def test_the_command_reports_who_asks_whom(made: Made, tmp_path: Path) -> None:
     assert "routing.png" in said
 
 
-def test_routing_is_told_a_line_a_set(tmp_path: Path) -> None:
+def test_routing_is_one_line_per_set_and_a_picture(tmp_path: Path) -> None:
     routing = {"warm": [[0.5, 0.5], [0.9, 0.1]], "cold": [[0.2, 0.8], [0.4, 0.6]]}
-    assert routing_lines(routing, ["a", "b"]) == ["warm: a 70.0%, b 30.0%", "cold: a 30.0%, b 70.0%"]
+    assert list(routing_lines(routing, ["a", "b"])) == ["warm: a 70.0%, b 30.0%", "cold: a 30.0%, b 70.0%"]
     draw_routing({"before": routing}, ["a", "b"], tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 5000
