@@ -80,13 +80,8 @@ def test_a_golden_file_holds_the_dialogues_and_the_very_scores(golden: Path, sou
     assert list(Corpus([str(golden)])) == dialogues
     known = read_metadata(golden)
     assert (known["sha256"], known["cuts"]) == (scorer.bundle.sha256, scorer.bundle.info.cuts)
-    assert [known[name] for name in ("name", "engine", "precision", "threshold", "tolerance")] == [
-        "tiny",
-        scorer.engine.name,
-        "fp32",
-        5,
-        None,
-    ]
+    assert (known["name"], known["engine"], known["precision"]) == ("tiny", scorer.engine.name, "fp32")
+    assert (known["threshold"], known["tolerance"]) == (5, None)
 
 
 def test_the_same_scorer_passes_to_the_last_bit(golden: Path, scorer: Scorer) -> None:
@@ -230,8 +225,6 @@ def without(*names: str) -> Callable[[Lines], object]:
         (without("messages"), "golden.jsonl:2: no_messages"),
         (without(*HEADS), "golden.jsonl:2: no_label"),
         (without("rationality"), "golden.jsonl:2: bad_label: rationality is NoneType"),
-        (lambda rows: rows[1].update(sensibility=float("nan")), "golden.jsonl:2: bad_label: sensibility is float nan"),
-        (lambda rows: rows[1].update(sensibility=11), "golden.jsonl:2: bad_label"),
         (lambda rows: rows[1].update(id="d0"), "golden.jsonl:2: id 'd0' occurred before"),
         (lambda rows: rows[1].update(tolerance=-0.1), "golden.jsonl:2: tolerance is -0.1, expected a number from 0"),
         (lambda rows: rows[1].update(tolerance=float("nan")), "golden.jsonl:2: tolerance is nan"),
@@ -264,10 +257,8 @@ def test_what_is_no_json_is_one_line(golden: Path, data: bytes) -> None:
         ({"sha256": None}, "$.sha256"),
         ({"name": "\x1b[2J"}, "$.name"),
         ({"cuts": {"sensibility": [1.5]}}, "cuts of sensibility are"),
-        ({"cuts": {head: [float("nan")] * 10 for head in HEADS}}, "is damaged"),
         ({"cuts": {head: list(range(10, 0, -1)) for head in HEADS}}, "in ascending order"),
         ({"cuts": {}}, "cuts of sensibility are"),
-        ({"cuts": None}, "$.cuts"),
         ({"threshold": 0.5}, "$.threshold"),
         ({"threshold": 10**400}, "$.threshold"),
         ({"tolerance": -1}, "$.tolerance"),
