@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from moe.errors import SettingError
-from moe.evaluation.evaluate import Evaluation
+from moe.evaluation.evaluate import Evaluation, read_held_out
 from moe.pipeline import Pipeline
 from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings, RunSettings
 from scorer.errors import OutputError
@@ -83,12 +83,9 @@ def test_one_call_goes_from_a_corpus_to_a_measured_mixture(world: World) -> None
     assert list(found.models) == ["base", "expert-sensibility", "expert-rationality", "moe", "reference"]
     assert found.dialogues == 6
     out = world.folder / "out"
-    kept, held_out = (
-        [json.loads(line) for line in (out / name).read_text().splitlines()]
-        for name in ("corpus.jsonl", "held_out.jsonl")
-    )
+    kept, held_out = (read_held_out([str(out / name)]).dialogues for name in ("corpus.jsonl", "held_out.jsonl"))
     assert len(kept) + len(held_out) == 120
-    assert not {one["conversation"] for one in kept} & {one["conversation"] for one in held_out}
+    assert not {one.conversation for one in kept} & {one.conversation for one in held_out}
     made = json.loads((out / "moe" / "moe.json").read_text())
     selected_by = made["experts"][0]["set"]["selection"]["scorer"]
     assert list(selected_by) == ["name", "sha256", "judge", "rubric"]
@@ -97,14 +94,14 @@ def test_one_call_goes_from_a_corpus_to_a_measured_mixture(world: World) -> None
     assert (out / "evaluation" / "responses.html").exists()
 
 
-def test_what_did_not_change_is_skipped_and_what_did_is_done_done(world: World) -> None:
+def test_what_did_not_change_is_skipped_and_what_did_is_done_again(world: World) -> None:
     world.run()
     assert done(world.run()[0]) == []
     assert done(world.run(evaluate_on=5)[0]) == ["evaluate"]
     router = replace(world.settings.router, epochs=2)
     assert done(world.run(router=router, evaluate_on=5)[0]) == ["train", "evaluate"]
-    (world.folder / "out" / "moe" / "moe.json").unlink()
-    (world.folder / "out" / "moe" / "thesis.txt").write_text("mine")
+    moe = world.folder / "out" / "moe"
+    (moe / "moe.json").rename(moe / "thesis.txt")
     with pytest.raises(OutputError, match="will not replace it"):
         world.run(router=router, evaluate_on=5)
 
@@ -130,10 +127,7 @@ def test_bad_runs_are_one_line(world: World, tmp_path: Path) -> None:
     assert "does not exist" in command(2, "run", world.corpus, "-o", tmp_path / "a/b", "--base", world.base)
     with pytest.raises(SettingError, match="evaluate on is 0"):
         replace(world.settings, evaluate_on=0)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("mine")
-    said = command(2, "run", world.corpus, "-o", tmp_path / "mine", "--base", world.base)
-    assert "holds no state.json" in said
+    assert "holds no state.json" in command(2, "run", world.corpus, "-o", world.base, "--base", world.base)
 
 
 @pytest.mark.slow
