@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scorer.cli import options as opt
 from scorer.cli.main import fail
-from scorer.cli.options import command, inputs_argument, json_option, option, option_group, scorer_option
 
 if TYPE_CHECKING:
     from distill.agreement.compare import Agreement
@@ -18,31 +18,35 @@ if TYPE_CHECKING:
 _WIDE = 500  # columns, where there is no terminal whose width counts
 
 
-@command(
+@opt.command(
     examples=(
         "empathy agree labels.jsonl --scorer my-scorer --unseen",
         "empathy agree labels.jsonl --against other-judge.jsonl --json agreement.json",
     )
 )
-@inputs_argument("LABELS...")
-@option_group(
+@opt.inputs_argument("LABELS...")
+@opt.option_group(
     "Compare with",
-    scorer_option,
-    option(
+    opt.scorer_option,
+    opt.option(
         "--scores",
         metavar="FILE",
         type=click.Path(path_type=Path, exists=True),
         help="Compare with these scores: `empathy score`'s output or a checkpoint's oof.parquet.",
     ),
-    option("--against", metavar="LABELS", multiple=True, help="Compare with these labels of the same dialogues."),
-    option("--unseen", is_flag=True, help="Leave out the dialogues that the scorer was trained on."),
+    opt.option("--against", metavar="LABELS", multiple=True, help="Compare with these labels of the same dialogues."),
+    opt.option("--unseen", is_flag=True, help="Leave out the dialogues that the scorer was trained on."),
 )
-@option_group(
+@opt.option_group(
     "Figures",
-    option("--baselines", is_flag=True, help="Beside it: a constant and TF-IDF + ridge, cross-validated on LABELS."),
-    option("--embeddings", metavar="ID_OR_FOLDER", help="With --baselines: ridge on this encoder's embeddings too."),
-    option("--threshold", type=click.IntRange(1, 9), default=5, help="T of the selection rules."),
-    option(
+    opt.option(
+        "--baselines", is_flag=True, help="Beside it: a constant and TF-IDF + ridge, cross-validated on LABELS."
+    ),
+    opt.option(
+        "--embeddings", metavar="ID_OR_FOLDER", help="With --baselines: ridge on this encoder's embeddings too."
+    ),
+    opt.option("--threshold", type=click.IntRange(1, 9), default=5, help="T of the selection rules."),
+    opt.option(
         "--bootstrap",
         "draws",
         type=click.IntRange(min=0),
@@ -50,10 +54,10 @@ _WIDE = 500  # columns, where there is no terminal whose width counts
         help="Replicates for the intervals; 0 leaves them out.",
     ),
 )
-@option_group(
+@opt.option_group(
     "Output",
-    json_option,
-    option("--pictures", metavar="DIR", type=click.Path(path_type=Path), help="Draw scatter and confusion here."),
+    opt.json_option,
+    opt.option("--pictures", metavar="DIR", type=click.Path(path_type=Path), help="Draw scatter and confusion here."),
 )
 def agree(
     inputs: tuple[str, ...],

@@ -9,37 +9,31 @@ from typing import Any
 from distill.cli.label import MODEL_HELP, cost_options, judge_options, speed_options, store_option
 from distill.settings import LabelSettings, LoopSettings
 from distill.training.settings import TrainSettings
+from scorer.cli import options as opt
 from scorer.cli.main import EXIT_NOTHING_SCORED
-from scorer.cli.options import (
-    chosen,
-    command,
-    inputs_argument,
-    option,
-    option_group,
-    output_option,
-    quiet_option,
-    settings_options,
-)
 
 _LOOP = ("check", "step", "rounds", "strategy", "target", "min_gain", "seed")
 _TRAINING = ("backbone", "folds", "epochs", "max_length")
 
 
-@command(
+@opt.command(
     examples=(
         "empathy distill dialogues.jsonl -o loop --model gpt-4.1-mini --max-cost 20",
         "empathy distill dialogues.jsonl -o loop --model my-judge --base-url http://localhost:8000/v1 --target 0.8",
     )
 )
-@inputs_argument()
-@option_group(
-    "Output", output_option("DIR", "The folder of the loop; DIR/scorer is the scorer."), store_option, quiet_option
+@opt.inputs_argument()
+@opt.option_group(
+    "Output",
+    opt.output_option("DIR", "The folder of the loop; DIR/scorer is the scorer."),
+    store_option,
+    opt.quiet_option,
 )
-@option_group("Judge", option("--model", required=True, help=MODEL_HELP), *judge_options)
-@option_group("Cost", *settings_options(LoopSettings, "max_cost"), *cost_options)
-@option_group("Rounds", *settings_options(LoopSettings, *_LOOP))
-@option_group("Training", *settings_options(TrainSettings, *_TRAINING))
-@option_group("Speed", *speed_options)
+@opt.option_group("Judge", opt.option("--model", required=True, help=MODEL_HELP), *judge_options)
+@opt.option_group("Cost", *opt.settings_options(LoopSettings, "max_cost"), *cost_options)
+@opt.option_group("Rounds", *opt.settings_options(LoopSettings, *_LOOP))
+@opt.option_group("Training", *opt.settings_options(TrainSettings, *_TRAINING))
+@opt.option_group("Speed", *speed_options)
 def distill(
     inputs: tuple[str, ...],
     output: Path,
@@ -64,9 +58,9 @@ def distill(
     from distill.sampling.pick import read_unlabelled
     from scorer.cli.progress import Bar
 
-    settings = LoopSettings(**chosen({name: given.pop(name) for name in (*_LOOP, "max_cost")}))
-    training = TrainSettings(**chosen({name: given.pop(name) for name in _TRAINING}), seed=settings.seed)
-    label = LabelSettings(model=model, **chosen(given))
+    settings = LoopSettings(**opt.chosen({name: given.pop(name) for name in (*_LOOP, "max_cost")}))
+    training = TrainSettings(**opt.chosen({name: given.pop(name) for name in _TRAINING}), seed=settings.seed)
+    label = LabelSettings(model=model, **opt.chosen(given))
     rubric = read_rubric(rubric_path)
     dialogues, rejects = read_unlabelled(inputs)
     with Bar(sys.stderr, quiet=quiet) as bar, Store(store_path) as store, store.locked():

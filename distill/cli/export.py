@@ -9,51 +9,42 @@ import click
 
 from distill.cli.train import read_dialogues
 from distill.exporting.settings import ExportSettings
-from scorer.cli.options import (
-    argument,
-    chosen,
-    command,
-    option,
-    option_group,
-    output_option,
-    quiet_option,
-    settings_options,
-)
+from scorer.cli import options as opt
 from scorer.engines.names import PRECISIONS
 
 if TYPE_CHECKING:
     from scorer.bundle.bundle import Bundle
 
 
-@command(
+@opt.command(
     examples=(
         "empathy export checkpoint -o my-scorer --check dialogues.jsonl",
         "empathy export checkpoint -o my-scorer --weights fp32 --name ours --licence Apache-2.0",
     )
 )
-@argument("checkpoint", metavar="CHECKPOINT", type=click.Path(path_type=Path))
-@option_group(
+@opt.argument("checkpoint", metavar="CHECKPOINT", type=click.Path(path_type=Path))
+@opt.option_group(
     "Output",
-    output_option("BUNDLE", "The folder to write."),
-    *settings_options(ExportSettings, "name", "licence", "weights", "half"),
-    quiet_option,
+    opt.output_option("BUNDLE", "The folder to write."),
+    *opt.settings_options(ExportSettings, "name", "licence", "weights", "half"),
+    opt.quiet_option,
 )
-@option_group(
+@opt.option_group(
     "Check",
-    option(
+    opt.option(
         "--check",
         metavar="IN",
         multiple=True,
         help="Dialogues, not trained on, on which each precision is compared with the checkpoint.",
     ),
-    option(
+    opt.option(
         "--precision",
         "precisions",
         multiple=True,
         type=click.Choice(PRECISIONS),
         help="A precision to check for scoring; fp32 always is one.  [default: all]",
     ),
-    *settings_options(ExportSettings, "max_flips"),
+    *opt.settings_options(ExportSettings, "max_flips"),
 )
 def export(
     checkpoint: Path, output: Path, check: tuple[str, ...], precisions: tuple[str, ...], *, quiet: bool, **given: Any
@@ -66,7 +57,7 @@ def export(
 
     Exit codes: 0 done, 2 usage or file error.
     """
-    settings = ExportSettings(precisions=precisions or PRECISIONS, **chosen(given))
+    settings = ExportSettings(precisions=precisions or PRECISIONS, **opt.chosen(given))
     from distill.exporting.export import export_bundle
     from distill.training.checkpoint import load_checkpoint
 

@@ -11,28 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from distill.settings import LabelSettings, SampleSettings
+from scorer.cli import options as opt
 from scorer.cli.main import EXIT_NOTHING_SCORED, fail
-from scorer.cli.options import (
-    Decorator,
-    chosen,
-    command,
-    existing_options,
-    inputs_argument,
-    option,
-    option_group,
-    output_option,
-    quiet_option,
-    scorer_option,
-    settings_options,
-)
 
 if TYPE_CHECKING:
     from distill.judge.budget import Spending
     from distill.judge.labelling import Labelling, Written
 
 MODEL_HELP = "The judge, by the name that the server knows it by."
-judge_options: tuple[Decorator, ...] = (
-    option(
+judge_options: tuple[opt.Decorator, ...] = (
+    opt.option(
         "--base-url",
         metavar="URL",
         envvar="OPENAI_BASE_URL",
@@ -40,20 +28,20 @@ judge_options: tuple[Decorator, ...] = (
         help="The server: OpenAI's, Azure's, or your own (vLLM, llama.cpp, Ollama).  "
         "[default: https://api.openai.com/v1]",
     ),
-    option(
+    opt.option(
         "--rubric",
         "rubric_path",
         metavar="FILE",
         type=click.Path(path_type=Path),
         help="A rubric of your own, a text file.  [default: this project's]",
     ),
-    *settings_options(LabelSettings, "key_name", "temperature", "draws", "max_tokens", key_name="--key-env"),
+    *opt.settings_options(LabelSettings, "key_name", "temperature", "draws", "max_tokens", key_name="--key-env"),
 )
-speed_options = settings_options(
+speed_options = opt.settings_options(
     LabelSettings, "concurrency", "timeout", "rpm", "tpm", "batch", "poll_seconds", poll_seconds="--poll"
 )
-cost_options = settings_options(LabelSettings, "max_requests", "price_in", "price_out")
-store_option = option(
+cost_options = opt.settings_options(LabelSettings, "max_requests", "price_in", "price_out")
+store_option = opt.option(
     "--store",
     "store_path",
     metavar="PATH",
@@ -64,39 +52,42 @@ store_option = option(
 _SAMPLE = ("strategy", "seed", "whole_conversations")
 
 
-@command(
+@opt.command(
     examples=(
         "empathy label dialogues.jsonl -o labels.jsonl --model gpt-4.1-mini --max-cost 5",
         "empathy label dialogues.jsonl --model my-judge --base-url http://localhost:8000/v1 --dry-run",
     )
 )
-@inputs_argument("[IN]...", required=False)
-@option_group(
+@opt.inputs_argument("[IN]...", required=False)
+@opt.option_group(
     "Output",
-    output_option("OUT", "The labels, JSON lines.", required=False),
+    opt.output_option("OUT", "The labels, JSON lines.", required=False),
     store_option,
-    option("--export", "export_only", is_flag=True, help="Write the labels of the store alone; IN is not needed."),
-    existing_options[1],
-    quiet_option,
+    opt.option("--export", "export_only", is_flag=True, help="Write the labels of the store alone; IN is not needed."),
+    opt.existing_options[1],
+    opt.quiet_option,
 )
-@option_group(
-    "Judge", option("--model", help=MODEL_HELP), *judge_options, *settings_options(LabelSettings, "retry_rejects")
+@opt.option_group(
+    "Judge",
+    opt.option("--model", help=MODEL_HELP),
+    *judge_options,
+    *opt.settings_options(LabelSettings, "retry_rejects"),
 )
-@option_group(
+@opt.option_group(
     "Cost",
-    option("--dry-run", is_flag=True, help="Count calls and tokens, price them, and ask nothing."),
-    *settings_options(LabelSettings, "max_cost"),
+    opt.option("--dry-run", is_flag=True, help="Count calls and tokens, price them, and ask nothing."),
+    *opt.settings_options(LabelSettings, "max_cost"),
     *cost_options,
 )
-@option_group(
+@opt.option_group(
     "Sample",
-    option(
+    opt.option(
         "--sample", "count", metavar="N", type=click.IntRange(min=1), help="Label N dialogues of IN.  [default: all]"
     ),
-    *settings_options(SampleSettings, *_SAMPLE),
-    scorer_option,
+    *opt.settings_options(SampleSettings, *_SAMPLE),
+    opt.scorer_option,
 )
-@option_group("Speed", *speed_options)
+@opt.option_group("Speed", *speed_options)
 def label(
     inputs: tuple[str, ...],
     output: Path | None,
@@ -132,14 +123,14 @@ def label(
         if inputs or dry_run or output is None:
             fail("--export writes what the store holds, narrowed by --model and --rubric; leave IN and --dry-run out")
         where = {"model": model, "q.rubric": rubric.hash if rubric_path else None}
-        _export(store_path, output, chosen(where), quiet=quiet)
+        _export(store_path, output, opt.chosen(where), quiet=quiet)
         return
     if not inputs:
         fail("no IN; name the dialogues to label, or write what the store holds with --export")
     if model is None:
         fail("no --model; name the judge, as --model gpt-4.1-mini, or what your own server calls it")
-    sample = SampleSettings(**chosen({name: given.pop(name) for name in _SAMPLE}))
-    settings = LabelSettings(model=model, **chosen(given))
+    sample = SampleSettings(**opt.chosen({name: given.pop(name) for name in _SAMPLE}))
+    settings = LabelSettings(model=model, **opt.chosen(given))
     dialogues, rejects = read_unlabelled(inputs)
     if count is not None:
         dialogues = pick_dialogues(dialogues, count, sample, bundle=bundle)

@@ -10,40 +10,29 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from distill.training.settings import TrainSettings
-from scorer.cli.options import (
-    chosen,
-    command,
-    existing_of,
-    existing_options,
-    inputs_argument,
-    option,
-    option_group,
-    output_option,
-    quiet_option,
-    settings_options,
-)
+from scorer.cli import options as opt
 
 if TYPE_CHECKING:
     from distill.training.checkpoint import Checkpoint
     from scorer.dialogue import Dialogue
 
 
-@command(
+@opt.command(
     examples=(
         "empathy train labels.jsonl -o checkpoint",
         "empathy train labels.jsonl -o small --backbone microsoft/MiniLM-L6-H384-uncased --teacher checkpoint",
     )
 )
-@inputs_argument("LABELS...")
-@option_group(
+@opt.inputs_argument("LABELS...")
+@opt.option_group(
     "Output",
-    output_option("CHECKPOINT", "The folder to write; CHECKPOINT.partial holds the work until it is whole."),
-    *existing_options,
-    quiet_option,
+    opt.output_option("CHECKPOINT", "The folder to write; CHECKPOINT.partial holds the work until it is whole."),
+    *opt.existing_options,
+    opt.quiet_option,
 )
-@option_group(
+@opt.option_group(
     "Teacher",
-    option(
+    opt.option(
         "--teacher",
         "teachers",
         metavar="CHECKPOINT",
@@ -51,14 +40,14 @@ if TYPE_CHECKING:
         type=click.Path(path_type=Path),
         help="Learn this checkpoint's scores too; several are averaged.",
     ),
-    option("--unlabelled", metavar="IN", multiple=True, help="Dialogues that the teacher scores for the student."),
-    *settings_options(TrainSettings, "judge_share"),
+    opt.option("--unlabelled", metavar="IN", multiple=True, help="Dialogues that the teacher scores for the student."),
+    *opt.settings_options(TrainSettings, "judge_share"),
 )
-@option_group("Encoder", *settings_options(TrainSettings, "backbone", "layers", "frozen_layers", "max_length"))
-@option_group("Measuring", *settings_options(TrainSettings, "folds", "split_seed"))
-@option_group(
+@opt.option_group("Encoder", *opt.settings_options(TrainSettings, "backbone", "layers", "frozen_layers", "max_length"))
+@opt.option_group("Measuring", *opt.settings_options(TrainSettings, "folds", "split_seed"))
+@opt.option_group(
     "Training",
-    *settings_options(
+    *opt.settings_options(
         TrainSettings,
         *("epochs", "patience", "batch_size", "learning_rate", "layer_decay", "weight_decay", "warmup", "seed"),
     ),
@@ -83,8 +72,8 @@ def train(
 
     Exit codes: 0 done, 2 usage, label or file error.
     """
-    existing = existing_of(resume=resume, overwrite=overwrite)
-    settings = TrainSettings(**chosen(given))
+    existing = opt.existing_of(resume=resume, overwrite=overwrite)
+    settings = TrainSettings(**opt.chosen(given))
     from distill.labelled import read_labelled
     from distill.training.checkpoint import CHECKPOINT_JSON, load_checkpoint
     from distill.training.train import train_scorer

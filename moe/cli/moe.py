@@ -21,29 +21,16 @@ from moe.cli.options import (
     sets_option,
 )
 from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings, Schedule
+from scorer.cli import options as opt
 from scorer.cli.main import fail
-from scorer.cli.options import (
-    argument,
-    chosen,
-    existing_of,
-    existing_options,
-    group,
-    inputs_argument,
-    json_option,
-    option,
-    option_group,
-    output_option,
-    quiet_option,
-    settings_options,
-)
 
 _WORK = "The folder to write; OUT.partial holds the work until it is whole."
 _TRAINING = ("epochs", "learning_rate", "warmup", "batch_size", "accumulate", "checkpointing", "seed")
-_DATA = option_group("Data", *settings_options(Schedule, "max_length", "held_out"))
-_overwrite = existing_options[1]
+_DATA = opt.option_group("Data", *opt.settings_options(Schedule, "max_length", "held_out"))
+_overwrite = opt.existing_options[1]
 
 
-@group(
+@opt.group(
     examples=(
         "empathy moe expert selection/sensibility.jsonl -o sensibility --base Qwen/Qwen3-0.6B",
         "empathy moe compose sensibility rationality -o mixture",
@@ -59,12 +46,12 @@ def moe() -> None:
         "empathy moe expert selection/rationality.jsonl -o rationality --base ./llama --epochs 2 --resume",
     )
 )
-@argument("set_path", metavar="SET", type=PATH, help="A file of `empathy select`, or any that is scored.")
+@opt.argument("set_path", metavar="SET", type=PATH, help="A file of `empathy select`, or any that is scored.")
 @base_option()
-@option_group("Output", output_option("OUT", _WORK), *existing_options, quiet_option)
-@option_group("Adapter", *settings_options(ExpertSettings, "targets", "rank", "alpha", "dropout"))
+@opt.option_group("Output", opt.output_option("OUT", _WORK), *opt.existing_options, opt.quiet_option)
+@opt.option_group("Adapter", *opt.settings_options(ExpertSettings, "targets", "rank", "alpha", "dropout"))
 @_DATA
-@option_group("Training", *settings_options(ExpertSettings, *_TRAINING))
+@opt.option_group("Training", *opt.settings_options(ExpertSettings, *_TRAINING))
 def expert(set_path: Path, output: Path, *, resume: bool, overwrite: bool, quiet: bool, **given: Any) -> None:
     """Fine-tune an expert on SET: a LoRA adapter of a base.
 
@@ -73,10 +60,10 @@ def expert(set_path: Path, output: Path, *, resume: bool, overwrite: bool, quiet
 
     Exit codes: 0 done, 2 usage, set or model error.
     """
-    existing = existing_of(resume=resume, overwrite=overwrite)
+    existing = opt.existing_of(resume=resume, overwrite=overwrite)
     if resume and complete_already(output):
         return
-    settings = ExpertSettings(**chosen(given))
+    settings = ExpertSettings(**opt.chosen(given))
     from moe.training.expert import train_expert
 
     with quiet_bar(quiet=quiet) as bar:
@@ -93,15 +80,17 @@ def expert(set_path: Path, output: Path, *, resume: bool, overwrite: bool, quiet
         "empathy moe compose sensibility rationality -o mixture --sets selection/*ity.jsonl",
     ),
 )
-@argument("experts", metavar="EXPERT...", nargs=-1, required=True, type=PATH, help="Folders of `empathy moe expert`.")
-@option_group("Input", base_option("The experts' base.  [default: the one they name]", required=False))
-@option_group("Output", output_option("MOE", "The folder to write."), _overwrite, quiet_option)
-@option_group(
+@opt.argument(
+    "experts", metavar="EXPERT...", nargs=-1, required=True, type=PATH, help="Folders of `empathy moe expert`."
+)
+@opt.option_group("Input", base_option("The experts' base.  [default: the one they name]", required=False))
+@opt.option_group("Output", opt.output_option("MOE", "The folder to write."), _overwrite, opt.quiet_option)
+@opt.option_group(
     "Mixture",
-    *settings_options(ComposeSettings, "router"),
+    *opt.settings_options(ComposeSettings, "router"),
     sets_option("The set of each expert, in order.", required=False),
-    *settings_options(ComposeSettings, "sample", "max_length", "top_k", "seed"),
-    option("--max-shard-size", metavar="SIZE", help="Of each output file, and the memory needed.  [default: 5GB]"),
+    *opt.settings_options(ComposeSettings, "sample", "max_length", "top_k", "seed"),
+    opt.option("--max-shard-size", metavar="SIZE", help="Of each output file, and the memory needed.  [default: 5GB]"),
 )
 def compose(
     experts: tuple[Path, ...],
@@ -122,7 +111,7 @@ def compose(
 
     Exit codes: 0 done, 2 usage or model error.
     """
-    said = chosen(given)
+    said = opt.chosen(given)
     if max_shard_size is not None:
         said["max_shard_bytes"] = parse_size(max_shard_size)
     settings = ComposeSettings(**{"router": "informed" if sets else "random", **said})
@@ -151,11 +140,11 @@ def compose(
         "empathy moe train mixture --sets selection/*ity.jsonl -o trained --also-experts --learning-rate 1e-5",
     ),
 )
-@argument("mixture", metavar="MOE", help="A folder of `empathy moe compose`, or another Mixtral or Qwen3 mixture.")
-@option_group("Input", sets_option("The sets to learn from.", required=True))
-@option_group("Output", output_option("OUT", _WORK), *existing_options, quiet_option)
+@opt.argument("mixture", metavar="MOE", help="A folder of `empathy moe compose`, or another Mixtral or Qwen3 mixture.")
+@opt.option_group("Input", sets_option("The sets to learn from.", required=True))
+@opt.option_group("Output", opt.output_option("OUT", _WORK), *opt.existing_options, opt.quiet_option)
 @_DATA
-@option_group("Training", *settings_options(RouterSettings, "also_experts", "balance", *_TRAINING))
+@opt.option_group("Training", *opt.settings_options(RouterSettings, "also_experts", "balance", *_TRAINING))
 def train_router(
     mixture: str, output: Path, sets: tuple[Path, ...], *, resume: bool, overwrite: bool, quiet: bool, **given: Any
 ) -> None:
@@ -166,10 +155,10 @@ def train_router(
 
     Exit codes: 0 done, 2 usage, set or model error.
     """
-    existing = existing_of(resume=resume, overwrite=overwrite)
+    existing = opt.existing_of(resume=resume, overwrite=overwrite)
     if resume and complete_already(output):
         return
-    settings = RouterSettings(**chosen(given))
+    settings = RouterSettings(**opt.chosen(given))
     from moe.training.router import PICTURE, train_mixture
 
     with quiet_bar(quiet=quiet) as bar:
@@ -194,10 +183,10 @@ def train_router(
         "empathy moe generate Qwen/Qwen3-0.6B dialogues.jsonl -o responses.jsonl --sample --limit 100",
     ),
 )
-@argument("model", metavar="MODEL", help="Any causal checkpoint, an expert or a mixture: a folder or a hub id.")
-@inputs_argument()
-@option_group("Input", limit_option)
-@option_group("Output", output_option("OUT", "The JSON lines to write."), _overwrite, quiet_option)
+@opt.argument("model", metavar="MODEL", help="Any causal checkpoint, an expert or a mixture: a folder or a hub id.")
+@opt.inputs_argument()
+@opt.option_group("Input", limit_option)
+@opt.option_group("Output", opt.output_option("OUT", "The JSON lines to write."), _overwrite, opt.quiet_option)
 @generation_options
 def generate(
     model: str, inputs: tuple[str, ...], output: Path, limit: int | None, *, overwrite: bool, quiet: bool, **given: Any
@@ -209,7 +198,7 @@ def generate(
 
     Exit codes: 0 done, 2 usage, input or model error.
     """
-    settings = GenerateSettings(**chosen(given))
+    settings = GenerateSettings(**opt.chosen(given))
     from itertools import islice
 
     from moe.evaluation.generate import generate_responses
@@ -231,23 +220,23 @@ def generate(
         "empathy moe evaluate plain=Qwen/Qwen3-0.6B ours=trained --data held_out.jsonl -o evaluation --limit 500",
     ),
 )
-@argument("models", metavar="MODEL...", nargs=-1, required=True, help="A folder or hub id, or NAME=MODEL.")
-@option_group(
+@opt.argument("models", metavar="MODEL...", nargs=-1, required=True, help="A folder or hub id, or NAME=MODEL.")
+@opt.option_group(
     "Input",
-    option("--data", metavar="IN", multiple=True, required=True, help="Held-out dialogues."),
+    opt.option("--data", metavar="IN", multiple=True, required=True, help="Held-out dialogues."),
     limit_option,
-    option(
+    opt.option(
         "--scorer",
         metavar="BUNDLE",
         type=PATH,
         help="Marks the responses; use one that did not select the sets.  [default: the starter]",
     ),
 )
-@option_group(
+@opt.option_group(
     "Output",
-    output_option("DIR", "The folder to write: evaluation.json, responses.html, each model's responses."),
-    json_option,
-    quiet_option,
+    opt.output_option("DIR", "The folder to write: evaluation.json, responses.html, each model's responses."),
+    opt.json_option,
+    opt.quiet_option,
 )
 @generation_options
 def evaluate(
@@ -268,7 +257,7 @@ def evaluate(
 
     Exit codes: 0 done, 2 usage, input or model error.
     """
-    settings = GenerateSettings(**chosen(given))
+    settings = GenerateSettings(**opt.chosen(given))
     from moe.evaluation.evaluate import evaluate_models, read_held_out
     from scorer.model import Scorer
     from scorer.outputs import write_json

@@ -10,59 +10,50 @@ import click
 from moe.cli.lines import evaluation_lines
 from moe.cli.options import PATH, base_option, quiet_bar, say
 from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings, RunSettings
+from scorer.cli import options as opt
 from scorer.cli.main import fail
-from scorer.cli.options import (
-    chosen,
-    command,
-    inputs_argument,
-    option,
-    option_group,
-    output_option,
-    quiet_option,
-    settings_options,
-)
 from selection.deciding.settings import SelectSettings
 from selection.rules import RULES
 
 
-@command(
+@opt.command(
     "run",
     examples=(
         "empathy run dialogues.jsonl -o run --base Qwen/Qwen3-0.6B",
         "empathy run dialogues.jsonl -o run --base Qwen/Qwen3-0.6B --epochs 2 --marker other-scorer",
     ),
 )
-@inputs_argument()
-@option_group("Output", output_option("DIR", "The folder of the run."), quiet_option)
-@option_group(
+@opt.inputs_argument()
+@opt.option_group("Output", opt.output_option("DIR", "The folder of the run."), opt.quiet_option)
+@opt.option_group(
     "Selection",
-    option("--scorer", metavar="BUNDLE", type=PATH, help="The scorer that selects.  [default: the starter]"),
-    option("--rule", type=click.Choice(list(RULES)), help="How sets are chosen.  [default: paper]"),
-    option("--threshold", type=float, help="Threshold T of both heads.  [default: 5]"),
-    option("--sets", metavar="NAME,NAME", help="The sets that become experts.  [default: the rule's first two]"),
+    opt.option("--scorer", metavar="BUNDLE", type=PATH, help="The scorer that selects.  [default: the starter]"),
+    opt.option("--rule", type=click.Choice(list(RULES)), help="How sets are chosen.  [default: paper]"),
+    opt.option("--threshold", type=float, help="Threshold T of both heads.  [default: 5]"),
+    opt.option("--sets", metavar="NAME,NAME", help="The sets that become experts.  [default: the rule's first two]"),
 )
-@option_group("Experts", base_option(), *settings_options(ExpertSettings, "targets", "epochs", "learning_rate"))
-@option_group(
+@opt.option_group("Experts", base_option(), *opt.settings_options(ExpertSettings, "targets", "epochs", "learning_rate"))
+@opt.option_group(
     "Mixture",
-    *settings_options(ComposeSettings, "router", "top_k"),
-    option(
+    *opt.settings_options(ComposeSettings, "router", "top_k"),
+    opt.option(
         "--router-learning-rate",
         type=float,
         help=f"Of the router's training.  [default: {RouterSettings().learning_rate:g}]",
     ),
 )
-@option_group(
+@opt.option_group(
     "Evaluation",
-    option(
+    opt.option(
         "--marker",
         metavar="BUNDLE",
         type=PATH,
         help="The scorer that marks the responses; use one of other training.  [default: the one that selects]",
     ),
-    *settings_options(RunSettings, "held_out", "evaluate_on"),
-    *settings_options(GenerateSettings, "max_new_tokens"),
+    *opt.settings_options(RunSettings, "held_out", "evaluate_on"),
+    *opt.settings_options(GenerateSettings, "max_new_tokens"),
 )
-@option_group("Every stage", *settings_options(ExpertSettings, "batch_size", "max_length", "seed"))
+@opt.option_group("Every stage", *opt.settings_options(ExpertSettings, "batch_size", "max_length", "seed"))
 def run(
     inputs: tuple[str, ...], output: Path, scorer: Path | None, marker: Path | None, *, quiet: bool, **given: Any
 ) -> None:
@@ -74,7 +65,7 @@ def run(
 
     Exit codes: 0 done, 2 usage, input or model error.
     """
-    settings = _settings(chosen(given))
+    settings = _settings(opt.chosen(given))
     from moe.pipeline import Pipeline
     from scorer.model import Scorer
 

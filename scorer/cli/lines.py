@@ -23,7 +23,7 @@ def closing_lines(summary: Summary, scorer: Scorer, output: Path) -> Iterator[st
     engine = scorer.engine
     yield (
         f"scored {tally.scored:,} of {tally.records:,} records in {summary.seconds:.1f} s "
-        f"({summary.rate:,.0f} a second; {engine.name} {engine.precision}, {engine.threads} threads)"
+        f"({summary.rate:,.0f} per second; {engine.name} {engine.precision}, {engine.threads} threads)"
     )
     if summary.resumed:
         yield f"resumed: {summary.resumed:,} of them were finished before and not scored again"

@@ -2,10 +2,12 @@
 
 A command is made like this::
 
-    @command(examples=("empathy score dialogues.jsonl -o scores.parquet", "cat dialogues.jsonl | empathy score -"))
-    @inputs_argument()
-    @option_group("Output", output_option("OUT", "Where the scores go."), *existing_options)
-    @option_group("Speed", *settings_options(ScoreSettings, "batch_size", "window"))
+    from scorer.cli import options as opt
+
+    @opt.command(examples=("empathy score dialogues.jsonl -o scores.parquet", "cat in.jsonl | empathy score -"))
+    @opt.inputs_argument()
+    @opt.option_group("Output", opt.output_option("OUT", "Where the scores go."), *opt.existing_options)
+    @opt.option_group("Speed", *opt.settings_options(ScoreSettings, "batch_size", "window"))
     def score(inputs, output, **given): ...
 
 An option of a settings record is None where the user did not give it, so that the record's own default counts:
@@ -22,32 +24,13 @@ from typing import Any, get_type_hints
 
 import click
 import cloup
-from cloup import argument, option, option_group
 
 from scorer.errors import EmpathyError
 from scorer.outputs import Existing
 from scorer.settings import Setting, setting_of
 
-__all__ = [
-    "argument",
-    "chosen",
-    "command",
-    "engine_option",
-    "existing_of",
-    "existing_options",
-    "group",
-    "inputs_argument",
-    "json_option",
-    "option",
-    "option_group",
-    "output_option",
-    "path_option",
-    "quiet_option",
-    "scorer_option",
-    "settings_options",
-]
-
 Decorator = Callable[[Any], Any]
+argument, option, option_group = cloup.argument, cloup.option, cloup.option_group
 
 _CONTEXT = cloup.Context.settings(
     help_option_names=["-h", "--help"],

@@ -11,21 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scorer.cli import options as opt
 from scorer.cli.main import EXIT_NOTHING_SCORED, fail
-from scorer.cli.options import (
-    chosen,
-    command,
-    engine_option,
-    existing_of,
-    existing_options,
-    inputs_argument,
-    option,
-    option_group,
-    output_option,
-    quiet_option,
-    scorer_option,
-    settings_options,
-)
 from scorer.run.settings import ScoreSettings
 from scorer.run.windows import Share
 
@@ -54,50 +41,52 @@ def _ray_address(_context: click.Context, _option: click.Parameter, value: str |
     return None if value is None else check_address(value)
 
 
-@command(
+@opt.command(
     examples=(
         "empathy score dialogues.jsonl -o scores.parquet",
         "cat dialogues.jsonl | empathy score - | jq .sensibility",
     )
 )
-@inputs_argument()
-@option_group(
+@opt.inputs_argument()
+@opt.option_group(
     "Output",
-    output_option(
+    opt.output_option(
         "OUT",
         "A .parquet, .jsonl or .csv file, else a folder of Parquet shards.  [default: JSON lines to standard output]",
         required=False,
     ),
-    *existing_options,
-    *settings_options(ScoreSettings, "uncertainty", "strict"),
-    option("--rejects", "rejects_path", type=click.Path(path_type=Path), help="Where rejects go if there is no OUT."),
-    quiet_option,
+    *opt.existing_options,
+    *opt.settings_options(ScoreSettings, "uncertainty", "strict"),
+    opt.option(
+        "--rejects", "rejects_path", type=click.Path(path_type=Path), help="Where rejects go if there is no OUT."
+    ),
+    opt.quiet_option,
 )
-@option_group(
+@opt.option_group(
     "Scorer",
-    scorer_option,
-    engine_option,
-    option(
+    opt.scorer_option,
+    opt.engine_option,
+    opt.option(
         "--precision",
         metavar="fp32|bf16|fp16|int8",
         help="What it computes in.  [default: the fastest that the engine has here and the scorer's export let pass]",
     ),
 )
-@option_group(
+@opt.option_group(
     "Speed",
-    option("--threads", type=click.IntRange(min=1), help="Processor threads.  [default: one per core]"),
-    *settings_options(ScoreSettings, "readers", "batch_tokens", "batch_size", "window"),
+    opt.option("--threads", type=click.IntRange(min=1), help="Processor threads.  [default: one per core]"),
+    *opt.settings_options(ScoreSettings, "readers", "batch_tokens", "batch_size", "window"),
 )
-@option_group(
+@opt.option_group(
     "Several processes and machines",
-    option(
+    opt.option(
         "--shard",
         "share",
         type=_ShareType(),
         metavar="I/N",
         help="Score every N-th window from the I-th: N processes, anywhere, share the folder OUT.",
     ),
-    option(
+    opt.option(
         "--ray",
         metavar="[ADDRESS]",
         is_flag=False,
@@ -106,8 +95,10 @@ def _ray_address(_context: click.Context, _option: click.Parameter, value: str |
         callback=_ray_address,
         help="Score on a Ray cluster: HOST:PORT, local, or, left out, the one that is there, else a local one.",
     ),
-    option("--ray-workers", type=click.IntRange(min=1), help="Workers, at most.  [default: what there is room for]"),
-    option("--ray-gpus", type=click.FloatRange(min=0, min_open=True), help="GPUs per worker.  [default: none]"),
+    opt.option(
+        "--ray-workers", type=click.IntRange(min=1), help="Workers, at most.  [default: what there is room for]"
+    ),
+    opt.option("--ray-gpus", type=click.FloatRange(min=0, min_open=True), help="GPUs per worker.  [default: none]"),
 )
 def score(
     inputs: tuple[str, ...],
@@ -154,7 +145,7 @@ def score(
     }
     for message in [message for message, found in faults.items() if found]:
         fail(message)
-    settings = ScoreSettings(existing=existing_of(resume=resume, overwrite=overwrite), **chosen(given))
+    settings = ScoreSettings(existing=opt.existing_of(resume=resume, overwrite=overwrite), **opt.chosen(given))
     corpus = Corpus(inputs)
     if output is not None and engine == "auto" and not overwrite and (begun := begun_with(work_folder(output))):
         engine, precision = begun.engine, precision or begun.precision  # a run has one, from its first process on

@@ -10,17 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scorer.cli import options as opt
 from scorer.cli.main import fail
-from scorer.cli.options import (
-    argument,
-    command,
-    engine_option,
-    json_option,
-    option,
-    option_group,
-    scorer_option,
-    settings_options,
-)
 from scorer.cli.table import table_lines
 from selection.golden import CheckSettings
 
@@ -34,26 +25,28 @@ ROWS = 20
 _HEADINGS = ("id", "head", "expected", "got", "difference", "tolerance", "decision")
 
 
-@command(
+@opt.command(
     examples=(
         "empathy check golden.jsonl --write dialogues.jsonl",
         "empathy check golden.jsonl --scorer my-scorer --json moved.json",
     )
 )
-@argument("golden", metavar="GOLDEN", type=click.Path(path_type=Path))
-@option_group("Scorer", scorer_option, engine_option)
-@option_group("Limits", *settings_options(CheckSettings))
-@option_group(
+@opt.argument("golden", metavar="GOLDEN", type=click.Path(path_type=Path))
+@opt.option_group("Scorer", opt.scorer_option, opt.engine_option)
+@opt.option_group("Limits", *opt.settings_options(CheckSettings))
+@opt.option_group(
     "Output",
-    json_option,
-    option(
+    opt.json_option,
+    opt.option(
         "--write",
         "inputs",
         metavar="IN",
         multiple=True,
         help="Make GOLDEN from these dialogues and the scores that the scorer gives them now.",
     ),
-    option("--overwrite", is_flag=True, help="With --write: replace GOLDEN; its lines keep tolerances of their own."),
+    opt.option(
+        "--overwrite", is_flag=True, help="With --write: replace GOLDEN; its lines keep tolerances of their own."
+    ),
 )
 def check(
     golden: Path,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scorer.cli import options as opt
 from scorer.cli.main import fail
-from scorer.cli.options import command, inputs_argument, option_group, output_option, scorer_option
 
 if TYPE_CHECKING:
     from scorer.inputs.corpus import Corpus
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 SCORES, SETS, REPORT = "scores.parquet", "sets", "report.html"
 
 
-@command(examples=("empathy demo", "empathy demo dialogues.jsonl -o my-demo"))
-@inputs_argument("[IN]...", required=False)
-@option_group(
+@opt.command(examples=("empathy demo", "empathy demo dialogues.jsonl -o my-demo"))
+@opt.inputs_argument("[IN]...", required=False)
+@opt.option_group(
     "Options",
-    output_option(
+    opt.output_option(
         "DIR", "For scores, sets, report; replaces an earlier demo's.  [default: empathy-demo]", required=False
     ),
-    scorer_option,
+    opt.scorer_option,
 )
 def demo(inputs: tuple[str, ...], output: Path | None, bundle: Path | None) -> None:
     """Score IN, select training sets from it, draw a report.

@@ -8,57 +8,49 @@ from typing import Any
 
 import click
 
+from scorer.cli import options as opt
 from scorer.cli.main import fail
-from scorer.cli.options import (
-    argument,
-    chosen,
-    command,
-    json_option,
-    option,
-    option_group,
-    output_option,
-    quiet_option,
-    settings_options,
-)
 from selection.report.settings import ReportSettings
 
 
-@command(
+@opt.command(
     examples=(
         "empathy report sets -o report.html",
         "empathy report scores.parquet --dialogues dialogues.jsonl -o report.html",
     )
 )
-@argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@option_group(
+@opt.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@opt.option_group(
     "Output",
-    output_option("HTML", "The page to write."),
-    json_option,
-    *settings_options(ReportSettings, "title"),
-    option("--overwrite", is_flag=True, help="Replace files that exist."),
-    quiet_option,
+    opt.output_option("HTML", "The page to write."),
+    opt.json_option,
+    *opt.settings_options(ReportSettings, "title"),
+    opt.option("--overwrite", is_flag=True, help="Replace files that exist."),
+    opt.quiet_option,
 )
-@option_group(
+@opt.option_group(
     "A judge's labels",
-    option(
+    opt.option(
         "--labels",
         metavar="LABELS",
         multiple=True,
         help="A judge's labels of some of the dialogues, by id: agreement and price.",
     ),
-    *settings_options(ReportSettings, "judge_price"),
+    *opt.settings_options(ReportSettings, "judge_price"),
 )
-@option_group(
+@opt.option_group(
     "Plain scores",
-    option("--dialogues", metavar="IN", multiple=True, help="Their dialogues: texts, categories and lengths, by id."),
-    *settings_options(ReportSettings, "rule", "threshold"),
-    option(
+    opt.option(
+        "--dialogues", metavar="IN", multiple=True, help="Their dialogues: texts, categories and lengths, by id."
+    ),
+    *opt.settings_options(ReportSettings, "rule", "threshold"),
+    opt.option(
         "--scorer",
         metavar="BUNDLE",
         type=click.Path(path_type=Path),
         help="Their scorer, where the file does not say its cuts.",
     ),
-    option("--raw-cuts", is_flag=True, help="Read them as a judge's, without the scorer's cuts."),
+    opt.option("--raw-cuts", is_flag=True, help="Read them as a judge's, without the scorer's cuts."),
 )
 def report(
     sources: tuple[Path, ...],
@@ -94,7 +86,7 @@ def report(
     found = write_report(
         sources,
         output,
-        ReportSettings(**chosen(given)),
+        ReportSettings(**opt.chosen(given)),
         labels=labels,
         dialogues=dialogues,
         scorer=scorer,

@@ -9,18 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scorer.cli import options as opt
 from scorer.cli.main import fail
-from scorer.cli.options import (
-    chosen,
-    command,
-    inputs_argument,
-    option,
-    option_group,
-    output_option,
-    path_option,
-    quiet_option,
-    settings_options,
-)
 from selection.deciding.ranking import Limits
 from selection.deciding.settings import SelectSettings
 
@@ -34,44 +24,48 @@ if TYPE_CHECKING:
 _LIMITS = ("share", "count", "tokens", "floor", "cap")
 
 
-@command(
+@opt.command(
     examples=(
         "empathy select dialogues.jsonl --scores scores.parquet -o sets",
         "empathy select dialogues.jsonl --scores scores.parquet -o best --rule top-k --count 1000",
     )
 )
-@inputs_argument()
-@option_group(
+@opt.inputs_argument()
+@opt.option_group(
     "Scores",
-    path_option("--scores", "SCORES", "`empathy score`'s output for IN.  [default: the labels in IN]"),
-    option("--labels", metavar="LABELS", multiple=True, help="A judge's labels of some of IN; they replace scores."),
-    path_option("--scorer", "BUNDLE", "The scorer of SCORES, where the file does not say its cuts."),
-    option("--raw-cuts", is_flag=True, help="Read the scores as a judge's, without the scorer's cuts."),
+    opt.path_option("--scores", "SCORES", "`empathy score`'s output for IN.  [default: the labels in IN]"),
+    opt.option(
+        "--labels", metavar="LABELS", multiple=True, help="A judge's labels of some of IN; they replace scores."
+    ),
+    opt.path_option("--scorer", "BUNDLE", "The scorer of SCORES, where the file does not say its cuts."),
+    opt.option("--raw-cuts", is_flag=True, help="Read the scores as a judge's, without the scorer's cuts."),
 )
-@option_group(
+@opt.option_group(
     "Rule",
-    *settings_options(SelectSettings, "rule"),
-    option("--threshold", type=float, help="T of both heads, 1 to 9 on the judge's scale.  [default: 5]"),
-    option("--threshold-sensibility", type=float, help="T of sensibility alone."),
-    option("--threshold-rationality", type=float, help="T of rationality alone."),
-    option("--target-share", metavar="SHARE", type=float, help="Choose T so that the first set has this share."),
-    option("--match", metavar="LABELS", multiple=True, help="Choose T to match the first set of these labels (F1)."),
-    option("--match-per-head", is_flag=True, help="With --match: one threshold per head."),
-    *settings_options(SelectSettings, "whole_conversations"),
+    *opt.settings_options(SelectSettings, "rule"),
+    opt.option("--threshold", type=float, help="T of both heads, 1 to 9 on the judge's scale.  [default: 5]"),
+    opt.option("--threshold-sensibility", type=float, help="T of sensibility alone."),
+    opt.option("--threshold-rationality", type=float, help="T of rationality alone."),
+    opt.option("--target-share", metavar="SHARE", type=float, help="Choose T so that the first set has this share."),
+    opt.option(
+        "--match", metavar="LABELS", multiple=True, help="Choose T to match the first set of these labels (F1)."
+    ),
+    opt.option("--match-per-head", is_flag=True, help="With --match: one threshold per head."),
+    *opt.settings_options(SelectSettings, "whole_conversations"),
 )
-@option_group(
+@opt.option_group(
     "Limits",
-    *settings_options(SelectSettings, "by"),
-    *settings_options(Limits, *_LIMITS),
-    path_option("--tokenizer", "FILE", "tokenizer.json that counts --tokens.  [default: the scorer's]"),
+    *opt.settings_options(SelectSettings, "by"),
+    *opt.settings_options(Limits, *_LIMITS),
+    opt.path_option("--tokenizer", "FILE", "tokenizer.json that counts --tokens.  [default: the scorer's]"),
 )
-@option_group(
+@opt.option_group(
     "Output",
-    output_option("DIR", "The folder to write: one file per set, selection.parquet, selection.json."),
-    *settings_options(SelectSettings, "format", "doubt", "abstain", doubt="--borderline"),
-    option("--overwrite", is_flag=True, help="Replace an earlier selection."),
-    option("--strict", is_flag=True, help="Stop at the first record that is rejected, with exit code 2."),
-    quiet_option,
+    opt.output_option("DIR", "The folder to write: one file per set, selection.parquet, selection.json."),
+    *opt.settings_options(SelectSettings, "format", "doubt", "abstain", doubt="--borderline"),
+    opt.option("--overwrite", is_flag=True, help="Replace an earlier selection."),
+    opt.option("--strict", is_flag=True, help="Stop at the first record that is rejected, with exit code 2."),
+    opt.quiet_option,
 )
 def select(
     inputs: tuple[str, ...],
@@ -121,7 +115,7 @@ def select(
         standard if at is None else at for at, standard in zip(chosen_heads, SelectSettings().threshold, strict=True)
     )
     limits = Limits(**{name: given.pop(name) for name in _LIMITS})
-    settings = SelectSettings(threshold=(at_s, at_r), limits=limits, **chosen(given))
+    settings = SelectSettings(threshold=(at_s, at_r), limits=limits, **opt.chosen(given))
     check_selection_folder(output, overwrite=overwrite)
     corpus = Corpus(inputs, labels="required", unique_ids=False) if scores is None else Corpus(inputs)
     table = None if scores is None else read_scores(scores, scorer=scorer, raw_cuts=raw_cuts)
@@ -201,11 +195,11 @@ def select_lines(selection: Selection) -> Iterator[str]:
 
 def _how(how: Thresholds) -> Iterator[str]:
     if how.by == "target share":
-        yield f"  chosen for a share of {how.share:.1%}"
+        yield f"  opt.chosen for a share of {how.share:.1%}"
     elif isinstance(how.f1_interval_95, tuple):
         low, high = how.f1_interval_95
         yield (
-            f"  chosen to match {how.labels}: F1 {how.f1_cross_validated:.3f} ({low:.3f} to {high:.3f}), "
+            f"  opt.chosen to match {how.labels}: F1 {how.f1_cross_validated:.3f} ({low:.3f} to {high:.3f}), "
             f"cross-validated on {how.dialogues:,} dialogues"
         )
 

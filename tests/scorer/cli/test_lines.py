@@ -20,7 +20,7 @@ def test_a_run_says_every_figure(scorer: Scorer) -> None:
     tally.rejected.update({"broken_json": 2, "empty_turn": 1})
     summary = Summary(tally, resumed=503, seconds=10.0, rejects=Path("out.csv.rejects.jsonl"))
     assert list(closing_lines(summary, scorer, Path("out.csv"))) == [
-        "scored 1,000 of 1,003 records in 10.0 s (50 a second; onnxruntime fp32, 1 threads)",
+        "scored 1,000 of 1,003 records in 10.0 s (50 per second; onnxruntime fp32, 1 threads)",
         "resumed: 503 of them were finished before and not scored again",
         "means: sensibility 7.25, rationality 4.00",
         "truncated: 3 (5 context turns and 70 tokens left out)",
