@@ -195,11 +195,11 @@ def select_lines(selection: Selection) -> Iterator[str]:
 
 def _how(how: Thresholds) -> Iterator[str]:
     if how.by == "target share":
-        yield f"  opt.chosen for a share of {how.share:.1%}"
+        yield f"  chosen for a share of {how.share:.1%}"
     elif isinstance(how.f1_interval_95, tuple):
         low, high = how.f1_interval_95
         yield (
-            f"  opt.chosen to match {how.labels}: F1 {how.f1_cross_validated:.3f} ({low:.3f} to {high:.3f}), "
+            f"  chosen to match {how.labels}: F1 {how.f1_cross_validated:.3f} ({low:.3f} to {high:.3f}), "
             f"cross-validated on {how.dialogues:,} dialogues"
         )
 
