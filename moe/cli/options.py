@@ -6,14 +6,16 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from moe.settings import GenerateSettings
 from scorer.cli.main import fail
 from scorer.cli.options import Command, option, option_group, settings_options
-from scorer.cli.progress import Bar
+
+if TYPE_CHECKING:
+    from scorer.cli.progress import Bar
 
 PATH = click.Path(path_type=Path)
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
@@ -68,6 +70,8 @@ def complete_already(output: Path) -> bool:
 def quiet_bar(*, quiet: bool) -> Bar:
     """Return what shows the progress, and keep transformers' own notices off the terminal."""
     from transformers.utils import logging
+
+    from scorer.cli.progress import Bar
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

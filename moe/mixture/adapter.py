@@ -40,6 +40,11 @@ class Adapter:
     targets: frozenset[str]
     info: Expert | None
 
+    @property
+    def changes_shared(self) -> bool:
+        """Whether it changes what all experts of a mixture share."""
+        return any(".self_attn." in name for name in self.targets)
+
     def merged(self, name: str, weight: torch.Tensor) -> torch.Tensor:
         """Return the base's tensor with this expert's change: W + scale x B A, in float32."""
         weight = weight.float()

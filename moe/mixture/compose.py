@@ -105,7 +105,7 @@ def compose_mixture(
         architecture=found.name,
         experts=[_expert_info(adapter) for adapter in adapters],
         router=RouterInfo(how=settings.router, sets=[set_source(path) for path in sets]),
-        shared="the mean of the experts'" if _trains_shared(adapters) else "the base's",
+        shared="the mean of the experts'" if any(adapter.changes_shared for adapter in adapters) else "the base's",
         warnings=list(_warnings(config, found)),
         settings=settings,
     )
@@ -267,10 +267,6 @@ def _common_tokenizer(adapters: Sequence[Adapter], base: Path) -> Any:
         listed = " and ".join(str(folder) for _, folder in found.values())
         raise ModelError(f"{listed}: have different tokenizers or chat templates; mix experts that share them")
     return next(iter(found.values()))[0]
-
-
-def _trains_shared(adapters: Sequence[Adapter]) -> bool:
-    return any(".self_attn." in name for adapter in adapters for name in adapter.targets)
 
 
 def _warnings(config: PretrainedConfig, found: Architecture) -> Iterator[str]:
