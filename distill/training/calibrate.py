@@ -147,10 +147,10 @@ def _shares(values: Array, cuts: Cuts) -> Array:
     return np.concatenate([part.mean(axis=0) for part in (*above, kept, opposite)])
 
 
-def fit_uncertainty(scores: Array, labels: Array, coverage: float = COVERAGE) -> Uncertainty:
+def fit_uncertainty(scores: Array, labels: Array) -> Uncertainty:
     """Return split-conformal half-widths on held-out errors, in up to five regions of equally many scores.
 
-    In each region the width is the ceil((n + 1) * coverage)-th smallest absolute error (Vovk et al., Mondrian
+    In each region the width is the ceil((n + 1) * COVERAGE)-th smallest absolute error (Vovk et al., Mondrian
     conformal prediction), so that coverage holds in each region for exchangeable dialogues, those of the training
     domain, and nowhere else. A region has at least 30 dialogues.
     """
@@ -163,13 +163,13 @@ def fit_uncertainty(scores: Array, labels: Array, coverage: float = COVERAGE) ->
         edges[head] = [round(float(edge), 4) for edge in np.unique(quantiles)]
         region = np.searchsorted(edges[head], score, side="right")
         error = np.abs(score - labels[:, i])
-        widths[head] = [_conformal(error[region == r], coverage) for r in range(len(edges[head]) + 1)]
-    return Uncertainty(coverage=coverage, edges=edges, widths=widths)
+        widths[head] = [_conformal(error[region == r]) for r in range(len(edges[head]) + 1)]
+    return Uncertainty(coverage=COVERAGE, edges=edges, widths=widths)
 
 
-def _conformal(errors: Array, coverage: float) -> float:
+def _conformal(errors: Array) -> float:
     """Return the width that covers a new error with at least that probability; the whole scale for too few errors."""
-    rank = int(np.ceil((len(errors) + 1) * coverage))
+    rank = int(np.ceil((len(errors) + 1) * COVERAGE))
     if rank > len(errors):
         return SCORE_RANGE[1] - SCORE_RANGE[0]
     return float(np.ceil(np.sort(errors)[rank - 1] * 1e4) / 1e4)  # rounded up: it is to be covered itself

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import FrozenInstanceError, fields, replace
+from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
 import msgspec
@@ -15,6 +15,10 @@ from scorer.outputs import json_text
 from scorer.settings import setting_of
 
 RANGES = [(entry.name, found) for entry in fields(TrainSettings) if (found := setting_of(entry))]
+
+
+def make(**values: Any) -> TrainSettings:
+    return TrainSettings(**values)
 
 
 def from_json(text: str) -> TrainSettings:
@@ -31,11 +35,11 @@ def test_the_defaults_are_allowed_and_name_a_backbone() -> None:
 @pytest.mark.parametrize(("name", "low", "high"), [(name, found.low, found.high) for name, found in RANGES[1:]])
 def test_a_value_may_be_at_its_limits_and_not_beyond(name: str, low: float, high: float) -> None:
     for value in (low, high):
-        assert getattr(replace(TrainSettings(), **{name: value}), name) == value
+        assert getattr(make(**{name: value}), name) == value
     for beyond in (low - 1e-9, high + 1, float("nan"), float("inf")):
         expected = f"{name.replace('_', ' ')} is {beyond}, expected {low:g} to {high:g}"
         with pytest.raises(TrainError, match=f"^{re.escape(expected)}$"):
-            replace(TrainSettings(), **{name: beyond})
+            make(**{name: beyond})
 
 
 def test_one_fold_is_none() -> None:
@@ -56,7 +60,7 @@ def test_steps_are_those_of_whole_passes() -> None:
 
 @pytest.mark.parametrize("given", [{}, {"backbone": "b", "learning_rate": 1e-4, "folds": 3, "patience": 2, "seed": 7}])
 def test_settings_survive_json(given: dict[str, Any]) -> None:
-    assert from_json(json_text(TrainSettings(**given))) == TrainSettings(**given)
+    assert from_json(json_text(make(**given))) == make(**given)
 
 
 def test_fields_of_another_release_are_passed_over_missing_ones_have_their_default_and_values_are_checked() -> None:

@@ -221,30 +221,37 @@ def test_a_student_learns_from_its_teachers_fold_by_fold(
     assert ("", 190) in watch.steps
 
 
-def test_a_teacher_that_saw_the_held_out_conversations_is_refused(
-    backbone: Path, labelled: LabelledSet, folded: Checkpoint, tmp_path: Path
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(
+    backbone: Path, labelled: LabelledSet, folded: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for wrong in ({"folds": 4}, {"folds": 0}, {"folds": 3, "split_seed": 1}):
-        with pytest.raises(TrainError, match=r"--folds 3 --split-seed 0"):
-            train_scorer(labelled, tiny_settings(backbone, **wrong), tmp_path / "x", teachers=[folded])
-    copy = tmp_path / "copy"
+    copy, roberta = tmp_path / "copy", write_backbone(tmp_path / "roberta", kind="roberta")
     shutil.copytree(folded.path, copy)
     shutil.rmtree(copy / "folds" / "2")
-    with pytest.raises(TrainError, match="lacks folds/2"):
-        train_scorer(labelled, tiny_settings(backbone, folds=3), tmp_path / "x", teachers=[load_checkpoint(copy)])
-    with pytest.raises(TrainError, match="--teacher"):
-        train_scorer(labelled, tiny_settings(backbone), tmp_path / "x", unlabelled=list(labelled.dialogues))
+    teacher, part = {"teachers": [folded]}, {"teachers": [load_checkpoint(copy)]}
+    for settings, given, message in (
+        (tiny_settings(backbone, folds=4), teacher, "--folds 3 --split-seed 0"),
+        (tiny_settings(backbone), teacher, "--folds 3 --split-seed 0"),
+        (tiny_settings(backbone, folds=3, split_seed=1), teacher, "--folds 3 --split-seed 0"),
+        (tiny_settings(backbone, folds=3), part, "lacks folds/2"),
+        (tiny_settings(backbone), {"unlabelled": labelled.dialogues}, "--teacher"),
+        (tiny_settings(backbone, layers=3), {}, "layers is 3, expected 1 to 2"),
+        (tiny_settings(roberta, max_length=128), {}, "takes 127 tokens at most"),  # two of its positions are never used
+    ):
+        with pytest.raises(TrainError, match=message):
+            train_scorer(labelled, settings, tmp_path / "x", **given)
     assert not (tmp_path / "x.partial").exists()
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
+    with pytest.raises(TrainError, match=r"0\.0 GB are free"):
+        train_scorer(labelled, tiny_settings(backbone), tmp_path / "out")
 
 
-def test_patience_stops_early_on_an_inner_split(backbone: Path, labelled: LabelledSet, tmp_path: Path) -> None:
-    watch = Watch()
-    train_scorer(labelled, tiny_settings(backbone, epochs=40, patience=1), tmp_path / "patient", progress=watch)
+def test_patience_stops_early_and_frozen_layers_stay_as_they_were(
+    backbone: Path, labelled: LabelledSet, tmp_path: Path
+) -> None:
+    settings, watch = tiny_settings(backbone, epochs=40, patience=1, frozen_layers=1), Watch()
+    checkpoint = train_scorer(labelled, settings, tmp_path / "frozen", progress=watch)
     assert watch.steps[-1][1] < 40 * 10
-
-
-def test_frozen_layers_stay_as_they_were(backbone: Path, labelled: LabelledSet, tmp_path: Path) -> None:
-    checkpoint = train_scorer(labelled, tiny_settings(backbone, epochs=1, frozen_layers=1), tmp_path / "frozen")
     before = AutoModelForSequenceClassification.from_pretrained(backbone).state_dict()
     after = checkpoint.load_model().state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -253,9 +260,6 @@ def test_frozen_layers_stay_as_they_were(backbone: Path, labelled: LabelledSet, 
 
 
 def test_a_training_keeps_the_lowest_layers_and_says_so(backbone: Path, labelled: LabelledSet, tmp_path: Path) -> None:
-    with pytest.raises(TrainError, match="layers is 3, expected 1 to 2"):
-        train_scorer(labelled, tiny_settings(backbone, layers=3), tmp_path / "x")
-    assert not (tmp_path / "x.partial").exists()
     with pytest.raises(KeyboardInterrupt):
         train_scorer(labelled, tiny_settings(backbone, layers=1), tmp_path / "one", progress=Watch("final", 1))
     with pytest.raises(OutputError, match="was begun with layers 1 and this run has None"):
@@ -267,14 +271,6 @@ def test_a_training_keeps_the_lowest_layers_and_says_so(backbone: Path, labelled
     assert not any("layer.1." in name for name in checkpoint.load_model().state_dict())
     mine = predict(checkpoint.load_model(), checkpoint.encoder.encode(labelled.dialogues[:5]))
     np.testing.assert_allclose(logits(checkpoint.path, labelled.dialogues[:5]), mine, atol=1e-4)
-
-
-def test_a_roberta_is_trained_and_its_positions_are_counted(labelled: LabelledSet, tmp_path: Path) -> None:
-    roberta = write_backbone(tmp_path / "roberta", kind="roberta")
-    with pytest.raises(TrainError, match="takes 127 tokens at most"):
-        train_scorer(labelled, tiny_settings(roberta, max_length=128), tmp_path / "x")
-    checkpoint = train_scorer(labelled, tiny_settings(roberta, epochs=2), tmp_path / "checkpoint")
-    assert np.isfinite(logits(checkpoint.path, labelled.dialogues[:5])).all()
 
 
 def test_a_fold_has_no_cuts_and_a_foreign_folder_is_no_checkpoint(folded: Checkpoint, tmp_path: Path) -> None:
@@ -310,15 +306,6 @@ def test_a_fold_without_conversations_is_an_error(backbone: Path) -> None:
         assign(["a"], tiny_settings(backbone, folds=2))
 
 
-def test_a_disk_without_room_is_said_before_anything_is_trained(
-    backbone: Path, labelled: LabelledSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
-    with pytest.raises(TrainError, match=r"0\.0 GB are free"):
-        train_scorer(labelled, tiny_settings(backbone), tmp_path / "out")
-
-
 def test_a_disk_that_fills_up_is_one_line_and_the_training_is_resumed_afterwards(
     backbone: Path, tmp_path: Path, empathy: Run
 ) -> None:
@@ -350,59 +337,50 @@ def test_two_processes_train_one_scorer(backbone: Path, tmp_path: Path) -> None:
     assert measured["sensibility.pearson"] > 0.5
 
 
-@pytest.mark.parametrize(
-    ("records", "message"),
-    [
-        (labelled_records(40), "40 labelled dialogues, expected at least 50"),
-        ([{**row, "conversation": "one"} for row in labelled_records(80)], "1 conversation in 80 labelled dialogues"),
-        ([{**row, "rationality": 4} for row in labelled_records(80)], "every rationality label is 4"),
-        ([record(f"i am {n}", "sad") for n in range(80)], "no labelled dialogue among 80 records"),
-        ([{**row, "sensibility": 11} for row in labelled_records(80)], "bad_label"),
-    ],
-)
-def test_bad_labels_are_an_error_before_anything_is_trained(
-    records: list[dict[str, Any]], message: str, backbone: Path, tmp_path: Path
-) -> None:
-    path = write_lines(tmp_path / "labels.jsonl", records)
-    result = invoke(str(path), "-o", str(tmp_path / "out"), "--backbone", str(backbone), command="train")
-    assert message in one_line(result.exit_code, result.stderr)
-    assert sorted(tmp_path.iterdir()) == [path]
-
-
-def test_the_command_trains_and_counts_what_it_left_out(
-    folded: Checkpoint, backbone: Path, tmp_path: Path, empathy: Run
-) -> None:
+def test_the_command_trains_and_counts_what_it_left_out(folded: Checkpoint, backbone: Path, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "labels.jsonl", [*labelled_records(160), record("i am sad", "so sorry")])
     others = write_lines(tmp_path / "others.jsonl", [record("i am happy", "we won"), {"messages": []}])
-    arguments = ("train", path, "-o", tmp_path / "out", "--backbone", backbone, "--epochs", "1", "--max-length", "64")
-    result = empathy(*arguments, "--folds", "3", "--teacher", folded.path, "--unlabelled", others)
-    assert result.returncode == 0, result.stderr
+    given = (path, "-o", tmp_path / "out", "--backbone", backbone, "--epochs", "1", "--max-length", "64")
+    arguments = [str(entry) for entry in (*given, "--folds", "3", "--teacher", folded.path, "--unlabelled", others)]
+    result = invoke(*arguments, command="train")
+    assert result.exit_code == 0, result.stderr
     assert "--unlabelled: 1 records are no dialogues and were left out; the first: " in result.stderr
     assert "80 conversations and 1 unlabelled ones; 1 records had no dialogue or label" in result.stderr
     reject = json.loads((tmp_path / "out" / "rejects.jsonl").read_text())
     assert (reject["reason"], reject["line"]) == ("no_label", 161)
-    assert "complete already" in empathy(*arguments, "--resume").stderr
-    again = empathy(*arguments)
-    assert again.returncode == 2
-    assert "--overwrite" in again.stderr
+    assert "complete already" in invoke(*arguments, "--resume", command="train").stderr
+    again = invoke(*arguments, command="train")
+    assert again.exit_code == 2
+    assert "--overwrite" in again.stderr.splitlines()[-1]
+
+
+LABELS = labelled_records(160)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("records", "arguments", "message"),
     [
-        (["--backbone", "./no-such-folder"], "cannot be loaded"),
-        (["--epochs", "0"], "epochs is 0, expected 1 to 1000"),
-        (["--folds", "1"], "folds is 1"),
-        (["--layers", "0"], "layers is 0, expected 1 to 1000"),
-        (["--learning-rate", "nan"], "learning rate is nan"),
-        (["--teacher", "nowhere"], "no such folder"),
-        (["--resume", "--overwrite"], "give one of them"),
+        (LABELS[:40], [], "40 labelled dialogues, expected at least 50"),
+        ([{**row, "conversation": "one"} for row in LABELS], [], "1 conversation in 160 labelled dialogues"),
+        ([{**row, "rationality": 4} for row in LABELS], [], "every rationality label is 4"),
+        ([record(f"i am {n}", "sad") for n in range(80)], [], "no labelled dialogue among 80 records"),
+        ([{**row, "sensibility": 11} for row in LABELS], [], "bad_label"),
+        (LABELS, ["--backbone", "./no-such-folder"], "cannot be loaded"),
+        (LABELS, ["--epochs", "0"], "epochs is 0, expected 1 to 1000"),
+        (LABELS, ["--folds", "1"], "folds is 1"),
+        (LABELS, ["--layers", "0"], "layers is 0, expected 1 to 1000"),
+        (LABELS, ["--learning-rate", "nan"], "learning rate is nan"),
+        (LABELS, ["--teacher", "nowhere"], "no such folder"),
+        (LABELS, ["--resume", "--overwrite"], "give one of them"),
     ],
 )
-def test_bad_arguments_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
-    path = labelled_file(tmp_path / "labels.jsonl", 160)
+def test_bad_labels_and_arguments_are_one_line_before_anything_is_trained(
+    records: list[dict[str, Any]], arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    path = write_lines(tmp_path / "labels.jsonl", records)
     result = invoke(str(path), "-o", str(tmp_path / "out"), *arguments, command="train")
     assert message in one_line(result.exit_code, result.stderr)
+    assert sorted(tmp_path.iterdir()) == [path]
 
 
 def test_a_backbone_that_the_hub_does_not_give_is_one_line(tmp_path: Path, empathy: Run) -> None:
