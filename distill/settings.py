@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distill.errors import LabelError, SampleError
-from scorer.settings import check, setting
+from scorer.settings import check_settings, setting
 
 DEFAULT_KEY = "OPENAI_API_KEY"
 STRATEGIES = ("random", "stratified", "diverse", "uncertain")
@@ -43,7 +43,7 @@ class LabelSettings:
         """Check every value; LabelError gives the value and what was expected."""
         if not self.model.strip():
             raise LabelError("--model is empty, expected the name under which the server knows the judge")
-        check(self, LabelError)
+        check_settings(self, LabelError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class SampleSettings:
 
     def __post_init__(self) -> None:
         """Check every value; SampleError gives the value and what was expected."""
-        check(self, SampleError)
+        check_settings(self, SampleError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,4 +89,4 @@ class LoopSettings:
 
     def __post_init__(self) -> None:
         """Check every value; LabelError gives the value and what was expected."""
-        check(self, LabelError)
+        check_settings(self, LabelError)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from moe.errors import SettingError
-from scorer.settings import check, setting
+from scorer.settings import check_settings, setting
 from selection.deciding.settings import SelectSettings
 
 MLP = ("gate_proj", "up_proj", "down_proj")
@@ -39,7 +39,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         """Check every value."""
-        check(self, SettingError)
+        check_settings(self, SettingError)
 
     def steps(self, rows: int) -> int:
         """Return the number of optimiser steps that so many rows take on one device."""
@@ -88,7 +88,7 @@ class ComposeSettings:
 
     def __post_init__(self) -> None:
         """Check every value; SettingError gives the value and what was expected."""
-        check(self, SettingError)
+        check_settings(self, SettingError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +105,7 @@ class GenerateSettings:
 
     def __post_init__(self) -> None:
         """Check every value; SettingError gives the value and what was expected."""
-        check(self, SettingError)
+        check_settings(self, SettingError)
         if self.max_new_tokens >= self.max_length:
             raise SettingError(
                 f"max new tokens is {self.max_new_tokens} of a max length of {self.max_length}, which leaves nothing "
@@ -128,6 +128,6 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         """Check every value; SettingError gives the value and what was expected."""
-        check(self, SettingError)
+        check_settings(self, SettingError)
         if self.sets is not None and len(set(self.sets)) < 2:
             raise SettingError(f"{len(set(self.sets))} set to become an expert, expected at least 2")

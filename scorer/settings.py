@@ -1,7 +1,7 @@
 """How a stage is set: in its settings record each default, range and explanation stands once.
 
 A settings record is a frozen dataclass whose fields are made by ``setting``. The commands read their options from it
-(`scorer.cli.options`), and ``check`` holds every value against its range, also when it comes from Python.
+(`scorer.cli.options`), and ``check_settings`` holds every value against its range, also when it comes from Python.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def setting_of(entry: Field[Any]) -> Setting | None:
     return found
 
 
-def check(record: Any, error: type[EmpathyError]) -> None:
+def check_settings(record: Any, error: type[EmpathyError]) -> None:
     """Raise ``error`` for the first value of a settings record that its field does not allow."""
     for entry in fields(record):
         value, allowed = getattr(record, entry.name), setting_of(entry)

@@ -34,7 +34,7 @@ from scorer.outputs import check_new, read_json, replacing, writing
 from scorer.run.score import run_metadata
 from scorer.run.score_file import meta_path, metadata_text
 from scorer.run.settings import ScoreSettings
-from scorer.settings import check, in_range, setting
+from scorer.settings import check_settings, in_range, setting
 from selection.errors import GoldenError
 from selection.rules import PAPER, THRESHOLD_RANGE
 
@@ -71,7 +71,7 @@ class CheckSettings:
 
     def __post_init__(self) -> None:
         """Check both; GoldenError gives the value and what was expected."""
-        check(self, GoldenError)
+        check_settings(self, GoldenError)
 
 
 _Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from distill.errors import ExportError
 from scorer.engines.names import PRECISIONS
-from scorer.settings import check, setting
+from scorer.settings import check_settings, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,4 +24,4 @@ class ExportSettings:
 
     def __post_init__(self) -> None:
         """Check every value; ExportError gives the value and what was expected."""
-        check(self, ExportError)
+        check_settings(self, ExportError)

@@ -24,7 +24,7 @@ from scorer.engines.base import Scores, collate
 from scorer.errors import reason_of
 from scorer.progress import Progress, Silent
 
-PAD_MULTIPLE = 16
+TRAIN_PAD_MULTIPLE = 16
 """Lengths are padded to a multiple: each new shape costs oneDNN a compilation, and matrix units work in sixteens."""
 
 _PREDICT_TOKENS = 8192
@@ -157,7 +157,7 @@ def depth_of(parameter: str, layers: int, base: str) -> int:
 
 def to_tensors(batch: Sequence[Encoded], pad_id: int, *, types: bool) -> dict[str, torch.Tensor]:
     """Return padded model inputs, each of shape (B, T) with T a multiple of 16."""
-    arrays = collate(batch, pad_id, PAD_MULTIPLE)
+    arrays = collate(batch, pad_id, TRAIN_PAD_MULTIPLE)
     return {name: torch.from_numpy(array) for name, array in arrays.items() if types or name != "token_type_ids"}
 
 
@@ -175,7 +175,7 @@ def predict(
     scores = np.zeros((len(encoded), len(HEADS)), dtype=np.float32)
     start = 0
     while start < len(order):
-        size = max(1, _PREDICT_TOKENS // (len(encoded[order[start]]) + PAD_MULTIPLE))
+        size = max(1, _PREDICT_TOKENS // (len(encoded[order[start]]) + TRAIN_PAD_MULTIPLE))
         rows = order[start : start + size]
         inputs = to_tensors([encoded[row] for row in rows], pad_id, types=types)
         inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distill.errors import TrainError
-from scorer.settings import check, setting
+from scorer.settings import check_settings, setting
 
 DEFAULT_BACKBONE = "FacebookAI/roberta-base"
 _LARGEST_SEED = 2**32 - 1
@@ -44,7 +44,7 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         """Check every value; TrainError gives the value and what was expected."""
-        check(self, TrainError)
+        check_settings(self, TrainError)
         if self.folds == 1:
             raise TrainError("folds is 1, expected 0 (one tenth of the conversations held out) or at least 2")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from distill.training.network import PAD_MULTIPLE
+from distill.training.network import TRAIN_PAD_MULTIPLE
 from moe.errors import SetError
 from moe.provenance import CutTurns, LearntSet, SetSelection, SetSource
 from moe.sets.chat import Chat, Example
@@ -100,7 +100,7 @@ def pad_examples(batch: Sequence[Example], pad_id: int) -> dict[str, torch.Tenso
 
     ``labels`` are the ids of the responses and ``IGNORED`` elsewhere.
     """
-    inputs = collate([Encoded(one.ids, one.prompt) for one in batch], pad_id, PAD_MULTIPLE)
+    inputs = collate([Encoded(one.ids, one.prompt) for one in batch], pad_id, TRAIN_PAD_MULTIPLE)
     learnt = inputs.pop("token_type_ids")  # the second segment is the response
     inputs["labels"] = np.where(learnt, inputs["input_ids"], IGNORED)
     return {name: torch.from_numpy(array) for name, array in inputs.items()}
@@ -111,7 +111,7 @@ def batches_of(examples: Sequence[Example], tokens: int) -> Iterator[Ints]:
     order = np.argsort([-len(one) for one in examples], kind="stable")
     start = 0
     while start < len(order):
-        size = max(1, tokens // (len(examples[order[start]]) + PAD_MULTIPLE))
+        size = max(1, tokens // (len(examples[order[start]]) + TRAIN_PAD_MULTIPLE))
         yield order[start : start + size]
         start += size
 

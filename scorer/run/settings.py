@@ -8,7 +8,7 @@ from scorer.engines.names import BATCH_SIZE
 from scorer.errors import EmpathyError
 from scorer.outputs import Existing
 from scorer.run.windows import WHOLE, Share
-from scorer.settings import check, setting
+from scorer.settings import check_settings, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,4 +32,4 @@ class ScoreSettings:
 
     def __post_init__(self) -> None:
         """Check every value; EmpathyError gives the value and what was expected."""
-        check(self, EmpathyError)
+        check_settings(self, EmpathyError)

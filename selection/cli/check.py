@@ -26,10 +26,11 @@ _HEADINGS = ("id", "head", "expected", "got", "difference", "tolerance", "decisi
 
 
 @opt.command(
+    "check",
     examples=(
         "empathy check golden.jsonl --write dialogues.jsonl",
         "empathy check golden.jsonl --scorer my-scorer --json moved.json",
-    )
+    ),
 )
 @opt.argument("golden", metavar="GOLDEN", type=click.Path(path_type=Path))
 @opt.option_group("Scorer", opt.scorer_option, opt.engine_option)
@@ -48,7 +49,7 @@ _HEADINGS = ("id", "head", "expected", "got", "difference", "tolerance", "decisi
         "--overwrite", is_flag=True, help="With --write: replace GOLDEN; its lines keep tolerances of their own."
     ),
 )
-def check(
+def check_golden(
     golden: Path,
     bundle: Path | None,
     engine: str,

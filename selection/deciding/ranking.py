@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scorer.arrays import Floats, Hashes, Ints, Mask
-from scorer.settings import check, setting
+from scorer.settings import check_settings, setting
 from selection.errors import SelectionError
 from selection.rules import Threshold, per_head
 
@@ -47,7 +47,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         """Check every value; SelectionError gives the value and what was expected."""
-        check(self, SelectionError)
+        check_settings(self, SelectionError)
         if self.floor is not None and self.cap is not None and self.floor > self.cap:
             raise SelectionError(f"floor is {self.floor} and cap {self.cap}, expected a floor of at most the cap")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from scorer.settings import check, setting
+from scorer.settings import check_settings, setting
 from selection.deciding.ranking import BY, Limits
 from selection.deciding.stability import DOUBT
 from selection.errors import SelectionError
@@ -48,7 +48,7 @@ class SelectSettings:
 
     def __post_init__(self) -> None:
         """Check every value, and whether a ranked rule has a limit."""
-        check(self, SelectionError)
+        check_settings(self, SelectionError)
         try:
             per_head(self.threshold)
         except ValueError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scorer.settings import check, setting
+from scorer.settings import check_settings, setting
 from selection.errors import SelectionError
 from selection.rules import RULES, THRESHOLD_RANGE
 
@@ -22,4 +22,4 @@ class ReportSettings:
 
     def __post_init__(self) -> None:
         """Check every value; SelectionError gives the value and what was expected."""
-        check(self, SelectionError)
+        check_settings(self, SelectionError)

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from scorer.cli.options import chosen, command, option_group, settings_options
 from scorer.errors import EmpathyError
-from scorer.settings import check, setting
+from scorer.settings import check_settings, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Brew:
     warm: bool = setting(True, "Warm the cups.")
 
     def __post_init__(self) -> None:
-        check(self, EmpathyError)
+        check_settings(self, EmpathyError)
 
 
 @command(examples=("brew --cups 2", "brew --kind black"))
