@@ -69,7 +69,8 @@ def test_scores_do_not_depend_on_the_batch(starter: Scorer, examples: list[Dialo
 
 def test_its_scores_of_the_examples_have_not_moved(starter: Scorer) -> None:
     golden = read_golden(Path(__file__).parent / "golden.jsonl")
-    assert check_scorer(golden, starter, CheckSettings(tolerance=1e-3 if starter.engine.precision == "fp32" else None)).passed
+    settings = CheckSettings(tolerance=1e-3 if starter.engine.precision == "fp32" else None)
+    assert check_scorer(golden, starter, settings).passed
 
 
 def test_a_warm_answer_has_more_sensibility_than_a_poor_one(examples: list[Dialogue], scores: Scores) -> None:

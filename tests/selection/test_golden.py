@@ -340,7 +340,8 @@ def test_a_check_needs_the_base_install_only(golden: Path, bundle: Bundle) -> No
     heavy = ("torch", "transformers", "sklearn", "altair", "distill")
     arguments = [str(golden), "--scorer", str(bundle.path)]
     code = (
-        f"import sys; from selection.cli.check import check_golden; check_golden.main({arguments!r}, standalone_mode=False); "
+        "import sys; from selection.cli.check import check_golden as command; "
+        f"command.main({arguments!r}, standalone_mode=False); "
         f"print([name for name in {heavy!r} if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
