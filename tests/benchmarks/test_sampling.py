@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from benchmarks.sampling import FIGURES, Bench, buy, figures_of, held_out, main, point, ridge, saved
+from benchmarks.sampling import Bench, buy, figures_of, held_out, main, point, ridge
+from benchmarks.sampling_figures import FIGURES, saved
 from distill.labelled import read_labelled
 from distill.sampling.embeddings import embed_dialogues
 from distill.settings import STRATEGIES

@@ -6,7 +6,6 @@ import io
 
 import pytest
 
-from scorer.cli import progress
 from scorer.cli.progress import Bar
 
 
@@ -33,7 +32,7 @@ def test_a_terminal_shows_share_time_to_go_and_note() -> None:
 
 def test_elsewhere_a_line_per_minute_tells_share_and_time_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 0.0, 30.0, 61.0, 61.0, 70.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("scorer.cli.progress.time.monotonic", lambda: next(clock))
     stream = io.StringIO()
     bar = Bar(stream)
     bar.stage("training", 400, done=100)
