@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -149,31 +150,23 @@ def test_no_file_is_an_error_of_the_input(tmp_path: Path) -> None:
 # Enough to train on
 
 
-def test_fifty_dialogues_of_enough_conversations_will_do(tmp_path: Path) -> None:
-    check_trainable(read(tmp_path, many(MIN_DIALOGUES)), 10)
-    check_trainable(read(tmp_path, many(MIN_DIALOGUES, conversations=6)), 3)
-
-
-def test_too_few_dialogues_are_refused(tmp_path: Path) -> None:
-    labelled = read(tmp_path, [*many(MIN_DIALOGUES - 1), *many(MIN_DIALOGUES - 1)])  # judged twice, and no more for it
-    with pytest.raises(TrainError, match=r"^49 labelled dialogues, expected at least 50 .*: label more with"):
-        check_trainable(labelled, 2)
-
-
 @pytest.mark.parametrize(
-    ("conversations", "parts", "text"),
+    ("count", "conversations", "parts", "same", "message"),
     [
-        (1, 10, "1 conversation in 60 labelled dialogues, expected at least 20"),
-        (19, 10, "19 conversations in 60 labelled dialogues, expected at least 20"),
-        (5, 3, "5 conversations in 60 labelled dialogues, expected at least 6"),
+        (MIN_DIALOGUES, 10_000, 10, {}, ""),
+        (MIN_DIALOGUES, 6, 3, {}, ""),
+        (MIN_DIALOGUES - 1, 10_000, 2, {}, "49 labelled dialogues, expected at least 50 .*: label more with"),
+        (60, 1, 10, {}, "1 conversation in 60 labelled dialogues, expected at least 20: whole conversations are held"),
+        (60, 19, 10, {}, "19 conversations in 60 labelled dialogues, expected at least 20: whole conversations are"),
+        (60, 5, 3, {}, "5 conversations in 60 labelled dialogues, expected at least 6: whole conversations are held"),
+        (60, 60, 10, {"sensibility": 7}, "every sensibility label is 7, so there is nothing to learn"),
+        (60, 60, 10, {"rationality": 0.1}, "every rationality label is 0.1, so there is nothing to learn"),
     ],
 )
-def test_too_few_conversations_are_refused(tmp_path: Path, conversations: int, parts: int, text: str) -> None:
-    with pytest.raises(TrainError, match=rf"^{text}: whole conversations are held out"):
-        check_trainable(read(tmp_path, many(60, conversations)), parts)
-
-
-@pytest.mark.parametrize(("head", "value"), [("sensibility", 7), ("rationality", 0.1), ("rationality", 0)])
-def test_labels_that_are_all_equal_are_refused(tmp_path: Path, head: str, value: float) -> None:
-    with pytest.raises(TrainError, match=rf"^every {head} label is {value}, so there is nothing to learn"):
-        check_trainable(read(tmp_path, [{**entry, head: value} for entry in many(60)]), 10)
+def test_too_few_dialogues_or_conversations_and_equal_labels_are_refused(
+    tmp_path: Path, count: int, conversations: int, parts: int, same: dict[str, float], message: str
+) -> None:
+    records = [record | same for record in many(count, conversations)]
+    labelled = read(tmp_path, [*records, *records])  # judged twice, and no more for it
+    with pytest.raises(TrainError, match=f"^{message}") if message else nullcontext():
+        check_trainable(labelled, parts)

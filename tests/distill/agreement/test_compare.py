@@ -105,23 +105,20 @@ def test_a_judge_is_compared_with_its_second_judgement(tmp_path: Path) -> None:
     same(figures, all_figures(Pair.of(first, second, to_levels(second)), threshold=4))
 
 
-def test_a_temperature_that_is_not_stated_is_said_to_be_so(tmp_path: Path) -> None:
-    found = self_agreement(judged(tmp_path, 12, None, None))
-    assert found is not None
-    assert found[0] == "judge with itself (12 dialogues, temperature not stated)"
-
-
-def test_two_models_are_not_one_judge(tmp_path: Path) -> None:
-    assert self_agreement(judged(tmp_path, 30, JUDGE, {"model": "judge-2"})) is None
-
-
-def test_dialogues_that_were_judged_once_say_nothing_of_it(labelled: LabelledSet) -> None:
-    assert self_agreement(labelled) is None
-
-
-@pytest.mark.parametrize(("count", "known"), [(MIN_PAIRS - 1, False), (MIN_PAIRS, True)])
-def test_fewer_than_ten_second_judgements_say_nothing(tmp_path: Path, count: int, known: bool) -> None:
-    assert (self_agreement(judged(tmp_path, count, JUDGE, JUDGE)) is not None) == known
+@pytest.mark.parametrize(
+    ("count", "judges", "name"),
+    [
+        (MIN_PAIRS, [None, None], f"judge with itself ({MIN_PAIRS} dialogues, temperature not stated)"),
+        (MIN_PAIRS - 1, [None, None], None),  # too few
+        (30, [JUDGE, {"model": "judge-2"}], None),  # two models are not one judge
+        (30, [JUDGE], None),
+    ],
+)
+def test_a_judge_is_compared_with_itself_where_enough_was_judged_twice(
+    tmp_path: Path, count: int, judges: list[dict[str, Any] | None], name: str | None
+) -> None:
+    found = self_agreement(judged(tmp_path, count, *judges))
+    assert (found and found[0]) == name
 
 
 @pytest.mark.parametrize(

@@ -55,12 +55,6 @@ def test_the_json_is_valid_and_has_null_for_what_is_not_defined(measured: Agreem
     }
 
 
-def test_no_replicates_give_no_intervals(labelled: LabelledSet) -> None:
-    found = judge_against_judge(labelled, labelled, ("a", "b")).measure(0)
-    assert found.to_json()["intervals_95"] == {}
-    assert "95 %" not in "\n".join(printed(found))
-
-
 def test_the_table_has_one_line_per_figure_and_one_column_per_rater(measured: Agreement) -> None:
     lines = printed(measured)
     assert lines[0] == "first against second: 30 dialogues of 15 conversations, threshold 5"
@@ -88,6 +82,12 @@ def test_the_table_tells_how_often_each_score_of_the_judge_was_found(measured: A
         assert row[1:] == ["-" if math.isnan(value) else f"{value:.2f}" for value in values]
     assert rows[0][8] == "1.00"  # the other judge always says 7
     assert len({len(line) for line in lines[start + 1 : start + 4]}) == 1
+
+
+def test_no_replicates_give_no_intervals(labelled: LabelledSet) -> None:
+    found = judge_against_judge(labelled, labelled, ("a", "b")).measure(0)
+    assert found.to_json()["intervals_95"] == {}
+    assert "95 %" not in "\n".join(printed(found))
 
 
 def test_wide_characters_are_counted_as_the_terminal_shows_them_and_a_narrow_one_loses_no_figure(

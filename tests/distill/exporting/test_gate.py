@@ -40,15 +40,9 @@ def judge(first: Floats, second: Floats, limit: float = ExportSettings().max_fli
 
 
 def test_the_same_scores_pass() -> None:
-    assert judge(reference(), reference()) == Verdict(
-        allowed=True,
-        reason="changes 0.00% of 200 decisions, within 1.00%",
-        checked=200,
-        drift_max=0.0,
-        drift_99=0.0,
-        correlation=1.0,
-        flips=0.0,
-    )
+    known = {"allowed": True, "reason": "changes 0.00% of 200 decisions, within 1.00%", "checked": 200}
+    figures = {"drift_max": 0.0, "drift_99": 0.0, "correlation": 1.0, "flips": 0.0}
+    assert json.loads(json.dumps(judge(reference(), reference()).to_json(), allow_nan=False)) == known | figures
 
 
 def test_drift_that_crosses_no_cut_passes_and_is_told() -> None:
@@ -114,16 +108,3 @@ def test_a_constant_head_has_no_correlation_and_the_json_stays_valid(head: int) 
     verdict = judge(reference(), scores)
     assert verdict.correlation is None
     assert "correlation" not in json.loads(json.dumps(verdict.to_json(), allow_nan=False))
-
-
-def test_a_verdict_is_plain_json() -> None:
-    verdict = judge(*flipped(200, 1))
-    assert json.loads(json.dumps(verdict.to_json(), allow_nan=False)) == {
-        "allowed": True,
-        "reason": verdict.reason,
-        "checked": 200,
-        "drift_max": verdict.drift_max,
-        "drift_99": verdict.drift_99,
-        "correlation": verdict.correlation,
-        "flips": 0.005,
-    }

@@ -20,16 +20,7 @@ def backbone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return write_backbone(tmp_path_factory.mktemp("backbone") / "tiny", kind=request.param)
 
 
-def test_an_affine_map_is_folded_into_the_last_layer(backbone: Path) -> None:
-    found = load_backbone(str(backbone))
-    model = load_network(backbone).eval()
-    encoded = found.encoder(64).encode(varied(20))
-    before = predict(model, encoded)
-    fold_affine(model, [2.0, 0.5], [1.0, -3.0])
-    np.testing.assert_allclose(predict(model, encoded), before * [2.0, 0.5] + [1.0, -3.0], atol=1e-5)
-
-
-def test_predictions_do_not_depend_on_batch_mates_or_order(backbone: Path) -> None:
+def test_predictions_do_not_depend_on_batch_mates_or_order_and_follow_an_affine_map(backbone: Path) -> None:
     found = load_backbone(str(backbone))
     model = load_network(backbone)
     encoded = found.encoder(64).encode(varied(30))
@@ -38,6 +29,8 @@ def test_predictions_do_not_depend_on_batch_mates_or_order(backbone: Path) -> No
     np.testing.assert_allclose(together, alone, atol=1e-5)
     np.testing.assert_allclose(predict(model, encoded[::-1])[::-1], together, atol=1e-5)
     assert model.training is False
+    fold_affine(model, [2.0, 0.5], [1.0, -3.0])  # into the last layer
+    np.testing.assert_allclose(predict(model, encoded), together * [2.0, 0.5] + [1.0, -3.0], atol=1e-5)
 
 
 def test_inputs_are_padded_to_sixteens_with_the_backbones_padding(backbone: Path) -> None:
@@ -85,20 +78,14 @@ def test_the_lowest_layers_are_kept_as_they_were(kind: str, layers: int, tmp_pat
     torch.testing.assert_close(body.last_hidden_state, upper.hidden_states[layers])
 
 
-def test_more_layers_than_there_are_is_one_line(backbone: Path) -> None:
+def test_what_is_no_backbone_is_said_in_one_line(backbone: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainError, match=r"^layers is 3, expected 1 to 2, which \S*tiny has$"):
         load_backbone(str(backbone), 3)
-
-
-def test_what_is_no_backbone_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name in ("empty", "nowhere"):
         with pytest.raises(TrainError, match="expected the id of an encoder") as caught:
             load_backbone(str(tmp_path / name))
         assert "\n" not in str(caught.value)
-
-
-def test_weights_that_are_missing_are_said(backbone: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((backbone / "config.json").read_bytes())
     with pytest.raises(TrainError, match="weights cannot be loaded"):
         load_network(tmp_path)

@@ -100,10 +100,6 @@ def test_it_learns_and_measures_on_conversations_it_did_not_see(folded: Checkpoi
         held_out = {c for c, f in zip(table["content"], table["fold"], strict=True) if f == k}
         assert held_out
         assert not held_out & set(folded.fold(k).info.training.content_hashes)
-
-
-def test_out_of_fold_scores_are_those_of_the_folds_own_model(folded: Checkpoint, labelled: LabelledSet) -> None:
-    table = pq.read_table(folded.path / "oof.parquet").to_pydict()
     place = {content: row for row, content in enumerate(labelled.hashes)}
     rows = [n for n, fold in enumerate(table["fold"]) if fold == 1]
     dialogues = tuple(labelled.dialogues[place[table["content"][n]]] for n in rows)
@@ -118,10 +114,8 @@ def test_a_checkpoint_is_a_plain_folder_whose_logits_are_calibrated_scores(
     config = json.loads((folded.path / "config.json").read_text())
     assert config["id2label"] == {"0": "sensibility", "1": "rationality"}
     assert config["problem_type"] == "regression"
-
-
-def test_everything_is_saved(folded: Checkpoint, labelled: LabelledSet) -> None:
     info = load_checkpoint(folded.path).info
+    assert info == folded.info
     assert info.settings.folds == 3
     assert info.training.content_hashes == sorted(labelled.hashes)
     assert info.cuts
@@ -131,22 +125,18 @@ def test_everything_is_saved(folded: Checkpoint, labelled: LabelledSet) -> None:
     assert not folded.path.with_name("checkpoint.partial").exists()
 
 
-def test_the_same_settings_give_the_same_scorer(backbone: Path, labelled: LabelledSet, tmp_path: Path) -> None:
+def test_the_same_settings_give_the_same_scorer_which_never_saw_what_was_held_out(
+    backbone: Path, labelled: LabelledSet, tmp_path: Path
+) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         train_scorer(labelled, tiny_settings(backbone, epochs=2, seed=seed), tmp_path / name)
     first, second, other = (raw_scores(tmp_path / name) for name in "abc")
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first, other)
-
-
-def test_without_folds_a_tenth_is_held_out_and_never_trained_on(
-    backbone: Path, labelled: LabelledSet, tmp_path: Path
-) -> None:
-    checkpoint = train_scorer(labelled, tiny_settings(backbone), tmp_path / "single")
-    contents = set(pq.read_table(checkpoint.path / "oof.parquet")["content"].to_pylist())
-    assert 5 <= len(contents) <= 50
-    assert not contents & set(checkpoint.info.training.content_hashes)
-    assert not (checkpoint.path / "folds").exists()
+    held_out = set(pq.read_table(tmp_path / "a" / "oof.parquet")["content"].to_pylist())  # a tenth, without folds
+    assert 5 <= len(held_out) <= 50
+    assert not held_out & set(load_checkpoint(tmp_path / "a").info.training.content_hashes)
+    assert not (tmp_path / "a" / "folds").exists()
 
 
 def test_a_killed_training_is_resumed_and_comes_to_the_same_end(
@@ -361,8 +351,6 @@ LABELS = labelled_records(160)
     ("records", "arguments", "message"),
     [
         (LABELS[:40], [], "40 labelled dialogues, expected at least 50"),
-        ([{**row, "conversation": "one"} for row in LABELS], [], "1 conversation in 160 labelled dialogues"),
-        ([{**row, "rationality": 4} for row in LABELS], [], "every rationality label is 4"),
         ([record(f"i am {n}", "sad") for n in range(80)], [], "no labelled dialogue among 80 records"),
         ([{**row, "sensibility": 11} for row in LABELS], [], "bad_label"),
         (LABELS, ["--backbone", "./no-such-folder"], "cannot be loaded"),
