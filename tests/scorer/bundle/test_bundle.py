@@ -83,27 +83,20 @@ def test_the_provenance_names_the_scorer_and_holds_its_cuts(written: Bundle) -> 
     assert (found["name"], found["score_range"], found["template_version"]) == ("tiny", [0.0, 10.0], 1)
 
 
-def test_a_folder_may_be_given_as_text_and_may_move(folder: Path, written: Bundle) -> None:
-    assert load_bundle(str(folder)).sha256 == written.sha256
-
-
-def test_dot_files_are_left_alone(folder: Path, written: Bundle) -> None:
+def test_a_folder_may_be_given_as_text_may_move_and_may_hold_dot_files(folder: Path, written: Bundle) -> None:
     (folder / ".DS_Store").write_bytes(b"x")
     (folder / ".git").mkdir()
-    assert load_bundle(folder).sha256 == written.sha256
+    assert load_bundle(str(folder)).sha256 == written.sha256
 
 
 # Folders and files.
 
 
-def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_holds_no_bundle_is_refused(tmp_path: Path) -> None:
+    assert "holds no scorer.json" in refusal(tmp_path)
     (tmp_path / "file").write_text("x")
     assert "no such folder" in refusal(tmp_path / "nowhere")
     assert "no such folder" in refusal(tmp_path / "file")
-
-
-def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    assert "holds no scorer.json" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "README.md"])
@@ -128,16 +121,13 @@ def test_a_manifest_with_one_byte_changed_is_refused_or_has_another_hash(folder:
             assert refusal(folder)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "README.md"])
-def test_a_missing_file_is_refused(folder: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "README.md", "scorer.json"])
+def test_a_missing_file_or_a_folder_in_its_place_is_refused(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    assert f"{name}: cannot be read (No such file or directory)" in refusal(folder)
-
-
-def test_a_folder_in_place_of_a_file_is_refused(folder: Path) -> None:
-    (folder / "model.onnx").unlink()
-    (folder / "model.onnx").mkdir()
-    assert "model.onnx: cannot be read (Is a directory)" in refusal(folder)
+    missing = "holds no scorer.json" if name == "scorer.json" else f"{name}: cannot be read (No such file or directory)"
+    assert missing in refusal(folder)
+    (folder / name).mkdir()
+    assert f"{name}: cannot be read" in refusal(folder)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.onnx.data", "two\nlines", "sub"])
@@ -158,12 +148,6 @@ def test_a_manifest_that_is_no_json_is_refused(folder: Path, data: bytes | float
     whole = (folder / "scorer.json").read_bytes()
     (folder / "scorer.json").write_bytes(whole[: int(data * len(whole))] if isinstance(data, float) else data)
     assert "scorer.json: " in refusal(folder)
-
-
-def test_a_manifest_that_is_a_folder_is_refused(folder: Path) -> None:
-    (folder / "scorer.json").unlink()
-    (folder / "scorer.json").mkdir()
-    assert "scorer.json: cannot be read" in refusal(folder)
 
 
 @pytest.mark.parametrize("value", [[], "text", 1, None, True, nested(900)])

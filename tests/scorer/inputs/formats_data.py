@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,13 @@ TEXTS = (
 )
 EXPECTED = [make_dialogue(*texts) for texts in TEXTS]
 RECORDS = [record(*texts) for texts in TEXTS]
+_SHAREGPT = {"user": "human", "assistant": "gpt"}
 SHAREGPT = [
-    {
-        "conversations": [
-            {"from": "human" if t["role"] == "user" else "gpt", "value": t["content"]} for t in r["messages"]
-        ]
-    }
-    for r in RECORDS
+    {"conversations": [{"from": _SHAREGPT[t["role"]], "value": t["content"]} for t in r["messages"]]} for r in RECORDS
+]
+ALPACA = [
+    {"history": [[*texts[:2]]] if len(texts) > 2 else [], "instruction": texts[-2], "input": "", "output": texts[-1]}
+    for texts in TEXTS
 ]
 RELEASE = [{"context": " </s> ".join(texts[:-1]), "response": texts[-1]} for texts in TEXTS]
 
@@ -56,16 +56,16 @@ def lines(records: Sequence[object], end: str = "\n") -> bytes:
     return "".join(json.dumps(item) + end for item in records).encode()
 
 
-def parquet(table: pa.Table) -> bytes:
+def parquet(table: pa.Table, **options: Any) -> bytes:
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
+    pq.write_table(table, sink, **options)
     return bytes(sink.getvalue())
 
 
-def arrow(table: pa.Table, writer: Callable[..., Any] = pa.ipc.new_stream) -> bytes:
+def arrow(table: pa.Table, writer: Callable[..., Any] = pa.ipc.new_stream, **options: Any) -> bytes:
     sink = pa.BufferOutputStream()
     with writer(sink, table.schema) as stream:
-        stream.write_table(table)
+        stream.write_table(table, **options)
     return bytes(sink.getvalue())
 
 
@@ -90,7 +90,7 @@ def read_bytes(folder: Path, data: bytes, labels: LabelUse = "ignore") -> list[D
     return read(path, labels)
 
 
-def outline(found: Sequence[Dialogue | Reject]) -> list[Any]:
+def outline(found: Iterable[Dialogue | Reject]) -> list[Any]:
     """Return ids of dialogues, and (line, reason) of rejects."""
     return [(item.line, item.reason) if isinstance(item, Reject) else item.id for item in found]
 
@@ -105,6 +105,7 @@ TABLES = {
     "messages": pa.Table.from_pylist(RECORDS),
     "conversations": pa.Table.from_pylist(SHAREGPT),
     "release": pa.Table.from_pylist(RELEASE),
+    "Alpaca": pa.Table.from_pylist(ALPACA),
     "messages as struct of lists": struct_of_lists(RECORDS, "messages"),
     "conversations as struct of lists": struct_of_lists(SHAREGPT, "conversations"),
 }

@@ -6,12 +6,9 @@ import gzip
 import json
 import random
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from scorer.dialogue import Dialogue
@@ -19,12 +16,9 @@ from scorer.errors import InputError
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
 from tests.conftest import make_dialogue, record, write_lines
+from tests.scorer.inputs.formats_data import arrow, gz, lines, outline, parquet, zst
 
 HASH = make_dialogue("hi", "hello").id
-
-
-def outline(corpus: Corpus) -> list[Any]:
-    return [(item.line, item.reason) if isinstance(item, Reject) else item.id for item in corpus]
 
 
 def corpus_of(folder: Path, *records: object) -> Corpus:
@@ -32,13 +26,9 @@ def corpus_of(folder: Path, *records: object) -> Corpus:
 
 
 def test_identical_records_without_ids_are_numbered(tmp_path: Path) -> None:
-    same = record("hi", "hello")
-    assert outline(corpus_of(tmp_path, same, same, record("so", "sorry"), same)) == [
-        HASH,
-        f"{HASH}-2",
-        make_dialogue("so", "sorry").id,
-        f"{HASH}-3",
-    ]
+    same, other = record("hi", "hello"), make_dialogue("so", "sorry").id
+    found = outline(corpus_of(tmp_path, same, same, record("so", "sorry"), same))
+    assert found == [HASH, f"{HASH}-2", other, f"{HASH}-3"]
 
 
 def test_second_record_with_an_explicit_id_is_rejected_whatever_it_says(tmp_path: Path) -> None:
@@ -63,10 +53,8 @@ def test_ids_are_unique_over_all_files(tmp_path: Path) -> None:
 
 
 def test_rejected_record_does_not_use_up_its_id(tmp_path: Path) -> None:
-    assert outline(corpus_of(tmp_path, record("hi", "", id="x"), record("hi", "hello", id="x"))) == [
-        (1, "empty_turn"),
-        "x",
-    ]
+    corpus = corpus_of(tmp_path, record("hi", "", id="x"), record("hi", "hello", id="x"))
+    assert outline(corpus) == [(1, "empty_turn"), "x"]
 
 
 def test_second_pass_gives_the_same(tmp_path: Path) -> None:
@@ -77,10 +65,10 @@ def test_second_pass_gives_the_same(tmp_path: Path) -> None:
 
 def test_ids_do_not_depend_on_the_format(tmp_path: Path) -> None:
     records = [record("hi", "hello"), record("so", "sorry")]
-    lines = write_lines(tmp_path / "a", records)
-    (tmp_path / "b").write_text(json.dumps(records))
-    pq.write_table(pa.Table.from_pylist(records), tmp_path / "c")
-    first, *others = (outline(Corpus([str(path)])) for path in (lines, tmp_path / "b", tmp_path / "c"))
+    table = pa.Table.from_pylist(records)
+    for name, data in {"a": lines(records), "b": json.dumps(records).encode(), "c": parquet(table)}.items():
+        (tmp_path / name).write_bytes(data)
+    first, *others = (outline(Corpus([str(tmp_path / name)])) for name in "abc")
     assert first == others[0] == others[1]
 
 
@@ -100,42 +88,22 @@ def test_empty_file_among_others_is_one_reject(tmp_path: Path) -> None:
 RECORDS = [record(f"hi {number}", random.Random(number).randbytes(100).hex()) for number in range(1500)]
 
 
-def parquet(records: list[Any]) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(records), sink, row_group_size=500)
-    return bytes(sink.getvalue())
-
-
-def arrow(records: list[Any]) -> bytes:
-    sink = pa.BufferOutputStream()
-    table = pa.Table.from_pylist(records)
-    with pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table, max_chunksize=250)
-    return bytes(sink.getvalue())
-
-
-def lines(records: list[Any]) -> bytes:
-    return "".join(json.dumps(item) + "\n" for item in records).encode()
-
-
-def zst(data: bytes) -> bytes:
-    return bytes(pa.compress(data, "zstd"))
-
-
-KINDS: dict[str, Callable[[], bytes]] = {
-    "lines": lambda: lines(RECORDS),
-    "array": lambda: json.dumps(RECORDS, indent=1).encode(),
-    "lines.gz": lambda: gzip.compress(lines(RECORDS)),
-    "lines.zst": lambda: zst(lines(RECORDS)),
-    "Parquet": lambda: parquet(RECORDS),
-    "Parquet.gz": lambda: gzip.compress(parquet(RECORDS)),
-    "Arrow": lambda: arrow(RECORDS),
+TABLE = pa.Table.from_pylist(RECORDS)
+LINES, PARQUET = lines(RECORDS), parquet(TABLE, row_group_size=500)
+KINDS = {
+    "lines": LINES,
+    "array": json.dumps(RECORDS, indent=1).encode(),
+    "lines.gz": gz(LINES),
+    "lines.zst": zst(LINES),
+    "Parquet": PARQUET,
+    "Parquet.gz": gz(PARQUET),
+    "Arrow": arrow(TABLE, max_chunksize=250),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bytes_read_grow_and_reach_the_total(tmp_path: Path, kind: str) -> None:
-    (tmp_path / "in").write_bytes(KINDS[kind]())
+    (tmp_path / "in").write_bytes(KINDS[kind])
     corpus = Corpus([str(tmp_path / "in")])
     for _ in range(2):
         positions = [corpus.bytes_read for item in corpus if isinstance(item, Dialogue)]

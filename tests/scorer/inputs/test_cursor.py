@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scorer.dialogue import Dialogue, Labels
+from scorer.dialogue import Dialogue
 from scorer.inputs.cursor import EXCERPT, Place
 from scorer.inputs.parse import Reject
 from scorer.inputs.sources import Source
@@ -24,12 +24,9 @@ def place() -> Place:
 def test_reject_has_what_it_was_given_and_where_it_stood(place: Place) -> None:
     found = place.reject("empty_turn", "turn 1 is empty", record="{}", id_="a")
     assert found == Reject("in.jsonl", 3, "empty_turn", "turn 1 is empty", "a", "{}")
-    assert place.reject("empty_turn", "turn 1 is empty") == Reject("in.jsonl", 3, "empty_turn", "turn 1 is empty")
-
-
-@pytest.mark.parametrize("line", [0, 1, 9])
-def test_reject_of_another_line_leaves_the_place_as_it_is(place: Place, line: int) -> None:
-    assert place.reject("broken_file", "it is cut", line=line).line == line
+    assert place.reject("empty_turn", "turn 1 is empty", line=9) == Reject(
+        "in.jsonl", 9, "empty_turn", "turn 1 is empty"
+    )
     assert place.line == 3
 
 
@@ -72,30 +69,13 @@ def test_value_is_shown_where_there_is_no_text(place: Place, text: str | None, s
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
-        ({"id": "a-1"}, "a-1"),
-        ({"id": ""}, ""),
-        ({"id": "é\n\ud800"}, "\\xe9\\n\\ud800"),
-        ({"id": 7}, None),
-        ({"id": None}, None),
-        ({"id": ["a"]}, None),
-        ({}, None),
-        (["id"], None),
-        ("id", None),
-        (None, None),
+        *(({"id": "a-1"}, "a-1"), ({"id": ""}, ""), ({"id": "é\n\ud800"}, "\\xe9\\n\\ud800")),
+        *((value, None) for value in ({"id": 7}, {"id": None}, {"id": ["a"]}, {}, ["id"], "id", None)),
     ],
+    ids=range(10),
 )
 def test_id_of_a_reject_is_shown_if_it_is_text_alone(place: Place, value: Any, shown: str | None) -> None:
     found = place.parse(value)
     assert isinstance(found, Reject)
     assert found.id == shown
     assert shown is None or shown.isprintable()
-
-
-def test_labels_are_read_as_the_place_says() -> None:
-    source = Source("in.jsonl")
-    labelled = record("i am sad", "so sorry", sensibility=8, rationality=2.5)
-    found = [Place(source, use).parse(labelled) for use in ("ignore", "optional", "required")]
-    assert [item.labels for item in found if isinstance(item, Dialogue)] == [None, Labels(8.0, 2.5), Labels(8.0, 2.5)]
-    missing = Place(source, "required").parse(record("i am sad", "so sorry"))
-    assert isinstance(missing, Reject)
-    assert missing.reason == "no_label"

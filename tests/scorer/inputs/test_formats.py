@@ -21,6 +21,7 @@ from scorer.dialogue import Dialogue, Labels
 from scorer.inputs.parse import LabelUse
 from tests.conftest import Run, make_dialogue, record, write_lines
 from tests.scorer.inputs.formats_data import (
+    ALPACA,
     COMPRESSION,
     CSV_DIALOGUES,
     EXPECTED,
@@ -57,7 +58,9 @@ FORMATS: dict[str, bytes] = {
     "ShareGPT with role and content": lines([{"conversations": item["messages"]} for item in RECORDS]),
     "release lines": lines(RELEASE),
     "release array": json.dumps(RELEASE, indent=4).encode(),
-    "mixed forms": lines([RECORDS[0], SHAREGPT[1], RELEASE[2]]),
+    "Alpaca lines": lines(ALPACA),
+    "Alpaca array": json.dumps(ALPACA).encode(),
+    "mixed forms": lines([ALPACA[0], SHAREGPT[1], RELEASE[2]]),
     **{f"Parquet, {name}": parquet(table) for name, table in TABLES.items()},
     **{f"Arrow stream, {name}": arrow(table) for name, table in TABLES.items()},
     "Arrow file": arrow(TABLES["messages"], pa.ipc.new_file),

@@ -23,32 +23,12 @@ from scorer.inputs.sources import Source
 from scorer.model import Scorer
 from tests.conftest import record
 
+Check = Callable[[list[Dialogue | Reject]], None]
+
 FEW, MANY = 600, 10_000
 JUNK: tuple[Any, ...] = (
-    None,
-    True,
-    -1,
-    1e308,
-    float("nan"),
-    10**400,
-    "",
-    "   ",
-    "\u200b",
-    "\x00",
-    "\ud800",
-    "a\udc80b",
-    "[SEP] </s>",
-    "x" * 3000,
-    [],
-    {},
-    [[]],
-    [None],
-    [{}],
-    {"role": "user"},
-    {"content": []},
-    "user",
-    "assistant",
-    [["a"] * 3] * 3,
+    *(None, True, -1, 1e308, float("nan"), 10**400, "", "   ", "\u200b", "\x00", "\ud800", "a\udc80b", "[SEP] </s>"),
+    *("x" * 3000, [], {}, [[]], [None], [{}], {"role": "user"}, {"content": []}, "user", "assistant", [["a"] * 3] * 3),
 )
 
 
@@ -132,7 +112,7 @@ def count(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def check(scorer: Scorer) -> Callable[[list[Dialogue | Reject]], None]:
+def check(scorer: Scorer) -> Check:
     """Assert that what was read is scored or rejected with a reason."""
 
     def check(found: list[Dialogue | Reject]) -> None:
@@ -146,9 +126,7 @@ def check(scorer: Scorer) -> Callable[[list[Dialogue | Reject]], None]:
     return check
 
 
-def test_a_mutated_value_in_json_lines(
-    tmp_path: Path, count: int, check: Callable[[list[Dialogue | Reject]], None]
-) -> None:
+def test_a_mutated_value_in_json_lines(tmp_path: Path, count: int, check: Check) -> None:
     rng = random.Random(1)
     path = tmp_path / "in"
     for _ in range(count // 4):
@@ -161,9 +139,7 @@ def test_a_mutated_value_in_json_lines(
         check(found)
 
 
-def test_mutated_bytes_in_json_lines(
-    tmp_path: Path, count: int, check: Callable[[list[Dialogue | Reject]], None]
-) -> None:
+def test_mutated_bytes_in_json_lines(tmp_path: Path, count: int, check: Check) -> None:
     rng = random.Random(2)
     path = tmp_path / "in"
     # A good line first, so that the file is still recognised as lines and every further line is one record.
@@ -181,9 +157,7 @@ def not_blank(line: bytes) -> bool:
     return bool(line.decode(errors="replace").strip())
 
 
-def test_mutated_bytes_in_a_json_array(
-    tmp_path: Path, count: int, check: Callable[[list[Dialogue | Reject]], None]
-) -> None:
+def test_mutated_bytes_in_a_json_array(tmp_path: Path, count: int, check: Check) -> None:
     rng = random.Random(3)
     path = tmp_path / "in"
     for _ in range(count // 4):
@@ -200,9 +174,7 @@ def test_mutated_bytes_in_a_json_array(
         check(found)
 
 
-def test_mutated_bytes_anywhere_in_any_file(
-    tmp_path: Path, count: int, check: Callable[[list[Dialogue | Reject]], None]
-) -> None:
+def test_mutated_bytes_anywhere_in_any_file(tmp_path: Path, count: int, check: Check) -> None:
     rng = random.Random(4)
     path = tmp_path / "in"
     csv = b"conv_id,utterance_idx,context,prompt,speaker_idx,utterance\n" + b"".join(
@@ -211,15 +183,8 @@ def test_mutated_bytes_anywhere_in_any_file(
     parquet = tmp_path / "good.parquet"
     pq.write_table(pa.Table.from_pylist([record("a b", "c d", id=f"{i}") for i in range(20)]), parquet)
     for _ in range(count // 4):
-        good = rng.choice(
-            [
-                as_lines(dialogues(rng), rng),
-                as_array(dialogues(rng), rng),
-                csv,
-                parquet.read_bytes(),
-                gzip.compress(csv),
-            ]
-        )
+        text = (as_lines(dialogues(rng), rng), as_array(dialogues(rng), rng), csv)
+        good = rng.choice([*text, parquet.read_bytes(), gzip.compress(csv)])
         path.write_bytes(mutate_bytes(good, rng))
         found = list(read_source(Source(str(path), path.stat().st_size)))
         assert found, "a file gives at least one dialogue or reject"

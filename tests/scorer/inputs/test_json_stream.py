@@ -103,53 +103,36 @@ def test_broken_element_costs_no_other(case: str) -> None:
     assert read(text) == [GOOD[0], "broken_json", GOOD[1], GOOD[2]]
 
 
-@pytest.mark.usefixtures("chunk")
-def test_every_broken_element_is_told_apart_by_the_good_ones_between() -> None:
-    text = f"[{BROKEN['Python']}, {FIRST}, {BROKEN['a bad escape']}, {SECOND}, {BROKEN['no JSON']}]"
-    # The last one runs into the closing bracket.
-    assert read(text) == ["broken_json", GOOD[0], "broken_json", GOOD[1], "broken_json", "truncated_input"]
+FAULTS: dict[str, tuple[str | bytes, list[Any]]] = {
+    "several, the last of which runs into the closing bracket": (
+        f"[{BROKEN['Python']}, {FIRST}, {BROKEN['a bad escape']}, {SECOND}, {BROKEN['no JSON']}]",
+        ["broken_json", GOOD[0], "broken_json", GOOD[1], "broken_json", "truncated_input"],
+    ),
+    "no closing bracket": (f"[{FIRST}, {SECOND}", [*GOOD[:2], "truncated_input"]),
+    "the end in an element": (f"[{FIRST}, {SECOND[:-20]}", [GOOD[0], "broken_json", "truncated_input"]),
+    **{f"a comma {between!r}": (f"[{FIRST}{between}{SECOND}]", GOOD[:2]) for between in (" ", "", "\n", ",,", ", ,\n")},
+    **{
+        f"{garbage} after the array": (f"[{FIRST}] {garbage}", [GOOD[0], "broken_json"])
+        for garbage in ("garbage", "]", "}", "\\", '"open')
+    },
+    "no UTF-8": (
+        f"[{FIRST}, {SECOND}, {THIRD}]".encode().replace(b"Hi.", b"Hi\xff", 2).replace(b"Hi\xff", b"Hi.", 1),
+        [GOOD[0], "invalid_utf8", GOOD[2]],
+    ),
+    "half a character at the end": (f"[{FIRST}]".encode() + b"\xf0\x9f", [GOOD[0], "broken_json"]),
+}
 
 
 @pytest.mark.usefixtures("chunk")
-@pytest.mark.parametrize("between", [" ", "", "\n", ",,", ", ,\n"])
-def test_missing_comma_or_one_too_many_costs_nothing(between: str) -> None:
-    assert read(f"[{FIRST}{between}{SECOND}]") == GOOD[:2]
+@pytest.mark.parametrize("case", FAULTS)
+def test_a_fault_is_told_and_costs_no_element_beside_it(case: str) -> None:
+    text, expected = FAULTS[case]
+    assert read(text) == expected
 
 
-@pytest.mark.usefixtures("chunk")
-def test_missing_closing_bracket_is_told_and_costs_nothing() -> None:
-    assert read(f"[{FIRST}, {SECOND}") == [*GOOD[:2], "truncated_input"]
-
-
-@pytest.mark.usefixtures("chunk")
-def test_end_in_the_middle_of_an_element_costs_that_element() -> None:
-    assert read(f"[{FIRST}, {SECOND[:-20]}") == [GOOD[0], "broken_json", "truncated_input"]
-
-
-@pytest.mark.usefixtures("chunk")
-@pytest.mark.parametrize("garbage", ["garbage", "]", "}", "\\", '"open'])
-def test_garbage_behind_the_array_is_told(garbage: str) -> None:
-    assert read(f"[{FIRST}] {garbage}") == [GOOD[0], "broken_json"]
-
-
-@pytest.mark.usefixtures("chunk")
-def test_second_array_behind_the_first_is_read() -> None:
+def test_second_array_and_an_array_after_a_byte_order_mark_are_read() -> None:
     assert read(f"[{FIRST}]\n[{SECOND}]")[:2] == GOOD[:2]
-
-
-@pytest.mark.usefixtures("chunk")
-def test_bytes_that_are_no_utf8_cost_their_element() -> None:
-    bad = SECOND.encode().replace(b"Hi.", b"Hi\xff")
-    assert read(b"[%s, %s, %s]" % (FIRST.encode(), bad, THIRD.encode())) == [GOOD[0], "invalid_utf8", GOOD[2]]
-
-
-@pytest.mark.usefixtures("chunk")
-def test_half_a_character_at_the_end_is_told() -> None:
-    assert read(b"[" + FIRST.encode() + b"]\xf0\x9f") == [GOOD[0], "broken_json"]
-
-
-def test_byte_order_mark_is_no_part_of_the_text() -> None:
-    assert read(b"\xef\xbb\xbf[" + FIRST.encode() + b"]") == [GOOD[0]]
+    assert read(f"\ufeff[{FIRST}]") == GOOD[:1]
 
 
 def test_element_longer_than_the_limit_costs_itself_alone() -> None:

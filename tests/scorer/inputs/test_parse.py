@@ -48,6 +48,7 @@ def assistant(content: Any) -> dict[str, Any]:
     return {"role": "assistant", "content": content}
 
 
+EMPTY: tuple[Any, ...] = ("", " ", "\n\t", "\u200b", "\u00ad\ufeff", "\u00a0", [])
 FORMS: dict[str, dict[str, Any]] = {
     "messages": PLAIN,
     "ShareGPT": {"conversations": [{"from": "human", "value": "Hi."}, {"from": "gpt", "value": "Hello!"}]},
@@ -125,104 +126,59 @@ def test_unknown_keys_are_no_fault() -> None:
     assert parse_record({**PLAIN, "model": [1], "": {"deep": None}}) == make_dialogue("Hi.", "Hello!")
 
 
-@pytest.mark.parametrize("value", [None, True, 1, 1.5, "text", [], [PLAIN]])
-def test_what_is_no_object_is_rejected(value: Any) -> None:
-    assert reason_of(value) == "not_an_object"
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        {},
-        {"text": "Hi."},
-        {"messages": None},
-        {"context": "Hi."},
-        {"response": "Hello!"},
-        {"context": "Hi.", "response": None},
-        {"Messages": PLAIN["messages"]},
-        {"instruction": "Hi."},
-        {"instruction": "Hi.", "output": None},
-        {"instruction": "Hi.", "output": "Hello!", "context": "another layout's"},
-        {str(number): number for number in range(1000)},
+ALPACA = {"instruction": "Hi.", "output": "Hello!"}
+REJECTED: dict[str, list[Any]] = {
+    "not_an_object": [None, True, 1, 1.5, "text", [], [PLAIN]],
+    "no_messages": [
+        *({}, {"text": "Hi."}, {"messages": None}, {"context": "Hi."}, {"response": "Hello!"}, {"instruction": "Hi."}),
+        *(
+            {"context": "Hi.", "response": None},
+            {"Messages": PLAIN["messages"]},
+            {"instruction": "Hi.", "output": None},
+        ),
+        *({**ALPACA, "context": "another layout's"}, {str(number): number for number in range(1000)}),
     ],
-)
-def test_object_without_turns_is_rejected(value: dict[str, Any]) -> None:
-    assert reason_of(value) == "no_messages"
-
-
-WRONG_TYPES: dict[str, Any] = {
-    "messages a text": {"messages": "Hi."},
-    "messages a number": {"messages": 1},
-    "conversations a flag": {"conversations": True},
-    "a turn that is a text": messages("Hi.", "Hello!"),
-    "a turn that is null": messages(user("Hi."), None),
-    "a turn that is a list": messages(["user", "Hi."]),
-    "content missing": messages({"role": "user"}, assistant("Hello!")),
-    "content null": messages(user(None), assistant("Hello!")),
-    "content a number": messages(user("Hi."), assistant(1)),
-    "content an object": messages(user({"text": "Hi."}), assistant("Hello!")),
-    "a content part without text": messages(user([{"type": "image"}]), assistant("Hello!")),
-    "a content part that is a list": messages(user([["Hi."]]), assistant("Hello!")),
-    "id a flag": {**PLAIN, "id": True},
-    "id a fraction": {**PLAIN, "id": 1.5},
-    "id a list": {**PLAIN, "id": ["a"]},
-    "category a list": {**PLAIN, "category": ["sad"]},
-    "conversation an object": {**PLAIN, "conversation": {}},
-    "context a list": {"context": ["Hi."], "response": "Hello!"},
-    "history a text": {"instruction": "Hi.", "output": "Hello!", "history": "ab"},
-    "history of texts": {"instruction": "Hi.", "output": "Hello!", "history": ["ab", "cd"]},
-    "history of threes": {"instruction": "Hi.", "output": "Hello!", "history": [["a", "b", "c"]]},
-    "history of numbers": {"instruction": "Hi.", "output": "Hello!", "history": [[1, "b"]]},
-    "instruction a list": {"instruction": ["Hi."], "output": "Hello!"},
-    "output a flag": {"instruction": "Hi.", "output": True},
-    "response a number": {"context": "Hi.", "response": 1},
-    "lists of different lengths": {"messages": {"role": ["user"], "content": ["Hi.", "Hello!"]}},
-    "columns that are no lists": {"messages": {"role": "user", "content": "Hi."}},
+    "wrong_type": [
+        *({"messages": "Hi."}, {"messages": 1}, {"conversations": True}),
+        *(messages("Hi.", "Hello!"), messages(user("Hi."), None), messages(["user", "Hi."])),
+        *(messages({"role": "user"}, assistant("Hello!")), messages(user(None), assistant("Hello!"))),
+        *(messages(user("Hi."), assistant(1)), messages(user({"text": "Hi."}), assistant("Hello!"))),
+        *(messages(user([part]), assistant("Hello!")) for part in ({"type": "image"}, ["Hi."])),
+        *({**PLAIN, "id": value} for value in (True, 1.5, ["a"])),
+        *({**PLAIN, "category": ["sad"]}, {**PLAIN, "conversation": {}}),
+        *({"context": ["Hi."], "response": "Hello!"}, {"context": "Hi.", "response": 1}),
+        *({**ALPACA, "history": value} for value in ("ab", ["ab", "cd"], [["a", "b", "c"]], [[1, "b"]])),
+        *({**ALPACA, "instruction": ["Hi."]}, {**ALPACA, "output": True}),
+        {"messages": {"role": ["user"], "content": ["Hi.", "Hello!"]}},
+        {"messages": {"role": "user", "content": "Hi."}},
+    ],
+    "unknown_role": [
+        messages({"role": role, "content": "Hi."}, assistant("Hello!"))
+        for role in ("narrator", "", None, 1, ["user"], "us er", "\u200buser", "usér")
+    ],
+    "empty_turn": [
+        *(messages(user(text), assistant("Hello!")) for text in EMPTY),
+        *(messages(user("Hi."), assistant(text)) for text in EMPTY),
+        *({"context": "", "response": "Hi."}, {"context": "Hi.", "response": " "}, {**ALPACA, "output": ""}),
+        *({"context": "a</s></s>b", "response": "c"}, {**ALPACA, "history": [["a", None]]}),
+    ],
+    "no_response": [messages(), messages(user("Hi."), user("Anyone?")), {"messages": {}}],
+    "one_speaker": [
+        messages(*turns)
+        for turns in (
+            [assistant("Hello!")],
+            [assistant("Hello!"), user("Hi.")],
+            [{"role": "system", "content": "Be kind."}, assistant("Hello!")],
+        )
+    ],
 }
 
 
-@pytest.mark.parametrize("case", WRONG_TYPES)
-def test_wrong_type_anywhere_is_rejected(case: str) -> None:
-    assert reason_of(WRONG_TYPES[case]) == "wrong_type"
-
-
-@pytest.mark.parametrize("role", ["narrator", "", None, 1, ["user"], "us er", "\u200buser", "usér"])
-def test_unknown_role_is_rejected(role: Any) -> None:
-    assert reason_of(messages({"role": role, "content": "Hi."}, assistant("Hello!"))) == "unknown_role"
-
-
-@pytest.mark.parametrize("empty", ["", " ", "\n\t", "\u200b", "\u00ad\ufeff", "\u00a0", []])
-@pytest.mark.parametrize("place", [0, 1])
-def test_empty_turn_is_rejected(empty: Any, place: int) -> None:
-    turns = [user("Hi."), assistant("Hello!")]
-    turns[place]["content"] = empty
-    assert reason_of(messages(*turns)) == "empty_turn"
-
-
 @pytest.mark.parametrize(
-    "value",
-    [
-        {"context": "", "response": "Hi."},
-        {"context": "Hi.", "response": " "},
-        {"context": "a</s></s>b", "response": "c"},
-        {"instruction": "Hi.", "output": ""},
-        {"instruction": "Hi.", "output": "Hello!", "history": [["a", None]]},
-    ],
+    ("reason", "number"), [(reason, n) for reason in REJECTED for n in range(len(REJECTED[reason]))]
 )
-def test_empty_turn_of_another_form_is_rejected(value: dict[str, Any]) -> None:
-    assert reason_of(value) == "empty_turn"
-
-
-def test_dialogue_without_response_is_rejected() -> None:
-    assert reason_of(messages()) == "no_response"
-    assert reason_of(messages(user("Hi."), user("Anyone?"))) == "no_response"
-    assert reason_of({"messages": {}}) == "no_response"
-
-
-def test_dialogue_of_one_speaker_is_rejected() -> None:
-    assert reason_of(messages(assistant("Hello!"))) == "one_speaker"
-    assert reason_of(messages(assistant("Hello!"), user("Hi."))) == "one_speaker"
-    assert reason_of(messages({"role": "system", "content": "Be kind."}, assistant("Hello!"))) == "one_speaker"
+def test_what_is_no_dialogue_is_rejected_with_its_reason(reason: str, number: int) -> None:
+    assert reason_of(REJECTED[reason][number]) == reason
 
 
 @pytest.mark.parametrize("more", [{"id": "\ud800"}, {"category": "a\udfffb"}, {"conversation": "\udc80"}])
@@ -284,18 +240,13 @@ def test_record_without_labels_is_rejected_only_where_they_are_required() -> Non
     assert reason_of({**PLAIN, "sensibility": None, "rationality": None}, "required") == "no_label"
 
 
-@pytest.mark.parametrize(
-    "bad", [True, False, "8", [8], {}, -0.1, 10.01, 11, float("nan"), float("inf"), -float("inf"), 10**400, -(10**400)]
-)
+NUMBERS = (True, False, "8", [8], {}, -0.1, 10.01, 11, float("nan"), float("inf"), -float("inf"), 10**400, -(10**400))
+
+
+@pytest.mark.parametrize("bad", [None, *NUMBERS], ids=range(14))
 @pytest.mark.parametrize("head", ["sensibility", "rationality"])
 def test_label_that_is_no_number_from_0_to_10_is_rejected(head: str, bad: Any) -> None:
-    value = {**PLAIN, "sensibility": 5, "rationality": 5, head: bad}
-    assert reason_of(value, "optional") == "bad_label"
-
-
-def test_one_label_of_two_is_rejected() -> None:
-    assert reason_of({**PLAIN, "sensibility": 5}, "optional") == "bad_label"
-    assert reason_of({**PLAIN, "rationality": 5}, "required") == "bad_label"
+    assert reason_of({**PLAIN, "sensibility": 5, "rationality": 5, head: bad}, "optional") == "bad_label"
 
 
 @pytest.mark.parametrize("number", [0, 10, 0.0, 10.0, 1e-9])
@@ -332,14 +283,11 @@ def test_evaluation_is_read_in_many_spellings(text: str) -> None:
         "Rationality: 2-3 Sensibility: 8",
         "Rationality: 2/5 Sensibility: 8",
         "Rationality -2 Sensibility: 8",
+        "Rationality: -2 Sensibility: 8",
+        "Rationality: 2 Sensibility: 11",
     ],
 )
 def test_evaluation_without_one_value_of_each_is_rejected(text: str) -> None:
-    assert reason_of({**RELEASE, "evaluation": text}, "optional") == "bad_label"
-
-
-@pytest.mark.parametrize("text", ["Rationality: -2 Sensibility: 8", "Rationality: 2 Sensibility: 11"])
-def test_evaluation_out_of_range_is_rejected_and_its_sign_not_lost(text: str) -> None:
     assert reason_of({**RELEASE, "evaluation": text}, "optional") == "bad_label"
 
 
@@ -374,21 +322,9 @@ def test_value_of_any_depth_is_rejected_and_shown(make: Callable[[Any], Any]) ->
         assert reason_of(make(nested(depth))) in ("not_an_object", "wrong_type")
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (PLAIN, True),
-        ({"conversations": 1}, True),
-        (RELEASE, True),
-        ({"instruction": "", "output": ""}, True),
-        ({"instruction": ""}, False),
-        ({"context": ""}, False),
-        ([], False),
-        ("messages", False),
-    ],
-)
-def test_record_is_known_by_its_keys(value: Any, expected: bool) -> None:
-    assert holds_dialogue(value) is expected
+def test_record_is_known_by_its_keys() -> None:
+    assert all(map(holds_dialogue, (PLAIN, {"conversations": 1}, RELEASE, {"instruction": "", "output": ""})))
+    assert not any(map(holds_dialogue, ({"context": ""}, {"instruction": ""}, [], "messages")))
 
 
 def test_clean_text_takes_off_space_around_and_nothing_else() -> None:

@@ -31,21 +31,11 @@ def test_folder_is_read_recursively_in_sorted_order(tmp_path: Path) -> None:
     assert ids(tmp_path) == ["a/1.jsonl", "a/10.jsonl", "a/2.jsonl", "b.jsonl", "c/d/e.jsonl"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        ".hidden.jsonl",
-        ".cache/x.jsonl",
-        "rejects.jsonl",
-        "out.jsonl.rejects.jsonl",
-        "out.parquet.rejects.jsonl",
-        "out.jsonl.meta.json",
-        "_manifest.jsonl",
-        "out.jsonl.partial",
-        "out.jsonl.partial/x.jsonl",
-        "dataset_dict.json",
-    ],
-)
+OWN = "rejects.jsonl out.jsonl.rejects.jsonl out.parquet.rejects.jsonl out.jsonl.meta.json _manifest.jsonl x.partial"
+OTHERS = ".hidden.jsonl .cache/x.jsonl out.jsonl.partial/x.jsonl dataset_dict.json"
+
+
+@pytest.mark.parametrize("name", [*OWN.split(), *OTHERS.split()])
 def test_hidden_files_and_own_outputs_in_a_folder_are_passed_over(tmp_path: Path, name: str) -> None:
     write(tmp_path / name, "never")
     write(tmp_path / "in.jsonl", "a")
@@ -58,19 +48,13 @@ def test_own_output_is_read_where_it_is_named(tmp_path: Path) -> None:
     assert ids(write(tmp_path / "rejects.jsonl", "a")) == ["a"]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "# Data\n",
-        "[![badge](https://example.org/b.svg)](https://example.org)\n",
-        "[1]: https://example.org\n",
-        '{"note": "no dialogue"}\n',
-        '{\n "settings": 1\n}\n',
-        "plain text\n",
-        "",
-        "\x1f\x8b",
-    ],
-)
+NO_DATA = [
+    *("# Data\n", "[![badge](https://example.org/b.svg)](https://example.org)\n", "[1]: https://example.org\n"),
+    *('{"note": "no dialogue"}\n', '{\n "settings": 1\n}\n', "plain text\n", "", "\x1f\x8b"),
+]
+
+
+@pytest.mark.parametrize("text", NO_DATA, ids=range(8))
 @pytest.mark.parametrize("name", ["README.md", "LICENSE"])
 def test_other_files_in_a_folder_are_passed_over_and_listed(tmp_path: Path, name: str, text: str) -> None:
     write(tmp_path / "in.jsonl", "a")
@@ -140,14 +124,8 @@ def test_any_file_name_is_read(tmp_path: Path, name: str) -> None:
 def test_name_given_twice_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.jsonl", "a")
-    for names in (
-        ["a.jsonl", "a.jsonl"],
-        ["a.jsonl", "*.jsonl"],
-        [".", "a.jsonl"],
-        ["a.jsonl", str(tmp_path)],
-        ["-", "-"],
-    ):
-        assert "named twice" in error(*names)
+    for first, second in (*(("a.jsonl", name) for name in ("a.jsonl", "*.jsonl", ".", str(tmp_path))), ("-", "-")):
+        assert "named twice" in error(first, second)
 
 
 def test_missing_name_is_an_error_even_among_good_ones(tmp_path: Path) -> None:
@@ -239,18 +217,9 @@ def test_datasets_state_can_name_only_files_of_its_folder(tmp_path: Path, name: 
     assert name in error(folder)
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("rejects.jsonl", True),
-        ("a.csv.rejects.jsonl", True),
-        ("a.meta.json", True),
-        ("rejects.json", False),
-        ("a.jsonl", False),
-    ],
-)
-def test_own_outputs_are_known_by_name(name: str, expected: bool) -> None:
-    assert is_own_output(name) is expected
+def test_own_outputs_are_known_by_name() -> None:
+    assert all(map(is_own_output, [*OWN.split(), "_manifest-1-of-3.jsonl"]))
+    assert not any(map(is_own_output, ["rejects.json", "a.jsonl", "manifest.jsonl"]))
 
 
 # Streams
@@ -267,8 +236,6 @@ def test_decompressed_stream_gives_all_before_a_fault_and_then_always_the_fault(
 
 def test_position_of_a_source_never_goes_back_nor_beyond_its_size() -> None:
     source = Source("a", 10)
-    positions = []
-    for position in (4, 2, 30):
+    for position, expected in ((4, 4), (2, 4), (30, 10)):
         source.advance_to(position)
-        positions.append(source.bytes_read)
-    assert positions == [4, 4, 10]
+        assert source.bytes_read == expected

@@ -40,14 +40,7 @@ def test_url_of_a_file_is_read(memory: Any) -> None:
 def test_url_of_a_folder_is_read_like_a_local_one(memory: Any) -> None:
     for name in ("b.jsonl", "a/1.jsonl", "c/d/e"):
         memory.pipe(f"/data/{name}", data(name))
-    for name in (
-        ".x.jsonl",
-        ".cache/x.jsonl",
-        "rejects.jsonl",
-        "o.rejects.jsonl",
-        "o.partial/x.jsonl",
-        "_manifest.jsonl",
-    ):
+    for name in ".x.jsonl .cache/x.jsonl rejects.jsonl o.rejects.jsonl o.partial/x.jsonl _manifest.jsonl".split():
         memory.pipe(f"/data/{name}", data("never"))
     memory.pipe("/data/README.md", b"# Data\n")
     assert ids("memory://data") == ["a/1.jsonl", "b.jsonl", "c/d/e"]
