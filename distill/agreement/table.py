@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from rich.table import Table
-from rich.text import Text
-
 from distill.agreement.compare import Agreement
+from scorer.cli.table import table_lines
 from scorer.dialogue import HEADS
 from selection.metrics import LEVEL_COUNT
 from selection.rules import RULES, Rule
@@ -22,26 +20,27 @@ _HEAD_ROWS = (
 )
 
 
-def agreement_parts(agreement: Agreement) -> Iterator[Text | Table]:
-    """Yield lines and tables for a console: per head, per rule, per score of the judge; then what to know of them."""
+def agreement_lines(agreement: Agreement) -> Iterator[str]:
+    """Yield the lines of an agreement: per head, per rule, per score of the judge; then what to know of them."""
     conversations = len(set(agreement.conversations))
-    yield Text(
+    yield (
         f"{agreement.reference} against {agreement.other}: {len(agreement.pair)} dialogues of {conversations} "
-        f"conversations, threshold {agreement.threshold}\n"
+        f"conversations, threshold {agreement.threshold}"
     )
-    yield _figures(agreement, [(f"{name}, {head}", f"{head}.{key}") for head in HEADS for name, key in _HEAD_ROWS])
+    yield ""
+    yield from _figures(agreement, [(f"{name}, {head}", f"{head}.{key}") for head in HEADS for name, key in _HEAD_ROWS])
     for rule in RULES.values():
-        yield Text(f"\nrule {rule.name} ({rule.source})")
-        yield _figures(agreement, _rule_rows(rule))
-    yield Text("\nrecall of each score that the judge gave, as integers read off the cuts")
+        yield from ("", f"rule {rule.name} ({rule.source})")
+        yield from _figures(agreement, _rule_rows(rule))
+    yield from ("", "recall of each score that the judge gave, as integers read off the cuts")
     levels = range(LEVEL_COUNT)
     recall = [[_number(agreement.figures[f"{head}.recall.{level}"], 2) for level in levels] for head in HEADS]
-    rows = [["score".ljust(12), *(str(level).rjust(5) for level in levels)]]
-    yield _table(*rows, *([head, *values] for head, values in zip(HEADS, recall, strict=True)))
+    titles = ["score".ljust(12), *(str(level).rjust(5) for level in levels)]
+    yield from table_lines([titles, *([head, *values] for head, values in zip(HEADS, recall, strict=True))])
     if agreement.intervals:
-        yield Text("\n[low, high]: 95 % intervals, bootstrap over conversations")
+        yield from ("", "[low, high]: 95 % intervals, bootstrap over conversations")
     for note in agreement.notes:
-        yield Text(f"note: {note}")
+        yield f"note: {note}"
 
 
 def _rule_rows(rule: Rule) -> list[tuple[str, str]]:
@@ -56,25 +55,15 @@ def _rule_rows(rule: Rule) -> list[tuple[str, str]]:
     return rows
 
 
-def _figures(agreement: Agreement, rows: Sequence[tuple[str, str]]) -> Table:
-    """Return one row per figure, with its interval, and one column for each rater that stands beside."""
+def _figures(agreement: Agreement, rows: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Yield one line per figure, with its interval, and one column for each rater that stands beside."""
     cells = [["", agreement.other, *agreement.rows]]
     for title, key in rows:
         low, high = agreement.intervals.get(key, (math.nan, math.nan))
         interval = "" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]"
         others = [_number(figures.get(key, math.nan)) for figures in agreement.rows.values()]
         cells.append([title, _number(agreement.figures[key]) + interval, *others])
-    return _table(*cells)
-
-
-def _table(*rows: Sequence[str]) -> Table:
-    """Return rows as a table without lines: the first cell to the left, figures to the right."""
-    made = Table.grid(padding=(0, 2, 0, 0))
-    for place in range(len(rows[0])):
-        made.add_column(justify="right" if place else "left")
-    for row in rows:
-        made.add_row(*map(Text, row))
-    return made
+    return table_lines(cells)
 
 
 def _number(value: float, digits: int = 3) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,6 @@ from scorer.cli.main import fail
 if TYPE_CHECKING:
     from distill.agreement.compare import Agreement
     from distill.labelled import LabelledSet
-
-_WIDE = 500  # columns, where there is no terminal whose width counts
 
 
 @opt.command(
@@ -82,11 +79,8 @@ def agree(
     """
     if sum(map(bool, (bundle, scores, against))) > 1:
         fail("--scorer, --scores and --against are three things to compare with; give one of them")
-    from rich.console import Console
-    from rich.text import Text
-
     from distill.agreement import compare
-    from distill.agreement.table import agreement_parts
+    from distill.agreement.table import agreement_lines
     from distill.labelled import read_labelled
     from scorer.model import Scorer
 
@@ -100,9 +94,8 @@ def agree(
         found = compare.judge_against_scorer(labelled, Scorer.load(bundle), threshold, unseen=unseen)
     found.measure(draws)
     _add_beside(found, labelled, embeddings, baselines=baselines)
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDE)
-    for part in agreement_parts(found):
-        console.print(part, soft_wrap=isinstance(part, Text))  # lines are as long as they are
+    for line in agreement_lines(found):
+        click.echo(line)
     for line in found.warnings:
         click.echo(f"empathy: warning: {line}", err=True)
     _write(found, json_path, pictures)
