@@ -34,7 +34,7 @@ def draw_agreement(agreement: Agreement, folder: Path) -> list[Path]:
 
 
 def _scatter(agreement: Agreement) -> Any:
-    """Return the scorer's scores over the judge's, a panel a head: points spread sideways, bars at the median."""
+    """Return the scorer's scores over the judge's, one panel per head: points spread sideways, bars at the median."""
     pair = agreement.pair
     rng = np.random.default_rng(0)
     rows = rng.permutation(len(pair))[:_POINTS]

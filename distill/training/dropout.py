@@ -1,4 +1,4 @@
-"""Dropout that is quick on a processor: torch draws one random number an element there, this one draws four at once.
+"""Dropout that is quick on a processor: torch draws one random number per element there, this one four at once.
 
 Of a training step of a small encoder on two cores, torch's own takes a third.
 """
