@@ -38,7 +38,7 @@ def weights_of(bundle: Bundle) -> Arrays:
     import onnx  # an extra
     from onnx import numpy_helper
 
-    graph = onnx.load_from_string(bundle.model).graph
+    graph = onnx.load_from_string(bundle.model_for("fp32")).graph
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     weights: Arrays = {}
     for node in graph.node:

@@ -50,11 +50,6 @@ class Bundle:
     sha256: str
     files: Mapping[str, bytes]
 
-    @property
-    def model(self) -> bytes:
-        """The ONNX model."""
-        return self.files["model.onnx"]
-
     def model_for(self, precision: str) -> bytes:
         """Return the ONNX model that a precision computes with; BundleError if the bundle has none."""
         name = self.model_file(precision)
@@ -62,10 +57,6 @@ class Bundle:
             again = "export it again" + (" with --half" if name == HALF_MODEL else "")
             raise BundleError(f"{self.path}: holds no {name}, so it does not compute in {precision}; {again}")
         return self.files[name]
-
-    def holds(self, precision: str) -> bool:
-        """Whether the model that a precision computes with is in the bundle."""
-        return self.model_file(precision) in self.files
 
     def model_file(self, precision: str) -> str:
         """Return the name of the file that a precision computes with, whether the bundle has it or not."""

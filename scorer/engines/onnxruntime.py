@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from scorer.bundle.bundle import Bundle
+from scorer.bundle.bundle import HALF_MODEL, Bundle
 from scorer.dialogue import HEADS
 from scorer.engines.base import PAD_MULTIPLE, Inputs, Scores, available_cores, checked, failing_as
 from scorer.engines.names import ON_GPU
@@ -40,7 +40,8 @@ class OnnxRuntimeEngine:
         if precision == "bf16":
             raise EngineError("ONNX Runtime does not compute in bf16 here; take --engine openvino, or fp32")
         self.name = name
-        self.precision = precision or ("fp16" if on_gpu and bundle.allows("fp16") and bundle.holds("fp16") else "fp32")
+        half = on_gpu and bundle.allows("fp16") and HALF_MODEL in bundle.files
+        self.precision = precision or ("fp16" if half else "fp32")
         self.threads = threads or available_cores()
         self.notice = ""
         self.pad_multiple = PAD_MULTIPLE

@@ -49,7 +49,7 @@ class OpenVinoEngine:
             "NUM_STREAMS": streams,
         }
         try:
-            compiled = core.compile_model(_ready(core.read_model(bundle.model)), "CPU", settings)
+            compiled = core.compile_model(_ready(core.read_model(bundle.model_for("fp32"))), "CPU", settings)
         except RuntimeError as error:
             reason = reason_of(error)
             raise BundleError(f"{bundle.path / 'model.onnx'}: OpenVINO cannot load it: {reason}") from error

@@ -27,9 +27,11 @@ def test_response_is_the_last_turn_and_context_the_turns_before() -> None:
     assert [turn.content for turn in dialogue.context] == ["Hi.", "Hello!", "My dog died."]
 
 
-def test_dialogue_cannot_be_changed() -> None:
+def test_dialogue_is_made_by_name_and_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         make_dialogue("Hi.", "Hello!").id = "other"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        Dialogue("id", (), "key")  # type: ignore[call-arg]
 
 
 def test_where_a_dialogue_came_from_takes_no_part_in_equality() -> None:
@@ -83,8 +85,3 @@ def test_a_turn_cannot_fake_another_turn() -> None:
 def test_heads_and_range_are_those_of_the_contract() -> None:
     assert HEADS == ("sensibility", "rationality")
     assert SCORE_RANGE == (0.0, 10.0)
-
-
-def test_fields_are_given_by_name() -> None:
-    with pytest.raises(TypeError):
-        Dialogue("id", (), "key")  # type: ignore[call-arg]

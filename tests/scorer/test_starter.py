@@ -13,7 +13,8 @@ from scorer.dialogue import Dialogue
 from scorer.engines.base import Scores
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
-from selection.golden import CheckSettings, check_scorer, read_golden
+from selection.golden import check_scorer, read_golden
+from selection.settings import CheckSettings
 from tests.conftest import make_dialogue
 
 MEGABYTE = 1_000_000

@@ -112,11 +112,6 @@ def test_only_the_response_has_token_type_1_where_the_tokenizer_has_types() -> N
     assert len(encoded) == encoded.first_segment + len(["so", "sorry", "[SEP]"])
 
 
-def test_a_tokenizer_without_token_types_has_one_segment_also_where_it_cuts() -> None:
-    for encoded in Encoder(make_byte_level(), 16).encode(varied(20)):
-        assert encoded.first_segment == len(encoded)
-
-
 def test_roles_are_part_of_the_context() -> None:
     turns = (Turn("system", "you"), Turn("user", "sad"), Turn("assistant", "so"))
     tokenizer = make_tokenizer()
@@ -128,6 +123,8 @@ def test_roles_are_part_of_the_context() -> None:
 
 @pytest.mark.parametrize("length", [16, 64])
 def test_special_tokens_in_a_text_are_text(kind: str, length: int) -> None:
+    # So that this can fail: without the encoder, the tokenizer takes the text for structure.
+    assert make_byte_level().encode("</s>", add_special_tokens=False).ids == [2]
     text = "[SEP] [CLS] [PAD] </s> <s> <pad> <mask>"
     tokenizer = fresh(kind)
     (encoded,) = Encoder(tokenizer, length).encode([make_dialogue(text, text)])
@@ -136,11 +133,6 @@ def test_special_tokens_in_a_text_are_text(kind: str, length: int) -> None:
     assert response
     specials = {token for token in tokenizer.get_added_tokens_decoder() if tokenizer.id_to_token(token) != "[UNK]"}
     assert not specials & {*context, *response}
-
-
-def test_a_lower_case_special_token_would_be_structure_to_the_tokenizer_alone() -> None:
-    # So that the test above can fail: this is what the encoder switches off.
-    assert make_byte_level().encode("</s>", add_special_tokens=False).ids == [2]
 
 
 def test_padding_and_truncation_of_the_tokenizer_are_not_used() -> None:
@@ -201,7 +193,8 @@ def assert_middle_is_cut(kept: list[int], whole: list[int]) -> None:
     assert kept == whole if len(kept) == len(whole) else kept == whole[:head] + whole[len(whole) - len(kept) // 2 :]
 
 
-def test_token_types_follow_the_cut() -> None:
+def test_token_types_follow_the_cut_and_without_them_there_is_one_segment() -> None:
+    assert all(item.first_segment == len(item) for item in Encoder(make_byte_level(), 16).encode(varied(20)))
     tokenizer = make_tokenizer()
     for encoded in Encoder(tokenizer, 16).encode(random_dialogues(60)):
         context, _ = parts(tokenizer, encoded)
@@ -258,14 +251,11 @@ def test_a_huge_dialogue_is_cut_in_no_time(kind: str) -> None:
 
 def test_a_text_that_the_tokenizer_drops_keeps_the_template() -> None:
     tokenizer = make_tokenizer()
+    assert Encoder(tokenizer, 16).encode([]) == []
     (encoded,) = Encoder(tokenizer, 16).encode([make_dialogue("sad " * 40, "\u0301")])  # an accent, stripped
     context, response = parts(tokenizer, encoded)
     assert len(context) == 13
     assert response == []
-
-
-def test_no_dialogues_give_no_ids() -> None:
-    assert Encoder(make_tokenizer(), 16).encode([]) == []
 
 
 @pytest.mark.parametrize("length", [-1, 0, 8, 15])

@@ -95,7 +95,7 @@ THREE = [
     *[..., None, 3, "12", "text", {}, [[1], [2]], ["1", "2", "3"], [None, 1, 2], [float("nan"), 1, 2]],
     *[[float("inf")] * 3, [True, True, True], [10**400, 1, 2], [1, 2, 3, 4], [0.5, 1, -1], [0.5, 1, 10.5, 2]],
 ]
-COVERAGES = [..., None, "0.9", True, [], {}, 0, 1, -0.1, 1.1, 90, float("nan"), float("inf"), 10**400]
+COVERAGES: list[Any] = [..., None, "0.9", True, [], {}, 0, 1, -0.1, 1.1, 90, float("nan"), float("inf"), 10**400]
 
 
 @pytest.mark.parametrize(

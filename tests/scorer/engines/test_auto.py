@@ -64,24 +64,30 @@ def test_this_processor_has_known_features() -> None:
     assert cpu_features() <= AMX | {"avx_vnni"}
 
 
-@pytest.mark.parametrize("name", ["auto", "onnxruntime", "openvino"])
-def test_a_precision_that_the_gate_refused_is_refused(tmp_path: Path, parts: Parts, name: str) -> None:
-    bundle = gated(tmp_path, parts, "fp16")
-    with pytest.raises(EngineError, match=r"may not score in bf16 \(changes 7 % of decisions\); use fp32"):
-        make_engine(name, bundle, 1, "bf16")
-    with pytest.raises(EngineError, match="precision 'fp64' is not known, expected one of fp32"):
-        make_engine(name, bundle, 1, "fp64")
+@pytest.mark.parametrize(
+    ("name", "precision", "error", "message"),
+    [
+        *(
+            (name, "bf16", EngineError, r"may not score in bf16 \(changes 7 % of decisions\); use fp32")
+            for name in ("auto", "onnxruntime", "openvino")
+        ),
+        ("auto", "fp64", EngineError, "precision 'fp64' is not known, expected one of fp32"),
+        ("onnxruntime", "fp16", BundleError, "holds no model.fp16.onnx"),
+        ("openvino", "int8", EngineError, "OpenVINO computes in fp32 or bf16 here, not in int8"),
+    ],
+)
+def test_a_precision_that_the_gate_refused_or_an_engine_lacks_is_refused(
+    tmp_path: Path, parts: Parts, name: str, precision: str, error: type[Exception], message: str
+) -> None:
+    if name == "openvino":
+        pytest.importorskip("openvino")
+    with pytest.raises(error, match=message):
+        make_engine(name, gated(tmp_path, parts, "fp16", "int8"), 1, precision)
 
 
-def test_a_precision_that_an_engine_lacks_is_refused(tmp_path: Path, parts: Parts) -> None:
-    bundle = gated(tmp_path, parts, "bf16", "fp16", "int8")
+def test_onnx_runtime_does_not_compute_in_bf16(tmp_path: Path, parts: Parts) -> None:
     with pytest.raises(EngineError, match="ONNX Runtime does not compute in bf16"):
-        make_engine("onnxruntime", bundle, 1, "bf16")
-    with pytest.raises(BundleError, match=r"holds no model.fp16.onnx"):
-        make_engine("onnxruntime", bundle, 1, "fp16")
-    pytest.importorskip("openvino")
-    with pytest.raises(EngineError, match="OpenVINO computes in fp32 or bf16 here, not in int8"):
-        make_engine("openvino", bundle, 1, "int8")
+        make_engine("onnxruntime", gated(tmp_path, parts, "bf16"), 1, "bf16")
 
 
 @pytest.mark.parametrize("name", ["onnxruntime-cuda", "onnxruntime-tensorrt"])

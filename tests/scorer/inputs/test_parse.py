@@ -240,13 +240,11 @@ def test_record_without_labels_is_rejected_only_where_they_are_required() -> Non
     assert reason_of({**PLAIN, "sensibility": None, "rationality": None}, "required") == "no_label"
 
 
-NUMBERS = (True, False, "8", [8], {}, -0.1, 10.01, 11, float("nan"), float("inf"), -float("inf"), 10**400, -(10**400))
-
-
-@pytest.mark.parametrize("bad", [None, *NUMBERS], ids=range(14))
 @pytest.mark.parametrize("head", ["sensibility", "rationality"])
-def test_label_that_is_no_number_from_0_to_10_is_rejected(head: str, bad: Any) -> None:
-    assert reason_of({**PLAIN, "sensibility": 5, "rationality": 5, head: bad}, "optional") == "bad_label"
+def test_label_that_is_no_number_from_0_to_10_is_rejected(head: str) -> None:
+    others: list[Any] = [None, True, False, "8", [8], {}]
+    for bad in [*others, -0.1, 10.01, 11, float("nan"), float("inf"), -float("inf"), 10**400, -(10**400)]:
+        assert reason_of({**PLAIN, "sensibility": 5, "rationality": 5, head: bad}, "optional") == "bad_label"
 
 
 @pytest.mark.parametrize("number", [0, 10, 0.0, 10.0, 1e-9])
