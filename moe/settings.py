@@ -7,7 +7,7 @@ from typing import Literal
 
 from moe.errors import SettingError
 from scorer.settings import check_settings, setting
-from selection.deciding.settings import SelectSettings
+from selection.settings import SelectSettings
 
 MLP = ("gate_proj", "up_proj", "down_proj")
 """The projections of an MLP block, which become the experts."""

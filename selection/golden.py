@@ -34,9 +34,10 @@ from scorer.outputs import check_new, read_json, replacing, writing
 from scorer.run.score import run_metadata
 from scorer.run.score_file import meta_path, metadata_text
 from scorer.run.settings import ScoreSettings
-from scorer.settings import check_settings, in_range, setting
+from scorer.settings import in_range
 from selection.errors import GoldenError
-from selection.rules import PAPER, THRESHOLD_RANGE
+from selection.rules import PAPER
+from selection.settings import THRESHOLD_RANGE, CheckSettings
 
 THRESHOLD = 5.0
 """T of the paper rule whose decisions are compared."""
@@ -49,29 +50,6 @@ tolerance is a quarter of the judge's step.
 """
 
 _AGAIN = "make the golden file again with --write"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckSettings:
-    """How far scores may move and which share of decisions may change.
-
-    ``tolerance`` None is the golden file's, else that of the precisions (``EXACT``, ``LOWER``, ``ACROSS``); a line's
-    own comes first. ``max_flips`` None is that of the precisions.
-    """
-
-    tolerance: float | None = setting(
-        None,
-        "How far a score may move; a line's own tolerance comes first. With --write, GOLDEN keeps it.",
-        *SCORE_RANGE,
-        shown="GOLDEN's, else 0.001 in fp32, 0.02 in one lower precision, 0.25 between two",
-    )
-    max_flips: float | None = setting(
-        None, "Share of selection decisions that may change.", 0, 1, shown="0 in fp32, else 0.01"
-    )
-
-    def __post_init__(self) -> None:
-        """Check both; GoldenError gives the value and what was expected."""
-        check_settings(self, GoldenError)
 
 
 _Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]

@@ -15,12 +15,9 @@ import numpy.typing as npt
 from scorer.arrays import Floats, Ints, Numbers
 from scorer.bundle.cuts import JUDGE_CUTS, LEVELS, Cuts
 from scorer.dialogue import HEADS, SCORE_RANGE
-
-THRESHOLD_RANGE = (1.0, 9.0)
-"""Lowest and highest threshold T: at both, the cuts at T - 0.5 and T + 0.5 exist."""
+from selection.settings import Threshold, per_head
 
 States = npt.NDArray[np.int8]
-Threshold = float | tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +67,6 @@ def states(scores: Numbers, cuts: Cuts = JUDGE_CUTS, threshold: Threshold = 5) -
         score = scores[:, i].astype(np.float64)  # the cuts are: compared in float32 a score may pass for its cut
         columns.append((score > low).astype(np.int8) + (score > high) - 1)
     return np.stack(columns, axis=1).astype(np.int8)
-
-
-def per_head(threshold: Threshold) -> tuple[float, float]:
-    """Return the threshold of each head; ValueError for one that is not from 1 to 9."""
-    both = threshold if isinstance(threshold, tuple) else (threshold, threshold)
-    low, high = THRESHOLD_RANGE
-    for value in both:
-        if not low <= value <= high:
-            raise ValueError(f"threshold {value:g}, expected a number from {low:g} to {high:g}")
-    return both
 
 
 def to_levels(scores: Numbers, cuts: Cuts = JUDGE_CUTS) -> Ints:

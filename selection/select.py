@@ -18,7 +18,6 @@ from scorer.outputs import new_folder, replacing_binary, write_json
 from scorer.progress import Progress, Silent
 from scorer.run.score_table import ScoreTable
 from selection.deciding.decide import Decision, Evidence, decide
-from selection.deciding.settings import SelectSettings
 from selection.deciding.stability import deviations, most_doubtful, under_error
 from selection.deciding.threshold import bins_of, for_share, match, sweep
 from selection.errors import SelectionError
@@ -28,6 +27,7 @@ from selection.files.layouts import convert
 from selection.files.manifest import ABSTAINED, REJECTS, SELECTION_JSON, TABLE, SelectionInfo, Stability, Thresholds
 from selection.files.spool import ROWS, SPOOL, read_rows, spool_corpus
 from selection.rules import RULES
+from selection.settings import SelectSettings
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -12,8 +12,7 @@ from moe.cli.options import PATH, base_option, quiet_bar, say
 from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings, RunSettings
 from scorer.cli import options as opt
 from scorer.cli.main import fail
-from selection.deciding.settings import SelectSettings
-from selection.rules import RULES
+from selection.settings import PUBLISHED, SelectSettings
 
 
 @opt.command(
@@ -28,7 +27,7 @@ from selection.rules import RULES
 @opt.option_group(
     "Selection",
     opt.option("--scorer", metavar="BUNDLE", type=PATH, help="The scorer that selects.  [default: the starter]"),
-    opt.option("--rule", type=click.Choice(list(RULES)), help="How sets are chosen.  [default: paper]"),
+    opt.option("--rule", type=click.Choice(list(PUBLISHED)), help="How sets are chosen.  [default: paper]"),
     opt.option("--threshold", type=float, help="Threshold T of both heads.  [default: 5]"),
     opt.option("--sets", metavar="NAME,NAME", help="The sets that become experts.  [default: the rule's first two]"),
 )

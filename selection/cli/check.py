@@ -13,7 +13,7 @@ import click
 from scorer.cli import options as opt
 from scorer.cli.main import fail
 from scorer.cli.table import table_lines
-from selection.golden import CheckSettings
+from selection.settings import CheckSettings
 
 if TYPE_CHECKING:
     from selection.golden import Check

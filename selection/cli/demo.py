@@ -58,8 +58,8 @@ def _selected(corpus: Corpus, output: Path) -> Iterator[str]:
     """Select and draw; yield what came of it."""
     from scorer.run.score_table import read_scores
     from selection.cli.select import select_lines
-    from selection.deciding.settings import SelectSettings
     from selection.select import select_sets
+    from selection.settings import SelectSettings
 
     table = read_scores(output / SCORES)
     found = select_sets(corpus, output / SETS, SelectSettings(), table=table, overwrite=True)
@@ -67,7 +67,7 @@ def _selected(corpus: Corpus, output: Path) -> Iterator[str]:
     yield from select_lines(found)
     try:
         from selection.report.build import write_report
-        from selection.report.settings import ReportSettings
+        from selection.settings import ReportSettings
 
         write_report([output / SETS], output / REPORT, ReportSettings(), overwrite=True)
     except ModuleNotFoundError as error:

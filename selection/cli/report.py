@@ -10,7 +10,7 @@ import click
 
 from scorer.cli import options as opt
 from scorer.cli.main import fail
-from selection.report.settings import ReportSettings
+from selection.settings import ReportSettings
 
 
 @opt.command(

@@ -11,8 +11,7 @@ import click
 
 from scorer.cli import options as opt
 from scorer.cli.main import fail
-from selection.deciding.ranking import Limits
-from selection.deciding.settings import SelectSettings
+from selection.settings import Limits, SelectSettings
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

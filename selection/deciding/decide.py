@@ -13,10 +13,10 @@ from scorer.arrays import Floats, Hashes, Ints, Mask
 from scorer.bundle.cuts import JUDGE_CUTS, Cuts
 from scorer.bundle.uncertainty import Uncertainty
 from selection.deciding.ranking import TAKEN, Units, Why, admit, rank_key
-from selection.deciding.settings import SelectSettings
 from selection.deciding.stability import borderline, deviations, first_chance, one_point_away, score_chance
 from selection.errors import SelectionError
 from selection.rules import PAPER, RULES, states, to_judge_scale
+from selection.settings import SelectSettings
 
 SELECTED, REST, SURPLUS = "selected", "rest", "surplus"
 """The sets of the ranked rules, and what a limit leaves out of a published rule's first set."""

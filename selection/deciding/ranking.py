@@ -13,12 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scorer.arrays import Floats, Hashes, Ints, Mask
-from scorer.settings import check_settings, setting
-from selection.errors import SelectionError
-from selection.rules import Threshold, per_head
-
-BY = ("margin", "sensibility", "rationality", "difference")
-"""What a rank goes by: how deep inside the sensibility set, one of the scores, or sensibility less rationality."""
+from selection.settings import Limits, Threshold, per_head
 
 
 class Why(IntEnum):
@@ -33,27 +28,6 @@ class Why(IntEnum):
 
 TAKEN = Why.FLOOR
 """The last of the reasons for which a unit is taken."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How many dialogues are taken at most, and per category at least and at most. None is no limit."""
-
-    share: float | None = setting(None, "Take at most this share of the dialogues, the best.", high=1, above=0)
-    count: int | None = setting(None, "Take at most so many dialogues, the best.", 1)
-    tokens: int | None = setting(None, "Take at most so many tokens, the best dialogues first.", 1)
-    floor: int | None = setting(None, "Take at least so many dialogues per category.", 1)
-    cap: int | None = setting(None, "Take at most so many dialogues per category.", 1)
-
-    def __post_init__(self) -> None:
-        """Check every value; SelectionError gives the value and what was expected."""
-        check_settings(self, SelectionError)
-        if self.floor is not None and self.cap is not None and self.floor > self.cap:
-            raise SelectionError(f"floor is {self.floor} and cap {self.cap}, expected a floor of at most the cap")
-
-    def __bool__(self) -> bool:
-        """Whether there is any limit."""
-        return self != Limits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

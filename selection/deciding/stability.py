@@ -16,10 +16,8 @@ import numpy.typing as npt
 
 from scorer.arrays import Floats, Hashes, Ints, Mask, Numbers
 from scorer.bundle.uncertainty import Uncertainty
-from selection.rules import Rule, Threshold, per_head, states
-
-DOUBT = 0.4
-"""A dialogue is borderline where the chance that the judge would have decided otherwise is at least this."""
+from selection.rules import Rule, states
+from selection.settings import DOUBT, Threshold, per_head
 
 # numpy has no error function; between points 0.005 apart the line is off by less than 1e-6.
 _GRID = np.linspace(-8, 8, 3201)

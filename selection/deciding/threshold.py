@@ -17,7 +17,7 @@ from scorer.dialogue import HEADS
 from selection.errors import SelectionError
 from selection.folds import folds_of
 from selection.metrics import resamples
-from selection.rules import THRESHOLD_RANGE
+from selection.settings import THRESHOLD_RANGE
 
 STEP = 0.05
 """Distance between two thresholds that are tried."""

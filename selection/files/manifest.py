@@ -14,9 +14,8 @@ from scorer.bundle.cuts import read_cuts
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS
 from scorer.outputs import Existing, check_folder, read_json
-from selection.deciding.settings import SelectSettings
 from selection.errors import SelectionError
-from selection.rules import per_head
+from selection.settings import SelectSettings, per_head
 
 SELECTION_JSON = "selection.json"
 TABLE, ABSTAINED, REJECTS = "selection.parquet", "abstain.jsonl", "rejects.jsonl"

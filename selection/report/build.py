@@ -17,7 +17,6 @@ from scorer.errors import OutputError
 from scorer.inputs.corpus import Corpus
 from scorer.outputs import check_apart, check_new, replacing, write_json, writing
 from scorer.run.score_table import read_scores
-from selection.deciding.settings import SelectSettings
 from selection.errors import SelectionError
 from selection.files.labels import LabelTable, read_labels
 from selection.files.manifest import REJECTS
@@ -25,11 +24,11 @@ from selection.report.numbers import Section
 from selection.report.numbers import figures as of
 from selection.report.numbers.drift import common_rows, drift
 from selection.report.numbers.judged import agreement, cost, redraws
-from selection.report.settings import ReportSettings
 from selection.report.sources.examples import Pick, choose_examples, example_sections
 from selection.report.sources.rows import Rows, assign_sets
 from selection.report.sources.selection_folder import is_selection, read_rejects, read_selection
 from selection.report.sources.texts import of_corpus, of_selection
+from selection.settings import ReportSettings, SelectSettings
 
 MOVED = 24
 """Dialogues shown of those that are in another set in the last source than in the first."""

@@ -15,10 +15,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from selection.deciding.stability import DOUBT
 from selection.report import text
 from selection.report.charts.palette import set_colour
 from selection.report.numbers import Section
+from selection.settings import DOUBT
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _FILTERS = {

@@ -17,8 +17,8 @@ from scorer.dialogue import Dialogue
 from scorer.inputs.corpus import Corpus
 from scorer.outputs import json_text
 from scorer.run.score_table import read_scores
-from selection.deciding.settings import SelectSettings
 from selection.select import select_sets
+from selection.settings import SelectSettings
 from tests.conftest import record, write_lines
 from tests.scorer.run.score_data import SCORES, Scores, write_scores
 

@@ -22,7 +22,8 @@ from scorer.model import Scorer
 from scorer.run.score_file import meta_path, read_metadata
 from selection.cli.check import check_lines, check_warnings
 from selection.errors import GoldenError
-from selection.golden import Check, CheckSettings, check_scorer, read_golden, write_golden
+from selection.golden import Check, check_scorer, read_golden, write_golden
+from selection.settings import CheckSettings
 from tests.conftest import Parts, Run, record, write_lines, write_tiny_bundle
 
 Lines = list[dict[str, Any]]

@@ -8,7 +8,8 @@ import pytest
 
 from scorer.bundle.cuts import JUDGE_CUTS, Cuts
 from scorer.dialogue import HEADS
-from selection.rules import PAPER, RELEASE, RULES, Rule, Threshold, states, to_judge_scale, to_levels
+from selection.rules import PAPER, RELEASE, RULES, Rule, states, to_judge_scale, to_levels
+from selection.settings import Threshold
 
 PAIRS = np.array([(s, r) for s in range(11) for r in range(11)])
 THRESHOLDS = range(1, 10)

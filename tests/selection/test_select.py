@@ -15,12 +15,11 @@ import pytest
 from scorer.run.score_table import read_scores
 from selection import select as module
 from selection.cli.select import select_lines
-from selection.deciding.ranking import Limits
-from selection.deciding.settings import FORMATS
 from selection.errors import SelectionError
 from selection.files.labels import read_labels
 from selection.files.manifest import read_selection_info
 from selection.select import Aim
+from selection.settings import FORMATS, Limits
 from tests.conftest import record, write_lines
 from tests.scorer.run.score_data import ABOUT, BY_HAND, CUTS, SCORES, write_scores
 from tests.selection.selection_data import dialogues, read_lines, records, select_from

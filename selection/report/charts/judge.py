@@ -7,7 +7,6 @@ from typing import Any
 
 import altair as alt
 
-from selection.deciding.stability import DOUBT
 from selection.report.charts.palette import INK, MUTED, ON_STEP, STEPS, set_colour
 from selection.report.charts.style import (
     UNIT,
@@ -26,6 +25,7 @@ from selection.report.charts.style import (
 )
 from selection.report.numbers import Section
 from selection.report.text import percent
+from selection.settings import DOUBT
 
 
 def chances(section: Section, first: str) -> Any:

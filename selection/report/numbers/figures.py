@@ -12,12 +12,12 @@ from msgspec import to_builtins
 from scorer.arrays import Codes, Ints
 from scorer.bundle.cuts import LEVELS, Cuts
 from scorer.dialogue import HEADS
-from selection.deciding.stability import DOUBT
 from selection.deciding.threshold import bins_of, sweep
 from selection.metrics import correlation, ranks, ratio
 from selection.report.numbers import Section
 from selection.report.sources.rows import UNKNOWN, Rows
 from selection.rules import PAPER
+from selection.settings import DOUBT
 
 SWEPT = np.round(np.arange(1, 9.01, 0.25), 2)
 """Thresholds at which the sweep is shown."""

@@ -13,10 +13,10 @@ from scorer.bundle.cuts import JUDGE_CUTS, Cuts, read_cuts
 from scorer.dialogue import HEADS
 from scorer.run.score_table import ScoreTable
 from selection.deciding.decide import Evidence, decide
-from selection.deciding.settings import SelectSettings
 from selection.files.manifest import AppliedRule, SelectionInfo, Thresholds
 from selection.rules import RULES, Rule, to_judge_scale
 from selection.select import stability_of
+from selection.settings import SelectSettings
 
 UNKNOWN = -1
 """Stands for a category, a number of turns or a number of words that is not known."""

@@ -16,9 +16,9 @@ from moe.sets.examples import IGNORED, batches_of, pad_examples, read_examples, 
 from scorer.dialogue import Dialogue
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import parse_record, to_record
-from selection.deciding.settings import SelectSettings
 from selection.files.layouts import LAYOUTS
 from selection.select import select_sets
+from selection.settings import SelectSettings
 from tests.conftest import make_dialogue, record, varied, write_lines
 from tests.moe.conftest import CHATML, byte_tokenizer
 

@@ -14,10 +14,10 @@ from scorer.bundle.cuts import JUDGE_CUTS
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS
 from selection.deciding.decide import Decision, Evidence, decide
-from selection.deciding.ranking import BY, Limits, rank_key
-from selection.deciding.settings import SelectSettings
+from selection.deciding.ranking import rank_key
 from selection.errors import SelectionError
 from selection.rules import PAPER, RULES, to_judge_scale
+from selection.settings import BY, Limits, SelectSettings
 from tests.selection.deciding.evidence_data import ERROR, SHRUNK, make_evidence, reasons, rows, sets, some_judged
 
 

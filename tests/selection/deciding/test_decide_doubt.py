@@ -11,9 +11,9 @@ import pytest
 
 from scorer.bundle.cuts import JUDGE_CUTS
 from selection.deciding.decide import Evidence, decide
-from selection.deciding.ranking import BY, Limits, rank_key
-from selection.deciding.settings import RANKED, SelectSettings
+from selection.deciding.ranking import rank_key
 from selection.rules import PAPER, RULES
+from selection.settings import BY, RANKED, Limits, SelectSettings
 from tests.selection.deciding.evidence_data import ERROR, make_evidence, some_judged
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from selection.deciding.ranking import TAKEN, Limits, Units, Why, admit, rank_key
+from selection.deciding.ranking import TAKEN, Units, Why, admit, rank_key
 from selection.rules import PAPER
+from selection.settings import Limits
 
 SEEDS = range(40)
 

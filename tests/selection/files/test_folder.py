@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from scorer.errors import OutputError, RejectedError
-from selection.deciding.ranking import Limits
 from selection.errors import SelectionError
 from selection.files.manifest import check_selection_folder
+from selection.settings import Limits
 from tests.conftest import INTERRUPTIBLE, Run, write_lines
 from tests.scorer.run.score_data import BY_HAND, write_scores
 from tests.selection.selection_data import FILES, fine, invoke, names, one_line, read_selection, records, select_from

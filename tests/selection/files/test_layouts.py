@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from scorer.dialogue import Dialogue, Turn
-from scorer.inputs.parse import to_record
-from selection.deciding.settings import FORMATS
+from scorer.inputs.parse import parse_record, to_record
 from selection.files.layouts import LAYOUTS, convert, to_line
+from selection.settings import FORMATS
 from tests.selection.selection_data import dialogues
 
 NAMES = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
@@ -148,3 +148,14 @@ def test_text_is_written_as_it_is_and_not_as_escapes() -> None:
     line = to_line(to_record(dialogue("u", ["grüße 😢 中文"])))
     assert "grüße 😢 中文".encode() in line
     assert convert(line, "openai") == line
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("order", ORDERS)
+def test_every_layout_is_read_as_the_same_scored_turn(order: str, layout: str) -> None:
+    given = dialogue(order)
+    found = parse_record(json.loads(convert(to_line(to_record(given)), layout)))
+    names = ("id", "conversation", "category", "response")
+    assert [getattr(found, name) for name in names] == [getattr(given, name) for name in names]
+    words = [turn.content.split() for turn in (*given.turns, *found.turns)]
+    assert sorted(sum(words[: len(given.turns)], [])) == sorted(sum(words[len(given.turns) :], []))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from scorer.run.score_table import read_scores
-from selection.deciding.settings import SelectSettings
 from selection.report.sources.rows import Rows, assign_sets
+from selection.settings import SelectSettings
 from tests.conftest import record, write_lines
 from tests.scorer.run.score_data import ABOUT, Scores, write_scores
 from tests.selection.selection_data import fine, invoke

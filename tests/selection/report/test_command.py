@@ -19,10 +19,10 @@ from selection.report.build import figures
 from selection.report.charts.draw import charts_of
 from selection.report.charts.style import to_svg
 from selection.report.page import render_report
-from selection.report.settings import ReportSettings
 from selection.report.sources.examples import CHARACTERS, EXAMPLE_KINDS, choose_examples, shown_turns
 from selection.report.sources.selection_folder import read_selection
 from selection.report.sources.texts import of_selection
+from selection.settings import ReportSettings
 from tests.conftest import write_lines
 from tests.scorer.run.score_data import ABOUT, write_scores
 from tests.selection.report.report_data import COUNT, labels, prepare, records, report, scores

@@ -8,10 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from selection.deciding.ranking import BY, Limits
-from selection.deciding.settings import FORMATS, RANKED, RULE_NAMES, SelectSettings
 from selection.errors import SelectionError
 from selection.rules import RULES
+from selection.settings import BY, FORMATS, RANKED, RULE_NAMES, Limits, SelectSettings
 
 NAN, INF = float("nan"), float("inf")
 

@@ -1,0 +1,142 @@
+"""How to select, report and check: settings records, light enough for `empathy --help`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from scorer.dialogue import SCORE_RANGE
+from scorer.settings import check_settings, setting
+from selection.errors import GoldenError, SelectionError
+
+Threshold = float | tuple[float, float]
+THRESHOLD_RANGE = (1.0, 9.0)
+"""Lowest and highest threshold T: at both, the cuts at T - 0.5 and T + 0.5 exist."""
+
+PUBLISHED = ("paper", "release")
+"""The published rules (`selection.rules.RULES`), which assign by a threshold per head."""
+
+RANKED = {"quantile": ("share",), "top-k": ("count",), "budget": ("count", "tokens")}
+"""Rules that take the best by rank, and the limits of which each needs one."""
+
+RULE_NAMES = (*PUBLISHED, *RANKED)
+FORMATS = ("openai", "sharegpt", "alpaca")
+
+DOUBT = 0.4
+"""A dialogue is borderline where the judge would decide otherwise with at least this chance."""
+
+BY = ("margin", "sensibility", "rationality", "difference")
+"""What a rank goes by: how deep inside the sensibility set, one of the scores, or sensibility less rationality."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How many dialogues are taken at most, and per category at least and at most. None is no limit."""
+
+    share: float | None = setting(None, "Take at most this share of the dialogues, the best.", high=1, above=0)
+    count: int | None = setting(None, "Take at most so many dialogues, the best.", 1)
+    tokens: int | None = setting(None, "Take at most so many tokens, the best dialogues first.", 1)
+    floor: int | None = setting(None, "Take at least so many dialogues per category.", 1)
+    cap: int | None = setting(None, "Take at most so many dialogues per category.", 1)
+
+    def __post_init__(self) -> None:
+        """Check every value; SelectionError gives the value and what was expected."""
+        check_settings(self, SelectionError)
+        if self.floor is not None and self.cap is not None and self.floor > self.cap:
+            raise SelectionError(f"floor is {self.floor} and cap {self.cap}, expected a floor of at most the cap")
+
+    def __bool__(self) -> bool:
+        """Whether there is any limit."""
+        return self != Limits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectSettings:
+    """A rule, its threshold per head on the judge's scale, the limits, and how to write the sets.
+
+    SelectionError for what does not go together.
+    """
+
+    rule: str = setting(
+        "paper", "paper and release assign by the thresholds; the others take the best by rank.", choices=RULE_NAMES
+    )
+    threshold: tuple[float, float] = (5.0, 5.0)
+    by: str = setting(
+        "margin", "What a rank goes by; margin is how deep inside the sensibility set a dialogue lies.", choices=BY
+    )
+    limits: Limits = field(default_factory=Limits)
+    whole_conversations: bool = setting(
+        False, "Keep the dialogues of a conversation together; their mean scores decide."
+    )
+    doubt: float = setting(
+        DOUBT, "A dialogue is borderline from this chance of another decision by the judge.", high=0.5, above=0
+    )
+    abstain: float = setting(
+        0,
+        "Write the N most doubtful dialogues (below 1: that share of all) to abstain.jsonl, for the judge.",
+        0,
+        shown="none",
+    )
+    format: str = setting("openai", "How dialogues are written.", choices=FORMATS)
+
+    def __post_init__(self) -> None:
+        """Check every value, and whether a ranked rule has a limit."""
+        check_settings(self, SelectionError)
+        try:
+            per_head(self.threshold)
+        except ValueError as error:
+            raise SelectionError(str(error)) from None
+        if self.abstain >= 1 and self.abstain % 1:  # of infinity this is NaN
+            raise SelectionError(f"abstain is {self.abstain}, expected a share below 1 or a whole number of dialogues")
+        wanted = RANKED.get(self.rule, ())
+        if wanted and all(getattr(self.limits, name) is None for name in wanted):
+            options = " or ".join(f"--{name}" for name in wanted)
+            raise SelectionError(f"{self.rule} takes the best as long as there is room; say how much: {options}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportSettings:
+    """How plain score files are assigned to sets, what a judgement costs where no label says, and the title."""
+
+    rule: str = setting("paper", "The rule that assigns them to sets.", choices=PUBLISHED)
+    threshold: float = setting(5.0, "The threshold T of both heads.", *THRESHOLD_RANGE)
+    judge_price: float | None = setting(
+        None, "US dollars per judgement, where no label has judge.cost_usd.", high=100_000, above=0
+    )
+    title: str | None = setting(None, "The page's title.")
+
+    def __post_init__(self) -> None:
+        """Check every value; SelectionError gives the value and what was expected."""
+        check_settings(self, SelectionError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckSettings:
+    """How far scores may move and which share of decisions may change.
+
+    ``tolerance`` None is the golden file's, else that of the precisions (``EXACT``, ``LOWER``, ``ACROSS``); a line's
+    own comes first. ``max_flips`` None is that of the precisions.
+    """
+
+    tolerance: float | None = setting(
+        None,
+        "How far a score may move; a line's own tolerance comes first. With --write, GOLDEN keeps it.",
+        *SCORE_RANGE,
+        shown="GOLDEN's, else 0.001 in fp32, 0.02 in one lower precision, 0.25 between two",
+    )
+    max_flips: float | None = setting(
+        None, "Share of selection decisions that may change.", 0, 1, shown="0 in fp32, else 0.01"
+    )
+
+    def __post_init__(self) -> None:
+        """Check both; GoldenError gives the value and what was expected."""
+        check_settings(self, GoldenError)
+
+
+def per_head(threshold: Threshold) -> tuple[float, float]:
+    """Return the threshold of each head; ValueError for one that is not from 1 to 9."""
+    both = threshold if isinstance(threshold, tuple) else (threshold, threshold)
+    low, high = THRESHOLD_RANGE
+    for value in both:
+        if not low <= value <= high:
+            raise ValueError(f"threshold {value:g}, expected a number from {low:g} to {high:g}")
+    return both
