@@ -18,7 +18,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _STRAIGHT = str.maketrans({"‘": "'", "’": "'", "ʼ": "'", "`": "'", "´": "'", "“": '"', "”": '"', "„": '"'})
 
 # In the order in which they apply, each with what a text must hold for it to find anything: looking for that is much
-# cheaper. The text is lower-case by then, and "n't" may stand apart.
+# cheaper. The text is lower-case by then, and "n't" may be a word of its own.
 _CONTRACTIONS: tuple[tuple[str, re.Pattern[str], str], ...] = tuple(
     (hint, re.compile(pattern), replacement)
     for hint, pattern, replacement in (
@@ -51,7 +51,7 @@ def normalise(text: str) -> str:
     """
     if not text.isascii():
         # Invisible marks go first: they keep a letter from its accent. "´" is a space and an accent to NFKC, so
-        # quotes are made straight before it, and after it the few that it brings. Lower case may compose anew (J̌).
+        # quotes are made straight before it, and after it the few that it brings. Lower case may compose again (J̌).
         text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text).translate(_STRAIGHT)).translate(_STRAIGHT)
         text = unicodedata.normalize("NFKC", text.lower())
     elif "`" in text:

@@ -32,7 +32,7 @@ STARTER = Path(__file__).parents[1] / "starter"
 """The scorer that comes with the package."""
 
 INT8_MODEL = "model.int8.onnx"
-"""The model that multiplies in int8, in bundles whose export let it pass."""
+"""The model that multiplies in int8, in bundles whose export allowed it."""
 
 HALF_MODEL = "model.fp16.onnx"
 """The model in half precision, for a GPU, in bundles whose export was asked for it and let it pass."""
@@ -83,7 +83,7 @@ class Bundle:
         return tokenizer
 
     def to_json(self) -> dict[str, Any]:
-        """Return scorer.json as it stands."""
+        """Return scorer.json as it is on disk."""
         return dict(msgspec.json.decode(self.files[_INFO]))
 
     def provenance(self) -> dict[str, Any]:

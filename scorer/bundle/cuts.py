@@ -1,4 +1,4 @@
-"""The cuts of a scorer: where on its own scale the judge's 0.5, 1.5 ... 9.5 lie."""
+"""The cuts of a scorer: the points of its own scale that are the judge's 0.5, 1.5 ... 9.5."""
 
 from __future__ import annotations
 

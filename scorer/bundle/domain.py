@@ -1,6 +1,6 @@
 """Does the input look like what the scorer was trained on? Four simple statistics, kept in the bundle.
 
-A distilled scorer knows only its training domain, and nothing in a score shows that a dialogue lies outside.
+A distilled scorer knows only its training domain, and nothing in a score shows that a dialogue is outside it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FEATURES = ("turns", "tokens", "response_characters", "unseen_tokens")
 """Turns, tokens (before any cut), characters of the response, and the share of tokens never seen in training."""
 
 WARN_SHARE = 0.1
-"""Warn when more than this share of an input, and three times the training data's own, lies outside."""
+"""Warn when more than this share of an input, and three times the training data's own, is outside."""
 
 WARN_DIALOGUES = 10
 """A share of fewer dialogues says nothing."""
@@ -57,7 +57,7 @@ class Domain:
         return np.unpackbits(np.frombuffer(self.seen_tokens, dtype=np.uint8), count=self.vocabulary).astype(bool)
 
     def outside(self, dialogues: Sequence[Dialogue], encoded: Sequence[Encoded]) -> dict[str, npt.NDArray[np.bool_]]:
-        """Return for each feature, and for ``any`` of them, which dialogues lie outside its range; each (N,)."""
+        """Return for each feature, and for ``any`` of them, which dialogues are outside its range; each (N,)."""
         found = _beyond(_features(dialogues, encoded, self.seen), self.ranges)
         return found | {"any": np.logical_or.reduce(list(found.values()))}
 
@@ -68,7 +68,7 @@ class Domain:
             return None
         parts = [
             f"{name.replace('_', ' ')} {outside[name] / dialogues:.0%}"
-            for name in sorted(self.ranges, key=lambda name: -outside.get(name, 0))
+            for name in sorted(FEATURES, key=lambda name: -outside.get(name, 0))
             if outside.get(name)
         ]
         return (
@@ -106,7 +106,7 @@ def fit_domain(dialogues: Sequence[Dialogue], encoded: Sequence[Encoded], vocabu
 def _beyond(
     values: Mapping[str, npt.NDArray[np.float64]], ranges: Mapping[str, tuple[float, float]]
 ) -> dict[str, npt.NDArray[np.bool_]]:
-    """Return for each feature which dialogues lie outside its range, (N,) each."""
+    """Return for each feature which dialogues are outside its range, (N,) each."""
     return {name: (values[name] < ranges[name][0]) | (values[name] > ranges[name][1]) for name in FEATURES}
 
 

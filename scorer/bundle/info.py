@@ -23,7 +23,7 @@ _Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Whether a precision may score, and how far its scores lie from the checkpoint's.
+    """Whether a precision may score, and how far its scores are from the checkpoint's.
 
     ``drift_max`` and ``drift_99`` are the largest and the 99th percentile of the absolute differences of scores,
     ``correlation`` the lower of the two heads' (None where a head is constant), ``flips`` the share of the ``checked``
@@ -60,7 +60,7 @@ class ScorerInfo:
 
     ``max_length`` counts tokens, special ones included; ``pad_id`` fills up a batch. ``files`` holds the SHA-256 of
     every other file by its name, ``precisions`` the verdicts of the export's gate, ``measured`` figures on held-out
-    dialogues. ``uncertainty`` is how far the judge's scores may lie off, None where that was not measured.
+    dialogues. ``uncertainty`` is how far the judge's scores may be off, None where that was not measured.
     """
 
     format: str
@@ -107,5 +107,5 @@ class ScorerInfo:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a file name is one that may stand in a message and never leads out of its folder."""
+    """Whether a file name is printable and never leads out of its folder."""
     return name.isprintable() and Path(name).name == name and name not in ("", ".", "..") and "\\" not in name

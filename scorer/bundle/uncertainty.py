@@ -1,4 +1,4 @@
-"""How far the judge's score may lie from the scorer's: a half-width for every score."""
+"""How far the judge's score may be from the scorer's: a half-width for every score."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Width = Annotated[float, msgspec.Meta(ge=SCORE_RANGE[0], le=SCORE_RANGE[1])]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uncertainty:
-    """Half-widths per head and region of scores: the judge's lies within score +- width for a share of ``coverage``.
+    """Half-widths per head and region of scores: the judge's is within score +- width for a share of ``coverage``.
 
     ``edges`` (R - 1 ascending scores) part the scale into R regions, to which ``widths`` (R) belong. That share was
     promised by held-out dialogues of the training domain and holds for others like them, nowhere else.

@@ -70,5 +70,5 @@ def _unique(dialogue: Dialogue, seen: HashSet, repeats: dict[int, int]) -> Dialo
 
 
 def id_hash(text: str) -> int:
-    """Return 64 bits that stand for an id: for telling ids apart, and for an order that nobody chose."""
+    """Return a 64-bit hash of an id: to tell ids apart, and to sort them in an order that nobody chose."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())

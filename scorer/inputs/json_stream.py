@@ -123,7 +123,7 @@ class _Buffer:
         return dropped
 
     def skip_between(self) -> str:
-        """Take off what stands between values, reading more while nothing else is left."""
+        """Take off what is between values, reading more while nothing else is left."""
         skipped = ""
         while match := _BETWEEN.match(self.text):
             skipped += self.drop(match.end())

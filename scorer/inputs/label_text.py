@@ -6,7 +6,7 @@ import re
 
 from scorer.dialogue import HEADS
 
-# The number may stand in bold or after "(0-10)"; a range, another scale than ten, or a fraction of it is no number.
+# The number may be in bold or come after "(0-10)"; a range, another scale than ten, or a fraction is no number.
 # Quantifiers are possessive, so that no text can make the search slow.
 _SCORE = r"""
     \b{head}\b (?:\s score)?+ [*_`"'\s]*+ (?:\([^()\n]{{0,40}}+\))?+ [*_`"'\s]*+ (?: [:=] | -(?=\s) ) [*_`"'\s]*+
@@ -17,10 +17,10 @@ _MENTIONS = {head: re.compile(rf"\b{head}\b[^:=\n]{{0,48}}[:=]\W*\d", re.IGNOREC
 
 
 def scores_in_text(text: str, *, cut: bool = False) -> list[set[str]]:
-    """Return for each head, in the order of ``HEADS``, the different numbers that a text gives it, as they stand there.
+    """Return for each head, in the order of ``HEADS``, the different numbers that a text gives it, as text.
 
     Nothing is guessed: ValueError where a head has a range, another scale or a fraction. ``cut`` says that the text
-    broke off: a number at its very end may then lack a digit and does not count.
+    was cut off: a number at its very end may then lack a digit and does not count.
     """
     values = []
     for head in HEADS:

@@ -137,7 +137,7 @@ def to_messages(turns: Iterable[Turn]) -> list[dict[str, str]]:
 
 
 def to_record(dialogue: Dialogue, *, short: bool = False) -> dict[str, Any]:
-    """Return a dialogue as it stands in a file, in OpenAI's form: ``parse_record`` gives the same dialogue again.
+    """Return a dialogue as a record of a file, in OpenAI's form: ``parse_record`` gives the same dialogue again.
 
     ``short`` leaves out the conversation where it follows from the first turn.
     """
@@ -257,7 +257,7 @@ def _label(head: str, value: Any) -> float:
 
 
 def _shown(value: Any) -> str:
-    """Return a value as it may stand in a message: its type, and itself where it is short."""
+    """Return a value for a message: its type, and the value where it is short."""
     try:
         text = ascii(value) if not isinstance(value, (Mapping, list)) or len(value) < 10 else "..."
     except RecursionError:  # the JSON reader goes a little deeper than this
