@@ -22,7 +22,14 @@ from distill.training.calibrate import cross_levels, fit_uncertainty, other_fold
 from scorer.dialogue import HEADS
 from scorer.inputs.corpus import id_hash
 from scorer.run.score_table import read_columns
-from selection.deciding.stability import borderline, change_between, deviations, first_chance, most_doubtful, under_error
+from selection.deciding.stability import (
+    borderline,
+    change_between,
+    deviations,
+    first_chance,
+    most_doubtful,
+    under_error,
+)
 from selection.files.labels import LabelTable, read_labels
 from selection.metrics import Pair, all_figures, counts
 from selection.rules import RULES

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from tests.conftest import record
-from tests.scorer.inputs.formats_data import (
+from tests.scorer.inputs.input_data import (
     CSV_ROWS,
     EXPECTED,
     RELEASE,

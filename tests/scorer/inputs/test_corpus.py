@@ -16,7 +16,7 @@ from scorer.errors import InputError
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
 from tests.conftest import make_dialogue, record, write_lines
-from tests.scorer.inputs.formats_data import arrow, gz, lines, outline, parquet, zst
+from tests.scorer.inputs.input_data import arrow, gz, lines, outline, parquet, zst
 
 HASH = make_dialogue("hi", "hello").id
 

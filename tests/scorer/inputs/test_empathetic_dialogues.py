@@ -12,7 +12,7 @@ import pytest
 from scorer.dialogue import Dialogue
 from scorer.inputs.empathetic_dialogues import COLUMNS
 from tests.conftest import make_dialogue
-from tests.scorer.inputs.formats_data import (
+from tests.scorer.inputs.input_data import (
     COMPRESSION,
     CSV_DIALOGUES,
     CSV_ROWS,

@@ -20,7 +20,7 @@ from scorer.bundle.bundle import Bundle
 from scorer.dialogue import Dialogue, Labels
 from scorer.inputs.parse import LabelUse
 from tests.conftest import Run, make_dialogue, record, write_lines
-from tests.scorer.inputs.formats_data import (
+from tests.scorer.inputs.input_data import (
     ALPACA,
     COMPRESSION,
     CSV_DIALOGUES,

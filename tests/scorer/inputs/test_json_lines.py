@@ -10,7 +10,7 @@ import pytest
 from scorer.inputs import json_lines
 from scorer.inputs.parse import Reject
 from tests.conftest import record
-from tests.scorer.inputs.formats_data import EXPECTED, RECORDS, outline, read_bytes
+from tests.scorer.inputs.input_data import EXPECTED, RECORDS, outline, read_bytes
 
 
 def test_one_pretty_printed_object_is_one_dialogue(tmp_path: Path) -> None:

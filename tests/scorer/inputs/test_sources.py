@@ -18,7 +18,7 @@ from scorer.inputs.corpus import Corpus
 from scorer.inputs.sources import Decompressed, Source, TruncatedStreamError
 from scorer.outputs import is_own_output
 from tests.conftest import record
-from tests.scorer.inputs.sources_data import data, error, ids, write, write_dataset, write_dataset_dict
+from tests.scorer.inputs.input_data import data, error, ids, write, write_dataset, write_dataset_dict
 
 
 def test_several_names_are_read_in_the_order_given(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from scorer.errors import InputError
 from scorer.inputs.corpus import Corpus
 from tests.conftest import record, write_lines
-from tests.scorer.inputs.sources_data import data, error, ids, write, write_dataset_dict
+from tests.scorer.inputs.input_data import data, error, ids, write, write_dataset_dict
 
 
 @pytest.fixture
