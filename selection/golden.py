@@ -51,7 +51,6 @@ tolerance is a quarter of the judge's step.
 
 _AGAIN = "make the golden file again with --write"
 
-
 _Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 """Nothing that a terminal would obey."""
 
@@ -181,12 +180,16 @@ def read_golden(path: Path) -> Golden:
         scores.append([getattr(dialogue.labels, head) for head in HEADS])
     if not found:
         raise GoldenError(f"{path}: is empty, expected dialogues with scores; make it with --write")
+    try:
+        info = read_json(meta_path(path), GoldenInfo, _AGAIN, GoldenError)
+    except FileNotFoundError:
+        raise GoldenError(f"{meta_path(path)}: is missing, and says whose scores {path.name} has; {_AGAIN}") from None
     return Golden(
         path=path,
         dialogues=tuple(found.values()),
         scores=np.array(scores, dtype=np.float32),
         own=np.array(own, dtype=np.float64),
-        info=_read_info(path),
+        info=info,
     )
 
 
@@ -266,11 +269,3 @@ def _lines(path: Path) -> Iterator[tuple[Dialogue, float]]:
         raise GoldenError(f"{path}:{place.line}: {error}") from None
     except OSError as error:
         raise GoldenError(f"{path}: cannot be read: {reason_of(error)}") from None
-
-
-def _read_info(path: Path) -> GoldenInfo:
-    """Return the record beside a golden file; GoldenError unless it has all that a check reads."""
-    try:
-        return read_json(meta_path(path), GoldenInfo, _AGAIN, GoldenError)
-    except FileNotFoundError:
-        raise GoldenError(f"{meta_path(path)}: is missing, and says whose scores {path.name} has; {_AGAIN}") from None

@@ -186,7 +186,7 @@ def _write_table(work: Path, decision: Decision, evidence: Evidence) -> None:
         "turns": pa.int32(),
         "words": pa.int32(),
     }
-    schema = pa.schema(list(types.items()))
+    schema = pa.schema(types)
     start = 0
     waiting: list[Any] = []
     with replacing_binary(work / TABLE) as file, pq.ParquetWriter(file, schema) as writer:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scorer.arrays import Floats, Hashes, Ints, Mask
 from scorer.bundle.cuts import JUDGE_CUTS, Cuts
 from scorer.bundle.uncertainty import Uncertainty
+from scorer.dialogue import HEADS
 from selection.deciding.ranking import TAKEN, Units, Why, admit, rank_key
 from selection.deciding.stability import borderline, deviations, first_chance, one_point_away, score_chance
 from selection.errors import SelectionError
@@ -109,7 +110,8 @@ def _decide(evidence: Evidence, settings: SelectSettings, *, mixed: bool) -> Dec
     judge_scale = units.on_judge_scale(evidence.cuts)
     if settings.limits:
         key = rank_key(judge_scale, settings.by, settings.threshold)
-        why = admit(Units(key=key, eligible=eligible, **units.counted()), settings.limits)
+        counted = {name: getattr(units, name) for name in ("hashes", "sizes", "tokens", "categories")}
+        why = admit(Units(key=key, eligible=eligible, **counted), settings.limits)
     names, sets = _sets(settings, base, why)
     texts, reasons = _reasons(settings, where, why, units.judged & mixed)
     chance = _chance(settings, units, why)
@@ -144,10 +146,6 @@ class _Grouped:
     sizes: Ints
     tokens: Ints
     categories: Ints
-
-    def counted(self) -> dict[str, Any]:
-        """Return what limits count."""
-        return {name: getattr(self, name) for name in ("hashes", "sizes", "tokens", "categories")}
 
     def on_judge_scale(self, cuts: Cuts) -> Floats:
         """Return the scores on the judge's scale, (U, 2)."""
@@ -209,10 +207,12 @@ def _reasons(settings: SelectSettings, where: _Small, why: _Small, marked: Mask)
         for r in (-1, 0, 1)
     ]
     limits = settings.limits
+    most = (("best {:g} of all", limits.share), ("best {} dialogues", limits.count), ("best {} tokens", limits.tokens))
+    room = " and ".join(text.format(value) for text, value in most if value is not None)
     special = {
         Why.FLOOR: f"floor of {limits.floor} a category",
         Why.CAP: f"cap of {limits.cap} a category",
-        Why.BUDGET: f"beyond the {_room(settings)}",
+        Why.BUDGET: f"beyond the {room} by {settings.by}",
     }
     texts = (*places, *(f"judged: {place}" for place in places), *special.values(), f"among the best by {settings.by}")
     found = (where[:, 0] + 1) * 3 + where[:, 1] + 1 + np.where(marked, len(places), 0)
@@ -226,12 +226,6 @@ def _reasons(settings: SelectSettings, where: _Small, why: _Small, marked: Mask)
 def _place(letter: str, state: int, threshold: float) -> str:
     near = "=" if threshold == int(threshold) else "~"
     return f"{letter} {('<', near, '>')[state + 1]} {threshold:g}"
-
-
-def _room(settings: SelectSettings) -> str:
-    limits = settings.limits
-    parts = ((limits.share, "best {:g} of all"), (limits.count, "best {} dialogues"), (limits.tokens, "best {} tokens"))
-    return " and ".join(text.format(most) for most, text in parts if most is not None) + f" by {settings.by}"
 
 
 def _chance(settings: SelectSettings, units: _Grouped, why: _Small) -> Floats | None:
@@ -249,24 +243,18 @@ def _chance(settings: SelectSettings, units: _Grouped, why: _Small) -> Floats | 
     level = -np.inf if not left else np.inf if left == len(key) else float(np.partition(key, left)[left])
     if settings.by == "margin":
         beyond = level - 0.5  # what the judge's integers add by themselves
-        return first_chance(
-            units.scores, units.deviation, settings.threshold, max(0.0, beyond) if published else beyond
-        )
-    deviation = {
-        "sensibility": units.deviation[:, 0],
-        "rationality": units.deviation[:, 1],
-        "difference": np.hypot(*units.deviation.T),
-    }[settings.by]
-    return score_chance(key, deviation, level)
+        margin = max(0.0, beyond) if published else beyond
+        return first_chance(units.scores, units.deviation, settings.threshold, margin)
+    by_head = settings.by in HEADS
+    spread = units.deviation[:, HEADS.index(settings.by)] if by_head else np.hypot(*units.deviation.T)
+    return score_chance(key, spread, level)
 
 
 def _why_empty(evidence: Evidence, settings: SelectSettings, found: Decision) -> str:
     name, left_out = found.names[0], found.sets == len(found.names) - 1
     if settings.limits and left_out.any():
-        limits = " and the ".join(
-            found.texts[k].removeprefix("beyond the ") for k in np.unique(found.reasons[left_out])
-        )
-        return f"the {name} set is empty: not even the best fits into the {limits}; give it more room"
+        texts = (found.texts[k].removeprefix("beyond the ") for k in np.unique(found.reasons[left_out]))
+        return f"the {name} set is empty: not even the best fits into the {' and the '.join(texts)}; give it more room"
     _, units = _units(evidence, settings)
     judged = units.on_judge_scale(evidence.cuts)
     (low_s, low_r), (high_s, high_r) = judged.min(axis=0), judged.max(axis=0)

@@ -49,14 +49,17 @@ def first_chance(scores: Numbers, deviation: Floats, threshold: Threshold = 5, m
     The judge gives integers, so that S > T begins half a point beyond T.
     """
     sensibility, rationality = per_head(threshold)
-    above = _above(scores[:, 0], deviation[:, 0], sensibility + 0.5 + margin)
-    below = 1 - _above(scores[:, 1], deviation[:, 1], rationality - 0.5 - margin)
+    above = score_chance(scores[:, 0], deviation[:, 0], sensibility + 0.5 + margin)
+    below = 1 - score_chance(scores[:, 1], deviation[:, 1], rationality - 0.5 - margin)
     return above * below
 
 
-def score_chance(values: Floats, deviation: Floats, level: float) -> Floats:
+def score_chance(values: Numbers, deviation: Floats, level: float) -> Floats:
     """Return the chance (N,) that the judge's value lies above a level, for values with a normal error."""
-    return _above(values, deviation, level)
+    off = values.astype(np.float64) - level
+    # A value that is certain and at the level does not lie above it, as a score at a cut does not.
+    z = np.where((off == 0) & (deviation == 0), -np.inf, off / np.maximum(deviation, 1e-9))
+    return np.asarray(np.interp(z, _GRID, _NORMAL))
 
 
 def borderline(chance: Floats, taken: Mask, doubt: float = DOUBT) -> Mask:
@@ -122,13 +125,6 @@ def under_error(
         moved_interval,
         {name: middle for name, (_, middle) in jaccard.items()},
     )
-
-
-def _above(values: Numbers, deviation: Floats, level: float) -> Floats:
-    off = values.astype(np.float64) - level
-    # A value that is certain and at the level does not lie above it, as a score at a cut does not.
-    z = np.where((off == 0) & (deviation == 0), -np.inf, off / np.maximum(deviation, 1e-9))
-    return np.asarray(np.interp(z, _GRID, _NORMAL))
 
 
 def _spread(values: Sequence[float]) -> tuple[float, tuple[float, float]]:

@@ -47,12 +47,8 @@ class Judges:
 
     def info(self) -> JudgeInfo:
         """Return what selection.json holds."""
-        return JudgeInfo(
-            models=sorted(self.models),
-            rubrics=sorted(self.rubrics),
-            judgements=self.judgements,
-            usd_a_judgement=self.price,
-        )
+        models, rubrics = sorted(self.models), sorted(self.rubrics)
+        return JudgeInfo(models=models, rubrics=rubrics, judgements=self.judgements, usd_a_judgement=self.price)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -103,7 +99,7 @@ def read_labels(inputs: Sequence[str], *, strict: bool = False) -> LabelTable:
     SelectionError if no record has a label; records without one, and those whose id had another text before, are
     ``rejects``, and with ``strict`` a RejectedError.
     """
-    found: dict[int, list[Labels]] = {}
+    found: dict[int, list[tuple[float, float]]] = {}
     contents: dict[int, int] = {}
     conversations: list[str] = []
     rejects: list[Reject] = []
@@ -122,20 +118,20 @@ def read_labels(inputs: Sequence[str], *, strict: bool = False) -> LabelTable:
         entry = found.setdefault(key, [])
         if not entry:
             conversations.append(record.conversation)
-        entry.append(record.labels)
+        entry.append((record.labels.sensibility, record.labels.rationality))
         judges.add(record.labels)
     if not found:
         first = f"; the first: {rejects[0]}" if rejects else ""
         raise SelectionError(f"{', '.join(inputs)}: no labelled dialogue among {len(rejects)} records{first}")
     repeated = [entry for entry in found.values() if len(entry) > 1]
-    means = [[sum(column) / len(entry) for column in zip(*map(_pair, entry), strict=True)] for entry in found.values()]
+    means = [[sum(column) / len(entry) for column in zip(*entry, strict=True)] for entry in found.values()]
     return LabelTable(
         hashes=np.fromiter(found, dtype=np.uint64, count=len(found)),
         contents=np.fromiter(contents.values(), dtype=np.uint64, count=len(contents)),
         scores=_array(means),
         conversations=conversations,
-        first=_array([_pair(entry[0]) for entry in repeated]),
-        second=_array([_pair(entry[1]) for entry in repeated]),
+        first=_array([entry[0] for entry in repeated]),
+        second=_array([entry[1] for entry in repeated]),
         judges=judges,
         rejects=tuple(rejects),
     )
@@ -145,10 +141,6 @@ def another_text(dialogue: Dialogue) -> Reject:
     """Return the reject of a labelled dialogue whose id belongs to another text."""
     detail = f"id {dialogue.id!a} occurred before with another text, expected unique ids"
     return Reject(dialogue.source, dialogue.line, "duplicate_id", detail, dialogue.id)
-
-
-def _pair(labels: Labels) -> tuple[float, float]:
-    return labels.sensibility, labels.rationality
 
 
 def _array(rows: Sequence[Sequence[float]]) -> npt.NDArray[np.float32]:

@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 from scorer.bundle.cuts import read_cuts
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS
-from scorer.outputs import Existing, check_folder, read_json
+from scorer.outputs import check_folder, read_json
 from selection.errors import SelectionError
 from selection.settings import SelectSettings, per_head
 
@@ -177,5 +177,4 @@ def written_files(folder: Path) -> frozenset[str]:
 
 def check_selection_folder(output: Path, *, overwrite: bool) -> None:
     """Raise OutputError unless ``output`` is new, or an earlier selection that may be replaced."""
-    existing: Existing = "overwrite" if overwrite else "error"
-    check_folder(output, existing, SELECTION_JSON, "`empathy select`", written_files)
+    check_folder(output, "overwrite" if overwrite else "error", SELECTION_JSON, "`empathy select`", written_files)

@@ -72,8 +72,7 @@ def spool_corpus(
     import pyarrow as pa
 
     progress.stage("selecting", corpus.total_bytes)
-    types = {"id": pa.string(), "category": pa.string(), "turns": pa.int32(), "words": pa.int32()}
-    schema = pa.schema(list(types.items()))
+    schema = pa.schema({"id": pa.string(), "category": pa.string(), "turns": pa.int32(), "words": pa.int32()})
     with (
         open(folder / SPOOL, "wb") as spool,
         open(folder / REJECTS, "w", encoding="utf-8") as rejects,

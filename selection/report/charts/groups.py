@@ -42,17 +42,11 @@ def categories(section: Section, first: str) -> Any:
 
 
 def _kept(rows: Sequence[Section]) -> alt.Chart:
-    return chart_of(
-        [
-            estimate(
-                row["kept"],
-                row["kept_interval"],
-                f"{row['name']}: {row['kept']:.4f} of {row['count']:,}",
-                name=row["name"],
-            )
-            for row in rows
-        ]
-    )
+    records = []
+    for row in rows:
+        label = f"{row['name']}: {row['kept']:.4f} of {row['count']:,}"
+        records.append(estimate(row["kept"], row["kept_interval"], label, name=row["name"]))
+    return chart_of(records)
 
 
 def _all(overall: Section) -> Section:
@@ -69,24 +63,14 @@ def category_heat(section: Section, sets: Sequence[str]) -> Any:
     for title, (values, whole, form) in columns.items():
         largest = max(abs(value - whole) for value in values) or 1.0
         for row, value in zip(rows, values, strict=True):
-            cells.append(
-                {
-                    "x": title,
-                    "y": row["name"],
-                    "step": _step((value - whole) / largest),
-                    "text": form.format(value) if form else percent(value, 0),
-                    "label": f"{row['name']}, {title}: {value:.4f}",
-                }
-            )
+            step, text = _step((value - whole) / largest), form.format(value) if form else percent(value, 0)
+            label = f"{row['name']}, {title}: {value:.4f}"
+            cells.append({"x": title, "y": row["name"], "step": step, "text": text, "label": label})
     legend = alt.Legend(values=["far below", "as all", "far above"])
-    heat, texts = grid(
-        cells,
-        list(columns),
-        [row["name"] for row in rows],
-        colour_by("step:O", _STEPS, DIVERGING, title="against all", legend=legend),
-        labelLimit=0,
-        labelFontSize=11 if len(columns) <= 5 else 9.5,
-    )
+    colours = colour_by("step:O", _STEPS, DIVERGING, title="against all", legend=legend)
+    size = 11 if len(columns) <= 5 else 9.5
+    names = [row["name"] for row in rows]
+    heat, texts = grid(cells, list(columns), names, colours, labelLimit=0, labelFontSize=size)
     return fitted(heat, texts.mark_text(fontSize=11).encode(text="text:N"), height=_ROW * len(rows) + 66)
 
 

@@ -44,15 +44,10 @@ def chances(section: Section, first: str) -> Any:
 
 def calibration(section: Section, first: str) -> Any:
     """Return by the predicted chance how often the judge took a dialogue; on the diagonal the chance is right."""
-    records = [
-        estimate(
-            row["observed"],
-            row["interval"],
-            f"predicted {row['predicted']:.4f}: {row['observed']:.4f} of {row['count']:,}",
-            x=row["predicted"],
-        )
-        for row in section["rows"]
-    ]
+    records = []
+    for row in section["rows"]:
+        label = f"predicted {row['predicted']:.4f}: {row['observed']:.4f} of {row['count']:,}"
+        records.append(estimate(row["observed"], row["interval"], label, x=row["predicted"]))
     x = alt.X("x:Q", title="predicted chance", scale=UNIT, axis=percent_axis(6))
     y = {"title": f"share that the judge took ({first})", "scale": UNIT, "axis": percent_axis()}
     ends = chart_of([{"x": end, "y": end, "label": "the chance is right"} for end in (0, 1)])
@@ -71,16 +66,9 @@ def confusion(section: Section) -> Any:
     for judge, row in zip(section["judge_sets"], section["confusion"], strict=True):
         for own, count in zip(section["sets"], row, strict=True):
             share = count / max(1, sum(row))
-            cells.append(
-                {
-                    "x": own,
-                    "y": judge,
-                    "step": min(steps[-1], int(share * len(steps))),
-                    "text": f"{count:,}",
-                    "share": percent(share),
-                    "label": f"judge {judge}, selection {own}: {count:,}",
-                }
-            )
+            label, step = f"judge {judge}, selection {own}: {count:,}", min(steps[-1], int(share * len(steps)))
+            said = {"text": f"{count:,}", "share": percent(share), "label": label}
+            cells.append({"x": own, "y": judge, "step": step, **said})
     titles = ("the selection's set", "the judge's set")
     colour = alt.Color("step:O", scale=alt.Scale(domain=steps, range=list(STEPS)), legend=None)
     heat, texts = grid(cells, section["sets"], section["judge_sets"], colour, titles=titles)
@@ -91,16 +79,10 @@ def confusion(section: Section) -> Any:
 
 def f1_by_threshold(rows: Sequence[Section], thresholds: Mapping[str, float], first: str) -> Any:
     """Return the F1 of the first set against the judge's, both by the same threshold."""
-    records = [
-        {
-            "t": row["threshold"],
-            "f1": row["f1"],
-            "name": "F1 by threshold",
-            "label": f"T {row['threshold']:g}: F1 {row['f1']:.4f}",
-        }
-        for row in rows
-        if row["f1"] == row["f1"]
-    ]
+    records = []
+    for at, f1 in ((row["threshold"], row["f1"]) for row in rows):
+        if f1 == f1:  # NaN is not drawn
+            records.append({"t": at, "f1": f1, "name": "F1 by threshold", "label": f"T {at:g}: F1 {f1:.4f}"})
     y = alt.Y("f1:Q", title=f"F1 of the {first} set", scale=UNIT, axis=alt.Axis(tickCount=5))
     lines = over_thresholds(records, y, alt.value(set_colour(first)))
     return fitted(chosen_marks(thresholds), *lines, height=290)

@@ -13,16 +13,7 @@ DIVERGING = tuple(f"var(--div-{k})" for k in range(1, 8))
 
 SOURCES = tuple(f"var(--source-{k})" for k in range(1, 7))
 
-_ROLES = {
-    "sensibility": 1,
-    "selected": 1,
-    "rationality": 2,
-    "rational": 2,
-    "discard": 3,
-    "neutral": 3,
-    "rest": 3,
-    "surplus": 4,
-}
+_ROLES = {"sensibility": 1, "selected": 1, "rationality": 2, "rational": 2, "discard": 3, "neutral": 3, "rest": 3}
 
 
 def set_colour(name: str) -> str:

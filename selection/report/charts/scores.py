@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import altair as alt
@@ -43,17 +43,11 @@ def joint(section: Section, sets: Sequence[str], *, whole_scale: bool = False) -
     bounds = [1, *[bound for bound in _BOUNDS[1:] if bound <= largest][1 - len(STEPS) :]]
     names = [f"{low:,}" if low == high - 1 else f"{low:,}–{high - 1:,}" for low, high in pairwise(bounds)]
     names.append(f"{bounds[-1]:,}+")
-    cells = [
-        {
-            "x": edges[s],
-            "x2": edges[s + 1],
-            "y": edges[r],
-            "y2": edges[r + 1],
-            "step": names[bisect_right(bounds, count) - 1],
-            "label": f"{_bin('S', edges, s)}, {_bin('R', edges, r)}: {count:,}",
-        }
-        for s, r, count in section["joint"]
-    ]
+    cells = []
+    for s, r, count in section["joint"]:
+        box = {"x": edges[s], "x2": edges[s + 1], "y": edges[r], "y2": edges[r + 1]}
+        label = f"{_bin('S', edges, s)}, {_bin('R', edges, r)}: {count:,}"
+        cells.append(box | {"step": names[bisect_right(bounds, count) - 1], "label": label})
     low, high = (edges[0], edges[-1]) if whole_scale else _shown(cells, edges, "x", "x2", "y", "y2")
     x = alt.X("x:Q", title="sensibility (S)", **points(low, high))
     y = alt.Y("y:Q", title="rationality (R)", **points(low, high))
@@ -108,10 +102,8 @@ def heads(section: Section, sets: Sequence[str]) -> Any:
         bars = stacked(edges, counts, partial(_bin, letter, edges))
         scale = points(*_shown(bars, edges, "x", "x2"))
         x = alt.X("x:Q", title=f"{head} ({letter})", **scale)
-        marks = [
-            {"x": cut, "label": f"{letter} {sign} T: {cut:.4f}"}
-            for cut, sign in zip(section["cuts"][head], "<>", strict=True)
-        ]
+        cuts = zip(section["cuts"][head], "<>", strict=True)
+        marks = [{"x": cut, "label": f"{letter} {sign} T: {cut:.4f}"} for cut, sign in cuts]
         chart = boxes(bars, x, alt.Y("y:Q", **count_axis(4)), colour_by("set:N", sets))
         lines = dashed(marks, x=alt.X("x:Q", scale=scale["scale"]))
         panels.append((chart + lines).properties(width=WIDTH - 66, height=152))
@@ -120,16 +112,10 @@ def heads(section: Section, sets: Sequence[str]) -> Any:
 
 def shares_by_threshold(section: Section) -> Any:
     """Return the share of each set over one threshold on both heads, the chosen one marked."""
-    records = [
-        {
-            "t": row["threshold"],
-            "share": row[name],
-            "name": name,
-            "label": f"T {row['threshold']:g}, {name}: {row[name]:.4f}",
-        }
-        for row in section["shares"]
-        for name in section["sets"]
-    ]
+    records = []
+    for row, name in product(section["shares"], section["sets"]):
+        label = f"T {row['threshold']:g}, {name}: {row[name]:.4f}"
+        records.append({"t": row["threshold"], "share": row[name], "name": name, "label": label})
     y = alt.Y("share:Q", title="share of the dialogues", axis=percent_axis(), scale=UNIT)
     lines = over_thresholds(records, y, colour_by("name:N", section["sets"]))
     return fitted(chosen_marks(section["chosen"]), *lines, height=330)

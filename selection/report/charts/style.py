@@ -122,13 +122,9 @@ def estimate(value: float, ends: Sequence[float], label: str, **more: Any) -> Se
 def estimates(base: alt.Chart, along: Literal["x", "y"], colour: str, size: int, **axis: Any) -> tuple[Any, Any]:
     """Return the intervals of records of ``estimate`` and the dots on them; ``axis`` is that of the values."""
     channel = alt.X if along == "x" else alt.Y
-    lines = base.mark_rule(color=colour, strokeWidth=1.5)
-    dots = base.mark_circle(color=colour, size=size, opacity=1)
-    ends = {along: channel("low:Q", **axis), f"{along}2": "high:Q"}
-    return (
-        lines.encode(**ends, description="interval:N"),
-        dots.encode(**{along: channel("value:Q", **axis)}, description="label:N"),
-    )
+    ends, middle = {along: channel("low:Q", **axis), f"{along}2": "high:Q"}, {along: channel("value:Q", **axis)}
+    lines = base.mark_rule(color=colour, strokeWidth=1.5).encode(**ends, description="interval:N")
+    return lines, base.mark_circle(color=colour, size=size, opacity=1).encode(**middle, description="label:N")
 
 
 def dashed(marks: Sequence[Section], **place: Any) -> alt.Chart:
@@ -146,11 +142,9 @@ def chosen_marks(thresholds: Mapping[str, float]) -> alt.Chart:
 def over_thresholds(records: Sequence[Section], y: alt.Y, colour: Any, size: int = 30) -> tuple[Any, Any]:
     """Return a line over the threshold ``t`` per name in ``name``, and dots at the whole thresholds."""
     base = chart_of(records).encode(x=threshold_axis(), y=y, color=colour)
+    lines = base.mark_line(strokeWidth=2).encode(description="name:N")
     dots = base.mark_circle(size=size, opacity=1).encode(description="label:N")
-    return (
-        base.mark_line(strokeWidth=2).encode(description="name:N"),
-        dots.transform_filter("datum.t == floor(datum.t)"),
-    )
+    return lines, dots.transform_filter("datum.t == floor(datum.t)")
 
 
 def fitted(*layers: Any, height: float) -> Any:
@@ -186,20 +180,11 @@ def _rounded(attribute: re.Match[str]) -> str:
 def _themed(chart: Any) -> Any:
     letters = {"labelColor": MUTED, "titleColor": MUTED, "labelFontSize": 12, "titleFontWeight": "normal"}
     lines = {"gridColor": GRID, "domainColor": LINE, "tickColor": LINE, "tickSize": 4}
+    legend = {"titleFontSize": 12, "offset": 6, "padding": 0, "columnPadding": 10}
     return (
         chart.configure(font="Helvetica", background="transparent", padding=2)
         .configure_view(stroke=None)
         .configure_axis(**letters, **lines, titleFontSize=12.5, titlePadding=8, labelPadding=5, labelFlush=False)
-        .configure_legend(
-            **letters,
-            titleFontSize=12,
-            symbolSize=90,
-            orient="top",
-            offset=6,
-            padding=0,
-            columnPadding=10,
-            symbolStrokeWidth=0,
-            labelLimit=0,
-        )
+        .configure_legend(**letters, **legend, orient="top", labelLimit=0, symbolSize=90, symbolStrokeWidth=0)
         .configure_text(color=INK, fontSize=12)
     )

@@ -116,13 +116,10 @@ def _sets(rows: Rows, mine: Ints, judge: Floats, group: Ints) -> Section:
     rule, threshold = rows.rule or PAPER, _judge_threshold(rows)
     wanted, own = rule.apply(judge, JUDGE_CUTS, threshold), rows.sets[mine].astype(np.int64)
     size = max(len(rule.sets), len(rows.names))
-
-    def figures(table: Floats) -> dict[str, float]:
-        return _set_figures(table, rule.sets, rows.names)
-
     table = counts(wanted, own, size, np.ones(len(mine)))
-    drawn = [figures(counts(wanted, own, size, weights)) for weights in resamples(group, _DRAWS, 0)]
-    values = figures(table)
+    drawn_tables = (counts(wanted, own, size, weights) for weights in resamples(group, _DRAWS, 0))
+    drawn = [_set_figures(one, rule.sets, rows.names) for one in drawn_tables]
+    values = _set_figures(table, rule.sets, rows.names)
     intervals = {name: interval([entry[name] for entry in drawn]) for name in values}
     return {
         "threshold": list(threshold),
