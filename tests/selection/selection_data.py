@@ -17,6 +17,7 @@ from scorer.dialogue import Dialogue
 from scorer.inputs.corpus import Corpus
 from scorer.outputs import json_text
 from scorer.run.score_table import read_scores
+from selection.files.labels import LabelTable, read_labels
 from selection.select import select_sets
 from selection.settings import SelectSettings
 from tests.conftest import record, write_lines
@@ -72,6 +73,17 @@ def read_selection(folder: Path) -> Selected:
     return Selected(info, rows, lines)
 
 
+def labelled(id_: str | None, scores: tuple[Any, Any], text: str = "", **more: Any) -> dict[str, Any]:
+    """Return a record with a judge's scores."""
+    known = {} if id_ is None else {"id": id_}
+    return record("i am sad", text or f"sorry {id_}", sensibility=scores[0], rationality=scores[1], **known, **more)
+
+
+def labels_of(folder: Path, items: Sequence[object]) -> LabelTable:
+    """Return the labels of records."""
+    return read_labels([str(write_lines(folder / "labels.jsonl", items))])
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the values of JSON lines, which end with a line feed and nothing else."""
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
@@ -106,8 +118,7 @@ def prepare(folder: Path) -> Path:
     """Write dialogues into in.jsonl, their scores into s.jsonl and a judge's labels of two into labels.jsonl."""
     write_lines(folder / "in.jsonl", records())
     write_scores(folder / "s.jsonl")
-    judged = [item | {"sensibility": 9, "rationality": 1, "judge": {"model": "j"}} for item in records(["b", "g"])]
-    write_lines(folder / "labels.jsonl", judged)
+    write_lines(folder / "labels.jsonl", records(["b", "g"], sensibility=9, rationality=1, judge={"model": "j"}))
     return folder
 
 
@@ -125,6 +136,12 @@ def fine(*arguments: str) -> Result:
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
     return result
+
+
+def refusal(*arguments: str) -> str:
+    """Run the command, which has to refuse; return its one line."""
+    result = invoke(*arguments)
+    return one_line(result.exit_code, result.stderr)
 
 
 def names(folder: Path) -> list[str]:

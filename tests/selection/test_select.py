@@ -16,13 +16,12 @@ from scorer.run.score_table import read_scores
 from selection import select as module
 from selection.cli.select import select_lines
 from selection.errors import SelectionError
-from selection.files.labels import read_labels
 from selection.files.manifest import read_selection_info
 from selection.select import Aim
 from selection.settings import FORMATS, Limits
-from tests.conftest import record, write_lines
+from tests.conftest import record
 from tests.scorer.run.score_data import ABOUT, BY_HAND, CUTS, SCORES, write_scores
-from tests.selection.selection_data import dialogues, read_lines, records, select_from
+from tests.selection.selection_data import dialogues, labels_of, read_lines, records, select_from
 
 
 def grid() -> list[dict[str, Any]]:
@@ -78,18 +77,10 @@ def test_the_table_has_the_columns_that_are_promised(tmp_path: Path) -> None:
     found = select_from(tmp_path / "x", [*items, *records(["f", "g"])])
     schema = pq.read_schema(tmp_path / "x" / "out" / "selection.parquet")
     texts = pa.dictionary(pa.int8(), pa.string())
-    for name, kind in {
-        "id": pa.string(),
-        "sensibility": pa.float32(),
-        "rationality": pa.float32(),
-        "set": texts,
-        "reason": texts,
-        "borderline": pa.bool_(),
-        "chance": pa.float32(),
-        "turns": pa.int32(),
-        "words": pa.int32(),
-    }.items():
-        assert schema.field(name).type == kind, name
+    kinds = {"id": pa.string(), "set": texts, "reason": texts, "borderline": pa.bool_()}
+    kinds |= dict.fromkeys(("sensibility", "rationality", "chance"), pa.float32())
+    kinds |= dict.fromkeys(("turns", "words"), pa.int32())
+    assert {name: schema.field(name).type for name in kinds} == kinds
     assert [row["id"] for row in found.rows] == list(SCORES)
     assert [(row["sensibility"], row["rationality"]) for row in found.rows] == list(SCORES.values())
     assert [row["category"] for row in found.rows] == ["sad"] * 4 + [None] * 3
@@ -135,10 +126,9 @@ def test_the_order_of_lines_and_shards_changes_nothing(given: dict[str, Any], tm
     second = select_from(tmp_path / "y", [items[k] for k in order], dict(sorted(scores.items(), reverse=True)), **given)
     assert second.sets == first.sets
     assert second.reasons == first.reasons
-    names = [path.name for path in (tmp_path / "x" / "out").glob("*.jsonl")]
-    for name in names:
-        files = [(tmp_path / side / "out" / name).read_bytes().split(b"\n") for side in "xy"]
-        assert Counter(files[0]) == Counter(files[1])
+    for path in (tmp_path / "x" / "out").glob("*.jsonl"):
+        mine, other = (Counter((tmp_path / side / "out" / path.name).read_bytes().split(b"\n")) for side in "xy")
+        assert mine == other
     for key in ("sets", "reasons", "borderline", "dialogues", "rule"):
         assert first.info[key] == second.info[key]
 
@@ -156,17 +146,10 @@ def test_dialogues_without_scores_and_scores_without_dialogues_are_counted(tmp_p
 
 def test_whole_conversations_stay_together(tmp_path: Path) -> None:
     scores = {"a": (9.0, 1.0), "b": (4.0, 1.0), "c": (9.0, 1.0), "d": (1.0, 1.0), "e": (1.0, 9.0)}
-    items = [
-        item | {"conversation": key} for item, key in zip(records([*"abcde"]), ("x", "x", "y", "y", "z"), strict=True)
-    ]
+    items = [item | {"conversation": key} for item, key in zip(records([*"abcde"]), "xxyyz", strict=True)]
     found = select_from(tmp_path / "x", items, scores, raw_cuts=True, whole_conversations=True)
-    assert found.sets == {
-        "a": "sensibility",
-        "b": "sensibility",
-        "c": "rationality",
-        "d": "rationality",
-        "e": "discard",
-    }
+    sets = dict.fromkeys("ab", "sensibility") | dict.fromkeys("cd", "rationality") | {"e": "discard"}
+    assert found.sets == sets
     assert found.reasons["b"] == "conversation's mean S > 5, R < 5"
     assert select_from(tmp_path / "y", items, scores, raw_cuts=True).sets["b"] == "rationality"
 
@@ -185,7 +168,7 @@ def test_what_is_doubtful_goes_to_the_judge_and_the_judge_decides(tmp_path: Path
         line | {"sensibility": 0 if first.sets[line["id"]] == "sensibility" else 10, "rationality": 0}
         for line in read_lines(tmp_path / "x" / "out" / "abstain.jsonl")
     ]
-    labels = read_labels([str(write_lines(tmp_path / "labels.jsonl", answers))])
+    labels = labels_of(tmp_path, answers)
     second = select_from(tmp_path / "y", records(ids), scores, labels=labels, abstain=4)
     moved = {id_ for id_, name in second.sets.items() if name != first.sets[id_]}
     assert moved == {item.id for item in asked}
@@ -198,8 +181,7 @@ def test_what_is_doubtful_goes_to_the_judge_and_the_judge_decides(tmp_path: Path
 
 @pytest.mark.parametrize(("abstain", "count"), [(0.25, 2), (7, 5), (1, 1)])
 def test_only_what_was_not_judged_is_asked(abstain: float, count: int, tmp_path: Path) -> None:
-    judged = [item | {"sensibility": 9, "rationality": 1} for item in records(["a", "b"])]
-    labels = read_labels([str(write_lines(tmp_path / "labels.jsonl", judged))])
+    labels = labels_of(tmp_path, records(["a", "b"], sensibility=9, rationality=1))
     select_from(tmp_path / "x", records(), labels=labels, abstain=abstain)
     asked = {line["id"] for line in read_lines(tmp_path / "x" / "out" / "abstain.jsonl")}
     assert len(asked) == count
@@ -207,12 +189,10 @@ def test_only_what_was_not_judged_is_asked(abstain: float, count: int, tmp_path:
 
 
 def test_labels_that_match_no_dialogue_say_so(tmp_path: Path) -> None:
-    labels = [item | {"sensibility": 9, "rationality": 0} for item in records(["other"])]
-    table = read_labels([str(write_lines(tmp_path / "labels.jsonl", labels))])
-    with pytest.raises(SelectionError, match=r"none of .* labels.*(id|dialogue)"):
-        select_from(tmp_path / "x", records(), aim=Aim(labels=table, labels_name="labels.jsonl"))
-    with pytest.raises(SelectionError, match=r"none of .* labels.*(id|dialogue)"):
-        select_from(tmp_path / "y", records(), labels=table)
+    table = labels_of(tmp_path, records(["other"], sensibility=9, rationality=0))
+    for given in ({"aim": Aim(labels=table, labels_name="labels.jsonl")}, {"labels": table}):
+        with pytest.raises(SelectionError, match=r"none of .* labels.*(id|dialogue)"):
+            select_from(tmp_path / "x", records(), **given)
 
 
 def test_a_small_first_set_that_no_draw_holds_is_told_all_the_same(

@@ -12,7 +12,7 @@ from scorer.bundle.bundle import Bundle, load_bundle
 from scorer.run.score_file import meta_path
 from tests.conftest import Run, make_tokenizer, record, varied, write_lines
 from tests.scorer.run.score_data import ABOUT, BY_HAND, SCORES, write_scores
-from tests.selection.selection_data import FILES, Selected, fine, invoke, names, one_line, read_selection, records
+from tests.selection.selection_data import FILES, Selected, fine, names, one_line, read_selection, records, refusal
 
 
 def selected(place: Path, *arguments: str, out: str = "out", scores: str = "s.jsonl") -> Selected:
@@ -23,8 +23,7 @@ def selected(place: Path, *arguments: str, out: str = "out", scores: str = "s.js
 
 def refused(*arguments: str) -> str:
     """Return the one line that says why nothing is selected from in.jsonl."""
-    result = invoke("in.jsonl", "--scores", "s.jsonl", "-o", "out", *arguments)
-    return one_line(result.exit_code, result.stderr)
+    return refusal("in.jsonl", "--scores", "s.jsonl", "-o", "out", *arguments)
 
 
 def test_scores_of_the_scorer_become_sets(place: Path, bundle: Bundle, empathy: Run) -> None:
@@ -32,14 +31,10 @@ def test_scores_of_the_scorer_become_sets(place: Path, bundle: Bundle, empathy: 
     write_lines(place / "many.jsonl", items)
     assert empathy("score", "many.jsonl", "-o", "scores", "--scorer", bundle.path, "--window", "7").returncode == 0
     result = empathy("select", "many.jsonl", "--scores", "scores", "-o", "out", "--threshold-rationality", "6.5")
-    assert result.returncode == 0, result.stderr
-    assert result.stdout == ""
+    assert (result.returncode, result.stdout) == (0, ""), result.stderr
     found = read_selection(place / "out")
-    scored = {
-        row["id"]: row
-        for part in sorted((place / "scores").glob("*.parquet"))
-        for row in pq.read_table(part).to_pylist()
-    }
+    parts = (place / "scores").glob("*.parquet")
+    scored = {row["id"]: row for part in parts for row in pq.read_table(part).to_pylist()}
     assert [row["id"] for row in found.rows] == [f"d{k}" for k in range(60)]
     for row in found.rows:
         s, r = row["sensibility"], row["rationality"]
@@ -103,8 +98,7 @@ def test_a_file_that_says_nothing_wants_its_scorer(place: Path, bundle: Bundle) 
 def test_a_mistake_is_one_line_and_nothing_is_written(place: Path, arguments: str, message: str) -> None:
     before = names(place)
     given = f"in.jsonl --scores s.jsonl -o out {arguments}" if arguments.startswith("--") else arguments
-    result = invoke(*given.split())
-    assert message in one_line(result.exit_code, result.stderr)
+    assert message in refusal(*given.split())
     assert names(place) == before
 
 
@@ -150,23 +144,22 @@ def test_a_share_or_labels_choose_the_threshold(place: Path) -> None:
     assert found.info["judged"] == 0
     assert "chosen to match judged.jsonl: F1 " in result.stderr
     # A threshold can only be matched where the scorer decides: labels that decide themselves say nothing of it.
-    result = invoke(*given, "-o", "z", "--match", "judged.jsonl", "--labels", "judged.jsonl")
-    assert "is of a dialogue that the scorer decides" in one_line(result.exit_code, result.stderr)
+    line = refusal(*given, "-o", "z", "--match", "judged.jsonl", "--labels", "judged.jsonl")
+    assert "is of a dialogue that the scorer decides" in line
     write_lines(place / "half.jsonl", judged[::2])
     fine(*given, "-o", "z", "--match", "judged.jsonl", "--labels", "half.jsonl")
     assert read_selection(place / "z").info["rule"]["how"]["dialogues"] == 15
 
 
 def test_labels_that_are_none_or_of_no_dialogue_are_told(place: Path) -> None:
-    judged = [item | {"sensibility": 9, "rationality": 1} for item in records(["b", "g", "nobody"])]
+    judged = records(["b", "g", "nobody"], sensibility=9, rationality=1)
     judged[1]["sensibility"] = 99
     write_lines(place / "labels.jsonl", judged)
     given = ("in.jsonl", "--scores", "s.jsonl", "--labels", "labels.jsonl")
     result = fine(*given, "-o", "out")
     assert "bad_label" in result.stderr
     assert "1 of 2 labels" in result.stderr
-    strict = invoke(*given, "-o", "strict", "--strict")
-    assert "labels.jsonl:2: bad_label" in one_line(strict.exit_code, strict.stderr)
+    assert "labels.jsonl:2: bad_label" in refusal(*given, "-o", "strict", "--strict")
 
 
 def test_tokens_are_counted_by_the_tokenizer_that_is_named(place: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,9 @@ import numpy.typing as npt
 from scorer.bundle.cuts import Cuts
 from scorer.bundle.uncertainty import Uncertainty
 from selection.deciding.decide import Decision, Evidence
+from selection.deciding.ranking import Units
 
+Columns = TypeVar("Columns", Evidence, Decision, Units)
 SHRUNK: Cuts = {
     "sensibility": [2, 2.5, 3, 3.5, 4, 4.75, 5.5, 6.5, 7, 8],
     "rationality": [1, 2.25, 3.25, 4, 4.5, 5, 5.5, 6, 7, 8.5],
@@ -58,10 +60,8 @@ def reasons(decision: Decision) -> list[str]:
     return [decision.texts[code] for code in decision.reasons]
 
 
-def rows(evidence: Evidence, order: npt.NDArray[np.int64]) -> Evidence:
-    """Return the same dialogues in another order."""
-    moved: dict[str, Any] = {}
-    for field in fields(Evidence):
-        value = getattr(evidence, field.name)
-        moved[field.name] = value[order] if isinstance(value, np.ndarray) else value
-    return Evidence(**moved)
+def rows(of: Columns, order: npt.NDArray[np.int64]) -> Columns:
+    """Return the same rows in another order."""
+    known = {field.name: getattr(of, field.name) for field in fields(of)}
+    moved: dict[str, Any] = {name: value[order] for name, value in known.items() if isinstance(value, np.ndarray)}
+    return replace(of, **moved)

@@ -12,6 +12,7 @@ import pytest
 from selection.deciding.ranking import TAKEN, Units, Why, admit, rank_key
 from selection.rules import PAPER
 from selection.settings import Limits
+from tests.selection.deciding.evidence_data import rows
 
 SEEDS = range(40)
 
@@ -73,10 +74,6 @@ def fill(why: list[Why], queue: list[int], amounts: npt.NDArray[np.int64], room:
         room -= int(amounts[u])
         if room < 0:
             why[u] = reason
-
-
-def rows(units: Units, order: npt.NDArray[np.int64]) -> Units:
-    return Units(**{name: getattr(units, name)[order] for name in Units.__dataclass_fields__})
 
 
 def taken(units: Units, limits: Limits) -> npt.NDArray[np.bool_]:

@@ -21,7 +21,7 @@ from selection.files.manifest import check_selection_folder
 from selection.settings import Limits
 from tests.conftest import INTERRUPTIBLE, Run, write_lines
 from tests.scorer.run.score_data import BY_HAND, write_scores
-from tests.selection.selection_data import FILES, fine, invoke, names, one_line, read_selection, records, select_from
+from tests.selection.selection_data import FILES, fine, names, one_line, read_selection, records, refusal, select_from
 
 GIVEN = ("in.jsonl", "--scores", "s.jsonl", "-o", "out")
 
@@ -60,10 +60,8 @@ def test_a_pipe_is_read_once_and_gives_the_same(place: Path, empathy: Run) -> No
 def test_an_earlier_selection_is_kept_unless_told(place: Path) -> None:
     fine(*GIVEN, "--abstain", "1", "--rule", "release")
     before = contents(place / "out")
-    result = invoke(*GIVEN)
-    assert "out: exists already; name another output or say --overwrite" in one_line(result.exit_code, result.stderr)
-    result = invoke(*GIVEN, "--overwrite", "--threshold", "9")
-    assert "is empty" in one_line(result.exit_code, result.stderr)
+    assert "out: exists already; name another output or say --overwrite" in refusal(*GIVEN)
+    assert "is empty" in refusal(*GIVEN, "--overwrite", "--threshold", "9")
     assert contents(place / "out") == before
     fine(*GIVEN, "--overwrite")
     assert names(place / "out") == FILES

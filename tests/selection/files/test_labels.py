@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,17 +10,14 @@ import pytest
 
 from scorer.inputs.corpus import id_hash
 from selection.errors import SelectionError
-from selection.files.labels import Index, LabelTable, read_labels
-from tests.conftest import record, write_lines
+from selection.files.labels import Index, LabelTable
+from tests.conftest import record
 from tests.scorer.run.score_data import Pair
-
-
-def labelled(id_: str, scores: tuple[Any, Any], text: str = "", **more: Any) -> dict[str, Any]:
-    return record("i am sad", text or f"sorry {id_}", id=id_, sensibility=scores[0], rationality=scores[1], **more)
+from tests.selection.selection_data import labelled, labels_of
 
 
 def table(tmp_path: Path, *records: object) -> LabelTable:
-    return read_labels([str(write_lines(tmp_path / "labels.jsonl", records))])
+    return labels_of(tmp_path, records)
 
 
 def by_id(found: LabelTable, *ids: str) -> list[Pair | None]:

@@ -14,12 +14,11 @@ from scorer.progress import Progress, Silent
 from scorer.run.score_table import read_scores
 from selection.errors import SelectionError
 from selection.files import spool as module
-from selection.files.labels import read_labels
 from selection.files.manifest import REJECTS
 from selection.files.spool import ROWS, SPOOL, Spooled, read_rows, spool_corpus
 from tests.conftest import make_tokenizer, record, write_lines
 from tests.scorer.run.score_data import SCORES, write_scores
-from tests.selection.selection_data import dialogues, read_lines, records
+from tests.selection.selection_data import dialogues, labelled, labels_of, read_lines, records
 
 
 @pytest.fixture(params=[3, 8192])
@@ -42,11 +41,6 @@ def run(folder: Path, items: list[dict[str, Any]], *, progress: Progress | None 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     return [row for batch in read_rows(folder / ROWS) for row in batch.to_pylist()]
-
-
-def labelled(id_: str | None, scores: tuple[float, float], text: str = "sorry", **more: Any) -> dict[str, Any]:
-    known = {} if id_ is None else {"id": id_}
-    return record("i am sad", text, sensibility=scores[0], rationality=scores[1], **known, **more)
 
 
 @pytest.mark.usefixtures("window")
@@ -114,15 +108,9 @@ def test_strict_stops_at_the_first_reject(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("window")
 def test_judgements_of_one_dialogue_are_averaged_wherever_they_stand(tmp_path: Path) -> None:
-    items = [
-        labelled("a", (8, 1)),
-        labelled("b", (1, 9)),
-        labelled("a", (5, 3)),
-        labelled("c", (0, 10)),
-        labelled("b", (2, 9)),
-        labelled("a", (8, 5), category="late"),
-    ]
-    found = run(tmp_path / "x", items)
+    judged = zip("abacb", [(8, 1), (1, 9), (5, 3), (0, 10), (2, 9)], strict=True)
+    items = [labelled(id_, pair) for id_, pair in judged]
+    found = run(tmp_path / "x", [*items, labelled("a", (8, 5), category="late")])
     assert found.evidence.scores.tolist() == [[7, 3], [1.5, 9], [0, 10]]
     assert [row["id"] for row in rows_of(tmp_path / "x")] == ["a", "b", "c"]
     assert found.evidence.judged.all()
@@ -158,12 +146,9 @@ def test_records_without_an_id_and_with_one_text_are_one_dialogue(tmp_path: Path
 
 @pytest.mark.usefixtures("window")
 def test_labels_decide_in_place_of_the_scores(tmp_path: Path) -> None:
-    judged = [
-        item | {"sensibility": 1, "rationality": 2, "judge": {"model": "j"}} for item in records(["f", "b", "new"])
-    ]
+    judged = records(["f", "b", "new"], sensibility=1, rationality=2, judge={"model": "j"})
     other = record("what happened", "another text", id="c", sensibility=3, rationality=4)  # the same id is not enough
-    path = write_lines(tmp_path / "labels.jsonl", [*judged, other])
-    found = run(tmp_path / "x", records(), scores=SCORES, labels=read_labels([str(path)]))
+    found = run(tmp_path / "x", records(), scores=SCORES, labels=labels_of(tmp_path, [*judged, other]))
     expected = {**SCORES, "b": (1, 2), "f": (1, 2)}
     assert [tuple(row) for row in found.evidence.scores.tolist()] == list(expected.values())
     assert found.evidence.judged.tolist() == [id_ in "bf" for id_ in SCORES]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +12,15 @@ import pytest
 
 from scorer.bundle.cuts import JUDGE_CUTS
 from scorer.dialogue import HEADS
-from selection.files.labels import LabelTable, read_labels
+from selection.files.labels import LabelTable
 from selection.report.numbers import figures as of
 from selection.report.numbers.drift import drift, ks, ks_limit, psi
 from selection.report.numbers.judged import agreement, cost, redraws
 from selection.report.sources.rows import UNKNOWN, Facts, Rows
 from selection.rules import RULES
-from tests.conftest import write_lines
 from tests.scorer.run.score_data import ABOUT, BY_HAND, CUTS, SCORES
 from tests.selection.report.report_data import COUNT, labels, rows_of, scores
+from tests.selection.selection_data import labels_of
 
 RNG = np.random.default_rng(0)
 
@@ -29,10 +28,6 @@ RNG = np.random.default_rng(0)
 @pytest.fixture
 def rows(tmp_path: Path) -> Rows:
     return rows_of(tmp_path / "s.parquet", scores())
-
-
-def labels_of(folder: Path, items: Sequence[object]) -> LabelTable:
-    return read_labels([str(write_lines(folder / "labels.jsonl", items))])
 
 
 @pytest.fixture
