@@ -22,14 +22,10 @@ def draw_agreement(agreement: Agreement, folder: Path) -> list[Path]:
     """Write scatter.png, confusion.png and sets.png into a folder; return their paths."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        charts = {
-            "scatter.png": _scatter(agreement),
-            "confusion.png": _confusion(agreement),
-            "sets.png": _sets(agreement),
-        }
+        charts = {"scatter.png": _scatter, "confusion.png": _confusion, "sets.png": _sets}
         for name, chart in charts.items():
             with replacing_binary(folder / name) as file:
-                chart.save(file, format="png", scale_factor=2)
+                chart(agreement).save(file, format="png", scale_factor=2)
     return [folder / name for name in charts]
 
 
@@ -41,14 +37,9 @@ def _scatter(agreement: Agreement) -> Any:
     panels = []
     for i, head in enumerate(HEADS):
         jitter = rng.uniform(-0.35, 0.35, len(rows))
-        points = [
-            {
-                "judge": float(pair.reference[row, i]),
-                "x": float(pair.reference[row, i] + shift),
-                "y": float(pair.other[row, i]),
-            }
-            for row, shift in zip(rows, jitter, strict=True)
-        ]
+        judge, other = pair.reference[rows, i], pair.other[rows, i]
+        places = zip(judge.tolist(), (judge + jitter).tolist(), other.tolist(), strict=True)
+        points = [{"judge": score, "x": x, "y": y} for score, x, y in places]
         base = alt.Chart(alt.Data(values=points)).properties(width=_SIZE, height=_SIZE, title=head)
         cloud = base.mark_circle(size=8, opacity=0.25, color="#4c78a8").encode(
             x=alt.X("x:Q", title=agreement.reference, scale=alt.Scale(domain=[-0.5, 10.5])),
@@ -63,17 +54,10 @@ def _scatter(agreement: Agreement) -> Any:
 
 def _confusion(agreement: Agreement) -> Any:
     pair = agreement.pair
-    ones = np.ones(len(pair))
-    panels = [
-        _heat(
-            counts(pair.reference_levels[:, i], pair.other_levels[:, i], LEVEL_COUNT, ones),
-            [str(level) for level in range(LEVEL_COUNT)],
-            head,
-            agreement,
-        )
-        for i, head in enumerate(HEADS)
-    ]
-    return alt.hconcat(*panels)
+    ones, names = np.ones(len(pair)), [str(level) for level in range(LEVEL_COUNT)]
+    levels = zip(pair.reference_levels.T, pair.other_levels.T, strict=True)
+    tables = [counts(first, second, LEVEL_COUNT, ones) for first, second in levels]
+    return alt.hconcat(*(_heat(table, names, head, agreement) for table, head in zip(tables, HEADS, strict=True)))
 
 
 def _sets(agreement: Agreement) -> Any:

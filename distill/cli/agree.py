@@ -83,6 +83,7 @@ def agree(
     from distill.agreement.table import agreement_lines
     from distill.labelled import read_labelled
     from scorer.model import Scorer
+    from scorer.outputs import write_json
 
     labelled = read_labelled(inputs)
     if against:
@@ -98,7 +99,13 @@ def agree(
         click.echo(line)
     for line in found.warnings:
         click.echo(f"empathy: warning: {line}", err=True)
-    _write(found, json_path, pictures)
+    if json_path:
+        write_json(json_path, found.to_json())
+    if pictures:
+        from distill.agreement.pictures import draw_agreement
+
+        for path in draw_agreement(found, pictures):
+            click.echo(f"drew {path}", err=True)
 
 
 def _add_beside(found: Agreement, labelled: LabelledSet, embeddings: str | None, *, baselines: bool) -> None:
@@ -114,15 +121,3 @@ def _add_beside(found: Agreement, labelled: LabelledSet, embeddings: str | None,
         from distill.agreement.baselines import baseline_figures
 
         found.rows |= baseline_figures(labelled, embeddings, found.threshold)
-
-
-def _write(found: Agreement, json_path: Path | None, pictures: Path | None) -> None:
-    from scorer.outputs import write_json
-
-    if json_path:
-        write_json(json_path, found.to_json())
-    if pictures:
-        from distill.agreement.pictures import draw_agreement
-
-        for path in draw_agreement(found, pictures):
-            click.echo(f"drew {path}", err=True)
