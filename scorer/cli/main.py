@@ -161,8 +161,5 @@ def inspect(bundle: Path | None, as_json: bool) -> None:
     from scorer.cli.lines import describe
 
     loaded = load_bundle(bundle)
-    if as_json:
-        click.echo(json.dumps({**loaded.to_json(), "sha256": loaded.sha256}, indent=1))
-    else:
-        for line in describe(loaded):
-            click.echo(line)
+    everything = {**loaded.to_json(), "sha256": loaded.sha256}
+    click.echo(json.dumps(everything, indent=1) if as_json else "\n".join(describe(loaded)))

@@ -19,7 +19,6 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from types import TracebackType
 from typing import Any
 
 from scorer.cluster.connection import AUTO, LOCAL, check_ready, connect
@@ -111,9 +110,7 @@ class Cluster:
                 self._step()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Leave Ray: the workers end, and so does a local cluster."""
         if self._ray is not None:
             self._ray.shutdown()

@@ -10,9 +10,8 @@ hash of their records that they are the same.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from scorer.engines.base import Scores
@@ -114,15 +113,14 @@ class Run:
         """Return the run."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
 
     def _join(self) -> None:
-        if any(window.tally.scored for window in self.done.values()):
-            join_shards(self.output, self._shards(), self._metadata)
+        shards = [self._shard_of(number) for number in sorted(self.done) if self.done[number].tally.scored]
+        if shards:
+            join_shards(self.output, shards, self._metadata)
         # Without its manifest the folder is no run any more, should this be interrupted.
         self._begun.close()
         self._begun.path.unlink()
@@ -206,6 +204,3 @@ class Run:
 
     def _rejects_of(self, number: int) -> Path:
         return self.folder / f"part-{number:06d}.{REJECTS}"
-
-    def _shards(self) -> Iterator[Path]:
-        return (self._shard_of(number) for number in sorted(self.done) if self.done[number].tally.scored)

@@ -96,12 +96,10 @@ def on_ray(
 
 def same_output(first: Path, second: Path) -> None:
     """Check that two folders hold the same rows, shards and rejects."""
-    names = [sorted(path.name for path in folder.iterdir()) for folder in (first, second)]
-    assert names[0] == names[1]
+    assert sorted(path.name for path in first.iterdir()) == sorted(path.name for path in second.iterdir())
     assert read_scores(first).equals(read_scores(second))
-    assert (first / "rejects.jsonl").read_text() == (second / "rejects.jsonl").read_text()
-    manifests = [(folder / "_manifest.jsonl").read_text() for folder in (first, second)]
-    assert manifests[0] == manifests[1]
+    for name in ("rejects.jsonl", "_manifest.jsonl"):
+        assert (first / name).read_text() == (second / name).read_text()
 
 
 class Slow(AtEachBatch):
@@ -154,15 +152,8 @@ def test_strict_ends_with_the_same_line_after_the_windows_before_it(scorer: Scor
 
 
 def job(bundle: Bundle, **more: Any) -> Job:
-    facts: dict[str, Any] = {
-        "engine": "onnxruntime",
-        "precision": "fp32",
-        "threads": 1,
-        "gpus": 0.0,
-        "expected": None,
-        "settings": SETTINGS,
-    }
-    return Job(**{"files": bundle.files, **facts, **more})
+    facts: dict[str, Any] = {"engine": "onnxruntime", "precision": "fp32", "threads": 1, "gpus": 0.0, "expected": None}
+    return Job(**{"files": bundle.files, "settings": SETTINGS, **facts, **more})
 
 
 def test_a_worker_verifies_the_bundle_and_is_never_another_engine(bundle: Bundle) -> None:

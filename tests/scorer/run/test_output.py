@@ -49,11 +49,21 @@ def add(run: Run, number: int, rows: int = 2, rejects: int = 0) -> None:
     run.add(Window(number, f"hash{number}", tally), [f"{number}-{i}" for i in range(rows)], scores, bad)
 
 
+def begun(output: Path, rejects: int = 0) -> Run:
+    """Open a run and finish its first window."""
+    run = open_run(output)
+    add(run, 0, rejects=rejects)
+    return run
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
 @pytest.mark.parametrize("name", ["out.parquet", "out.jsonl", "out.csv", "out"])
 def test_an_unfinished_run_leaves_no_output(tmp_path: Path, name: str) -> None:
     output = tmp_path / name
-    run = open_run(output)
-    add(run, 0)
+    begun(output)
     if output.suffix:
         assert not output.exists()
     else:
@@ -63,8 +73,7 @@ def test_an_unfinished_run_leaves_no_output(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["out.parquet", "out.jsonl", "out.csv"])
 def test_a_finished_file_holds_every_row_in_order_and_nothing_lies_beside_it(tmp_path: Path, name: str) -> None:
     output = tmp_path / name
-    run = open_run(output)
-    add(run, 0)
+    run = begun(output)
     add(run, 1, rejects=1)
     run.finish()
     if output.suffix == ".parquet":
@@ -75,21 +84,16 @@ def test_a_finished_file_holds_every_row_in_order_and_nothing_lies_beside_it(tmp
         ids = [line.split(",")[0] for line in output.read_text().splitlines()[1:]]
     assert ids == ["0-0", "0-1", "1-0", "1-1"]
     meta = {f"{name}.meta.json"} if output.suffix != ".parquet" else set()
-    assert {path.name for path in tmp_path.iterdir()} == {name, f"{name}.rejects.jsonl"} | meta
+    assert names(tmp_path) == {name, f"{name}.rejects.jsonl"} | meta
     assert json.loads((tmp_path / f"{name}.rejects.jsonl").read_text())["reason"] == "broken_json"
 
 
 def test_a_folder_holds_shards_manifest_and_rejects(tmp_path: Path) -> None:
-    run = open_run(tmp_path / "out")
-    add(run, 0, rejects=2)
+    run = begun(tmp_path / "out", rejects=2)
     add(run, 1)
     run.finish()
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "_manifest.jsonl",
-        "part-000000.parquet",
-        "part-000001.parquet",
-        "rejects.jsonl",
-    ]
+    shards = {"part-000000.parquet", "part-000001.parquet"}
+    assert names(tmp_path / "out") == shards | {"_manifest.jsonl", "rejects.jsonl"}
     assert len((tmp_path / "out" / "rejects.jsonl").read_text().splitlines()) == 2
     assert pq.read_table(tmp_path / "out" / "part-000001.parquet").num_rows == 2
 
@@ -98,14 +102,13 @@ def test_a_run_that_scored_nothing_writes_rejects_only(tmp_path: Path) -> None:
     run = open_run(tmp_path / "out.parquet")
     add(run, 0, rows=0, rejects=3)
     run.finish()
-    assert [path.name for path in tmp_path.iterdir()] == ["out.parquet.rejects.jsonl"]
+    assert names(tmp_path) == {"out.parquet.rejects.jsonl"}
 
 
 @pytest.mark.parametrize("name", ["out.parquet", "out"])
 def test_resume_knows_what_was_done_even_after_a_torn_manifest_line(tmp_path: Path, name: str) -> None:
     output = tmp_path / name
-    run = open_run(output)
-    add(run, 0)
+    run = begun(output)
     add(run, 1, rejects=1)
     with (run.folder / "_manifest.jsonl").open("a") as file:
         file.write('{"number": 2, "rec')
@@ -123,8 +126,7 @@ def test_resume_begins_where_there_is_nothing(tmp_path: Path) -> None:
 
 
 def test_a_shard_without_its_manifest_line_is_written_again(tmp_path: Path) -> None:
-    run = open_run(tmp_path / "out")
-    add(run, 0)
+    begun(tmp_path / "out")
     lines = (tmp_path / "out" / "_manifest.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "out" / "_manifest.jsonl").write_text(lines[0])
     resumed = open_run(tmp_path / "out", "resume")
@@ -141,8 +143,7 @@ def test_another_scorer_or_setting_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_changed_input_is_refused(tmp_path: Path) -> None:
-    run = open_run(tmp_path / "out")
-    add(run, 0)
+    run = begun(tmp_path / "out")
     run.check_same(run.done[0], "hash0")
     with pytest.raises(OutputError, match="changed or reordered"):
         run.check_same(run.done[0], "other")
@@ -150,8 +151,7 @@ def test_a_changed_input_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["out.parquet", "out"])
 def test_an_existing_output_is_kept_unless_told(tmp_path: Path, name: str) -> None:
-    run = open_run(tmp_path / name)
-    add(run, 0)
+    run = begun(tmp_path / name)
     with pytest.raises(OutputError, match="--resume"):
         open_run(tmp_path / name)
     run.finish()
@@ -163,8 +163,7 @@ def test_an_existing_output_is_kept_unless_told(tmp_path: Path, name: str) -> No
 
 def test_overwriting_keeps_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
     output = tmp_path / "out.csv"
-    first = open_run(output)
-    add(first, 0, rejects=1)
+    first = begun(output, rejects=1)
     first.finish()
     before = output.read_bytes()
     second = open_run(output, "overwrite")
@@ -176,26 +175,20 @@ def test_overwriting_keeps_the_old_file_until_the_new_one_is_whole(tmp_path: Pat
 
 
 def test_what_a_killed_run_was_writing_is_cleared_away(tmp_path: Path) -> None:
-    run = open_run(tmp_path / "out")
-    add(run, 0)
+    begun(tmp_path / "out")
     (tmp_path / "out" / ".part-000001.parquet.123.tmp").write_bytes(b"half")
     open_run(tmp_path / "out", "resume").finish()
     assert not list((tmp_path / "out").glob(".*"))
 
 
 def test_overwrite_removes_only_what_a_run_wrote(tmp_path: Path) -> None:
-    run = open_run(tmp_path / "out")
-    add(run, 0, rejects=1)
+    run = begun(tmp_path / "out", rejects=1)
     run.finish()
     (tmp_path / "out" / "notes.txt").write_text("mine")
     again = open_run(tmp_path / "out", "overwrite")
     add(again, 0)
     again.finish()
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "_manifest.jsonl",
-        "part-000000.parquet",
-        "notes.txt",
-    }
+    assert names(tmp_path / "out") == {"_manifest.jsonl", "part-000000.parquet", "notes.txt"}
 
 
 @pytest.mark.parametrize("existing", ["error", "resume", "overwrite"])
@@ -206,23 +199,16 @@ def test_a_folder_of_other_things_is_refused(tmp_path: Path, existing: Existing)
         open_run(tmp_path / "out", existing)
 
 
-def test_a_missing_parent_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="does not exist"):
-        open_run(tmp_path / "no" / "out.parquet")
-
-
-def test_a_folder_in_place_of_a_file_and_the_reverse_are_refused(tmp_path: Path) -> None:
+def test_a_missing_parent_a_folder_in_place_of_a_file_and_the_reverse_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").mkdir()
     (tmp_path / "b").write_text("x")
-    with pytest.raises(OutputError, match="is a folder"):
-        open_run(tmp_path / "a.parquet")
-    with pytest.raises(OutputError, match="is a file"):
-        open_run(tmp_path / "b")
+    for name, message in (("no/out.parquet", "does not exist"), ("a.parquet", "is a folder"), ("b", "is a file")):
+        with pytest.raises(OutputError, match=message):
+            open_run(tmp_path / name)
 
 
 def test_a_damaged_manifest_and_a_missing_shard_are_refused(tmp_path: Path) -> None:
-    run = open_run(tmp_path / "out")
-    add(run, 0)
+    begun(tmp_path / "out")
     (tmp_path / "out" / "part-000000.parquet").unlink()
     with pytest.raises(OutputError, match=r"part-000000.parquet: is missing"):
         open_run(tmp_path / "out", "resume")
@@ -232,16 +218,14 @@ def test_a_damaged_manifest_and_a_missing_shard_are_refused(tmp_path: Path) -> N
 
 
 def test_resuming_a_finished_file_of_another_scorer_is_refused(tmp_path: Path) -> None:
-    run = open_run(tmp_path / "out.jsonl")
-    add(run, 0)
+    run = begun(tmp_path / "out.jsonl")
     run.finish()
     with pytest.raises(OutputError, match="by another scorer"):
         begin(tmp_path / "out.jsonl", "resume", meta={"sha256": "other"})
 
 
 def test_a_full_disk_is_one_line_and_leaves_a_resumable_run(tmp_path: Path) -> None:
-    run = open_run(tmp_path / "out")
-    add(run, 0)
+    run = begun(tmp_path / "out")
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("needs /dev/full")
@@ -258,8 +242,7 @@ def test_a_full_disk_is_one_line_and_leaves_a_resumable_run(tmp_path: Path) -> N
 
 
 def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
-    first = open_run(tmp_path / "out")
-    add(first, 0)
+    first = begun(tmp_path / "out")
     for existing in ("resume", "overwrite"):
         with pytest.raises(OutputError, match="another process is writing it"):
             begin(tmp_path / "out", existing)
@@ -335,8 +318,7 @@ def test_windows_may_be_finished_in_any_order(tmp_path: Path) -> None:
 
 
 def test_an_output_that_vanishes_is_one_line(tmp_path: Path) -> None:
-    run = open_run(tmp_path / "out")
-    add(run, 0)
+    run = begun(tmp_path / "out")
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(OutputError, match=r"cannot be written: No such file"):
         add(run, 1)

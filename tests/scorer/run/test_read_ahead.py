@@ -78,19 +78,14 @@ def test_a_reader_that_dies_is_one_line_that_says_where(job: ReadJob, monkeypatc
             list(windows)
 
 
-def test_leaving_early_ends_the_reader(job: ReadJob) -> None:
-    with reading(job, 1) as windows:
-        next(windows)
-    with pytest.raises(ChildProcessError):  # no child is left, not even a dead one
-        os.waitpid(-1, os.WNOHANG)
-
-
 @pytest.mark.parametrize("processes", [0, 1, 2])
-def test_leaving_early_leaves_no_thread_behind(job: ReadJob, processes: int) -> None:
-    """One that is inside the tokenizer when Python ends would abort the process, whatever the exit code was to be."""
+def test_leaving_early_leaves_no_process_and_no_thread_behind(job: ReadJob, processes: int) -> None:
+    """A thread that is inside the tokenizer when Python ends would abort the process, whatever its exit code."""
     with reading(job, processes) as windows:
         next(windows)
     assert "read ahead" not in [thread.name for thread in threading.enumerate()]
+    with pytest.raises(ChildProcessError):  # no child is left, not even a dead one
+        os.waitpid(-1, os.WNOHANG)
 
 
 def test_small_inputs_are_read_by_a_thread_and_pipes_by_one_process(
