@@ -48,14 +48,9 @@ def all_figures(pair: Pair, weights: Floats | None = None, threshold: int = 5) -
     NaN where a figure is not defined: a correlation of constants, the recall of a score that the judge never gave.
     """
     weights = np.ones(len(pair)) if weights is None else weights
-    figures: dict[str, float] = {}
-    for i, head in enumerate(HEADS):
-        for name, value in _head_figures(pair, i, weights).items():
-            figures[f"{head}.{name}"] = value
-    for rule in RULES.values():
-        for name, value in _rule_figures(pair, rule, weights, threshold).items():
-            figures[f"{rule.name}.{name}"] = value
-    return figures
+    parts = [(head, _head_figures(pair, i, weights)) for i, head in enumerate(HEADS)]
+    parts += [(rule.name, _rule_figures(pair, rule, weights, threshold)) for rule in RULES.values()]
+    return {f"{part}.{name}": value for part, figures in parts for name, value in figures.items()}
 
 
 def _head_figures(pair: Pair, i: int, weights: Floats) -> dict[str, float]:
@@ -147,12 +142,12 @@ def resamples(group: Ints, draws: int, seed: int) -> Iterator[Floats]:
         yield np.bincount(rng.integers(size, size=size), minlength=size).astype(np.float64)[group]
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the middle 95 % of a figure's replicates, NaN where it is defined in none of them."""
+def interval(values: Sequence[float], middle: float = 95) -> tuple[float, float]:
+    """Return the middle 95 % (or ``middle``) of a figure's replicates, NaN where it is defined in none of them."""
     known = np.array([value for value in values if not np.isnan(value)])
     if not len(known):
         return float("nan"), float("nan")
-    low, high = np.percentile(known, [2.5, 97.5])
+    low, high = np.percentile(known, [50 - middle / 2, 50 + middle / 2])
     return float(low), float(high)
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from scorer.arrays import Floats, Hashes, Ints, Mask, Numbers
 from scorer.bundle.uncertainty import Uncertainty
+from selection.metrics import interval
 from selection.rules import Rule, states
 from selection.settings import DOUBT, Threshold, per_head
 
@@ -129,8 +130,5 @@ def under_error(
 
 def _spread(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
     """Return the mean and the middle 90 % of the values that are defined, NaN where none is."""
-    known = np.array([value for value in values if not np.isnan(value)])
-    if not len(known):
-        return float("nan"), (float("nan"), float("nan"))
-    low, high = np.percentile(known, [5, 95])
-    return float(known.mean()), (float(low), float(high))
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan"), interval(values, 90)

@@ -133,9 +133,8 @@ def test_the_decision_counts_where_every_score_is_within_its_tolerance(golden: P
 def test_each_side_is_read_with_its_own_cuts(golden: Path, parts: Parts, tmp_path: Path) -> None:
     info, files = parts
     cuts = {"sensibility": [0.01 * k for k in range(10)], "rationality": [9 + 0.1 * k for k in range(10)]}
-    shifted = Scorer.load(
-        write_bundle(tmp_path / "shifted", {**info, "cuts": cuts}, files).path, engine="onnxruntime", threads=1
-    )
+    made = write_bundle(tmp_path / "shifted", {**info, "cuts": cuts}, files)
+    shifted = Scorer.load(made.path, engine="onnxruntime", threads=1)
     found = run(golden, shifted, max_flips=0.5)
     assert not found.differences.any()
     assert {after for (_, after), _ in found.changes()} == {"sensibility"}

@@ -143,7 +143,7 @@ def on_and_between(cuts: Cuts) -> npt.NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("cuts", CUT_TABLES.values(), ids=list(CUT_TABLES))
-def test_the_judges_scale_rises_wherever_the_score_does_and_stays_within_its_range(cuts: Cuts) -> None:
+def test_the_judges_scale_rises_with_the_score_within_its_range_and_a_score_lies_where_its_cuts_say(cuts: Cuts) -> None:
     scores = on_and_between(cuts)
     found = to_judge_scale(scores, cuts)
     for i in range(len(HEADS)):
@@ -152,12 +152,6 @@ def test_the_judges_scale_rises_wherever_the_score_does_and_stays_within_its_ran
         assert ((np.diff(judged) > 0) == (np.diff(score) > 0)).all()
     assert found.min() >= 0
     assert found.max() <= 10
-
-
-@pytest.mark.parametrize("cuts", CUT_TABLES.values(), ids=list(CUT_TABLES))
-def test_a_score_on_the_judges_scale_lies_where_its_cuts_say(cuts: Cuts) -> None:
-    scores = on_and_between(cuts)
-    found = to_judge_scale(scores, cuts)
     assert to_levels(found).tolist() == to_levels(scores, cuts).tolist()
     for threshold in THRESHOLDS:
         assert states(found, threshold=threshold).tolist() == states(scores, cuts, threshold).tolist()

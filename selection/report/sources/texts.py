@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from scorer.arrays import Ints
 from scorer.dialogue import Dialogue
@@ -76,18 +75,11 @@ class Matched:
     unknown: int
 
 
-def _numbers() -> array[int]:
-    return array("q")
-
-
 @dataclass(slots=True)
 class _Pass:
     index: Index
     wanted: frozenset[int]
-    rows: array[int] = field(default_factory=_numbers)
-    categories: array[int] = field(default_factory=_numbers)
-    turns: array[int] = field(default_factory=_numbers)
-    words: array[int] = field(default_factory=_numbers)
+    known: array[int] = field(default_factory=lambda: array("q"))  # row, category, turns, words of each dialogue
     shown: dict[int, Dialogue] = field(default_factory=dict)
 
 
@@ -112,11 +104,8 @@ def _add(one: _Pass, window: list[Dialogue], rows: Ints, codes: dict[str, int]) 
     for dialogue, row in zip(window, rows.tolist(), strict=True):
         if row < 0:
             continue
-        category = dialogue.category
-        one.rows.append(row)
-        one.categories.append(UNKNOWN if category is None else codes.setdefault(category, len(codes)))
-        one.turns.append(len(dialogue.turns))
-        one.words.append(len(dialogue.response.split()))
+        category = UNKNOWN if dialogue.category is None else codes.setdefault(dialogue.category, len(codes))
+        one.known.extend((row, category, len(dialogue.turns), len(dialogue.response.split())))
         if row in one.wanted:
             one.shown[row] = dialogue
 
@@ -124,16 +113,14 @@ def _add(one: _Pass, window: list[Dialogue], rows: Ints, codes: dict[str, int]) 
 def _matched(one: _Pass, rows: Rows, names: tuple[str, ...], seen: int) -> Matched:
     if not seen:
         raise SelectionError("--dialogues holds no dialogue, all of its records are rejects (see `empathy score`)")
-    if not one.rows:
+    if not one.known:
         raise SelectionError(
             f"none of the {seen:,} dialogues is in {rows.name}: their ids do not match; give the dialogues that were "
             "scored"
         )
-
-    def column(values: array[int]) -> npt.NDArray[np.int32]:
-        full = np.full(len(rows), UNKNOWN, dtype=np.int32)
-        full[np.array(one.rows)] = np.array(values)
-        return full
-
-    facts = Facts(categories=column(one.categories), names=names, turns=column(one.turns), words=column(one.words))
-    return Matched(facts=facts, dialogues=one.shown, found=len(one.rows), unknown=seen - len(one.rows))
+    known = np.array(one.known).reshape(-1, 4)
+    columns = np.full((3, len(rows)), UNKNOWN, dtype=np.int32)
+    columns[:, known[:, 0]] = known[:, 1:].T
+    categories, turns, words = columns
+    facts = Facts(categories=categories, names=names, turns=turns, words=words)
+    return Matched(facts=facts, dialogues=one.shown, found=len(known), unknown=seen - len(known))

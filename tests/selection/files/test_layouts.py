@@ -23,18 +23,11 @@ NAMES = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
 ORDERS = ["".join(order) for length in range(1, 5) for order in product(NAMES, repeat=length) if "u" in order]
 
 HOSTILE_TEXTS = [
-    "two\nlines",
-    "carriage\r\nreturn",
-    "line\u2028separator",
-    "paragraph\u2029separator",
-    "next\u0085line",
-    "tab\there",
-    'quo"tes',
-    "back\\slash",
-    "\\n is no line feed",
+    "two\nlines, carriage\r\nreturn, tab\there, vertical\x0btab, form\x0cfeed",
+    "line\u2028separator, paragraph\u2029separator, next\u0085line",
+    'quo"tes, back\\slash, \\n is no line feed',
     "emoji 😢 and 中文",
     '{"messages": []}',
-    "vertical\x0btab, form\x0cfeed",
 ]
 
 
@@ -46,13 +39,8 @@ def dialogue(order: str, texts: Sequence[str] = ()) -> Dialogue:
 
 
 def laid_out(order: str, layout: str) -> dict[str, Any]:
-    value = json.loads(convert(to_line(to_record(dialogue(order))), layout))
-    assert {name: value.pop(name) for name in ("id", "conversation", "category")} == {
-        "id": "id-1",
-        "conversation": "c-1",
-        "category": "sad",
-    }
-    assert isinstance(value, dict)
+    value: dict[str, Any] = json.loads(convert(to_line(to_record(dialogue(order))), layout))
+    assert [value.pop(name) for name in ("id", "conversation", "category")] == ["id-1", "c-1", "sad"]
     return value
 
 
@@ -61,27 +49,15 @@ def test_the_formats_that_may_be_asked_for_are_those_that_there_are() -> None:
 
 
 def test_openai_is_the_form_of_the_contract() -> None:
-    assert laid_out("sua", "openai") == {
-        "messages": [
-            {"role": "system", "content": "s1"},
-            {"role": "user", "content": "u2"},
-            {"role": "assistant", "content": "a3"},
-            {"role": "assistant", "content": "response"},
-        ]
-    }
+    said = [("system", "s1"), ("user", "u2"), ("assistant", "a3"), ("assistant", "response")]
+    assert laid_out("sua", "openai") == {"messages": [{"role": role, "content": text} for role, text in said]}
     bare = Dialogue(id="x", turns=(Turn("user", "hi"), Turn("assistant", "yes")), conversation="c")
     assert set(to_record(bare)) == {"id", "conversation", "messages"}
 
 
 def test_sharegpt_names_the_speakers_its_way() -> None:
-    assert laid_out("sut", "sharegpt") == {
-        "conversations": [
-            {"from": "system", "value": "s1"},
-            {"from": "human", "value": "u2"},
-            {"from": "tool", "value": "t3"},
-            {"from": "gpt", "value": "response"},
-        ]
-    }
+    said = [("system", "s1"), ("human", "u2"), ("tool", "t3"), ("gpt", "response")]
+    assert laid_out("sut", "sharegpt") == {"conversations": [{"from": name, "value": text} for name, text in said]}
 
 
 @pytest.mark.parametrize(
