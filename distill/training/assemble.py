@@ -56,13 +56,15 @@ def finish(run: TrainRun, split: Split, raw: Scores, model: PreTrainedModel, out
     calibrated = cross_calibrate(scores, labels, folds)
     shipped = calibration.apply(scores)
     fold_affine(model, calibration.slope, calibration.intercept)
+    count = run.settings.folds
+    how = f"{count}-fold cross-validation by conversation" if count else "one tenth of the conversations held out"
     info = replace(
         run.describe(split.fits[-1]),
-        part="all labels" if run.settings.folds else "nine tenths of the conversations",
+        part="all labels" if count else "nine tenths of the conversations",
         calibration=calibration,
         cuts=balanced_cuts(shipped, labels),
         uncertainty=fit_uncertainty(shipped, labels),
-        measured={"how": _how(run.settings.folds, len(rows)), **measure(calibrated, labels, folds)},
+        measured={"how": f"{how}, {len(rows)} labels", **measure(calibrated, labels, folds)},
         domain=fit_domain(labelled.dialogues, run.encoded, run.backbone.vocabulary),
         seconds=round(time.monotonic() - run.started),
     )
@@ -74,7 +76,7 @@ def finish(run: TrainRun, split: Split, raw: Scores, model: PreTrainedModel, out
             with replacing(whole / "rejects.jsonl") as file:
                 file.writelines(json.dumps(asdict(reject)) + "\n" for reject in labelled.rejects)
         _write_oof(whole / OOF, info, labelled.take(rows), folds, calibrated, scores)
-        if run.settings.folds:
+        if count:
             # Links, not copies: both names must be there until the whole takes its place.
             skip = shutil.ignore_patterns("*.npy", ".*")
             shutil.copytree(run.work / FOLDS, whole / FOLDS, ignore=skip, copy_function=_link)
@@ -113,12 +115,6 @@ def _write_oof(
         "rubric": info.training.rubric,
     }
     write_scores(path, columns, json.dumps(about))
-
-
-def _how(folds: int, count: int) -> str:
-    if folds:
-        return f"{folds}-fold cross-validation by conversation, {count} labels"
-    return f"one tenth of the conversations held out, {count} labels"
 
 
 def _link(source: str, target: str) -> None:

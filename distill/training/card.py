@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
+from scorer.dialogue import HEADS
+
 if TYPE_CHECKING:
     from distill.training.checkpoint import CheckpointInfo
 
+_PER_HEAD = {
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "mae": "mean absolute error",
+    "quadratic_kappa": "quadratic kappa",
+}
 _NAMES = {
-    "sensibility.pearson": "Pearson, sensibility",
-    "rationality.pearson": "Pearson, rationality",
-    "sensibility.spearman": "Spearman, sensibility",
-    "rationality.spearman": "Spearman, rationality",
-    "sensibility.mae": "mean absolute error, sensibility",
-    "rationality.mae": "mean absolute error, rationality",
-    "sensibility.quadratic_kappa": "quadratic kappa, sensibility",
-    "rationality.quadratic_kappa": "quadratic kappa, rationality",
+    **{f"{head}.{key}": f"{title}, {head}" for key, title in _PER_HEAD.items() for head in HEADS},
     "paper.kappa": "kappa of the paper's three sets",
     "paper.f1.sensibility": "F1 of the sensibility set",
     "paper.share.sensibility": "share kept, scorer",

@@ -79,12 +79,14 @@ def load_backbone(name: str, layers: int | None = None) -> Backbone:
     positions = getattr(config, "max_position_embeddings", None) or 512
     # RoBERTa counts positions from the padding id + 1, so two of its 514 are never used.
     usable = positions - (tokenizer.pad_token_id + 1 if config.model_type in _POSITIONS_AFTER_PAD else 0)
+    with torch.device("meta"):  # counts its parameters without making them
+        network = AutoModelForSequenceClassification.from_config(config)
     return Backbone(
         name=name,
         tokenizer=tokenizer,
         hidden_size=int(config.hidden_size),
         layers=int(config.num_hidden_layers),
-        parameters=_parameters(config),
+        parameters=int(network.num_parameters()),
         pad_id=int(tokenizer.pad_token_id),
         has_token_types=getattr(config, "type_vocab_size", 0) > 1,
         max_length=usable,
@@ -92,12 +94,6 @@ def load_backbone(name: str, layers: int | None = None) -> Backbone:
 
 
 _POSITIONS_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "xmod", "data2vec-text")
-
-
-def _parameters(config: object) -> int:
-    """Return how many numbers a network of this configuration has, without making it."""
-    with torch.device("meta"):
-        return int(AutoModelForSequenceClassification.from_config(config).num_parameters())
 
 
 def load_network(name: str | Path, layers: int | None = None) -> PreTrainedModel:

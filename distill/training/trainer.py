@@ -75,7 +75,10 @@ def fine_tune(
     keep_freed_memory()
     set_seed(settings.seed)
     model = load_network(backbone.name, backbone.layers)
-    _freeze(model, min(settings.frozen_layers, backbone.layers), backbone)
+    frozen = min(settings.frozen_layers, backbone.layers)
+    for name, parameter in model.named_parameters() if frozen else ():
+        if depth_of(name, backbone.layers, model.base_model_prefix) <= frozen:  # the embeddings are of depth 0
+            parameter.requires_grad_(False)
     mean, sd = train.targets.mean(axis=0), train.targets.std(axis=0)
     callbacks: list[TrainerCallback] = [steps] if steps else []
     if validation is not None and settings.patience is not None:
@@ -162,13 +165,6 @@ def _arguments(settings: TrainSettings, folder: Path, *, early_stopping: bool) -
     )
 
 
-def _freeze(model: PreTrainedModel, layers: int, backbone: Backbone) -> None:
-    """Keep the embeddings and the lowest ``layers`` layers as they are; 0 freezes nothing."""
-    for name, parameter in model.named_parameters():
-        if layers and depth_of(name, backbone.layers, model.base_model_prefix) <= layers:
-            parameter.requires_grad_(False)
-
-
 def _rows(examples: TrainingRows, mean: Scores, sd: Scores) -> list[dict[str, Any]]:
     targets = (examples.targets - mean) / sd
     return [
@@ -205,26 +201,23 @@ class _Regressor(Trainer):
 
     def create_optimizer(self) -> torch.optim.Optimizer:
         """Return AdamW with a learning rate that falls from the head down, and no decay of norms and biases."""
-        self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(self._groups(), fused=True)
-        return self.optimizer
-
-    def _groups(self) -> list[dict[str, Any]]:
         settings, backbone = self._settings, self._backbone
-        top = backbone.layers + 1
         groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
         for name, parameter in self.model.named_parameters():
             depth = depth_of(name, backbone.layers, self.model.base_model_prefix)
             if parameter.requires_grad:
                 groups.setdefault((depth, parameter.ndim > 1), []).append(parameter)
         rate = settings.rate_for(backbone.hidden_size)
-        return [
+        described = [
             {
                 "params": parameters,
-                "lr": rate * settings.layer_decay ** (top - depth),
+                "lr": rate * settings.layer_decay ** (backbone.layers + 1 - depth),
                 "weight_decay": settings.weight_decay if is_matrix else 0.0,
             }
             for (depth, is_matrix), parameters in sorted(groups.items())
         ]
+        self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(described, fused=True)
+        return self.optimizer
 
 
 class Steps(TrainerCallback):

@@ -25,7 +25,7 @@ from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
 from scorer.run.score import score_files
 from scorer.run.settings import ScoreSettings
-from tests.conftest import make_dialogue, write_lines
+from tests.conftest import make_dialogue, record, write_lines
 
 
 def test_varied_dialogues_differ_in_text_and_are_the_same_in_every_run(tmp_path: Path) -> None:
@@ -93,13 +93,7 @@ def test_a_bundles_weights_give_its_scores_in_torch(tmp_path: Path) -> None:
 
 
 def test_what_a_kill_might_change_is_noticed(scorer: Scorer, tmp_path: Path) -> None:
-    records = [
-        {
-            "id": str(i),
-            "messages": [{"role": "user", "content": f"i am sad {i}"}, {"role": "assistant", "content": "so sorry"}],
-        }
-        for i in range(20)
-    ]
+    records = [record(f"i am sad {i}", "so sorry", id=str(i)) for i in range(20)]
     source = write_lines(tmp_path / "in.jsonl", [*records, {"messages": []}])
     score_files(scorer, Corpus([str(source)]), tmp_path / "whole", ScoreSettings(window=8))
     shutil.copytree(tmp_path / "whole", tmp_path / "killed")

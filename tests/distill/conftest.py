@@ -1,4 +1,4 @@
-"""What the tests of labelling run against: servers and stores that end with the test."""
+"""What the tests of distillation run against: a tiny encoder, and servers and stores that end with the test."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ from tests.distill.judge.labelling import dialogues, settings
 
 Serve = Callable[..., Running]
 Label = Callable[..., Labelling]
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT."""
+    from tests.distill.tiny import write_backbone  # loads torch
+
+    return write_backbone(tmp_path_factory.mktemp("backbone") / "tiny")
 
 
 @pytest.fixture

@@ -24,16 +24,9 @@ from tests.conftest import Run
 from tests.distill.conftest import Serve
 from tests.distill.judge.judge_server import Running
 from tests.distill.judge.labelling import ENVIRONMENT, dialogues, dialogues_file, options, settings, started
-from tests.distill.tiny import write_backbone
 
 Make = Callable[..., Loop]
 NOBODY = Running("http://127.0.0.1:9/v1")
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny BERT."""
-    return write_backbone(tmp_path_factory.mktemp("backbone") / "tiny")
 
 
 @pytest.fixture

@@ -7,17 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import (
-    BertConfig,
-    BertModel,
-    DistilBertConfig,
-    DistilBertModel,
-    MPNetConfig,
-    MPNetModel,
-    PreTrainedTokenizerFast,
-    RobertaConfig,
-    RobertaModel,
-)
+from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from distill.training.settings import TrainSettings
 from tests.conftest import make_tokenizer, record, write_lines
@@ -40,13 +30,8 @@ def write_backbone(folder: Path, *, kind: str = "bert", seed: int = 0, layers: i
         "pad_token_id": 0,
         "max_position_embeddings": 128,
     }
-    models = {
-        "bert": lambda: BertModel(BertConfig(**sizes)),
-        "roberta": lambda: RobertaModel(RobertaConfig(**sizes, type_vocab_size=1)),
-        "distilbert": lambda: DistilBertModel(DistilBertConfig(**sizes, hidden_dim=64)),
-        "mpnet": lambda: MPNetModel(MPNetConfig(**sizes)),
-    }
-    models[kind]().save_pretrained(folder)
+    sizes |= {"roberta": {"type_vocab_size": 1}, "distilbert": {"hidden_dim": 64}}.get(kind, {})
+    AutoModel.from_config(AutoConfig.for_model(kind, **sizes)).save_pretrained(folder)
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="[PAD]",
@@ -74,15 +59,8 @@ def labelled_records(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
         sensibility = 8 - int(rng.integers(3)) if warm else 2 + int(rng.integers(3))
         rationality = 3 + int(rng.integers(2)) if warm else 7 + int(rng.integers(2))
         context = f"today {number // 2 + 1000 * seed} i am {rng.choice(['sad', 'happy'])}"
-        records.append(
-            record(
-                context,
-                " ".join(words) + f" {number}",
-                sensibility=sensibility,
-                rationality=rationality,
-                conversation=f"c{seed}-{number // 2}",
-            )
-        )
+        more = {"sensibility": sensibility, "rationality": rationality, "conversation": f"c{seed}-{number // 2}"}
+        records.append(record(context, f"{' '.join(words)} {number}", **more))
     return records
 
 

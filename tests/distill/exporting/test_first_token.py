@@ -10,14 +10,14 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-import transformers
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.models.bert.modeling_bert import BertPooler
 
 from distill.exporting import first_token
 from distill.exporting.first_token import export_first_token, to_onnx
 from distill.exporting.quantise import Batch, static_int8, store_int8
 from scorer.bundle.onnx_check import check_onnx
+from tests.distill.tiny import KINDS
 
 VOCABULARY, LONGEST, HIDDEN, INNER, LAYERS = 80, 60, 32, 128, 2
 SHAPES = ((1, 1), (1, 2), (1, LONGEST), (4, 3), (3, 16), (8, 31))
@@ -29,20 +29,17 @@ def make_model(kind: str) -> PreTrainedModel:
     """Return a random classifier of two layers; its logits differ as scores do."""
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"vocab_size": VOCABULARY, "num_labels": 2, "max_position_embeddings": 64}
-    if kind == "DistilBert":
-        sizes |= {"dim": HIDDEN, "hidden_dim": INNER, "n_layers": LAYERS, "n_heads": 4}
-    else:
-        sizes |= {"hidden_size": HIDDEN, "intermediate_size": INNER, "num_hidden_layers": LAYERS}
-        sizes |= {"num_attention_heads": 4}
-    config = getattr(transformers, f"{kind}Config")(**sizes, pad_token_id=0)
-    model: PreTrainedModel = getattr(transformers, f"{kind}ForSequenceClassification")(config).eval()
+    sizes |= {"hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": 4, "pad_token_id": 0}
+    sizes["hidden_dim" if kind == "distilbert" else "intermediate_size"] = INNER
+    config = AutoConfig.for_model(kind, **sizes)
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
     return model
 
 
-@pytest.fixture(scope="module", params=["Bert", "Roberta", "DistilBert", "MPNet"])
+@pytest.fixture(scope="module", params=KINDS)
 def graphs(request: pytest.FixtureRequest) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     """A tiny random model of each kind that is a backbone: its whole graph, and the one for the first token."""
     model = make_model(request.param)
@@ -124,9 +121,9 @@ def mean_pooled(self: BertPooler, states: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("kind", "pooled", "cut", "note"),
     [
-        ("Albert", None, "query", "where AlbertForSequenceClassification has its last layer is not known"),
-        ("Bert", mean_pooled, "query", "cut to the first token, its scores differ by "),
-        ("Bert", None, "value", "cut to the first token, it does not run ("),
+        ("albert", None, "query", "where AlbertForSequenceClassification has its last layer is not known"),
+        ("bert", mean_pooled, "query", "cut to the first token, its scores differ by "),
+        ("bert", None, "value", "cut to the first token, it does not run ("),
     ],
 )
 def test_a_model_that_cannot_be_cut_is_exported_whole(

@@ -14,7 +14,7 @@ from distill.sampling.embeddings import embed_dialogues
 from distill.sampling.strategies import choose_rows
 from distill.settings import SampleSettings
 from tests.conftest import make_dialogue, varied
-from tests.distill.tiny import labelled_file, write_backbone
+from tests.distill.tiny import labelled_file
 
 
 def test_without_a_model_they_tell_apart_what_is_said() -> None:
@@ -38,9 +38,8 @@ def test_the_context_counts_and_not_only_the_response() -> None:
 def test_the_order_of_the_input_changes_no_bit() -> None:
     dialogues = varied(300)
     shuffle = np.random.default_rng(0).permutation(300)
-    np.testing.assert_array_equal(
-        embed_dialogues([dialogues[row] for row in shuffle]), embed_dialogues(dialogues)[shuffle]
-    )
+    shuffled = embed_dialogues([dialogues[row] for row in shuffle])
+    np.testing.assert_array_equal(shuffled, embed_dialogues(dialogues)[shuffle])
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -53,12 +52,11 @@ def test_dialogues_without_a_word_are_all_alike() -> None:
     np.testing.assert_allclose(embeddings @ embeddings.T, 1, rtol=1e-5)
 
 
-def test_with_an_encoder_they_are_its_hidden_states(tmp_path: Path) -> None:
-    encoder = str(write_backbone(tmp_path / "tiny"))
+def test_with_an_encoder_they_are_its_hidden_states(backbone: Path, tmp_path: Path) -> None:
     labelled = read_labelled([str(labelled_file(tmp_path / "labels.jsonl", 60))])
-    expected = hidden_states(labelled, encoder)
+    expected = hidden_states(labelled, str(backbone))
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    np.testing.assert_allclose(embed_dialogues(labelled.dialogues, encoder), expected, atol=1e-5)
+    np.testing.assert_allclose(embed_dialogues(labelled.dialogues, str(backbone)), expected, atol=1e-5)
 
 
 def test_what_is_no_encoder_is_one_line(tmp_path: Path) -> None:

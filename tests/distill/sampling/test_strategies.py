@@ -27,23 +27,19 @@ def make_pool(count: int = COUNT) -> list[Dialogue]:
     ]
 
 
-def known(count: int = COUNT, seed: int = 0) -> dict[str, Any]:
-    """Return what strategies choose by, for so many dialogues."""
-    rng = np.random.default_rng(seed)
-    return {
-        "scores": rng.uniform(0, 10, (count, 2)).astype(np.float32),
-        "uncertainty": rng.uniform(1, 3, (count, 2)).astype(np.float32),
-        "embeddings": rng.standard_normal((count, 16)).astype(np.float32),
-    }
-
-
 def choose(
     pool: list[Dialogue], count: int, strategy: str, *, seed: int = 0, whole: bool = False, **found: Any
 ) -> list[int]:
     return choose_rows(pool, count, SampleSettings(strategy=strategy, seed=seed, whole_conversations=whole), **found)
 
 
-POOL, KNOWN = make_pool(), known()
+POOL, RNG = make_pool(), np.random.default_rng(0)
+KNOWN: dict[str, Any] = {
+    "scores": RNG.uniform(0, 10, (COUNT, 2)).astype(np.float32),
+    "uncertainty": RNG.uniform(1, 3, (COUNT, 2)).astype(np.float32),
+    "embeddings": RNG.standard_normal((COUNT, 16)).astype(np.float32),
+}
+"""What strategies choose by."""
 
 
 @pytest.fixture(params=STRATEGIES)
@@ -64,9 +60,8 @@ def test_so_many_different_dialogues_are_chosen(strategy: str) -> None:
 
 def test_the_order_of_the_input_changes_nothing(strategy: str) -> None:
     shuffle = np.random.default_rng(5).permutation(COUNT)
-    shuffled = choose(
-        [POOL[row] for row in shuffle], 100, strategy, **{name: rows[shuffle] for name, rows in KNOWN.items()}
-    )
+    known = {name: rows[shuffle] for name, rows in KNOWN.items()}
+    shuffled = choose([POOL[row] for row in shuffle], 100, strategy, **known)
     assert [int(shuffle[row]) for row in shuffled] == choose(POOL, 100, strategy, **KNOWN)
 
 

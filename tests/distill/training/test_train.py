@@ -37,12 +37,6 @@ EMPATHY = str(Path(sys.executable).with_name("empathy"))
 
 
 @pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny BERT."""
-    return write_backbone(tmp_path_factory.mktemp("backbone") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory) -> LabelledSet:
     """A hundred and sixty labelled dialogues of eighty conversations."""
     return read(tmp_path_factory.mktemp("labels") / "labels.jsonl", labelled_records(160))

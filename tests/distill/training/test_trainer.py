@@ -10,7 +10,7 @@ import pytest
 from distill.training.network import load_backbone, predict
 from distill.training.trainer import TrainingRows, fine_tune, last_whole
 from tests.conftest import varied
-from tests.distill.tiny import tiny_settings, write_backbone
+from tests.distill.tiny import tiny_settings
 
 
 def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over_and_removed(tmp_path: Path) -> None:
@@ -24,12 +24,12 @@ def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over_and_removed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-9"]
 
 
-def test_rows_of_more_weight_are_fitted_better(tmp_path: Path) -> None:
-    backbone = load_backbone(str(write_backbone(tmp_path / "tiny")))
-    encoded = backbone.encoder(64).encode(varied(40)) * 2
+def test_rows_of_more_weight_are_fitted_better(backbone: Path, tmp_path: Path) -> None:
+    found = load_backbone(str(backbone))
+    encoded = found.encoder(64).encode(varied(40)) * 2
     targets = np.repeat([[2.0, 8.0], [8.0, 2.0]], 40, axis=0).astype(np.float32)  # each dialogue is labelled both ways
     weights = np.repeat([1.9, 0.1], 40).astype(np.float32)
-    settings = tiny_settings(tmp_path / "tiny", epochs=10, learning_rate=3e-3)
-    model = fine_tune(backbone, TrainingRows(encoded, targets, weights), None, settings, tmp_path / "trainer")
+    settings = tiny_settings(backbone, epochs=10, learning_rate=3e-3)
+    model = fine_tune(found, TrainingRows(encoded, targets, weights), None, settings, tmp_path / "trainer")
     scores = predict(model, encoded[:40])
     assert scores.mean(axis=0) == pytest.approx([2.3, 7.7], abs=0.5)
