@@ -103,7 +103,7 @@ def same_output(first: Path, second: Path) -> None:
 
 
 class Slow(AtEachBatch):
-    """Gives every worker the time to start: takes 0.3 s per window until something becomes true."""
+    """Gives every worker the time to start: takes 0.8 s per window until something becomes true."""
 
     def __init__(self, until: Callable[[], bool]) -> None:
         super().__init__(self.wait)
@@ -112,7 +112,7 @@ class Slow(AtEachBatch):
 
     def wait(self) -> None:
         self.over = self.over or self.until()
-        time.sleep(0 if self.over else 0.3)
+        time.sleep(0 if self.over else 0.8)
 
 
 @pytest.mark.usefixtures("nodes")
