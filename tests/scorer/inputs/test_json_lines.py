@@ -26,7 +26,7 @@ BAD_LINES: dict[str, tuple[bytes, str]] = {
     "two objects": (b"{} {}", "broken_json"),
     "a text": (b'"text"', "not_an_object"),
     "null": (b"null", "not_an_object"),
-    "an array": (b"[%s]" % GOOD, "not_an_object"),
+    "an array": (b"[%s]" % GOOD, "duplicate_id"),
     "no turns": (b"{}", "no_messages"),
     "a wrong type": (b'{"messages": {"role": 1}}', "wrong_type"),
     "an unknown role": (json.dumps({"messages": [{"role": "x", "content": "hi"}]}).encode(), "unknown_role"),
