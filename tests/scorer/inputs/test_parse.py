@@ -108,7 +108,10 @@ def test_system_turns_are_context_and_tool_turns_are_left_out_and_counted() -> N
     assert dialogue.notes.tool_turns == 1
 
 
-@pytest.mark.parametrize(("id_", "expected"), [("a", "a"), (" a ", "a"), (7, "7"), (0, "0"), (2.0, "2"), (1.5, "1.5"), (10**300, str(10**300))])
+@pytest.mark.parametrize(
+    ("id_", "expected"),
+    [("a", "a"), (" a ", "a"), (7, "7"), (0, "0"), (2.0, "2"), (1.5, "1.5"), (10**300, str(10**300))],
+)
 def test_id_is_taken_as_text(id_: Any, expected: str) -> None:
     assert parse_record({**PLAIN, "id": id_}).id == expected
 
