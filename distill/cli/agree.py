@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scorer.cli.main import fail
-from scorer.cli.options import command, inputs_argument, json_option, option, option_group, scorer_option
+from scorer.cli.options import command, inputs_argument, json_option, map_option, option, option_group, scorer_option
 
 if TYPE_CHECKING:
     from distill.agreement.compare import Agreement
@@ -25,6 +25,7 @@ _WIDE = 500  # columns, where there is no terminal whose width counts
     )
 )
 @inputs_argument("LABELS...")
+@option_group("Input", map_option)
 @option_group(
     "Compare with",
     scorer_option,
@@ -65,6 +66,7 @@ def agree(
     draws: int,
     json_path: Path | None,
     pictures: Path | None,
+    fields: dict[str, str],
     *,
     unseen: bool,
     baselines: bool,
@@ -86,10 +88,10 @@ def agree(
     from distill.labelled import read_labelled
     from scorer.model import Scorer
 
-    labelled = read_labelled(inputs)
+    labelled = read_labelled(inputs, fields)
     if against:
         names = (", ".join(inputs), ", ".join(against))
-        found = compare.judge_against_judge(labelled, read_labelled(against), names, threshold)
+        found = compare.judge_against_judge(labelled, read_labelled(against, fields), names, threshold)
     elif scores:
         found = compare.judge_against_scores(labelled, scores, threshold)
     else:

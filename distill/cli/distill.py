@@ -14,6 +14,7 @@ from scorer.cli.options import (
     chosen,
     command,
     inputs_argument,
+    map_option,
     option,
     option_group,
     output_option,
@@ -32,6 +33,7 @@ _TRAINING = ("backbone", "folds", "epochs", "max_length")
     )
 )
 @inputs_argument()
+@option_group("Input", map_option)
 @option_group(
     "Output", output_option("DIR", "The folder of the loop; DIR/scorer is the scorer."), store_option, quiet_option
 )
@@ -46,6 +48,7 @@ def distill(
     model: str,
     store_path: Path,
     rubric_path: Path | None,
+    fields: dict[str, str],
     *,
     quiet: bool,
     **given: Any,
@@ -68,7 +71,7 @@ def distill(
     training = TrainSettings(**chosen({name: given.pop(name) for name in _TRAINING}), seed=settings.seed)
     label = LabelSettings(model=model, **chosen(given))
     rubric = read_rubric(rubric_path)
-    dialogues, rejects = read_unlabelled(inputs)
+    dialogues, rejects = read_unlabelled(inputs, fields)
     with Bar(sys.stderr, quiet=quiet) as bar, Store(store_path) as store, store.locked():
         if rejects:
             bar.say(f"{len(rejects)} records are no dialogues; the first: {rejects[0]['detail']}")

@@ -18,6 +18,7 @@ from scorer.cli.options import (
     command,
     existing_options,
     inputs_argument,
+    map_option,
     option,
     option_group,
     output_option,
@@ -96,6 +97,7 @@ _SAMPLE = ("strategy", "seed", "whole_conversations")
     *settings_options(SampleSettings, *_SAMPLE),
     scorer_option,
 )
+@option_group("Input", map_option)
 @option_group("Speed", *speed_options)
 def label(
     inputs: tuple[str, ...],
@@ -105,6 +107,7 @@ def label(
     rubric_path: Path | None,
     count: int | None,
     bundle: Path | None,
+    fields: dict[str, str],
     *,
     dry_run: bool,
     export_only: bool,
@@ -140,7 +143,7 @@ def label(
         fail("no --model; name the judge, as --model gpt-4.1-mini, or what your own server calls it")
     sample = SampleSettings(**chosen({name: given.pop(name) for name in _SAMPLE}))
     settings = LabelSettings(model=model, **chosen(given))
-    dialogues, rejects = read_unlabelled(inputs)
+    dialogues, rejects = read_unlabelled(inputs, fields)
     if count is not None:
         dialogues = pick_dialogues(dialogues, count, sample, bundle=bundle)
     if output is None or dry_run:

@@ -16,6 +16,7 @@ from scorer.cli.options import (
     existing_of,
     existing_options,
     inputs_argument,
+    map_option,
     option,
     option_group,
     output_option,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     )
 )
 @inputs_argument("LABELS...")
+@option_group("Input", map_option)
 @option_group(
     "Output",
     output_option("CHECKPOINT", "The folder to write; CHECKPOINT.partial holds the work until it is whole."),
@@ -68,6 +70,7 @@ def train(
     output: Path,
     teachers: tuple[Path, ...],
     unlabelled: tuple[str, ...],
+    fields: dict[str, str],
     *,
     resume: bool,
     overwrite: bool,
@@ -93,9 +96,9 @@ def train(
     if resume and (output / CHECKPOINT_JSON).exists():
         click.echo(f"{output} is complete already; nothing was trained", err=True)
         return
-    labelled = read_labelled(inputs)
+    labelled = read_labelled(inputs, fields)
     teaching = [load_checkpoint(path) for path in teachers]
-    dialogues = read_dialogues(unlabelled, "--unlabelled")
+    dialogues = read_dialogues(unlabelled, "--unlabelled", fields)
     quiet = quiet or os.environ.get("RANK", "0") != "0"  # under torchrun the first process speaks
     with Bar(sys.stderr, quiet=quiet) as bar:
         checkpoint = train_scorer(
@@ -105,13 +108,13 @@ def train(
         bar.say(line)
 
 
-def read_dialogues(inputs: tuple[str, ...], flag: str) -> list[Dialogue]:
+def read_dialogues(inputs: tuple[str, ...], flag: str, fields: dict[str, str]) -> list[Dialogue]:
     """Return the dialogues of an option's inputs; say on standard error how many records were none."""
     from scorer.inputs.corpus import Corpus
     from scorer.inputs.parse import Reject
 
     dialogues, rejects = [], []
-    for record in Corpus(inputs) if inputs else ():
+    for record in Corpus(inputs, fields=fields) if inputs else ():
         if isinstance(record, Reject):
             rejects.append(record)
         else:

@@ -30,6 +30,7 @@ from scorer.cli.options import (
     group,
     inputs_argument,
     json_option,
+    map_option,
     option,
     option_group,
     output_option,
@@ -196,11 +197,19 @@ def train_router(
 )
 @argument("model", metavar="MODEL", help="Any causal checkpoint, an expert or a mixture: a folder or a hub id.")
 @inputs_argument()
-@option_group("Input", limit_option)
+@option_group("Input", map_option, limit_option)
 @option_group("Output", output_option("OUT", "The JSON lines to write."), _overwrite, quiet_option)
 @generation_options
 def generate(
-    model: str, inputs: tuple[str, ...], output: Path, limit: int | None, *, overwrite: bool, quiet: bool, **given: Any
+    model: str,
+    inputs: tuple[str, ...],
+    output: Path,
+    limit: int | None,
+    fields: dict[str, str],
+    *,
+    overwrite: bool,
+    quiet: bool,
+    **given: Any,
 ) -> None:
     """Let MODEL answer the dialogues of IN.
 
@@ -217,7 +226,7 @@ def generate(
 
     with quiet_bar(quiet=quiet) as bar:
         bar.stage("answering", limit)
-        records = islice(Corpus(inputs), limit)
+        records = islice(Corpus(inputs, fields=fields), limit)
         found = generate_responses(model, records, output, settings, overwrite=overwrite, progress=bar)
     if not quiet:
         rejected = f", rejected {found.rejected} (see {output}.rejects.jsonl)" if found.rejected else ""
@@ -235,6 +244,7 @@ def generate(
 @option_group(
     "Input",
     option("--data", metavar="IN", multiple=True, required=True, help="Held-out dialogues."),
+    map_option,
     limit_option,
     option(
         "--scorer",
@@ -256,6 +266,7 @@ def evaluate(
     output: Path,
     scorer: Path | None,
     limit: int | None,
+    fields: dict[str, str],
     json_path: Path | None,
     *,
     quiet: bool,
@@ -273,7 +284,7 @@ def evaluate(
     from scorer.model import Scorer
     from scorer.outputs import write_json
 
-    found = read_held_out(data, limit)
+    found = read_held_out(data, limit, fields)
     named = dict(_named(model) for model in models)
     if len(named) < len(models):
         fail(f"two of the models are called the same ({', '.join(named)}); say NAME=MODEL")

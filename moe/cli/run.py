@@ -15,6 +15,7 @@ from scorer.cli.options import (
     chosen,
     command,
     inputs_argument,
+    map_option,
     option,
     option_group,
     output_option,
@@ -33,6 +34,7 @@ from selection.rules import RULES
     ),
 )
 @inputs_argument()
+@option_group("Input", map_option)
 @option_group("Output", output_option("DIR", "The folder of the run."), quiet_option)
 @option_group(
     "Selection",
@@ -64,7 +66,14 @@ from selection.rules import RULES
 )
 @option_group("Every stage", *settings_options(ExpertSettings, "batch_size", "max_length", "seed"))
 def run(
-    inputs: tuple[str, ...], output: Path, scorer: Path | None, marker: Path | None, *, quiet: bool, **given: Any
+    inputs: tuple[str, ...],
+    output: Path,
+    scorer: Path | None,
+    marker: Path | None,
+    fields: dict[str, str],
+    *,
+    quiet: bool,
+    **given: Any,
 ) -> None:
     """Go from the dialogues of IN to a measured mixture.
 
@@ -81,7 +90,7 @@ def run(
     selecting = Scorer.load(scorer)
     marking = selecting if marker is None else Scorer.load(marker)
     with quiet_bar(quiet=quiet) as bar:
-        found = Pipeline(inputs, output, settings, selecting, marking, bar).run()
+        found = Pipeline(inputs, output, settings, selecting, marking, bar, fields=fields).run()
     for line in evaluation_lines(found):
         click.echo(line)
     if not quiet:

@@ -19,6 +19,7 @@ from scorer.cli.options import (
     existing_of,
     existing_options,
     inputs_argument,
+    map_option,
     option,
     option_group,
     output_option,
@@ -61,6 +62,7 @@ def _ray_address(_context: click.Context, _option: click.Parameter, value: str |
     )
 )
 @inputs_argument()
+@option_group("Input", map_option)
 @option_group(
     "Output",
     output_option(
@@ -120,6 +122,7 @@ def score(
     ray_workers: int | None,
     ray_gpus: float | None,
     rejects_path: Path | None,
+    fields: dict[str, str],
     *,
     resume: bool,
     overwrite: bool,
@@ -155,7 +158,7 @@ def score(
     for message in [message for message, found in faults.items() if found]:
         fail(message)
     settings = ScoreSettings(existing=existing_of(resume=resume, overwrite=overwrite), **chosen(given))
-    corpus = Corpus(inputs)
+    corpus = Corpus(inputs, fields=fields)
     if output is not None and engine == "auto" and not overwrite and (begun := begun_with(work_folder(output))):
         engine, precision = begun.engine, precision or begun.precision  # a run has one, from its first process on
     # On a cluster this process runs no network, and may lack the GPU that workers have.
