@@ -63,13 +63,15 @@ def embed(labelled: LabelledSet, name: str) -> npt.NDArray[np.float32]:
     """Return the mean of an untrained encoder's last hidden states, (N, hidden size)."""
     backbone = load_backbone(name)
     encoded = backbone.encoder(min(256, backbone.max_length)).encode(labelled.dialogues)
-    model = AutoModel.from_pretrained(name).eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModel.from_pretrained(name).eval().to(device)
     order = np.argsort([len(item) for item in encoded], kind="stable")
     features = np.zeros((len(encoded), backbone.hidden_size), dtype=np.float32)
     for start in range(0, len(order), _BATCH):
         rows = order[start : start + _BATCH]
         inputs = to_tensors([encoded[row] for row in rows], backbone.pad_id, types=backbone.has_token_types)
+        inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
         mask = inputs["attention_mask"][:, :, None]  # (B, T, 1)
         states = model(**inputs).last_hidden_state  # (B, T, hidden)
-        features[rows] = ((states * mask).sum(dim=1) / mask.sum(dim=1)).numpy()
+        features[rows] = ((states * mask).sum(dim=1) / mask.sum(dim=1)).cpu().numpy()
     return features

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distill.training.settings import TrainSettings
+from distill.training.settings import TeachSettings, TrainSettings
 from scorer.cli import options as opt
 
 if TYPE_CHECKING:
@@ -41,22 +41,43 @@ if TYPE_CHECKING:
         help="Learn this checkpoint's scores too; several are averaged.",
     ),
     opt.option("--unlabelled", metavar="IN", multiple=True, help="Dialogues that the teacher scores for the student."),
+    *opt.settings_options(TeachSettings, "pairs"),
+    opt.option(
+        "--soft",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Learn these scores, from `empathy teach`, in place of --teacher's.",
+    ),
     *opt.settings_options(TrainSettings, "judge_share"),
 )
 @opt.option_group("Encoder", *opt.settings_options(TrainSettings, "backbone", "layers", "frozen_layers", "max_length"))
-@opt.option_group("Measuring", *opt.settings_options(TrainSettings, "folds", "split_seed"))
+@opt.option_group(
+    "Measuring",
+    *opt.settings_options(TrainSettings, "folds", "split_seed"),
+    opt.option(
+        "--fit",
+        metavar="N",
+        type=int,
+        help="Train only fold N (or, N = --folds, on everything), beside other processes; then the same with --resume.",
+    ),
+)
 @opt.option_group(
     "Training",
     *opt.settings_options(
         TrainSettings,
-        *("epochs", "patience", "batch_size", "learning_rate", "layer_decay", "weight_decay", "warmup", "seed"),
+        *("epochs", "patience", "batch_size", "learning_rate", "layer_decay", "weight_decay", "warmup"),
+        *("dropout", "r_drop", "seed"),
     ),
 )
+@opt.option_group("Robustness", *opt.settings_options(TrainSettings, "counterexamples", "left_out_kind", "edits"))
 def train(
     inputs: tuple[str, ...],
     output: Path,
     teachers: tuple[Path, ...],
     unlabelled: tuple[str, ...],
+    pairs: int | None,
+    soft: Path | None,
+    fit: int | None,
     *,
     resume: bool,
     overwrite: bool,
@@ -74,9 +95,18 @@ def train(
     """
     existing = opt.existing_of(resume=resume, overwrite=overwrite)
     settings = TrainSettings(**opt.chosen(given))
+    if soft and (teachers or unlabelled or pairs):
+        raise click.UsageError(
+            "--soft holds the teachers' scores already: leave out --teacher, --unlabelled and --pairs"
+        )
+    if fit is not None and teachers:
+        raise click.UsageError("--fit takes the teachers' scores from a file: `empathy teach`, then --soft")
+    if pairs and not unlabelled:
+        raise click.UsageError("--pairs re-pairs --unlabelled dialogues: name some")
     from distill.labelled import read_labelled
     from distill.training.checkpoint import CHECKPOINT_JSON, load_checkpoint
-    from distill.training.train import train_scorer
+    from distill.training.soft import read_soft
+    from distill.training.train import train_fit, train_scorer
     from scorer.cli.progress import Bar
 
     if resume and (output / CHECKPOINT_JSON).exists():
@@ -85,10 +115,24 @@ def train(
     labelled = read_labelled(inputs)
     teaching = [load_checkpoint(path) for path in teachers]
     dialogues = read_dialogues(unlabelled, "--unlabelled")
+    teach_settings = TeachSettings(pairs=pairs, near_encoder=settings.backbone) if pairs else None
     quiet = quiet or os.environ.get("RANK", "0") != "0"  # under torchrun the first process speaks
+    softly = read_soft(soft) if soft else None
     with Bar(sys.stderr, quiet=quiet) as bar:
+        if fit is not None:
+            folder = train_fit(labelled, settings, output, fit, soft=softly, progress=bar)
+            bar.say(f"written to {folder}; when all fits are there: the same command with --resume and without --fit")
+            return
         checkpoint = train_scorer(
-            labelled, settings, output, teachers=teaching, unlabelled=dialogues, existing=existing, progress=bar
+            labelled,
+            settings,
+            output,
+            teachers=teaching,
+            unlabelled=dialogues,
+            teaching=teach_settings,
+            soft=softly,
+            existing=existing,
+            progress=bar,
         )
     for line in _closing_lines(checkpoint, len(labelled.rejects)):
         bar.say(line)

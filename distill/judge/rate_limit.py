@@ -42,7 +42,7 @@ class Pace:
             self._next = start + cost
             await asyncio.sleep(start - time.monotonic())
         while (rest := self.cooling) > 0:  # it may have grown meanwhile
-            await asyncio.sleep(rest + random.uniform(0, min(1.0, _JITTER * rest)))  # noqa: S311 - no secret
+            await asyncio.sleep(rest + random.uniform(0, min(1.0, _JITTER * rest)))
 
     def cool_down(self, retry_after: float | None) -> None:
         """Stop all workers for as long as the server asks, else for longer at each refusal until an answer comes."""
@@ -60,7 +60,7 @@ class Pace:
     def backoff(self, failures: int) -> float:
         """Return how long to wait after so many failures in a row: twice as long each time, with jitter."""
         wait = min(MAX_BACKOFF, self._first_backoff * 2.0 ** min(failures - 1, 30))
-        return wait * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
+        return wait * random.uniform(1 - _JITTER, 1 + _JITTER)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -145,7 +145,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 def save_checkpoint(folder: Path, model: PreTrainedModel, backbone: Backbone, info: CheckpointInfo) -> None:
     """Write a checkpoint into an empty folder; OutputError where the disk does not take it."""
     with writing_weights(folder):
-        model.save_pretrained(folder, safe_serialization=True)
+        model.save_pretrained(folder)
         backbone.tokenizer.save_pretrained(folder)
         write_json(folder / CHECKPOINT_JSON, info)
 

@@ -17,10 +17,9 @@ from distill.labelled import LabelledSet
 from distill.training.checkpoint import FOLDS, CheckpointInfo, LearntFrom
 from distill.training.network import Backbone, has_bf16
 from distill.training.settings import TrainSettings
-from distill.training.teachers import Teaching
+from distill.training.soft import Lessons
 from scorer.arrays import Ints, Mask
-from scorer.bundle.encode import Encoded
-from scorer.dialogue import training_hash
+from scorer.bundle.encode import Encoded, Encoder
 from scorer.progress import Progress
 from selection.folds import HOLDOUT_PARTS, folds_of
 
@@ -80,8 +79,9 @@ class TrainRun:
     labelled: LabelledSet
     settings: TrainSettings
     backbone: Backbone
+    encoder: Encoder
     encoded: list[Encoded]
-    teaching: Teaching | None
+    lessons: Lessons | None
     work: Path
     progress: Progress
     processes: PartialState
@@ -95,8 +95,14 @@ class TrainRun:
 
     def steps(self, fit: Fit) -> int:
         """Return how many optimiser steps a fit takes on one device."""
-        unlabelled = len(self.teaching.unlabelled) if self.teaching else 0
-        return self.settings.steps(int(fit.train.sum()) + unlabelled)
+        rows = int(fit.train.sum()) + (int(self.taught(fit).sum()) if self.lessons else 0)
+        return self.settings.steps(rows + round(self.settings.counterexamples * rows))
+
+    def taught(self, fit: Fit) -> Mask:
+        """Return which of the teachers' extra dialogues a fit learns, (E,): no conversation of theirs is held out."""
+        assert self.lessons
+        held_out = [self.labelled.dialogues[row].conversation for row in np.flatnonzero(fit.held_out)]
+        return self.lessons.without(held_out)
 
     def describe(self, fit: Fit) -> CheckpointInfo:
         """Return the empathy.json of one fit: what is known of it before anything is measured."""
@@ -115,7 +121,7 @@ class TrainRun:
     def _learnt_from(self, fit: Fit) -> LearntFrom:
         learnt = self.labelled.take(np.flatnonzero(fit.train))
         files = sorted({Path(dialogue.source).name for dialogue in learnt.dialogues})
-        unlabelled = self.teaching.unlabelled if self.teaching else []
+        unlabelled = self.lessons.extra.hashes if self.lessons else []
         return LearntFrom(
             data=", ".join(files[:_NAMED]) + (f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""),
             dialogues=len(learnt),
@@ -124,9 +130,9 @@ class TrainRun:
             rubric=_said_by_judges(learnt, "rubric"),
             conversations=len(set(learnt.conversations)),
             unlabelled=len(unlabelled),
-            teachers=[teacher.info.backbone for teacher in self.teaching.teachers] if self.teaching else [],
+            teachers=self.lessons.extra.info.teachers if self.lessons else [],
             content_hashes=sorted(learnt.hashes),
-            unlabelled_hashes=sorted(map(training_hash, unlabelled)),
+            unlabelled_hashes=sorted(unlabelled),
         )
 
 

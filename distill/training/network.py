@@ -27,7 +27,8 @@ from scorer.progress import Progress, Silent
 TRAIN_PAD_MULTIPLE = 16
 """Lengths are padded to a multiple: each new shape costs oneDNN a compilation, and matrix units work in sixteens."""
 
-_PREDICT_TOKENS = 8192
+_PREDICT_TOKENS = {"cpu": 8192, "cuda": 65536}
+_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # of mallopt, in malloc.h
 _LAYER = re.compile(r"\.(?:layer|layers|h|block|blocks)\.(\d+)\.")
 
@@ -96,12 +97,19 @@ def load_backbone(name: str, layers: int | None = None) -> Backbone:
 _POSITIONS_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "xmod", "data2vec-text")
 
 
-def load_network(name: str | Path, layers: int | None = None) -> PreTrainedModel:
+def load_network(name: str | Path, layers: int | None = None, dropout: float | None = None) -> PreTrainedModel:
     """Return a backbone with a head of two regression outputs; a checkpoint keeps its head.
 
-    ``layers`` is how many of its lowest layers to keep, also in the configuration; None is all.
+    ``layers`` is how many of its lowest layers to keep, also in the configuration; None is all. ``dropout`` None is the
+    backbone's own.
     """
-    kept = {} if layers is None else {"num_hidden_layers": layers}  # weights of the layers above are passed over
+    changed: dict[str, Any] = (
+        {} if layers is None else {"num_hidden_layers": layers}
+    )  # weights of the layers above are passed over
+    if dropout is not None:
+        # DistilBERT has other names for both.
+        known = AutoConfig.from_pretrained(name).to_dict()
+        changed |= {key: dropout for key in _DROPOUTS if key in known}
     # On a processor the fused attention's backward pass in bfloat16 takes several times as long (measured).
     attention = None if torch.cuda.is_available() else "eager"
     verbosity = transformers_logging.get_verbosity()
@@ -114,7 +122,7 @@ def load_network(name: str | Path, layers: int | None = None) -> PreTrainedModel
             id2label=dict(enumerate(HEADS)),
             label2id={head: index for index, head in enumerate(HEADS)},
             attn_implementation=attention,
-            **kept,
+            **changed,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise TrainError(f"backbone {str(name)!r}: its weights cannot be loaded ({reason_of(error)})") from None
@@ -169,9 +177,9 @@ def predict(
     pad_id = int(model.config.pad_token_id or 0)
     order = np.argsort([-len(item) for item in encoded], kind="stable")
     scores = np.zeros((len(encoded), len(HEADS)), dtype=np.float32)
-    start = 0
+    most, start = _PREDICT_TOKENS.get(model.device.type, 8192), 0
     while start < len(order):
-        size = max(1, _PREDICT_TOKENS // (len(encoded[order[start]]) + TRAIN_PAD_MULTIPLE))
+        size = max(1, most // (len(encoded[order[start]]) + TRAIN_PAD_MULTIPLE))
         rows = order[start : start + size]
         inputs = to_tensors([encoded[row] for row in rows], pad_id, types=types)
         inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distill.errors import TrainError
+from distill.training.counterexamples import TARGETS
 from scorer.settings import check_settings, setting
 
 DEFAULT_BACKBONE = "FacebookAI/roberta-base"
@@ -15,19 +16,21 @@ _LARGEST_SEED = 2**32 - 1
 class TrainSettings:
     """Settings of one training; two runs with the same settings, labels and machine give the same scorer.
 
-    ``learning_rate`` None is 5e-5 at a hidden size of 768 and falls with its square (MiniLM's 384: 2e-4). The lowest
-    ``layers`` matter most (Sajjad et al., On the Effect of Dropping Layers of Pre-trained Transformer Models, arXiv
-    2004.03844). ``patience`` is measured on a tenth of the training conversations; None trains all epochs on all.
+    ``learning_rate`` None is 1.2e-4 at a hidden size of 768, for a batch of 32, and inverse to the size (MiniLM's 384:
+    2.4e-4); it and ``layer_decay`` were measured (benchmarks/README.md). The lowest ``layers`` matter most (Sajjad et
+    al., On the Effect of Dropping Layers of Pre-trained Transformer Models, arXiv 2004.03844). ``patience`` is measured
+    on a tenth of the training conversations; None trains all epochs on all. ``r_drop`` is the weight of the squared
+    difference of two passes with different dropout (Liang et al., R-Drop, arXiv 2106.14448).
     """
 
     backbone: str = setting(DEFAULT_BACKBONE, "The encoder to fine-tune: its id on the Hugging Face hub, or a folder.")
     epochs: int = setting(3, "Passes over the data.", 1, 1000)
-    learning_rate: float | None = setting(None, "Of the last layer.", 1e-8, 1, shown="5e-5 x (768 / hidden size)^2")
+    learning_rate: float | None = setting(None, "Of the last layer.", 1e-8, 1, shown="1.2e-4 x 768 / hidden size")
     batch_size: int = setting(32, "Dialogues per step and device.", 1, 4096)
     layers: int | None = setting(
         None, "Keep only so many of the lowest layers: smaller, faster, less faithful.", 1, 1000, shown="all"
     )
-    layer_decay: float = setting(0.9, "Factor on the learning rate from each layer to the one below.", 0.1, 1)
+    layer_decay: float = setting(0.85, "Factor on the learning rate from each layer to the one below.", 0.1, 1)
     frozen_layers: int = setting(0, "Lowest layers that are not trained, with the embeddings.", 0, 1000)
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", 0, 1)
     warmup: float = setting(0.1, "Share of the steps in which the learning rate rises.", 0, 0.9)
@@ -39,7 +42,18 @@ class TrainSettings:
         None, "Stop after so many epochs without a lower error.", 1, 1000, shown="train all epochs"
     )
     judge_share: float = setting(
-        0.5, "Weight of the judge's label against the teacher's score of the same dialogue.", 0, 1
+        0.5, "Weight of the judge's label against the teachers' score of the same dialogue.", 0, 1
+    )
+    dropout: float | None = setting(None, "Dropout of hidden states and attention.", 0, 0.9, shown="the backbone's")
+    r_drop: float = setting(0.0, "Weight of the difference of two passes with different dropout.", 0, 100)
+    counterexamples: float = setting(
+        0.0, "Bad replies with targets from the rubric, as a share of the other dialogues.", 0, 1
+    )
+    left_out_kind: str | None = setting(
+        None, "A kind of bad reply that is not learnt, to be tested on it.", choices=tuple(TARGETS)
+    )
+    edits: float = setting(
+        0.0, "Share of the dialogues that are read with spelling mistakes, emoji or other names.", 0, 1
     )
 
     def __post_init__(self) -> None:
@@ -50,8 +64,23 @@ class TrainSettings:
 
     def rate_for(self, hidden_size: int) -> float:
         """Return the highest learning rate, that of the last layer."""
-        return 5e-5 * (768 / hidden_size) ** 2 if self.learning_rate is None else self.learning_rate
+        return 1.2e-4 * 768 / hidden_size if self.learning_rate is None else self.learning_rate
 
     def steps(self, rows: int) -> int:
         """Return the number of optimiser steps that so many rows take on one device."""
         return self.epochs * -(-rows // self.batch_size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeachSettings:
+    """What teachers score besides the dialogues that are given; ``near_encoder`` None is TF-IDF."""
+
+    pairs: int = setting(0, "Re-paired dialogues per unlabelled one: its context with responses of others.", 0, 1000)
+    near_encoder: str | None = setting(
+        None, "The encoder whose embeddings say which contexts are near.", shown="the hashed words of the context"
+    )
+    seed: int = setting(0, "Decides the re-paired dialogues.", 0, _LARGEST_SEED)
+
+    def __post_init__(self) -> None:
+        """Check every value; TrainError gives the value and what was expected."""
+        check_settings(self, TrainError)

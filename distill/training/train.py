@@ -6,9 +6,10 @@ Calibration, cuts, uncertainty and every figure come from predictions of held-ou
 
 from __future__ import annotations
 
+import random
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -28,11 +29,15 @@ from distill.training.checkpoint import (
     save_checkpoint,
     writing_weights,
 )
-from distill.training.fits import Fit, TrainRun, assign
+from distill.training.counterexamples import counterexamples
+from distill.training.edits import edit
+from distill.training.fits import Fit, Split, TrainRun, assign
 from distill.training.network import Backbone, load_backbone, load_network, predict
-from distill.training.settings import TrainSettings
-from distill.training.teachers import Teaching, check_teachers
+from distill.training.settings import TeachSettings, TrainSettings
+from distill.training.soft import Lessons, SoftSet, check_split, read_soft
+from distill.training.teach import check_teachers, teach
 from distill.training.trainer import Steps, TrainingRows, fine_tune
+from scorer.arrays import Ints
 from scorer.dialogue import Dialogue
 from scorer.engines.base import Scores
 from scorer.outputs import Existing, begin_work, check_folder, new_folder, replacing_binary
@@ -45,11 +50,15 @@ _TRAINER_COPIES = 6  # two checkpoints at once, each with the weights and AdamW'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainIdentity:
-    """What must be the same for a training to be resumed; ``inputs`` is a hash of all dialogues and labels."""
+    """What must be the same for a training to be resumed; ``inputs`` is a hash of all dialogues and labels.
+
+    ``teachers`` are the hashes of the teachers' checkpoints, or that of their soft scores.
+    """
 
     settings: TrainSettings
     inputs: str
     teachers: list[str]
+    teaching: TeachSettings | None = None
 
 
 def train_scorer(
@@ -59,6 +68,8 @@ def train_scorer(
     *,
     teachers: Sequence[Checkpoint] = (),
     unlabelled: Sequence[Dialogue] = (),
+    teaching: TeachSettings | None = None,
+    soft: SoftSet | None = None,
     existing: Existing = "error",
     progress: Progress | None = None,
 ) -> Checkpoint:
@@ -66,39 +77,87 @@ def train_scorer(
 
     Without ``settings.folds`` one tenth of the conversations is held out; with K folds K + 1 models are trained and
     the last one, on everything, is the checkpoint. ``teachers`` give soft scores of labelled and ``unlabelled``
-    dialogues; where there are folds, the teacher of a fold is the one that did not see it either.
+    dialogues, and of the re-paired ones that ``teaching`` asks for; or ``soft`` holds such scores already. Where there
+    are folds, the teacher of a fold is the one that did not see it either.
 
     TrainError says what the labels, the backbone or a teacher lack, before anything is trained; OutputError why
     ``output`` may not be written. What a killed run finished stands in ``output``.partial until it is resumed.
     """
-    check_trainable(labelled, settings.folds or HOLDOUT_PARTS)
-    split = assign(labelled.conversations, settings)
-    backbone = checked_backbone(settings)
-    check_teachers(teachers, settings)
-    if unlabelled and not teachers:
-        raise TrainError("--unlabelled dialogues are learnt from a teacher's scores: name one with --teacher")
-    # Under torchrun every process comes here; the first one writes, the others wait and read.
-    processes = PartialState(cpu=not torch.cuda.is_available())
-    with processes.main_process_first():
-        if processes.is_main_process:
-            check_folder(output, existing, CHECKPOINT_JSON, "`empathy train`")
-        identity = identify(labelled, settings, teachers, unlabelled)
-        work = begin_work(output, identity, existing if processes.is_main_process else "resume")
-    _check_room(output, backbone, settings)
-    encoder = backbone.encoder(settings.max_length)
-    teaching = Teaching(teachers, labelled, unlabelled, encoder, work) if teachers else None
-    encoded = encoder.encode(labelled.dialogues)
-    run = TrainRun(labelled, settings, backbone, encoded, teaching, work, progress or Silent(), processes)
+    run, split = _begin(labelled, settings, output, teachers, unlabelled, teaching, soft, existing, progress)
     run.total = sum(map(run.steps, split.fits))
     raw = np.full(labelled.scores.shape, np.nan, dtype=np.float32)
     for fit in split.fits:
         model = None  # the last fit's, whose memory the next one needs
         raw[fit.held_out], model = _run(run, fit)
-    if processes.is_main_process:
+    if run.processes.is_main_process:
         finish(run, split, raw, model or load_network(run.folder(split.fits[-1])), output)
-        shutil.rmtree(work)
-    processes.wait_for_everyone()
+        shutil.rmtree(run.work)
+    run.processes.wait_for_everyone()
     return load_checkpoint(output)
+
+
+def train_fit(
+    labelled: LabelledSet,
+    settings: TrainSettings,
+    output: Path,
+    number: int,
+    *,
+    soft: SoftSet | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Train only one fit of a training, 0 to K - 1 or K for the one on everything, and return its folder.
+
+    Several processes may do so at once; `train_scorer` with the same arguments and ``existing`` = ``resume`` then finds
+    the fits done. TrainError where there is no such fit.
+    """
+    run, split = _begin(labelled, settings, output, (), (), None, soft, "resume", progress)
+    if not 0 <= number < len(split.fits):
+        raise TrainError(f"fit is {number}, expected 0 to {len(split.fits) - 1}, the last one on everything")
+    fit = split.fits[number]
+    run.total = run.steps(fit)
+    _run(run, fit)
+    return run.folder(fit)
+
+
+def _begin(
+    labelled: LabelledSet,
+    settings: TrainSettings,
+    output: Path,
+    teachers: Sequence[Checkpoint],
+    unlabelled: Sequence[Dialogue],
+    teaching: TeachSettings | None,
+    soft: SoftSet | None,
+    existing: Existing,
+    progress: Progress | None,
+) -> tuple[TrainRun, Split]:
+    """Check everything that can be wrong, and return what the fits share; the teachers have scored by then."""
+    check_trainable(labelled, settings.folds or HOLDOUT_PARTS)
+    split = assign(labelled.conversations, settings)
+    backbone = checked_backbone(settings)
+    if unlabelled and not teachers:
+        raise TrainError("--unlabelled dialogues are learnt from a teacher's scores: name one with --teacher")
+    if teachers:
+        check_split(*check_teachers(teachers), settings)
+    encoder = backbone.encoder(settings.max_length)
+    lessons = Lessons.of(soft, labelled, settings, encoder) if soft else None
+    # Under torchrun every process comes here; the first one writes, the others wait and read.
+    processes = PartialState(cpu=not torch.cuda.is_available())
+    with processes.main_process_first():
+        if processes.is_main_process:
+            check_folder(output, existing, CHECKPOINT_JSON, "`empathy train`")
+        identity = identify(labelled, settings, teachers, unlabelled, teaching, soft)
+        work = begin_work(output, identity, existing if processes.is_main_process else "resume")
+    _check_room(output, backbone, settings)
+    progress = progress or Silent()
+    if teachers:
+        path = work / "soft.parquet"
+        with processes.main_process_first():
+            if not path.exists():
+                dialogues = [*labelled.dialogues, *unlabelled]
+                teach(teachers, dialogues, teaching or TeachSettings(), path, existing="resume", progress=progress)
+            lessons = Lessons.of(read_soft(path), labelled, settings, encoder)
+    encoded = encoder.encode(labelled.dialogues)
+    return TrainRun(labelled, settings, backbone, encoder, encoded, lessons, work, progress, processes), split
 
 
 def checked_backbone(settings: TrainSettings) -> Backbone:
@@ -112,7 +171,12 @@ def checked_backbone(settings: TrainSettings) -> Backbone:
 
 
 def identify(
-    labelled: LabelledSet, settings: TrainSettings, teachers: Sequence[Checkpoint], unlabelled: Sequence[Dialogue]
+    labelled: LabelledSet,
+    settings: TrainSettings,
+    teachers: Sequence[Checkpoint],
+    unlabelled: Sequence[Dialogue],
+    teaching: TeachSettings | None = None,
+    soft: SoftSet | None = None,
 ) -> TrainIdentity:
     """Return what must be the same for a training to be resumed."""
     state = blake2b(digest_size=16)
@@ -120,7 +184,8 @@ def identify(
         state.update(f"{content}{row}".encode())
     for dialogue in unlabelled:
         state.update(dialogue.id.encode())
-    return TrainIdentity(settings=settings, inputs=state.hexdigest(), teachers=[teacher.sha256 for teacher in teachers])
+    hashes = [soft.sha256] if soft else [teacher.sha256 for teacher in teachers]
+    return TrainIdentity(settings=settings, inputs=state.hexdigest(), teachers=hashes, teaching=teaching)
 
 
 def _check_room(output: Path, backbone: Backbone, settings: TrainSettings) -> None:
@@ -166,21 +231,45 @@ def _run(run: TrainRun, fit: Fit) -> tuple[Scores, PreTrainedModel | None]:
 
 def _examples(run: TrainRun, fit: Fit) -> tuple[TrainingRows, TrainingRows | None]:
     """Return what a fit learns from and what stops it early."""
-    rows = np.flatnonzero(fit.train)
-    targets, weights = run.labelled.scores[rows], run.labelled.weights[rows]
-    encoded = [run.encoded[row] for row in rows]
-    validation = None
-    if run.settings.patience is not None:
-        inner = inner_holdout([run.labelled.dialogues[row].conversation for row in rows], run.settings.split_seed)
-        kept = np.flatnonzero(inner)
-        validation = TrainingRows([encoded[row] for row in kept], targets[kept], weights[kept])
-        rows, targets, weights = rows[~inner], targets[~inner], weights[~inner]
-        encoded = [encoded[row] for row in np.flatnonzero(~inner)]
-    if run.teaching is None:
-        return TrainingRows(encoded, targets, weights), validation
-    with run.processes.main_process_first():
-        soft, soft_unlabelled = run.teaching.soft_scores(fit.fold, run.progress)
-    share = run.settings.judge_share
-    targets = np.concatenate([share * targets + (1 - share) * soft[rows], soft_unlabelled])
-    weights = np.concatenate([weights, np.ones(len(soft_unlabelled), dtype=np.float32)])
-    return TrainingRows([*encoded, *run.teaching.encoded_unlabelled], targets, weights), validation
+    settings, rows, validation = run.settings, np.flatnonzero(fit.train), None
+    if settings.patience is not None:
+        inner = inner_holdout([run.labelled.dialogues[row].conversation for row in rows], settings.split_seed)
+        validation = _labelled_rows(run, rows[inner])
+        rows = rows[~inner]
+    learnt = _labelled_rows(run, rows)
+    dialogues = [run.labelled.dialogues[row] for row in rows]
+    contexts = dialogues
+    if run.lessons:
+        soft, extra_scores = run.lessons.scores(fit.fold)
+        extra = np.flatnonzero(run.taught(fit)).tolist()
+        share = settings.judge_share
+        learnt = TrainingRows(learnt.encoded, share * learnt.targets + (1 - share) * soft[rows], learnt.weights)
+        learnt = learnt.joined([run.lessons.encoded[row] for row in extra], extra_scores[extra])
+        dialogues = [*dialogues, *(run.lessons.extra.dialogues[row] for row in extra)]
+        real = [row for row in extra if run.lessons.extra.is_real(row)]
+        contexts = [*contexts, *(run.lessons.extra.dialogues[row] for row in real)]
+    if settings.edits:
+        learnt = _edited(learnt, dialogues, run)
+    if settings.counterexamples:
+        # Unlike the others, a response from elsewhere may fit; whoever has teachers asks them.
+        without = {settings.left_out_kind or "", "unrelated" if run.lessons else ""}
+        count = round(settings.counterexamples * len(learnt))
+        bad, targets = counterexamples(contexts, count, seed=settings.seed, without=tuple(without))
+        learnt = learnt.joined(run.encoder.encode(bad), targets)
+    return learnt, validation
+
+
+def _labelled_rows(run: TrainRun, rows: Ints) -> TrainingRows:
+    labelled = run.labelled
+    return TrainingRows([run.encoded[row] for row in rows], labelled.scores[rows], labelled.weights[rows])
+
+
+def _edited(learnt: TrainingRows, dialogues: Sequence[Dialogue], run: TrainRun) -> TrainingRows:
+    """Return the rows with a share of the dialogues read in an edited form; the targets stay."""
+    draw = random.Random(run.settings.seed)
+    places = draw.sample(range(len(dialogues)), round(run.settings.edits * len(dialogues)))
+    encoded = list(learnt.encoded)
+    edited = run.encoder.encode([edit(dialogues[place], draw) for place in places])
+    for place, item in zip(places, edited, strict=True):
+        encoded[place] = item
+    return replace(learnt, encoded=encoded)

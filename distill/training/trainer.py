@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,9 @@ from scorer.bundle.encode import Encoded
 from scorer.engines.base import Scores
 from scorer.progress import Progress
 
+_SAVE_SECONDS = 60
+_TRANSFORMERS_4 = version("transformers").startswith("4.")  # 5 renamed two arguments
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingRows:
@@ -56,6 +61,11 @@ class TrainingRows:
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.encoded)
+
+    def joined(self, encoded: Sequence[Encoded], targets: Scores) -> TrainingRows:
+        """Return these rows and others, of weight 1."""
+        weights = np.concatenate([self.weights, np.ones(len(encoded), dtype=np.float32)])
+        return TrainingRows([*self.encoded, *encoded], np.concatenate([self.targets, targets]), weights)
 
 
 def fine_tune(
@@ -74,13 +84,13 @@ def fine_tune(
     """
     keep_freed_memory()
     set_seed(settings.seed)
-    model = load_network(backbone.name, backbone.layers)
+    model = load_network(backbone.name, backbone.layers, settings.dropout)
     frozen = min(settings.frozen_layers, backbone.layers)
     for name, parameter in model.named_parameters() if frozen else ():
         if depth_of(name, backbone.layers, model.base_model_prefix) <= frozen:  # the embeddings are of depth 0
             parameter.requires_grad_(False)
     mean, sd = train.targets.mean(axis=0), train.targets.std(axis=0)
-    callbacks: list[TrainerCallback] = [steps] if steps else []
+    callbacks: list[TrainerCallback] = [_SaveSeldom(), *([steps] if steps else [])]
     if validation is not None and settings.patience is not None:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=settings.patience))
     trainer = _Regressor(
@@ -106,12 +116,13 @@ def training_arguments(folder: Path, settings: Any, **more: Any) -> TrainingArgu
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
-        warmup_ratio=settings.warmup,
+        **({"warmup_ratio": settings.warmup} if _TRANSFORMERS_4 else {"warmup_steps": settings.warmup}),
         seed=settings.seed,
         data_seed=settings.seed,
         bf16=has_bf16(),
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
+        dataloader_num_workers=2 if torch.cuda.is_available() else 0,
         remove_unused_columns=False,
         save_total_limit=1,
         report_to=[],
@@ -156,8 +167,8 @@ def _arguments(settings: TrainSettings, folder: Path, *, early_stopping: bool) -
         folder,
         settings,
         per_device_eval_batch_size=64,
-        group_by_length=True,
-        save_strategy="epoch",
+        **({"group_by_length": True} if _TRANSFORMERS_4 else {"train_sampling_strategy": "group_by_length"}),
+        save_strategy="epoch" if early_stopping else "no",  # else _SaveSeldom saves
         eval_strategy="epoch" if early_stopping else "no",
         load_best_model_at_end=early_stopping,
         metric_for_best_model="loss" if early_stopping else None,
@@ -194,8 +205,14 @@ class _Regressor(Trainer):
     ) -> Any:
         """Return the mean over rows of weight * squared error of z-scores, and the outputs on demand."""
         labels, weight = inputs["labels"], inputs["weight"]
-        outputs = model(**{name: value for name, value in inputs.items() if name not in ("labels", "weight")})
-        error = (outputs.logits.float() - labels).square().mean(dim=1)  # (B,)
+        known = {name: value for name, value in inputs.items() if name not in ("labels", "weight")}
+        outputs = model(**known)
+        scores = outputs.logits.float()
+        error = (scores - labels).square().mean(dim=1)  # (B,)
+        if self._settings.r_drop and model.training:
+            again = model(**known).logits.float()  # another dropout
+            error = (error + (again - labels).square().mean(dim=1)) / 2
+            error = error + self._settings.r_drop * (scores - again).square().mean(dim=1)
         loss = (weight * error).mean()
         return (loss, outputs) if return_outputs else loss
 
@@ -218,6 +235,19 @@ class _Regressor(Trainer):
         ]
         self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(described, fused=True)
         return self.optimizer
+
+
+class _SaveSeldom(TrainerCallback):
+    """Saves at the end of an epoch, on a GPU only if a minute has passed: there an epoch may take two seconds."""
+
+    def __init__(self) -> None:
+        self._saved = time.monotonic()
+
+    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Say whether to save."""
+        now = time.monotonic()
+        if not torch.cuda.is_available() or now - self._saved > _SAVE_SECONDS:
+            self._saved, control.should_save = now, True
 
 
 class Steps(TrainerCallback):

@@ -31,7 +31,7 @@ class Terminated(KeyboardInterrupt):
 
 _SECTIONS = {
     "Begin here": ("demo",),
-    "Make a scorer": ("label", "train", "export", "agree", "distill"),
+    "Make a scorer": ("label", "train", "teach", "export", "agree", "distill"),
     "Score": ("score", "inspect", "check"),
     "Select training sets": ("select", "report"),
     "Train experts": ("moe", "run"),

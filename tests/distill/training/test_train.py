@@ -201,8 +201,8 @@ def test_a_student_learns_from_its_teachers_fold_by_fold(
     assert student.info.measured
     assert student.info.measured["sensibility.pearson"] > 0.3
     names = [name for name, _, _ in watch.stages]
-    assert names == ["the teacher scores dialogues", "the teacher scores dialogues", "training"] * 4
-    assert ("", 190) in watch.steps
+    assert names == ["re-pairing dialogues", "teachers score", *["training"] * 4]
+    assert ("", 2 * 3 * 190) in watch.steps  # two teachers, three folds
 
 
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(

@@ -1,0 +1,185 @@
+"""Make the starter: teachers, soft scores, student, bundle, by the product's own commands and from the data alone.
+
+    python -m benchmarks.starter RELEASE UNLABELLED... -o WORK --teacher-backbone ENCODER --student-backbone ENCODER
+
+RELEASE is val_results.json. Several fits run at once (``--jobs``), on a GPU under CUDA's MPS where it is there. A
+killed run continues where it was. ``--smoke`` does all of it with few dialogues, in minutes on a laptop.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+TEACHERS: dict[str, str] = {
+    "teacher-1": "--learning-rate 1.2e-4 --seed 1",
+    "teacher-2": "--learning-rate 1.2e-4 --seed 2 --batch-size 16",
+    "teacher-3": "--learning-rate 1.6e-4 --seed 3 --r-drop 0.5",
+    "teacher-4": "--learning-rate 8e-5 --seed 4 --r-drop 0.5",
+}
+"""The teachers' own recipes."""
+
+COMMON = "--max-length 256"
+TEACHER = "--epochs 3 --layer-decay 0.85 --counterexamples 0.15 --edits 0.1"
+STUDENT = (
+    "--epochs 6 --batch-size 128 --learning-rate 4e-4 --layer-decay 0.9 --dropout 0 --judge-share 0 "
+    "--counterexamples 0.1 --edits 0.15"
+)
+PAIRS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How large a run is; ``rows`` of the release and of each unlabelled file are read, None all."""
+
+    rows: int | None = None
+    folds: int = 3
+    split_seed: int = 17
+    teachers: int = len(TEACHERS)
+    options: str = ""
+
+
+SMOKE = Sizes(rows=240, folds=2, teachers=1, options="--epochs 1 --max-length 64 --batch-size 16")
+
+
+def empathy(arguments: str, log: Path) -> None:
+    """Run one command of the product; RuntimeError with its last line where it fails."""
+    command = [sys.executable, "-c", "from scorer.cli.main import run; run()", *arguments.split()]
+    began = time.monotonic()
+    with open(log, "ab") as file:
+        done = subprocess.run(command, stdout=file, stderr=file, check=False)
+    seconds = time.monotonic() - began
+    if done.returncode:
+        last = log.read_text(errors="replace").strip().splitlines()[-1:]
+        raise RuntimeError(f"empathy {arguments}: exit code {done.returncode}: {''.join(last)} (log: {log})")
+    print(f"{seconds:6.0f} s  empathy {arguments}", flush=True)
+
+
+def at_once(jobs: int, commands: Sequence[tuple[str, Path]]) -> None:
+    """Run commands, ``jobs`` at a time."""
+    with ThreadPoolExecutor(jobs) as pool:
+        for future in [pool.submit(empathy, *command) for command in commands]:
+            future.result()
+
+
+def fits(train: str, output: Path, folds: int) -> list[tuple[str, Path]]:
+    """Return the commands of a training's fits that are not done; they may run at once."""
+    if output.exists():
+        return []
+    return [(f"{train} -o {output} --fit {k}", output.with_name(f"{output.name}-{k}.log")) for k in range(folds + 1)]
+
+
+def assemble(train: str, output: Path) -> None:
+    """Put a training's fits together into its checkpoint."""
+    if not output.exists():
+        empathy(f"{train} -o {output} --resume", output.with_name(f"{output.name}.log"))
+
+
+def mps() -> None:
+    """Start CUDA's MPS, by which several processes share a card, where it is installed."""
+    daemon = shutil.which("nvidia-cuda-mps-control")
+    if daemon:
+        subprocess.run([daemon, "-d"], check=False)
+
+
+def turns_of(record: dict[str, object]) -> list[dict[str, str]]:
+    """Return the messages of a record in OpenAI's form, [] of another."""
+    messages = record.get("messages")
+    return messages if isinstance(messages, list) else []
+
+
+def chained(records: Sequence[dict[str, object]]) -> Iterator[dict[str, object]]:
+    """Give each record, and each pair of neighbours as one dialogue of four turns.
+
+    The unlabelled pairs of EmpatheticDialogues stand in their original order without their earlier turns, and half of
+    the release's dialogues have some. Most neighbours are of one conversation; a chain of strangers is an odd context
+    that the teachers score as such.
+    """
+    before: list[dict[str, str]] = []
+    for number, record in enumerate(records):
+        yield record
+        messages = turns_of(record)
+        if len(messages) == len(before) == 2:
+            yield {"id": f"chain-{number}", "messages": [*before, *messages]}
+        before = messages
+
+
+def prepare(release: Path, unlabelled: Sequence[Path], work: Path, sizes: Sizes) -> tuple[Path, list[Path]]:
+    """Write what the run reads to ``work``: a part of the files for a smoke run, and the chained dialogues."""
+    labels = release
+    if sizes.rows:
+        labels = work / "labels.json"
+        labels.write_text(json.dumps(json.loads(release.read_text())[: sizes.rows]))
+    made = []
+    for path in unlabelled:
+        text = path.read_text()
+        records = [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else json.loads(text)
+        target = work / f"{path.stem}.chained.jsonl"
+        lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in chained(records[: sizes.rows]))
+        target.write_text("".join(lines))
+        made.append(target)
+    return labels, made
+
+
+@click.command()
+@click.argument("release", type=click.Path(exists=True, path_type=Path))
+@click.argument("unlabelled", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("-o", "--work", required=True, type=click.Path(path_type=Path), help="The folder of everything made.")
+@click.option("--teacher-backbone", required=True, help="Encoder of the teachers: a folder or hub id.")
+@click.option("--student-backbone", required=True, help="Encoder of the student: a folder or hub id.")
+@click.option("--jobs", default=1, show_default=True, help="Fits at once; 6 share a large GPU well.")
+@click.option("--pairs", default=PAIRS, show_default=True, help="Re-paired dialogues per dialogue.")
+@click.option("--check", type=click.Path(exists=True, path_type=Path), help="Dialogues for the gate of the export.")
+@click.option("--smoke", is_flag=True, help="A small run of everything.")
+@click.option("--no-export", is_flag=True, help="End with the student's checkpoint.")
+def main(
+    release: Path,
+    unlabelled: tuple[Path, ...],
+    work: Path,
+    teacher_backbone: str,
+    student_backbone: str,
+    jobs: int,
+    pairs: int,
+    check: Path | None,
+    smoke: bool,
+    no_export: bool,
+) -> None:
+    """Make the starter from the release's labels and unlabelled dialogues."""
+    sizes = SMOKE if smoke else Sizes()
+    work.mkdir(parents=True, exist_ok=True)
+    labels, dialogues = prepare(release, unlabelled, work, sizes)
+    mps()
+    shared = f"{COMMON} --folds {sizes.folds} --split-seed {sizes.split_seed}"
+    teachers = {
+        work / name: f"train {labels} --backbone {teacher_backbone} {shared} {TEACHER} {recipe} {sizes.options} -q"
+        for name, recipe in list(TEACHERS.items())[: sizes.teachers]
+    }
+    at_once(jobs, [command for path, train in teachers.items() for command in fits(train, path, sizes.folds)])
+    for path, train in teachers.items():
+        assemble(train, path)
+    soft, student, bundle = work / "soft.parquet", work / "student", work / "starter"
+    if not soft.exists():
+        names = " ".join(map(str, [*teachers, labels, *dialogues]))
+        empathy(
+            f"teach {names} -o {soft} --pairs {pairs} --near-encoder {student_backbone} --resume", work / "teach.log"
+        )
+    train = f"train {labels} --backbone {student_backbone} {shared} --soft {soft} {STUDENT} {sizes.options} -q"
+    at_once(jobs, fits(train, student, sizes.folds))
+    assemble(train, student)
+    if not no_export and not bundle.exists():
+        checked = f" --check {check}" if check else ""
+        empathy(f"export {student} -o {bundle}{checked} --name starter", work / "export.log")
+    print((student / "README.md").read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""Soft scores: dialogues and what teachers made of them, fold by fold, in one Parquet file.
+
+Whoever has the GPU runs the teachers (`empathy teach`), and the student is trained anywhere (`empathy train --soft`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from msgspec import ValidationError, convert, to_builtins
+
+from distill.errors import TrainError
+from distill.labelled import LabelledSet
+from distill.training.settings import TrainSettings
+from scorer.arrays import Mask
+from scorer.bundle.encode import Encoded, Encoder
+from scorer.dialogue import HEADS, Dialogue, training_hash
+from scorer.engines.base import Scores
+from scorer.errors import reason_of
+from scorer.inputs.parse import parse_record, to_record
+from scorer.outputs import replacing_binary
+
+_KEY = b"empathy-soft"
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftInfo:
+    """What a file of soft scores says of itself: by which folds its teachers held out conversations, and who they are.
+
+    ``teachers`` are their backbones and ``teacher_hashes`` the hashes of their checkpoints.
+    """
+
+    version: int = _VERSION
+    folds: int
+    split_seed: int
+    teachers: list[str]
+    teacher_hashes: list[str]
+
+    @property
+    def as_options(self) -> str:
+        """The options of `empathy train` by which a student holds out the same."""
+        return f" --folds {self.folds} --split-seed {self.split_seed}"
+
+
+@dataclass(frozen=True, eq=False)
+class SoftSet:
+    """Dialogues (N) with soft scores (max(folds, 1), N, 2), 0 to 10 and not clipped.
+
+    Those of fold k are by teachers that never saw the conversations of fold k; without folds there is one, by teachers
+    that held out their tenth. ``partners`` (N) names the conversation that a response is from: the dialogue's own, but
+    for re-paired dialogues.
+    """
+
+    dialogues: Sequence[Dialogue]
+    partners: Sequence[str]
+    scores: Scores
+    info: SoftInfo
+
+    def __len__(self) -> int:
+        """Return the number of dialogues."""
+        return len(self.dialogues)
+
+    def is_real(self, row: int) -> bool:
+        """Whether a dialogue is one that was given, and not a re-paired one."""
+        return self.dialogues[row].conversation == self.partners[row]
+
+    @property
+    def re_paired(self) -> int:
+        """How many dialogues are re-paired."""
+        return sum(not self.is_real(row) for row in range(len(self)))
+
+    @cached_property
+    def hashes(self) -> list[str]:
+        """The training hash of each dialogue."""
+        return [training_hash(dialogue) for dialogue in self.dialogues]
+
+    def take(self, rows: Sequence[int]) -> SoftSet:
+        """Return the set of some rows."""
+        dialogues, partners = [self.dialogues[row] for row in rows], [self.partners[row] for row in rows]
+        return SoftSet(dialogues, partners, self.scores[:, list(rows)], self.info)
+
+    @property
+    def sha256(self) -> str:
+        """The hash of everything that a student learns from it."""
+        digest = sha256(json.dumps(to_builtins(self.info)).encode())
+        digest.update("\n".join((*self.hashes, *self.partners)).encode())
+        digest.update(np.ascontiguousarray(self.scores).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lessons:
+    """Soft scores as a student learns them.
+
+    ``labelled`` (max(folds, 1), L, 2) are those of its labelled dialogues, ``extra`` the others (E), and ``encoded``
+    these as the student's token ids.
+    """
+
+    labelled: Scores
+    extra: SoftSet
+    encoded: Sequence[Encoded]
+
+    @classmethod
+    def of(cls, soft: SoftSet, labelled: LabelledSet, settings: TrainSettings, encoder: Encoder) -> Lessons:
+        """Divide soft scores into those of labelled dialogues and the others.
+
+        TrainError if the teachers held out other conversations than the student will, or if labelled dialogues have no
+        soft score and ``settings`` give it a weight.
+        """
+        check_split(soft.info.folds, soft.info.split_seed, settings)
+        place = {content: row for row, content in enumerate(soft.hashes)}
+        rows = [place.get(content, -1) for content in labelled.hashes]
+        missing = rows.count(-1)
+        if missing and settings.judge_share < 1:
+            raise TrainError(
+                f"{missing} of {len(rows)} labelled dialogues have no soft score: let the teachers score the labelled "
+                "files too, or say --judge-share 1"
+            )
+        known = set(rows)
+        extra = soft.take([row for row in range(len(soft)) if row not in known])
+        return cls(soft.scores[:, rows], extra, encoder.encode(extra.dialogues))
+
+    def without(self, conversations: Sequence[str]) -> Mask:
+        """Return which extra dialogues have neither context nor response of some conversations, (E,)."""
+        held_out = set(conversations)
+        rows = zip(self.extra.dialogues, self.extra.partners, strict=True)
+        return np.array([d.conversation not in held_out and p not in held_out for d, p in rows], dtype=bool)
+
+    def scores(self, fold: int | None) -> tuple[Scores, Scores]:
+        """Return soft scores of labelled (L, 2) and extra (E, 2) dialogues for the student of a fold.
+
+        None is the student of everything, which learns the mean of all teachers.
+        """
+        return of_fold(self.labelled, fold), of_fold(self.extra.scores, fold)
+
+
+def of_fold(scores: Scores, fold: int | None) -> Scores:
+    """Return one fold's scores (N, 2) of (folds, N, 2), or the mean of all."""
+    return np.asarray(scores.mean(axis=0) if fold is None else scores[fold])
+
+
+def check_split(folds: int, split_seed: int, settings: TrainSettings) -> None:
+    """Raise TrainError unless the teachers held out the very conversations that their student will.
+
+    Else the student would learn, through the teachers, the labels that it is measured on.
+    """
+    theirs, mine = (folds, split_seed), (settings.folds, settings.split_seed)
+    if theirs != mine:
+        raise TrainError(
+            f"the teachers were trained with --folds {theirs[0]} --split-seed {theirs[1]} and the student is to be "
+            f"with {mine[0]} and {mine[1]}; give the teachers': both must hold out the same"
+        )
+
+
+def write_soft(path: Path, soft: SoftSet) -> None:
+    """Write soft scores as Parquet: ``dialogue`` (JSON), ``partner``, and two columns per fold."""
+    columns: dict[str, pa.Array] = {
+        "dialogue": pa.array([json.dumps(to_record(d), ensure_ascii=False) for d in soft.dialogues], pa.string()),
+        "partner": pa.array(list(soft.partners), pa.string()),
+    }
+    for fold, scores in enumerate(soft.scores):
+        columns |= {f"{head}_{fold}": pa.array(scores[:, i], pa.float32()) for i, head in enumerate(HEADS)}
+    table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(to_builtins(soft.info))})
+    with replacing_binary(path) as file:
+        pq.write_table(table, file, compression="zstd")
+
+
+def read_soft(path: Path) -> SoftSet:
+    """Read what ``write_soft`` wrote; TrainError says what is wrong with a file."""
+    fix = "expected a file that `empathy teach` wrote; teach again"
+    try:
+        table = pq.read_table(path)
+        info = convert(json.loads((table.schema.metadata or {})[_KEY]), SoftInfo)
+        heads = [[table[f"{head}_{fold}"] for head in HEADS] for fold in range(max(info.folds, 1))]
+        scores = np.array([[column.to_numpy() for column in fold] for fold in heads], dtype=np.float32)
+        dialogues = [parse_record(json.loads(text)) for text in table["dialogue"].to_pylist()]
+        partners = table["partner"].to_pylist()
+    except FileNotFoundError:
+        raise TrainError(f"{path}: no such file, {fix}") from None
+    except (pa.ArrowException, OSError, ValueError, KeyError, ValidationError) as error:
+        raise TrainError(f"{path}: is no file of soft scores ({reason_of(error)}); {fix}") from None
+    if info.version != _VERSION or not np.isfinite(scores).all():
+        raise TrainError(f"{path}: is no complete file of soft scores of version {_VERSION}; {fix}")
+    return SoftSet(dialogues, partners, np.ascontiguousarray(scores.transpose(0, 2, 1)), info)

@@ -1,0 +1,140 @@
+"""`empathy teach`: teachers score dialogues, real and re-paired, once for each fold that they held out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import torch
+from msgspec import UNSET
+
+from distill.errors import TrainError
+from distill.training.checkpoint import FOLDS, Checkpoint
+from distill.training.network import has_bf16, predict
+from distill.training.pairs import re_pair
+from distill.training.settings import TeachSettings
+from distill.training.soft import SoftInfo, SoftSet, write_soft
+from scorer.bundle.encode import Encoded
+from scorer.dialogue import Dialogue, training_hash
+from scorer.engines.base import Scores
+from scorer.outputs import Existing, begin_work, check_new, replacing_binary
+from scorer.progress import Progress, Silent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeachIdentity:
+    """What must be the same for teaching to be resumed; ``inputs`` is a hash of all dialogues."""
+
+    settings: TeachSettings
+    inputs: str
+    teachers: list[str]
+
+
+def check_teachers(teachers: Sequence[Checkpoint]) -> tuple[int, int]:
+    """Return the teachers' folds and split seed; TrainError unless all have the same, and their fold models."""
+    splits = {(teacher.info.settings.folds, teacher.info.settings.split_seed): teacher for teacher in teachers}
+    if len(splits) > 1:
+        said = ", ".join(f"{t.path}: --folds {folds} --split-seed {seed}" for (folds, seed), t in splits.items())
+        raise TrainError(f"the teachers were trained with different folds ({said}); all must hold out the same")
+    [(folds, seed)] = splits
+    for teacher in teachers:
+        missing = [k for k in range(folds) if not (teacher.path / FOLDS / str(k)).is_dir()]
+        if missing:
+            raise TrainError(f"teacher {teacher.path}: lacks {FOLDS}/{missing[0]}, its model without that fold")
+    return folds, seed
+
+
+def teach(
+    teachers: Sequence[Checkpoint],
+    dialogues: Sequence[Dialogue],
+    settings: TeachSettings,
+    output: Path,
+    *,
+    existing: Existing = "error",
+    progress: Progress | None = None,
+) -> SoftSet:
+    """Score dialogues, and ``settings.pairs`` re-paired ones of each, and write the teachers' means to ``output``.
+
+    Dialogues of the same text count once. A killed run keeps each model's scores in ``output``.partial. TrainError says
+    what the teachers lack, OutputError why ``output`` may not be written.
+    """
+    progress = progress or Silent()
+    folds, split_seed = check_teachers(teachers)
+    check_new(output, overwrite=existing == "overwrite")
+    hashes = [teacher.sha256 for teacher in teachers]
+    distinct: dict[str, Dialogue] = {}
+    for dialogue in dialogues:
+        distinct.setdefault(training_hash(dialogue), dialogue)
+    state = blake2b("".join(f"{key}{d.conversation}" for key, d in distinct.items()).encode(), digest_size=16)
+    work = begin_work(output, TeachIdentity(settings=settings, inputs=state.hexdigest(), teachers=hashes), existing)
+    rows = list(distinct.values())
+    partners = [dialogue.conversation for dialogue in rows]
+    progress.stage("re-pairing dialogues")
+    paired = re_pair(rows, settings.pairs, seed=settings.seed, encoder=settings.near_encoder)
+    for dialogue, partner in zip(*paired, strict=True):
+        if distinct.setdefault(training_hash(dialogue), dialogue) is dialogue:
+            partners.append(partner)
+    rows = list(distinct.values())
+    scores = _scores(teachers, folds, rows, work, progress)
+    info = SoftInfo(
+        folds=folds,
+        split_seed=split_seed,
+        teachers=[teacher.info.backbone for teacher in teachers],
+        teacher_hashes=hashes,
+    )
+    soft = SoftSet(rows, partners, scores, info)
+    write_soft(output, soft)
+    shutil.rmtree(work)
+    return soft
+
+
+def _scores(
+    teachers: Sequence[Checkpoint], folds: int, dialogues: Sequence[Dialogue], work: Path, progress: Progress
+) -> Scores:
+    """Return the mean of the teachers' scores for each fold, (max(folds, 1), N, 2)."""
+    means = np.zeros((max(folds, 1), len(dialogues), 2), dtype=np.float32)
+    models = len(teachers) * len(means)
+    progress.stage("teachers score", models * len(dialogues))
+    encoded: dict[str, list[Encoded]] = {}
+    done = 0
+    for number, teacher in enumerate(teachers):
+        vocabulary = f"{teacher.backbone.tokenizer.backend_tokenizer.to_str()}{teacher.info.max_length}"
+        if vocabulary not in encoded:  # teachers of one tokenizer read the same ids
+            encoded = {vocabulary: teacher.encoder.encode(dialogues)}
+        for fold in range(len(means)):
+            path = work / f"scores-{number}-{fold}.npy"
+            if not path.exists():
+                found = _uncalibrated(
+                    teacher.fold(fold) if folds else teacher, encoded[vocabulary], _Within(progress, done)
+                )
+                with replacing_binary(path) as file:
+                    np.save(file, found)
+            means[fold] += np.load(path) / len(teachers)
+            done += len(dialogues)
+            progress.update(done)
+    return means
+
+
+class _Within(Silent):
+    """Tells a progress how far one model of several is."""
+
+    def __init__(self, progress: Progress, before: int) -> None:
+        self._progress, self._before = progress, before
+
+    def update(self, done: float, *, total: float | None = None, note: str = "") -> None:
+        """Say how many dialogues are scored, those of earlier models included."""
+        self._progress.update(self._before + done, note=note)
+
+
+def _uncalibrated(checkpoint: Checkpoint, encoded: Sequence[Encoded], progress: Progress) -> Scores:
+    """Return a teacher's scores before calibration: it undoes the shrinking that a squared error wants of a target."""
+    model = checkpoint.load_model().to("cuda" if torch.cuda.is_available() else "cpu")
+    scores: Scores = predict(model, encoded, bf16=has_bf16(), progress=progress)
+    calibration = checkpoint.info.calibration
+    if calibration is UNSET:
+        return scores
+    return np.asarray((scores - np.asarray(calibration.intercept)) / np.asarray(calibration.slope), dtype=np.float32)
