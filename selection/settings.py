@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from scorer.dialogue import SCORE_RANGE
 from scorer.settings import check_settings, setting
-from selection.errors import GoldenError, SelectionError
+from selection.errors import GoldenError, ProbeError, SelectionError
 
 Threshold = float | tuple[float, float]
 THRESHOLD_RANGE = (1.0, 9.0)
@@ -130,6 +130,46 @@ class CheckSettings:
     def __post_init__(self) -> None:
         """Check both; GoldenError gives the value and what was expected."""
         check_settings(self, GoldenError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeLimits:
+    """How large a share of each kind may be: of replies kept, of decisions changed by an edit. None is no limit."""
+
+    hostile: float | None = setting(0.05, "Open hostility that is kept.", 0, 1)
+    contempt: float | None = setting(0.05, "Contempt that is kept.", 0, 1)
+    dismissive: float | None = setting(0.1, "Dismissals that are kept.", 0, 1)
+    gibberish: float | None = setting(0.05, "Gibberish that is kept.", 0, 1)
+    filler: float | None = setting(0.05, "Fillers that are kept.", 0, 1)
+    echo: float | None = setting(0.1, "Echoes of the speaker that are kept.", 0, 1)
+    unrelated: float | None = setting(0.35, "Responses of other dialogues that are kept.", 0, 1)
+    refusal: float | None = setting(0.1, "Refusals that are kept.", 0, 1)
+    loop: float | None = setting(0.1, "Loops of one phrase that are kept.", 0, 1)
+    language: float | None = setting(None, "Replies in other languages that are kept.", 0, 1)
+    injection: float | None = setting(0.1, "Instructions to the judge that are kept.", 0, 1)
+    spelling: float | None = setting(0.02, "Decisions that slips of the keyboard change.", 0, 1)
+    casing: float | None = setting(0.02, "Decisions that capitals change.", 0, 1)
+    emoji: float | None = setting(0.02, "Decisions that an emoji changes.", 0, 1)
+    names: float | None = setting(0.02, "Decisions that another name changes.", 0, 1)
+    thanks: float | None = setting(0.02, "Decisions that a closing thanks changes.", 0, 1)
+
+    def __post_init__(self) -> None:
+        """Check every limit; ProbeError gives the value and what was expected."""
+        check_settings(self, ProbeError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeSettings:
+    """How many contexts a probe tries, which, how many of the worst it keeps, and its limits."""
+
+    sample: int = setting(400, "Contexts to try, at most one of a conversation.", 1)
+    seed: int = setting(0, "Chooses contexts and wordings.", 0)
+    show: int = setting(1, "Show so many of the worst of each kind.", 0)
+    limits: ProbeLimits = field(default_factory=ProbeLimits)
+
+    def __post_init__(self) -> None:
+        """Check every value; ProbeError gives the value and what was expected."""
+        check_settings(self, ProbeError)
 
 
 def per_head(threshold: Threshold) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from scorer.arrays import Codes, Ints
 from scorer.bundle.cuts import LEVELS, Cuts
 from scorer.dialogue import HEADS
 from selection.deciding.threshold import bins_of, sweep
-from selection.metrics import correlation, ranks, ratio
+from selection.metrics import correlation, ranks, ratio, wilson
 from selection.report.numbers import Section
 from selection.report.sources.rows import UNKNOWN, Rows
 from selection.rules import PAPER
@@ -30,7 +30,6 @@ _QUANTILES = (5, 25, 50, 75, 95)
 _NAME = 32
 _WORDS = (1, 6, 11, 16, 21, 31, 51, 101)
 _TURNS = (1, 2, 3, 4, 5, 6, 7, 8)
-_Z = 1.959964
 
 
 def overview(rows: Rows) -> Section:
@@ -244,16 +243,6 @@ def reasons(rows: Rows) -> Section:
         if (count := int(row[k]))
     ]
     return {"rows": found}
-
-
-def wilson(part: float, whole: float) -> tuple[float, float]:
-    """Return the 95 % score interval of a share (Wilson 1927); NaN of nothing."""
-    if not whole:
-        return float("nan"), float("nan")
-    share, extra = part / whole, _Z**2 / whole
-    middle = (share + extra / 2) / (1 + extra)
-    half = _Z / (1 + extra) * float(np.sqrt(share * (1 - share) / whole + extra / (4 * whole)))
-    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
 
 
 def plain(value: Any) -> Any:
