@@ -67,6 +67,11 @@ class SelectSettings:
     whole_conversations: bool = setting(
         False, "Keep the dialogues of a conversation together; their mean scores decide."
     )
+    both_low: str = setting(
+        "keep",
+        "Dialogues with S < T and R < T: keep as the rule says, or discard (paper).",
+        choices=("keep", "discard"),
+    )
     doubt: float = setting(
         DOUBT, "A dialogue is borderline from this chance of another decision by the judge.", high=0.5, above=0
     )
@@ -87,6 +92,8 @@ class SelectSettings:
             raise SelectionError(str(error)) from None
         if self.abstain >= 1 and self.abstain % 1:  # of infinity this is NaN
             raise SelectionError(f"abstain is {self.abstain}, expected a share below 1 or a whole number of dialogues")
+        if self.both_low == "discard" and self.rule != "paper":
+            raise SelectionError(f"both low is discard and the rule {self.rule} has no discard set; use the rule paper")
         wanted = RANKED.get(self.rule, ())
         if wanted and all(getattr(self.limits, name) is None for name in wanted):
             options = " or ".join(f"--{name}" for name in wanted)

@@ -12,6 +12,7 @@ _Share = Annotated[float, Meta(ge=0, le=1)]
 _Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 """Nothing that a terminal would obey."""
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbedKind:
     """One kind of reply or edit over ``contexts`` contexts.
@@ -76,7 +77,7 @@ def probe_table(found: Probed) -> list[tuple[str, ...]]:
 
     The first row has the real responses and their mean scores.
     """
-    rows = [("kind", "sensibility", "rationality", "share", "of", "95 % interval", "limit", "")]
+    rows: list[tuple[str, ...]] = [("kind", "sensibility", "rationality", "share", "of", "95 % interval", "limit", "")]
     means = f"{found.sensibility:.2f}", f"{found.rationality:.2f}"
     rows.append(("real responses", *means, _percent(found.kept), "kept", _range(found.interval_95), "", ""))
     for kind in found.kinds:

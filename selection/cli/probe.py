@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from selection.probing.probe import ProbeExample, ProbeResult
 
 EXIT_BEYOND = 1
-EXAMPLES = "the examples that come with the package"
 
 _DEFAULTS = ", ".join(
     f"{entry.name} {'none' if entry.default is None else f'{entry.default:g}'}" for entry in fields(ProbeLimits)
@@ -68,7 +67,7 @@ def probe_scorer(
     from scorer.cli.progress import Bar
     from scorer.model import Scorer
     from scorer.outputs import check_new, write_json
-    from selection.probing.probe import probe
+    from selection.probing.probe import EXAMPLES, probe
 
     settings = ProbeSettings(limits=_limits(given), **opt.chosen(chosen))
     if json_path is not None:
@@ -101,7 +100,8 @@ def result_lines(found: ProbeResult) -> Iterator[str]:
 
 def _example_lines(one: ProbeExample) -> Iterator[str]:
     (s, r), (real_s, real_r) = one.scores, one.real
-    yield f"  {one.kind}: S {s:.1f} R {r:.1f}, {one.set_after} (before: S {real_s:.1f} R {real_r:.1f}, {one.set_before})"
+    before = f"before: S {real_s:.1f} R {real_r:.1f}, {one.set_before}"
+    yield f"  {one.kind}: S {s:.1f} R {r:.1f}, {one.set_after} ({before})"
     yield f"    speaker: {_short(one.speaker)}"
     yield f"    reply:   {_short(one.response)}"
 

@@ -50,7 +50,7 @@ def trials_of(kind: str, dialogues: Sequence[Dialogue], seed: int) -> list[Trial
     """Return the trials of one kind, the same for the same dialogues and seed; ProbeError for no kind."""
     if kind not in KINDS:
         raise ProbeError(f"{kind!r} is no kind of a probe, expected one of {', '.join(KINDS)}")
-    return KINDS[kind](dialogues, kind, Random(f"{seed}:{kind}"))
+    return KINDS[kind](dialogues, kind, Random(f"{seed}:{kind}"))  # noqa: S311 - it draws examples
 
 
 def _drawn(kind: str, count: int, rng: Random) -> list[str]:
@@ -79,7 +79,7 @@ def _random_word(rng: Random, row: int) -> str:
     return "".join(rng.choices(letters, k=rng.randint(2, 9)))
 
 
-def _echo(dialogues: Sequence[Dialogue], kind: str, rng: Random) -> list[Trial]:
+def _echo(dialogues: Sequence[Dialogue], kind: str, _: Random) -> list[Trial]:
     """The speaker's last turn, word for word."""
     echoes = [with_response(one, one.context[-1].content) for one in dialogues]
     return [Trial(echo, f"{kind} {row}") for row, echo in enumerate(echoes)]
@@ -97,13 +97,15 @@ def _unrelated(dialogues: Sequence[Dialogue], kind: str, rng: Random) -> list[Tr
 def _loop(dialogues: Sequence[Dialogue], kind: str, rng: Random) -> list[Trial]:
     """One phrase over and over."""
     texts = _drawn(kind, len(dialogues), rng)
-    looped = [" ".join([text] * rng.randint(*_TURNS_OF_A_LOOP)) for text in texts]
-    return [Trial(with_response(*pair), text) for *pair, text in zip(dialogues, looped, texts, strict=True)]
+    looped = (" ".join([text] * rng.randint(*_TURNS_OF_A_LOOP)) for text in texts)
+    made = map(with_response, dialogues, looped)
+    return [Trial(one, text) for one, text in zip(made, texts, strict=True)]
 
 
 def _edited(edit: Callable[[str, Random], str]) -> Maker:
     def make(dialogues: Sequence[Dialogue], kind: str, rng: Random) -> list[Trial]:
-        return [Trial(with_response(one, edit(one.response, rng)), f"{kind} {row}") for row, one in enumerate(dialogues)]
+        changed = [with_response(one, edit(one.response, rng)) for one in dialogues]
+        return [Trial(one, f"{kind} {row}") for row, one in enumerate(changed)]
 
     return make
 
@@ -111,8 +113,9 @@ def _edited(edit: Callable[[str, Random], str]) -> Maker:
 def _closing(dialogues: Sequence[Dialogue], kind: str, rng: Random) -> list[Trial]:
     """The response with a wording behind it."""
     texts = _drawn(kind, len(dialogues), rng)
-    closed = [f"{one.response} {text}" for one, text in zip(dialogues, texts, strict=True)]
-    return [Trial(with_response(*pair), text) for *pair, text in zip(dialogues, closed, texts, strict=True)]
+    return [
+        Trial(with_response(one, f"{one.response} {text}"), text) for one, text in zip(dialogues, texts, strict=True)
+    ]
 
 
 def _names(dialogues: Sequence[Dialogue], kind: str, rng: Random) -> list[Trial]:

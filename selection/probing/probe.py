@@ -25,6 +25,9 @@ from selection.probing.kinds import KINDS, REPLIES, Trial, trials_of
 from selection.rules import PAPER
 from selection.settings import ProbeSettings
 
+EXAMPLES = "the examples that come with the package"
+"""What the contexts of a probe are called where nobody gave any."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeExample:

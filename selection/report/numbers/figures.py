@@ -11,6 +11,7 @@ from msgspec import to_builtins
 
 from scorer.arrays import Codes, Ints
 from scorer.bundle.cuts import LEVELS, Cuts
+from scorer.bundle.probed import probe_table, probe_verdict
 from scorer.dialogue import HEADS
 from selection.deciding.threshold import bins_of, sweep
 from selection.metrics import correlation, ranks, ratio, wilson
@@ -229,6 +230,16 @@ def stability(rows: Rows) -> Section:
         "expected_recall": ratio(expected, float(share.sum())),
         "change": to_builtins(rows.info.stability),
     }
+
+
+def behaviour(rows: Rows) -> Section:
+    """Return what a probe found of the scorer, as it stands in the scores; the last cell of a row is its verdict."""
+    found = rows.info.probe
+    if found is None:
+        return {"needs": "scores of a scorer that was probed when it was exported; `empathy probe` tries any scorer."}
+    heading, *table = probe_table(found)
+    shown = {"passed": found.passed, "verdict": probe_verdict(found), "heading": heading, "table": table}
+    return {**found.to_json(), **shown}
 
 
 def reasons(rows: Rows) -> Section:

@@ -13,6 +13,7 @@ import pytest
 from scorer.bundle.cuts import JUDGE_CUTS
 from scorer.dialogue import HEADS
 from selection.files.labels import LabelTable
+from selection.metrics import wilson
 from selection.report.numbers import figures as of
 from selection.report.numbers.drift import drift, ks, ks_limit, psi
 from selection.report.numbers.judged import agreement, cost, redraws
