@@ -27,16 +27,14 @@ from scorer.bundle.cuts import Cuts
 from scorer.bundle.encode import Encoded
 from scorer.bundle.info import Verdict
 from scorer.bundle.probed import Probed
-from scorer.cli.preview import examples_path
 from scorer.dialogue import Dialogue, training_hash
 from scorer.engines.base import Engine, Scores, collate
 from scorer.engines.onnxruntime import OnnxRuntimeEngine
 from scorer.engines.openvino import OpenVinoEngine
 from scorer.errors import BundleError, EngineError
-from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
 from scorer.outputs import writing
-from selection.probing.probe import EXAMPLES, probe
+from selection.probing.probe import EXAMPLES, example_contexts, probe
 from selection.settings import ProbeSettings
 
 _CALIBRATION_BATCHES = 32
@@ -160,7 +158,7 @@ class _Gate:
     ) -> Probed:
         """Return what the bundle that is exported makes of bad replies, on ``dialogues`` or else on the examples."""
         data = "the --check dialogues" if dialogues else EXAMPLES
-        contexts = dialogues or [item for item in Corpus([str(examples_path())]) if isinstance(item, Dialogue)]
+        contexts = dialogues or example_contexts()
         with tempfile.TemporaryDirectory() as folder:
             bundle = write_bundle(Path(folder) / "trial", info, self.texts | files)
             scorer = Scorer(bundle, OnnxRuntimeEngine(bundle))

@@ -63,16 +63,15 @@ def probe_scorer(
 
     Exit codes: 0 within the limits, 1 beyond one of them, 2 usage or file error.
     """
-    from scorer.cli.preview import examples_path
     from scorer.cli.progress import Bar
     from scorer.model import Scorer
     from scorer.outputs import check_new, write_json
-    from selection.probing.probe import EXAMPLES, probe
+    from selection.probing.probe import EXAMPLES, example_contexts, probe
 
     settings = ProbeSettings(limits=_limits(given), **opt.chosen(chosen))
     if json_path is not None:
         check_new(json_path, overwrite=True)
-    dialogues = _read(inputs or (str(examples_path()),))
+    dialogues = _read(inputs) if inputs else example_contexts()
     scorer = Scorer.load(bundle, engine=engine)
     with Bar(sys.stderr, quiet=quiet) as progress:
         found = probe(scorer, dialogues, settings, data=", ".join(inputs) or EXAMPLES, progress=progress)

@@ -15,8 +15,10 @@ import numpy as np
 
 from scorer.arrays import Floats, Mask
 from scorer.bundle.probed import Probed, ProbedKind
+from scorer.cli.preview import examples_path
 from scorer.dialogue import Dialogue
 from scorer.engines.base import Scores
+from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
 from scorer.progress import Progress, Silent
 from selection.errors import ProbeError
@@ -101,6 +103,12 @@ def probe(
         kinds=rows,
     )
     return ProbeResult(record=record, examples=examples)
+
+
+def example_contexts() -> list[Dialogue]:
+    """Return the examples that ship, without those that are bad on purpose: their ids begin with a kind of reply."""
+    found = (item for item in Corpus([str(examples_path())]) if isinstance(item, Dialogue))
+    return [dialogue for dialogue in found if dialogue.id.partition("-")[0] not in REPLIES]
 
 
 def sample_contexts(dialogues: Iterable[Dialogue], count: int, seed: int) -> list[Dialogue]:
