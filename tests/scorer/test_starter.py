@@ -77,8 +77,9 @@ def test_its_scores_of_the_examples_have_not_moved(starter: Scorer) -> None:
 
 
 def test_the_examples_look_like_its_training_data(starter: Scorer, examples: list[Dialogue]) -> None:
-    outside = starter.bundle.info.domain.outside(examples, starter.encoder.encode(examples))
-    assert outside["any"].sum() <= 2
+    good = [dialogue for dialogue in examples if dialogue.id.partition("-")[0] not in REPLIES]
+    outside = starter.bundle.info.domain.outside(good, starter.encoder.encode(good))
+    assert outside["any"].mean() < 0.05
 
 
 def test_a_warm_answer_has_more_sensibility_and_is_selected(
