@@ -141,24 +141,24 @@ class CheckSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeLimits:
-    """How large a share of each kind may be: of replies kept, of decisions changed by an edit. None is no limit."""
+    """How large a share of each kind may be: of replies kept, of decisions changed by an edit. 1 is no limit."""
 
-    hostile: float | None = setting(0.05, "Open hostility that is kept.", 0, 1)
-    contempt: float | None = setting(0.05, "Contempt that is kept.", 0, 1)
-    dismissive: float | None = setting(0.1, "Dismissals that are kept.", 0, 1)
-    gibberish: float | None = setting(0.05, "Gibberish that is kept.", 0, 1)
-    filler: float | None = setting(0.05, "Fillers that are kept.", 0, 1)
-    echo: float | None = setting(0.1, "Echoes of the speaker that are kept.", 0, 1)
-    unrelated: float | None = setting(0.35, "Responses of other dialogues that are kept.", 0, 1)
-    refusal: float | None = setting(0.1, "Refusals that are kept.", 0, 1)
-    loop: float | None = setting(0.1, "Loops of one phrase that are kept.", 0, 1)
-    language: float | None = setting(None, "Replies in other languages that are kept.", 0, 1)
-    injection: float | None = setting(0.1, "Instructions to the judge that are kept.", 0, 1)
-    spelling: float | None = setting(0.02, "Decisions that slips of the keyboard change.", 0, 1)
-    casing: float | None = setting(0.02, "Decisions that capitals change.", 0, 1)
-    emoji: float | None = setting(0.02, "Decisions that an emoji changes.", 0, 1)
-    names: float | None = setting(0.02, "Decisions that another name changes.", 0, 1)
-    thanks: float | None = setting(0.02, "Decisions that a closing thanks changes.", 0, 1)
+    hostile: float = setting(0.05, "Open hostility that is kept.", 0, 1)
+    contempt: float = setting(0.05, "Contempt that is kept.", 0, 1)
+    dismissive: float = setting(0.1, "Dismissals that are kept.", 0, 1)
+    gibberish: float = setting(0.05, "Gibberish that is kept.", 0, 1)
+    filler: float = setting(0.05, "Fillers that are kept.", 0, 1)
+    echo: float = setting(0.1, "Echoes of the speaker that are kept.", 0, 1)
+    unrelated: float = setting(0.35, "Responses of other dialogues that are kept.", 0, 1)
+    refusal: float = setting(0.1, "Refusals that are kept.", 0, 1)
+    loop: float = setting(0.1, "Loops of one phrase that are kept.", 0, 1)
+    language: float = setting(1, "Replies in other languages that are kept.", 0, 1)
+    injection: float = setting(0.1, "Instructions to the judge that are kept.", 0, 1)
+    spelling: float = setting(0.02, "Decisions that slips of the keyboard change.", 0, 1)
+    casing: float = setting(0.02, "Decisions that capitals change.", 0, 1)
+    emoji: float = setting(0.02, "Decisions that an emoji changes.", 0, 1)
+    names: float = setting(0.02, "Decisions that another name changes.", 0, 1)
+    thanks: float = setting(0.02, "Decisions that a closing thanks changes.", 0, 1)
 
     def __post_init__(self) -> None:
         """Check every limit; ProbeError gives the value and what was expected."""

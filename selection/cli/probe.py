@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 EXIT_BEYOND = 1
 
-_DEFAULTS = ", ".join(
-    f"{entry.name} {'none' if entry.default is None else f'{entry.default:g}'}" for entry in fields(ProbeLimits)
-)
+_DEFAULTS = ", ".join(f"{entry.name} {entry.default:g}" for entry in fields(ProbeLimits))
 
 
 @opt.command(
@@ -39,7 +37,7 @@ _DEFAULTS = ", ".join(
         "given",
         metavar="KIND=SHARE",
         multiple=True,
-        help=f"How large a kind's share may be, or none.  [default: {_DEFAULTS}]",
+        help=f"How large a kind's share may be; 1 is no limit.  [default: {_DEFAULTS}]",
     ),
 )
 @opt.option_group("Output", *opt.settings_options(ProbeSettings, "show"), opt.json_option, opt.quiet_option)
@@ -128,16 +126,16 @@ def _read(inputs: Sequence[str]) -> Iterator[Dialogue]:
 
 
 def _limits(given: Sequence[str]) -> ProbeLimits:
-    found: dict[str, float | None] = {}
+    found = {}
     known = [entry.name for entry in fields(ProbeLimits)]
     for text in given:
         kind, _, share = text.partition("=")
         if kind not in known:
             fail(f"--limit {text}: {kind!r} is no kind, expected one of {', '.join(known)}")
         try:
-            found[kind] = None if share == "none" else float(share)
+            found[kind] = float(share)
         except ValueError:
-            fail(f"--limit {text}: {share!r} is no share, expected {kind}=SHARE with a number from 0 to 1, or none")
+            fail(f"--limit {text}: {share!r} is no share, expected {kind}=SHARE with a number from 0 to 1")
     return ProbeLimits(**found)
 
 

@@ -176,8 +176,8 @@ class _Found:
         self.replies = kind in REPLIES
         self.hits = self.after == 0 if self.replies else self.after != self.before
 
-    def row(self, limit: float | None) -> ProbedKind:
-        """Return what the record says of the kind."""
+    def row(self, limit: float) -> ProbedKind:
+        """Return what the record says of the kind; a limit of 1 is none."""
         change: Floats = self.scores.mean(axis=0, dtype=float) - self.real.mean(axis=0, dtype=float)
         return ProbedKind(
             kind=self.kind,
@@ -187,7 +187,7 @@ class _Found:
             rationality=round(float(change[1]), 4),
             share=round(float(self.hits.mean()), 5),
             interval_95=share_interval(self.hits, (trial.wording for trial in self.trials)),
-            limit=limit,
+            limit=limit if limit < 1 else None,
         )
 
     def worst(self, chosen: Sequence[Dialogue], count: int) -> list[ProbeExample]:
