@@ -157,7 +157,8 @@ class _Gate:
         self, info: dict[str, Any], files: dict[str, bytes], dialogues: Sequence[Dialogue], sample: int
     ) -> Probed:
         """Return what the bundle that is exported makes of bad replies, on ``dialogues`` or else on the examples."""
-        data = "the --check dialogues" if dialogues else EXAMPLES
+        files_of = sorted({Path(one.source).name for one in dialogues if one.source})
+        data = ", ".join(files_of) or ("the --check dialogues" if dialogues else EXAMPLES)
         contexts = dialogues or example_contexts()
         with tempfile.TemporaryDirectory() as folder:
             bundle = write_bundle(Path(folder) / "trial", info, self.texts | files)

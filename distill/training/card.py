@@ -46,7 +46,8 @@ def behaviour_card(found: Probed) -> str:
 
 `empathy probe` replaced the response of {found.contexts:,} contexts ({found.data}) by replies that no selection should
 keep, and edited it in ways that should not matter. *Kept* is the share in the sensibility set of the paper's rule
-(threshold 5), *changed* the share whose set differs; the other figures are mean changes of the scores.
+(threshold 5), *changed* the share whose set differs. Of the real responses the mean scores are given, of each kind the
+mean change against them.
 **{probe_verdict(found).capitalize()}.**
 
 {chr(10).join(lines)}
