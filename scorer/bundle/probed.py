@@ -77,7 +77,9 @@ def probe_table(found: Probed) -> list[tuple[str, ...]]:
 
     The first row has the real responses and their mean scores.
     """
-    rows: list[tuple[str, ...]] = [("kind", "sensibility", "rationality", "share", "counted", "95 % interval", "limit", "verdict")]
+    rows: list[tuple[str, ...]] = [
+        ("kind", "sensibility", "rationality", "share", "counted", "95 % interval", "limit", "verdict")
+    ]
     means = f"{found.sensibility:.2f}", f"{found.rationality:.2f}"
     rows.append(("real responses", *means, _percent(found.kept), "kept", _range(found.interval_95), "", ""))
     for kind in found.kinds:
