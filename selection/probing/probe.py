@@ -91,7 +91,7 @@ def probe(
     kept = PAPER.apply(real, cuts) == 0
     means = real.mean(axis=0, dtype=float)
     record = Probed(
-        data=data,
+        data=data if data.isprintable() else ascii(data)[1:-1],
         contexts=len(chosen),
         seed=settings.seed,
         engine=scorer.engine.name,
@@ -159,7 +159,7 @@ def _score(
     def on_batch(rows: int, _: int) -> None:
         nonlocal done
         done += rows
-        progress.update(done)
+        progress.update(done, note=f"{done:,} of {len(whole):,} dialogues")
 
     progress.stage("probing", len(whole))
     scores = scorer.run(encoded, on_batch=on_batch)

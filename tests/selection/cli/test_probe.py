@@ -80,6 +80,15 @@ def test_faults_are_one_line(lenient: Bundle, source: Path, arguments: list[str]
     assert said in one_line(code, err)
 
 
+def test_an_input_is_never_replaced(lenient: Bundle, source: Path, tmp_path: Path) -> None:
+    before = source.read_bytes()
+    code, _, err = run(source, "--scorer", lenient.path, "--json", source)
+    assert "is an input as well" in one_line(code, err)
+    assert source.read_bytes() == before
+    code, _, err = run(source, "--scorer", lenient.path, "--json", tmp_path / "no" / "x.json")
+    assert "does not exist; create it first" in one_line(code, err)
+
+
 def test_a_file_without_dialogues_is_an_error(lenient: Bundle, tmp_path: Path) -> None:
     code, _, err = run(write_lines(tmp_path / "bad.jsonl", [{"id": "bad"}]), "--scorer", lenient.path)
     assert code == 2
