@@ -11,3 +11,7 @@ class SelectionError(EmpathyError):
 
 class GoldenError(EmpathyError):
     """A golden file, or a limit that a scorer is held to, is not what it should be."""
+
+
+class ProbeError(EmpathyError):
+    """A probe has no dialogues, or a setting of it is not what it should be."""

@@ -18,6 +18,7 @@ from scorer.dialogue import HEADS
 from selection.rules import RULES, Rule, to_levels
 
 LEVEL_COUNT = 11
+_Z = 1.959964
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,3 +155,13 @@ def interval(values: Sequence[float], middle: float = 95) -> tuple[float, float]
 def ratio(part: float, whole: float) -> float:
     """Return a share of a whole, NaN of nothing."""
     return float(part / whole) if whole > 0 else float("nan")
+
+
+def wilson(part: float, whole: float) -> tuple[float, float]:
+    """Return the 95 % score interval of a share (Wilson 1927); NaN of nothing."""
+    if not whole:
+        return float("nan"), float("nan")
+    share, extra = part / whole, _Z**2 / whole
+    middle = (share + extra / 2) / (1 + extra)
+    half = _Z / (1 + extra) * float(np.sqrt(share * (1 - share) / whole + extra / (4 * whole)))
+    return float(max(0.0, middle - half)), float(min(1.0, middle + half))

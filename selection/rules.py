@@ -7,17 +7,21 @@ A threshold between two integers reads the cuts between, by linear interpolation
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from scorer.arrays import Floats, Ints, Numbers
+from scorer.arrays import Floats, Ints, Mask, Numbers
 from scorer.bundle.cuts import JUDGE_CUTS, LEVELS, Cuts
 from scorer.dialogue import HEADS, SCORE_RANGE
-from selection.settings import Threshold, per_head
+from selection.settings import SelectSettings, Threshold, per_head
 
 States = npt.NDArray[np.int8]
+
+DISCARD = "discard"
+BOTH_LOW = "both_low"
+"""The reason of a dialogue that is discarded because both scores are low."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +29,14 @@ class Rule:
     """A way to assign dialogues to three sets, named in ``sets``; ``apply`` gives indices into them.
 
     The first set is the same in every rule: S > T and R < T. ``opposite`` is the index of the set with S < T and
-    R > T; what is left belongs to the third.
+    R > T; what is left belongs to the third, but where ``low`` says otherwise of those with S < T and R < T.
     """
 
     name: str
     sets: tuple[str, str, str]
     opposite: int
     source: str
+    low: int | None = None
 
     def apply(self, scores: Numbers, cuts: Cuts = JUDGE_CUTS, threshold: Threshold = 5) -> Ints:
         """Return the index of each dialogue's set, (N,), for scores (N, 2), their cuts and a threshold from 1 to 9."""
@@ -43,7 +48,12 @@ class Rule:
         rest = 3 - self.opposite
         first = (sensibility > 0) & (rationality < 0)
         opposite = (sensibility < 0) & (rationality > 0)
-        return np.where(first, 0, np.where(opposite, self.opposite, rest))
+        assigned = np.where(first, 0, np.where(opposite, self.opposite, rest))
+        return assigned if self.low is None else np.where(both_low(where), self.low, assigned)
+
+    def discarding(self) -> Rule:
+        """Return the rule that discards what scores low on both; ValueError if it has no discard set."""
+        return replace(self, low=self.sets.index(DISCARD))
 
 
 PAPER = Rule("paper", ("sensibility", "rationality", "discard"), 2, "arXiv 2407.01937, section on data selection")
@@ -53,6 +63,17 @@ RELEASE = Rule("release", ("sensibility", "rational", "neutral"), 1, "the script
 """Rational where R > T and S < T; the rest is neutral."""
 
 RULES: dict[str, Rule] = {rule.name: rule for rule in (PAPER, RELEASE)}
+
+
+def rule_of(settings: SelectSettings) -> Rule | None:
+    """Return the published rule of some settings, None for a rule that ranks."""
+    rule = RULES.get(settings.rule)
+    return rule.discarding() if rule is not None and settings.both_low == "discard" else rule
+
+
+def both_low(where: States) -> Mask:
+    """Return which dialogues have S < T and R < T, (N,), of what ``states`` says of them, (N, 2)."""
+    return np.asarray((where < 0).all(axis=1))
 
 
 def states(scores: Numbers, cuts: Cuts = JUDGE_CUTS, threshold: Threshold = 5) -> States:

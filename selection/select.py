@@ -17,7 +17,7 @@ from scorer.inputs.corpus import Corpus
 from scorer.outputs import new_folder, replacing_binary, write_json
 from scorer.progress import Progress, Silent
 from scorer.run.score_table import ScoreTable
-from selection.deciding.decide import Decision, Evidence, decide
+from selection.deciding.decide import Decision, Evidence, count_both_low, decide
 from selection.deciding.stability import deviations, most_doubtful, under_error
 from selection.deciding.threshold import bins_of, for_share, match, sweep
 from selection.errors import SelectionError
@@ -26,7 +26,7 @@ from selection.files.labels import LabelTable
 from selection.files.layouts import convert
 from selection.files.manifest import ABSTAINED, REJECTS, SELECTION_JSON, TABLE, SelectionInfo, Stability, Thresholds
 from selection.files.spool import ROWS, SPOOL, read_rows, spool_corpus
-from selection.rules import RULES
+from selection.rules import RULES, rule_of
 from selection.settings import SelectSettings
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def select_sets(
             sets=_sets(decision),
             reasons=decision.reason_counts(),
             borderline=int(decision.borderline.sum()),
+            both_low=count_both_low(evidence, settings),
             rejected=manifest.Rejected(count=found.rejected.total(), reasons=dict(found.rejected.most_common())),
             scores_without_dialogue=0 if table is None else len(table) - len(evidence),
             scorer=None if table is None else {**table.scorer, "scores": table.name},
@@ -226,7 +227,7 @@ def _labels(labels: LabelTable, evidence: Evidence) -> manifest.LabelsInfo:
 
 def stability_of(settings: SelectSettings, evidence: Evidence, decision: Decision) -> Stability | None:
     """Return how far the sets are from the judge's, by the scorer's own error, None where that is not known."""
-    rule = RULES.get(settings.rule)
+    rule = rule_of(settings)
     if evidence.error is None or rule is None or settings.limits or settings.whole_conversations:
         return None
     rows = np.argsort(evidence.hashes)[:SAMPLE]

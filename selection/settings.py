@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from scorer.dialogue import SCORE_RANGE
 from scorer.settings import check_settings, setting
-from selection.errors import GoldenError, SelectionError
+from selection.errors import GoldenError, ProbeError, SelectionError
 
 Threshold = float | tuple[float, float]
 THRESHOLD_RANGE = (1.0, 9.0)
@@ -67,6 +67,11 @@ class SelectSettings:
     whole_conversations: bool = setting(
         False, "Keep the dialogues of a conversation together; their mean scores decide."
     )
+    both_low: str = setting(
+        "keep",
+        "Dialogues with S < T and R < T: keep as the rule says, or discard (paper).",
+        choices=("keep", "discard"),
+    )
     doubt: float = setting(
         DOUBT, "A dialogue is borderline from this chance of another decision by the judge.", high=0.5, above=0
     )
@@ -87,6 +92,8 @@ class SelectSettings:
             raise SelectionError(str(error)) from None
         if self.abstain >= 1 and self.abstain % 1:  # of infinity this is NaN
             raise SelectionError(f"abstain is {self.abstain}, expected a share below 1 or a whole number of dialogues")
+        if self.both_low == "discard" and self.rule != "paper":
+            raise SelectionError(f"both low is discard and the rule {self.rule} has no discard set; use the rule paper")
         wanted = RANKED.get(self.rule, ())
         if wanted and all(getattr(self.limits, name) is None for name in wanted):
             options = " or ".join(f"--{name}" for name in wanted)
@@ -130,6 +137,46 @@ class CheckSettings:
     def __post_init__(self) -> None:
         """Check both; GoldenError gives the value and what was expected."""
         check_settings(self, GoldenError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeLimits:
+    """How large a share of each kind may be: of replies kept, of decisions changed by an edit. 1 is no limit."""
+
+    hostile: float = setting(0.05, "Open hostility that is kept.", 0, 1)
+    contempt: float = setting(0.05, "Contempt that is kept.", 0, 1)
+    dismissive: float = setting(0.1, "Dismissals that are kept.", 0, 1)
+    gibberish: float = setting(0.05, "Gibberish that is kept.", 0, 1)
+    filler: float = setting(0.05, "Fillers that are kept.", 0, 1)
+    echo: float = setting(0.1, "Echoes of the speaker that are kept.", 0, 1)
+    unrelated: float = setting(0.35, "Responses of other dialogues that are kept.", 0, 1)
+    refusal: float = setting(0.1, "Refusals that are kept.", 0, 1)
+    loop: float = setting(0.1, "Loops of one phrase that are kept.", 0, 1)
+    language: float = setting(1, "Replies in other languages that are kept.", 0, 1)
+    injection: float = setting(0.1, "Instructions to the judge that are kept.", 0, 1)
+    spelling: float = setting(0.02, "Decisions that slips of the keyboard change.", 0, 1)
+    casing: float = setting(0.02, "Decisions that capitals change.", 0, 1)
+    emoji: float = setting(0.02, "Decisions that an emoji changes.", 0, 1)
+    names: float = setting(0.02, "Decisions that another name changes.", 0, 1)
+    thanks: float = setting(0.02, "Decisions that a closing thanks changes.", 0, 1)
+
+    def __post_init__(self) -> None:
+        """Check every limit; ProbeError gives the value and what was expected."""
+        check_settings(self, ProbeError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeSettings:
+    """How many contexts a probe tries, which, how many of the worst it keeps, and its limits."""
+
+    sample: int = setting(400, "Contexts to try, at most one of a conversation.", 1)
+    seed: int = setting(0, "Chooses contexts and wordings.", 0)
+    show: int = setting(1, "Show so many of the worst of each kind.", 0)
+    limits: ProbeLimits = field(default_factory=ProbeLimits)
+
+    def __post_init__(self) -> None:
+        """Check every value; ProbeError gives the value and what was expected."""
+        check_settings(self, ProbeError)
 
 
 def per_head(threshold: Threshold) -> tuple[float, float]:

@@ -9,6 +9,7 @@ import click
 
 from distill.cli.train import read_dialogues
 from distill.exporting.settings import ExportSettings
+from scorer.bundle.probed import probe_verdict
 from scorer.cli import options as opt
 from scorer.engines.names import PRECISIONS
 
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
         type=click.Choice(PRECISIONS),
         help="A precision to check for scoring; fp32 always is one.  [default: all]",
     ),
-    *opt.settings_options(ExportSettings, "max_flips"),
+    *opt.settings_options(ExportSettings, "max_flips", "probe"),
 )
 def export(
     checkpoint: Path, output: Path, check: tuple[str, ...], precisions: tuple[str, ...], *, quiet: bool, **given: Any
@@ -54,6 +55,9 @@ def export(
     `empathy score --scorer BUNDLE` runs it without torch. Each precision must pass a gate: on half of the --check
     dialogues its scores may change at most 1 % of the selection decisions against the checkpoint's. One that does not
     is refused, and scorer.json says why. Without --check only fp32 is allowed.
+
+    Last, the scorer is tried with bad replies, as `empathy probe` does, on the contexts of --check or else on the
+    examples that come with the package; its card and scorer.json say what came of it.
 
     Exit codes: 0 done, 2 usage or file error.
     """
@@ -74,4 +78,6 @@ def _closing_lines(bundle: Bundle) -> list[str]:
         drift = "" if verdict.drift_max is None else f"; scores drift by {verdict.drift_max:.3f} at most"
         lines.append(f"  {name:12} {'allowed' if verdict.allowed else 'refused'}: {verdict.reason}{drift}")
     lines.append(f"  {'graph':12} {bundle.info.graph}")
+    if bundle.info.probe is not None:
+        lines.append(f"  {'probe':12} {probe_verdict(bundle.info.probe)}; `empathy inspect {bundle.path}` shows it")
     return [*lines, f"written to {bundle.path}, {size:.1f} MB, {bundle.info.precision}"]

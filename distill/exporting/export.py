@@ -19,13 +19,14 @@ from distill.exporting.first_token import export_first_token
 from distill.exporting.gate import MIN_CHECKED, judge_precision
 from distill.exporting.quantise import Batch, static_int8, store_int8, to_half
 from distill.exporting.settings import ExportSettings
-from distill.training.card import checkpoint_card
+from distill.training.card import behaviour_card, checkpoint_card
 from distill.training.checkpoint import Checkpoint
 from distill.training.network import predict
 from scorer.bundle.bundle import HALF_MODEL, INT8_MODEL, Bundle, write_bundle
 from scorer.bundle.cuts import Cuts
 from scorer.bundle.encode import Encoded
 from scorer.bundle.info import Verdict
+from scorer.bundle.probed import Probed
 from scorer.dialogue import Dialogue, training_hash
 from scorer.engines.base import Engine, Scores, collate
 from scorer.engines.onnxruntime import OnnxRuntimeEngine
@@ -33,6 +34,8 @@ from scorer.engines.openvino import OpenVinoEngine
 from scorer.errors import BundleError, EngineError
 from scorer.model import Scorer
 from scorer.outputs import writing
+from selection.probing.probe import EXAMPLES, example_contexts, probe
+from selection.settings import ProbeSettings
 
 _CALIBRATION_BATCHES = 32
 _CALIBRATION_SIZE = 8
@@ -91,6 +94,10 @@ def _write(
             verdicts["int8"] = gate.admit(files, INT8_MODEL, fixed, "int8")
     info["precision"] = f"{weights} weights, fp32 compute"
     info["precisions"] = {name: verdict.to_json() for name, verdict in verdicts.items()}
+    if settings.probe:
+        found = gate.probe(info, files, _unseen(checkpoint, dialogues), settings.probe)
+        info["probe"] = found.to_json()
+        gate.texts["README.md"] += behaviour_card(found).encode()
     return write_bundle(output, info, gate.texts | files)
 
 
@@ -105,9 +112,7 @@ class _Check:
     @classmethod
     def of(cls, checkpoint: Checkpoint, model: PreTrainedModel, dialogues: Sequence[Dialogue]) -> _Check:
         """Return the check of the dialogues that were not trained on; CheckpointError if they are too few."""
-        training = checkpoint.info.training
-        trained = {*training.content_hashes, *training.unlabelled_hashes}
-        unseen = list({key: d for d in dialogues if (key := training_hash(d)) not in trained}.values())
+        unseen = _unseen(checkpoint, dialogues)
         if len(unseen) < 2 * MIN_CHECKED:
             raise CheckpointError(
                 f"{len(unseen)} of {len(dialogues)} --check dialogues were not trained on, expected at least "
@@ -148,6 +153,18 @@ class _Gate:
         scores = predict(copy.deepcopy(model).half().to(device), self.check.judged).clip(0, 10)
         return judge_precision(self.check.reference, scores, self.cuts, self.max_flips)
 
+    def probe(
+        self, info: dict[str, Any], files: dict[str, bytes], dialogues: Sequence[Dialogue], sample: int
+    ) -> Probed:
+        """Return what the bundle that is exported makes of bad replies, on ``dialogues`` or else on the examples."""
+        files_of = sorted({Path(one.source).name for one in dialogues if one.source})
+        data = ", ".join(files_of) or ("the --check dialogues" if dialogues else EXAMPLES)
+        contexts = dialogues or example_contexts()
+        with tempfile.TemporaryDirectory() as folder:
+            bundle = write_bundle(Path(folder) / "trial", info, self.texts | files)
+            scorer = Scorer(bundle, OnnxRuntimeEngine(bundle))
+            return probe(scorer, contexts, ProbeSettings(sample=sample, show=0), data=data).record
+
     def admit(self, files: dict[str, bytes], name: str, model: onnx.ModelProto, what: str) -> Verdict:
         """Return the verdict on one more model file, which joins ``files`` if it is allowed."""
         data = model.SerializeToString()
@@ -165,6 +182,13 @@ _ENGINES: dict[str, Callable[[Bundle], Engine]] = {
     "bf16": lambda bundle: OpenVinoEngine(bundle, precision="bf16"),
 }
 """What runs each candidate in the gate, and when scoring."""
+
+
+def _unseen(checkpoint: Checkpoint, dialogues: Sequence[Dialogue]) -> list[Dialogue]:
+    """Return the dialogues that were not trained on, each once."""
+    training = checkpoint.info.training
+    trained = {*training.content_hashes, *training.unlabelled_hashes}
+    return list({key: one for one in dialogues if (key := training_hash(one)) not in trained}.values())
 
 
 def _batches(encoded: Sequence[Encoded], pad_id: int) -> list[Batch]:

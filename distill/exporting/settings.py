@@ -21,6 +21,7 @@ class ExportSettings:
     )
     half: bool = setting(False, "Also store the model in half precision, for a GPU, if the gate allows it.")
     max_flips: float = setting(0.01, "Share of selection decisions that a precision may change.", 0, 1)
+    probe: int = setting(400, "Contexts on which the scorer is tried with bad replies; 0 for none.", 0)
 
     def __post_init__(self) -> None:
         """Check every value; ExportError gives the value and what was expected."""

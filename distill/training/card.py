@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
+from scorer.bundle.probed import Probed, probe_table, probe_verdict
 from scorer.dialogue import HEADS
 
 if TYPE_CHECKING:
@@ -34,6 +35,23 @@ def agreement_rows(measured: Mapping[str, Any]) -> list[tuple[str, str]]:
         covered = " / ".join(f"{value:.1%}" for value in measured["coverage"].values())
         rows.append(("labels within the uncertainty", f"{covered} (aim {measured['coverage_aim']:.0%})"))
     return rows
+
+
+def behaviour_card(found: Probed) -> str:
+    """Return what a probe found, as a section of the card."""
+    heading, *rows = probe_table(found)
+    lines = [f"| {' | '.join(row)} |" for row in (heading, ("---",) * len(heading), *rows)]
+    return f"""
+## Behaviour
+
+`empathy probe` replaced the response of {found.contexts:,} contexts ({found.data}) by replies that no selection should
+keep, and edited it in ways that should not matter. *Kept* is the share in the sensibility set of the paper's rule
+(threshold 5), *changed* the share whose set differs. Of the real responses the mean scores are given, of each kind the
+mean change against them.
+**{probe_verdict(found).capitalize()}.**
+
+{chr(10).join(lines)}
+"""
 
 
 def checkpoint_card(

@@ -89,8 +89,8 @@ class Bundle:
     def provenance(self) -> dict[str, Any]:
         """Return what every score file says of its scorer: enough to name it and to select with its cuts.
 
-        ``half_widths`` are its uncertainty as JSON, ``judge`` and ``rubric`` whose judgement it learnt; each is None
-        where it is not known.
+        ``half_widths`` are its uncertainty as JSON, ``judge`` and ``rubric`` whose judgement it learnt, ``probe`` what
+        it makes of bad replies; each is None where it is not known.
         """
         info = self.info
         return {
@@ -104,6 +104,7 @@ class Bundle:
             "half_widths": msgspec.to_builtins(info.uncertainty),
             "judge": info.training.judge,
             "rubric": info.training.rubric,
+            "probe": None if info.probe is None else info.probe.to_json(),
         }
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from scorer.bundle.cuts import read_cuts
 from scorer.bundle.domain import Domain
+from scorer.bundle.probed import Probed
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS, SCORE_RANGE, TEMPLATE_VERSION
 
@@ -60,7 +61,8 @@ class ScorerInfo:
 
     ``max_length`` counts tokens, special ones included; ``pad_id`` fills up a batch. ``files`` holds the SHA-256 of
     every other file by its name, ``precisions`` the verdicts of the export's gate, ``measured`` figures on held-out
-    dialogues. ``uncertainty`` is how far the judge's scores may be off, None where that was not measured.
+    dialogues. ``uncertainty`` is how far the judge's scores may be off and ``probe`` what the scorer makes of bad
+    replies, each None where that was not measured.
     """
 
     format: str
@@ -78,6 +80,7 @@ class ScorerInfo:
     cuts: Mapping[str, Sequence[float]]
     uncertainty: Uncertainty | None = None
     measured: Mapping[str, Any]
+    probe: Probed | None = None
     training: Training
     domain: Domain
     graph: str = ""

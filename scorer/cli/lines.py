@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from scorer.bundle.bundle import Bundle
+from scorer.bundle.probed import Probed, probe_table, probe_verdict
+from scorer.cli.table import table_lines
 from scorer.dialogue import HEADS
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
 from scorer.run.score import Summary
 from scorer.run.windows import Tally
 
+_BAR = 20  # characters of a bar of 100 %
 _NAMED = 3  # so many names of many are shown
 
 
@@ -83,9 +86,26 @@ def describe(bundle: Bundle) -> Iterator[str]:
         for head in HEADS:
             widths = " ".join(f"{width:.2f}" for width in uncertainty.widths[head])
             yield f"uncertainty {head}: {widths} for {uncertainty.coverage:.0%}, from low scores to high ones"
+    if info.probe:
+        yield from probe_lines(info.probe)
     for name, verdict in info.precisions.items():
         yield f"precision {name}: {'allowed' if verdict.allowed else 'refused'}, {verdict.reason}"
     yield "files verified: " + ", ".join(sorted(info.files))
+
+
+def probe_lines(found: Probed) -> Iterator[str]:
+    """Yield what a probe found: a table, and a line on the limits."""
+    yield f"probe: {found.contexts} contexts of {found.data}, seed {found.seed}, {found.engine} {found.precision}"
+    bars = ["", *(_bar(share) for share in (found.kept, *(kind.share for kind in found.kinds)))]
+    rows = [(*row, bar) for row, bar in zip(probe_table(found), bars, strict=True)]
+    yield from (f"  {line}" for line in table_lines(rows, left=(0, 4, 7, 8)))
+    yield f"  {probe_verdict(found)}"
+    if not found.kept:
+        yield "  the scorer keeps no real response either, so that low shares say nothing"
+
+
+def _bar(share: float) -> str:
+    return "█" * round(_BAR * share)
 
 
 def _plain(value: Any) -> str:

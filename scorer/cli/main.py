@@ -32,7 +32,7 @@ class Terminated(KeyboardInterrupt):
 _SECTIONS = {
     "Begin here": ("demo",),
     "Make a scorer": ("label", "train", "teach", "export", "agree", "distill"),
-    "Score": ("score", "inspect", "check"),
+    "Score": ("score", "inspect", "check", "probe"),
     "Select training sets": ("select", "report"),
     "Train experts": ("moe", "run"),
 }

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from scorer.run.score_table import ScoreTable
-    from selection.files.manifest import Thresholds
+    from selection.files.manifest import SelectionInfo, Thresholds
     from selection.select import Selection
 
 _LIMITS = ("share", "count", "tokens", "floor", "cap")
@@ -50,7 +50,7 @@ _LIMITS = ("share", "count", "tokens", "floor", "cap")
         "--match", metavar="LABELS", multiple=True, help="Choose T to match the first set of these labels (F1)."
     ),
     opt.option("--match-per-head", is_flag=True, help="With --match: one threshold per head."),
-    *opt.settings_options(SelectSettings, "whole_conversations"),
+    *opt.settings_options(SelectSettings, "both_low", "whole_conversations"),
 )
 @opt.option_group(
     "Limits",
@@ -86,7 +86,8 @@ def select(
     """Assign the dialogues of IN to training sets by their scores.
 
     DIR gets one file per set: by the paper's rule sensibility.jsonl (S > T and R < T), discard.jsonl (S < T and R > T)
-    and rationality.jsonl (the rest). A dialogue that scores low on both therefore lands in the rationality set.
+    and rationality.jsonl (the rest). A dialogue that scores low on both therefore lands in the rationality set; with
+    --both-low discard it is discarded.
     selection.parquet has each dialogue's set and the reason, selection.json the rule, its thresholds, all counts and
     where everything came from. Thresholds are on the judge's scale; the scorer's cuts lead to it. A dialogue without
     a score goes to rejects.jsonl.
@@ -172,6 +173,7 @@ def select_lines(selection: Selection) -> Iterator[str]:
     yield from _how(info.rule.how)
     for name, entry in info.sets.items():
         yield f"  {name:12} {entry.count:>10,}  {entry.share:6.1%}  {entry.borderline:,} borderline"
+    yield from _both_low(info)
     if info.stability:
         first = next(iter(info.sets))
         low, high = info.stability.jaccard_interval_90[first]
@@ -190,6 +192,16 @@ def select_lines(selection: Selection) -> Iterator[str]:
     see = f" ({reasons}), see {selection.path / 'rejects.jsonl'}" if reasons else ""
     yield f"rejected: {info.rejected.count:,}{see}"
     yield f"wrote {selection.path}"
+
+
+def _both_low(info: SelectionInfo) -> Iterator[str]:
+    if info.both_low:
+        line = f"{info.both_low:,} ({info.both_low / info.dialogues:.1%}) score low on both"
+        if info.settings.both_low == "discard":
+            line += " and were discarded"
+        elif info.rule.name == "paper":
+            line += ", which this rule puts into the rationality set; --both-low discard does not"
+        yield line
 
 
 def _how(how: Thresholds) -> Iterator[str]:

@@ -16,7 +16,7 @@ from scorer.dialogue import HEADS
 from selection.deciding.ranking import TAKEN, Units, Why, admit, rank_key
 from selection.deciding.stability import borderline, deviations, first_chance, one_point_away, score_chance
 from selection.errors import SelectionError
-from selection.rules import PAPER, RULES, states, to_judge_scale
+from selection.rules import BOTH_LOW, PAPER, RULES, both_low, rule_of, states, to_judge_scale
 from selection.settings import SelectSettings
 
 SELECTED, REST, SURPLUS = "selected", "rest", "surplus"
@@ -99,11 +99,22 @@ def decide(evidence: Evidence, settings: SelectSettings) -> Decision:
     return found
 
 
+def count_both_low(evidence: Evidence, settings: SelectSettings) -> int:
+    """Return how many dialogues have S < T and R < T, each by its own scores."""
+    found = 0
+    for start in range(0, len(evidence), _PART):
+        part = evidence.part(slice(start, start + _PART))
+        where = (states(part.scores, cuts, settings.threshold) for cuts in (JUDGE_CUTS, part.cuts))
+        by_judge, by_scorer = map(both_low, where)
+        found += int(np.where(part.judged, by_judge, by_scorer).sum())
+    return found
+
+
 def _decide(evidence: Evidence, settings: SelectSettings, *, mixed: bool) -> Decision:
     unit_of, units = _units(evidence, settings)
     by_judge, by_scorer = (states(units.scores, cuts, settings.threshold) for cuts in (JUDGE_CUTS, evidence.cuts))
     where = np.where(units.judged[:, None], by_judge, by_scorer)
-    rule = RULES.get(settings.rule)
+    rule = rule_of(settings)
     base = None if rule is None else rule.assign(where)
     eligible = np.ones(len(where), dtype=bool) if base is None else base == 0
     why = np.where(eligible, Why.RULE, Why.NOT_ELIGIBLE).astype(np.int8)
@@ -206,6 +217,8 @@ def _reasons(settings: SelectSettings, where: _Small, why: _Small, marked: Mask)
         for s in (-1, 0, 1)
         for r in (-1, 0, 1)
     ]
+    if settings.both_low == "discard":
+        places[0] = BOTH_LOW
     limits = settings.limits
     most = (("best {:g} of all", limits.share), ("best {} dialogues", limits.count), ("best {} tokens", limits.tokens))
     room = " and ".join(text.format(value) for text, value in most if value is not None)

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from scorer.bundle.cuts import read_cuts
+from scorer.bundle.probed import Probed
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS
 from scorer.outputs import check_folder, read_json
@@ -115,7 +116,10 @@ class CorpusInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionInfo:
-    """What selection.json holds. ``scorer`` is what the score file says of its scorer, as it stands there."""
+    """What selection.json holds. ``scorer`` is what the score file says of its scorer, as it stands there.
+
+    ``both_low`` dialogues have S < T and R < T, each by its own scores; None in folders of earlier releases.
+    """
 
     format: Literal["empathy-selection"] = "empathy-selection"
     format_version: Literal[1] = 1
@@ -127,6 +131,7 @@ class SelectionInfo:
     sets: dict[str, SetInfo]
     reasons: dict[str, int] = field(default_factory=dict)
     borderline: int = 0
+    both_low: int | None = None
     rejected: Rejected = field(default_factory=lambda: Rejected(count=0, reasons={}))
     scores_without_dialogue: int = 0
     scorer: Mapping[str, Any] | None
@@ -138,12 +143,12 @@ class SelectionInfo:
     settings: SelectSettings = field(default_factory=SelectSettings)
 
     def __post_init__(self) -> None:
-        """Raise ValueError for cuts, thresholds or half-widths that are none."""
+        """Raise ValueError for cuts, thresholds, half-widths or a probe that are none."""
         read_cuts(self.cuts)
         if not set(HEADS) <= set(self.rule.threshold):
             raise ValueError(f"thresholds of {list(self.rule.threshold)}, expected those of {list(HEADS)}")
         per_head(self.threshold)
-        _ = self.error
+        _ = self.error, self.probe
 
     @property
     def threshold(self) -> tuple[float, float]:
@@ -156,6 +161,12 @@ class SelectionInfo:
         """How far the judge's scores may lie from the scorer's, None where that is not known."""
         widths = (self.scorer or {}).get("half_widths")
         return msgspec.convert(widths, Uncertainty) if widths else None
+
+    @property
+    def probe(self) -> Probed | None:
+        """What the scorer makes of bad replies, None where its bundle does not say."""
+        found = (self.scorer or {}).get("probe")
+        return msgspec.convert(found, Probed) if found else None
 
 
 def read_selection_info(folder: Path) -> SelectionInfo:

@@ -189,6 +189,7 @@ def _sections(source: _Loaded, settings: ReportSettings, labels: LabelTable | No
         "stability": of.stability(rows),
         "agreement": agreement(rows, labels),
         "redraws": redraws(rows, labels),
+        "behaviour": of.behaviour(rows),
         "cost": cost(rows, labels, settings.judge_price),
         "reasons": of.reasons(rows),
         "rejects": _rejects(source),
@@ -203,7 +204,7 @@ def _provenance(rows: Rows) -> Section:
     return {
         "created": info.created,
         "rule": to_builtins(info.rule),
-        "limited": rows.limited,
+        "limited": rows.limited or info.settings.both_low == "discard",
         "scorer": _said(info.scorer, "name", "sha256", "backbone", "created", "judge", "rubric", "scores"),
         "corpus": _said(to_builtins(info.corpus), "inputs", "sha256"),
         "judge": _said(to_builtins(info.judge), "models", "rubrics"),

@@ -11,9 +11,10 @@ from msgspec import to_builtins
 
 from scorer.arrays import Codes, Ints
 from scorer.bundle.cuts import LEVELS, Cuts
+from scorer.bundle.probed import probe_table, probe_verdict
 from scorer.dialogue import HEADS
 from selection.deciding.threshold import bins_of, sweep
-from selection.metrics import correlation, ranks, ratio
+from selection.metrics import correlation, ranks, ratio, wilson
 from selection.report.numbers import Section
 from selection.report.sources.rows import UNKNOWN, Rows
 from selection.rules import PAPER
@@ -30,7 +31,6 @@ _QUANTILES = (5, 25, 50, 75, 95)
 _NAME = 32
 _WORDS = (1, 6, 11, 16, 21, 31, 51, 101)
 _TURNS = (1, 2, 3, 4, 5, 6, 7, 8)
-_Z = 1.959964
 
 
 def overview(rows: Rows) -> Section:
@@ -232,6 +232,16 @@ def stability(rows: Rows) -> Section:
     }
 
 
+def behaviour(rows: Rows) -> Section:
+    """Return what a probe found of the scorer, as it stands in the scores; the last cell of a row is its verdict."""
+    found = rows.info.probe
+    if found is None:
+        return {"needs": "scores of a scorer that was probed when it was exported; `empathy probe` tries any scorer."}
+    heading, *table = probe_table(found)
+    shown = {"passed": found.passed, "verdict": probe_verdict(found), "heading": heading, "table": table}
+    return {**found.to_json(), **shown}
+
+
 def reasons(rows: Rows) -> Section:
     """Return every reason with its set and how often it was given, set by set and most often first."""
     width = len(rows.texts)
@@ -244,16 +254,6 @@ def reasons(rows: Rows) -> Section:
         if (count := int(row[k]))
     ]
     return {"rows": found}
-
-
-def wilson(part: float, whole: float) -> tuple[float, float]:
-    """Return the 95 % score interval of a share (Wilson 1927); NaN of nothing."""
-    if not whole:
-        return float("nan"), float("nan")
-    share, extra = part / whole, _Z**2 / whole
-    middle = (share + extra / 2) / (1 + extra)
-    half = _Z / (1 + extra) * float(np.sqrt(share * (1 - share) / whole + extra / (4 * whole)))
-    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
 
 
 def plain(value: Any) -> Any:

@@ -12,9 +12,9 @@ from scorer.dialogue import HEADS
 from selection.deciding.stability import change_between
 from selection.errors import SelectionError
 from selection.files.labels import LabelTable
-from selection.metrics import Pair, all_figures, bootstrap, counts, interval, kappa, ratio, resamples
+from selection.metrics import Pair, all_figures, bootstrap, counts, interval, kappa, ratio, resamples, wilson
 from selection.report.numbers import Section
-from selection.report.numbers.figures import SWEPT, wilson
+from selection.report.numbers.figures import SWEPT
 from selection.report.sources.rows import Rows
 from selection.rules import PAPER, states, to_levels
 from selection.select import SAMPLE

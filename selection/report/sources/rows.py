@@ -64,7 +64,8 @@ class Rows:
     @property
     def rule(self) -> Rule | None:
         """The published rule that assigned the dialogues, None where a rank did."""
-        return RULES.get(self.info.rule.name)
+        rule = RULES.get(self.info.rule.name)
+        return rule.discarding() if rule is not None and self.info.settings.both_low == "discard" else rule
 
     @property
     def limited(self) -> bool:

@@ -33,6 +33,8 @@ from scorer.engines.onnxruntime import OnnxRuntimeEngine
 from scorer.errors import BundleError
 from scorer.model import Scorer
 from scorer.outputs import json_text
+from selection.probing.probe import EXAMPLES, example_contexts, probe
+from selection.settings import ProbeSettings
 from tests.conftest import Run, make_dialogue, read, record, varied, write_lines
 from tests.distill.tiny import labelled_records, tiny_settings, write_backbone
 from tests.selection.selection_data import invoke, one_line
@@ -183,6 +185,21 @@ def test_the_bundle_carries_what_the_checkpoint_knows(checkpoint: Checkpoint, ex
     assert loaded.info.name == "checkpoint"
     assert loaded.info.uncertainty is not None
     assert (exported.path / "README.md").read_text().startswith("# checkpoint")
+
+
+def test_the_bundle_and_its_card_say_what_the_scorer_makes_of_bad_replies(
+    checkpoint: Checkpoint, exported: Bundle, plain: Bundle, check: list[Dialogue], tmp_path: Path
+) -> None:
+    for bundle, contexts, data in ((exported, check, "the --check dialogues"), (plain, example_contexts(), EXAMPLES)):
+        scorer = Scorer(bundle, OnnxRuntimeEngine(bundle))
+        assert bundle.info.probe == probe(scorer, contexts, ProbeSettings(), data=data).record
+        assert bundle.info.probe is not None
+        card = (bundle.path / "README.md").read_text()
+        for kind in bundle.info.probe.kinds:
+            assert f"| {kind.kind} | {kind.sensibility:+.2f} | {kind.rationality:+.2f} | {kind.share:.1%} |" in card
+    none = export_bundle(checkpoint, tmp_path / "none", settings=ExportSettings(probe=0))
+    assert none.info.probe is None
+    assert "Behaviour" not in (none.path / "README.md").read_text()
 
 
 def test_the_command_exports_and_a_second_time_refuses(

@@ -87,6 +87,7 @@ def test_a_file_that_says_nothing_wants_its_scorer(place: Path, bundle: Bundle) 
         ("--abstain nan", "abstain is nan, expected at least 0"),
         ("--abstain 2 --raw-cuts", "--abstain needs to know the scorer's error"),
         ("--rule top-k", "say how much: --count"),
+        ("--rule release --both-low discard", "the rule release has no discard set"),
         ("--cap 2", "no dialogue has one; leave them out"),
         ("--threshold 9", "the sensibility set is empty"),
         ("--labels in.jsonl", "no labelled dialogue among 7 records"),
@@ -108,6 +109,24 @@ def test_a_usage_error_is_one_line_and_this_folder_is_no_output(place: Path, emp
     (place / "new").mkdir()
     result = empathy("select", "../in.jsonl", "--scores", "../s.jsonl", "-o", ".", cwd=place / "new")
     assert result.returncode == 0 or "." in one_line(result.returncode, result.stderr)
+
+
+def test_it_tells_what_scores_low_on_both(place: Path) -> None:
+    scores = {"a": (9.0, 1.0), "b": (1.0, 1.0), "c": (2.0, 9.0), "d": (1.0, 2.0)}
+    write_lines(place / "in.jsonl", records(list(scores)))
+    write_scores(place / "s.csv", scores)
+    given = ("in.jsonl", "--scores", "s.csv")
+    result = fine(*given, "-o", "kept")
+    assert "2 (50.0%) score low on both, which this rule puts into the rationality set" in result.stderr
+    found = read_selection(place / "kept")
+    assert (found.sets["b"], found.reasons["b"], found.info["both_low"]) == ("rationality", "S < 5, R < 5", 2)
+    result = fine(*given, "-o", "discarded", "--both-low", "discard")
+    assert "2 (50.0%) score low on both and were discarded" in result.stderr
+    found = read_selection(place / "discarded")
+    assert found.sets == {"a": "sensibility", "b": "discard", "c": "discard", "d": "discard"}
+    assert (found.reasons["b"], found.reasons["c"]) == ("both_low", "S < 5, R > 5")
+    assert found.info["settings"]["both_low"] == "discard"
+    assert found.info["stability"]["jaccard"]["discard"] > 0.5
 
 
 def test_strict_stops_at_a_reject(place: Path) -> None:

@@ -13,10 +13,10 @@ import selection.deciding.decide
 from scorer.bundle.cuts import JUDGE_CUTS
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS
-from selection.deciding.decide import Decision, Evidence, decide
+from selection.deciding.decide import Decision, Evidence, count_both_low, decide
 from selection.deciding.ranking import rank_key
 from selection.errors import SelectionError
-from selection.rules import PAPER, RULES, to_judge_scale
+from selection.rules import BOTH_LOW, PAPER, RULES, to_judge_scale
 from selection.settings import BY, Limits, SelectSettings
 from tests.selection.deciding.evidence_data import ERROR, SHRUNK, make_evidence, reasons, rows, sets, some_judged
 
@@ -49,6 +49,31 @@ def test_every_dialogue_goes_where_its_scores_say_and_is_told_so(
     found = decide(evidence, SelectSettings(rule=rule, threshold=threshold))
     assert list(zip(sets(found), reasons(found), strict=True)) == plainly(evidence, threshold, rule)
     assert any(reason.startswith("judged: ") for reason in reasons(found)) == (judged == 0.3)
+
+
+@pytest.mark.parametrize("judged", [0, 0.3, 1])
+def test_what_is_low_on_both_is_counted_and_may_be_discarded(judged: float) -> None:
+    evidence, at = some_judged(make_evidence(), judged), (6.0, 5.0)
+    kept, discarded = (decide(evidence, SelectSettings(threshold=at, both_low=how)) for how in ("keep", "discard"))
+    low = [reason.endswith("S < 6, R < 5") for reason in reasons(kept)]
+    assert count_both_low(evidence, SelectSettings(threshold=at)) == sum(low) > 0
+    pairs = (zip(sets(one), reasons(one), strict=True) for one in (kept, discarded))
+    for is_low, before, after in zip(low, *pairs, strict=True):
+        mark = "judged: " if before[1].startswith("judged: ") else ""
+        assert after == (("discard", f"{mark}{BOTH_LOW}") if is_low else before)
+
+
+def test_a_count_of_what_is_low_on_both_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = some_judged(make_evidence(), 0.3)
+    whole = count_both_low(evidence, SelectSettings())
+    monkeypatch.setattr(selection.deciding.decide, "_PART", 7)
+    assert count_both_low(evidence, SelectSettings()) == whole
+
+
+def test_only_the_papers_rule_has_a_set_to_discard_into() -> None:
+    for more in ({"rule": "release"}, {"rule": "top-k", "limits": Limits(count=3)}):
+        with pytest.raises(SelectionError, match="has no discard set; use the rule paper"):
+            SelectSettings(both_low="discard", **more)
 
 
 def test_a_threshold_between_integers_is_not_equalled_but_neared() -> None:

@@ -13,6 +13,7 @@ import pytest
 from scorer.bundle.cuts import JUDGE_CUTS
 from scorer.dialogue import HEADS
 from selection.files.labels import LabelTable
+from selection.metrics import wilson
 from selection.report.numbers import figures as of
 from selection.report.numbers.drift import drift, ks, ks_limit, psi
 from selection.report.numbers.judged import agreement, cost, redraws
@@ -178,9 +179,9 @@ def test_the_price_is_the_labels_own_or_the_one_given(rows: Rows, table: LabelTa
 
 
 def test_wilson_is_the_textbooks_interval() -> None:
-    assert of.wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert of.wilson(0, 10)[0] == 0
-    assert np.isnan(of.wilson(0, 0)).all()
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson(0, 10)[0] == 0
+    assert np.isnan(wilson(0, 0)).all()
 
 
 def test_plain_makes_null_of_what_json_cannot_hold() -> None:
