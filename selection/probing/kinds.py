@@ -50,7 +50,7 @@ def trials_of(kind: str, dialogues: Sequence[Dialogue], seed: int) -> list[Trial
     """Return the trials of one kind, the same for the same dialogues and seed; ProbeError for no kind."""
     if kind not in KINDS:
         raise ProbeError(f"{kind!r} is no kind of a probe, expected one of {', '.join(KINDS)}")
-    return KINDS[kind](dialogues, kind, Random(f"{seed}:{kind}"))  # noqa: S311 - it draws examples
+    return KINDS[kind](dialogues, kind, Random(f"{seed}:{kind}"))
 
 
 def _drawn(kind: str, count: int, rng: Random) -> list[str]:
