@@ -1,4 +1,4 @@
-"""What a judge's labels of a random sample say of a scored corpus: the judge there, the scorer's agreement, a verdict."""
+"""What labels of a random sample say of a scored corpus: the judge there, the scorer's agreement, a verdict."""
 
 from __future__ import annotations
 
@@ -113,12 +113,10 @@ def _agreement(
     names, place = np.unique(conversations, return_inverse=True)
     rng = np.random.default_rng(settings.seed)
     whole = all_figures(pair, threshold=threshold)
-    drawn = [
-        all_figures(
-            pair, np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))[place] + 0.0, threshold
-        )
-        for _ in range(_REPLICATES)
-    ]
+    drawn = []
+    for _ in range(_REPLICATES):
+        often = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
+        drawn.append(all_figures(pair, often[place].astype(np.float64), threshold))
     found = {}
     for name in _SHOWN:
         low, high = np.nanquantile([figures[name] for figures in drawn], [0.025, 0.975])

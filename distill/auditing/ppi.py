@@ -69,4 +69,4 @@ def student_quantile(p: float, free: int) -> float:
     """
     z = NormalDist().inv_cdf(p)
     terms = ((z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
-    return z + sum(term / free ** (k + 1) for k, term in enumerate(terms))
+    return float(z + sum(term / float(free) ** (k + 1) for k, term in enumerate(terms)))
