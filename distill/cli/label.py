@@ -215,11 +215,13 @@ def _closing_lines(labelling: Labelling, written: Written, spending: Spending, o
     spent = f"spent ${spending.usd:.4f}" if priced else "spent: no price is known"
     worst = f" and are booked at their worst, ${spending.lost_usd:.4f}" if priced else ""
     lost = f"; {spending.lost:,} calls brought no whole answer{worst}" if spending.lost else ""
+    words = written.words.most_common(1)
     lines = [
         f"labelled {written.labelled:,} of {total:,}, {saved:,} of them from the store",
         f"{spent} in {spending.requests:,} requests{lost}",
         f"saved by the store: {saved:,} questions" + (f", ${saved_usd:.4f}" if priced else ""),
         f"rejected: {rejected:,}" + (f" ({reasons}), see {output}.rejects.jsonl" if reasons else ""),
+        *(f"most of the rejects say: {detail[:300]}" for detail, _ in words),
     ]
     if not written.labelled:
         return [*lines, f"nothing was labelled, so {output} was not written"]

@@ -152,11 +152,15 @@ def _stopped_by_signals(judge: Judge | BatchJudge) -> Iterator[list[int]]:
 
 @dataclass(slots=True)
 class Written:
-    """What the output holds. ``sums`` are of the scores, by head; ``unasked`` are judgements not asked for yet."""
+    """What the output holds. ``sums`` are of the scores, by head; ``unasked`` are judgements not asked for yet.
+
+    ``words`` are what judge or server said, of each reject.
+    """
 
     labelled: int = 0
     sums: list[float] = field(default_factory=lambda: [0.0] * len(HEADS))
     rejected: Counter[str] = field(default_factory=Counter)
+    words: Counter[str] = field(default_factory=Counter)
     unasked: int = 0
 
 
@@ -177,6 +181,7 @@ def write_labels(labelling: Labelling, outcome: Outcome, rejects: Sequence[Mappi
             reason, detail = outcome.failed.get(question.key, (what.status, what.detail))
             bad.append(_reject(question, reason, detail, what.raw))
             written.rejected[reason] += 1
+            written.words[" ".join(detail.split())] += 1
         else:
             written.unasked += 1
     rejects_path = output.with_name(f"{output.name}.rejects.jsonl")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from distill.errors import LabelError
 from distill.judge.rate_limit import retry_after
 from distill.judge.records import OPENAI_URL, Asking, host_of
+from distill.judge.replies import fault_in
 from distill.judge.rubric import SCHEMA
 from distill.settings import DEFAULT_KEY
 
@@ -35,18 +37,30 @@ _FATAL = {
 _TOO_LONG = ("context_length", "context length", "context size", "too long", "too many tokens", "content_filter")
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a question is asked: the number of a format, the name of the limit of tokens, and what goes with them."""
+
+    limit: str
+    format: int = 0
+    temperature: bool = True
+    system: bool = True
+
+
 @dataclass(eq=False)
 class CallError(Exception):
     """A call brought no answer, for a ``reason`` in snake_case; ``wait`` are the seconds that the server asks for.
 
     ``kind`` is what to do: "busy", everybody waits; "failed", ask again, nothing was billed; "lost", ask again, it may
     have been billed; "refused", this question is not answered; "adapt", ask again at once, in plainer terms.
+    ``simpler`` is a form in which this question alone may be tried, where the form may have been the cause.
     """
 
     kind: Kind
     reason: str
     detail: str
     wait: float | None = None
+    simpler: Form | None = None
 
 
 def clean_url(base_url: str | None) -> str:
@@ -82,9 +96,6 @@ _FORMATS: tuple[dict[str, Any] | None, ...] = (
 )
 """Ways to ask for structured output, the best first; without any the prompt still asks for JSON."""
 
-Form = tuple[int, str]
-"""How a question is asked: the number of a format, and the name of the limit of tokens."""
-
 _OTHER_LIMIT = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
 
@@ -101,38 +112,50 @@ class Endpoint:
         self._key = find_key(asking.base_url, key_name)
         self.client = AsyncOpenAI(api_key=self._key, base_url=asking.base_url, max_retries=0, timeout=timeout)
         new = asking.base_url == OPENAI_URL or host_of(asking.base_url).endswith(".azure.com")
-        self._form: Form = 0, "max_completion_tokens" if new else "max_tokens"
+        self._form = Form("max_completion_tokens" if new else "max_tokens")
         self._proven: Form | None = None  # the form in which the server has answered
         self._swapped = False
+        self.say: Callable[[str], None] = lambda _: None  # told what is given up
 
-    def body(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    def body(self, messages: Sequence[Mapping[str, str]], form: Form | None = None) -> dict[str, Any]:
         """Return the request of one question, in the form that the server takes as far as is known."""
-        number, limit = self._form
+        form = form or self._form
         body: dict[str, Any] = {
             "model": self.asking.model,
-            "messages": list(messages),
-            "temperature": self.asking.temperature,
-            limit: self.asking.max_tokens,
+            "messages": list(messages) if form.system else _folded(messages),
+            form.limit: self.asking.max_tokens,
         }
-        response_format = _FORMATS[number]
+        if form.temperature:
+            body["temperature"] = self.asking.temperature
+        response_format = _FORMATS[form.format]
         return body if response_format is None else {**body, "response_format": response_format}
 
-    async def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """Return the body of the answer; CallError says what to do without one, LabelError that no call can succeed."""
-        used = self._form
+    async def ask(self, messages: Sequence[Mapping[str, str]], simpler: Form | None = None) -> str:
+        """Return the body of the answer; CallError says what to do without one, LabelError that no call can succeed.
+
+        ``simpler`` is a form to try with this question; if it is answered, all are asked so.
+        """
+        used = simpler if simpler is not None and self._proven is None else self._form
 
         async def call() -> str:
             async with asyncio.timeout(self._timeout):
                 # All of the request goes as extra_body: to walk it by its types costs the client a third of its time,
                 # and to make objects of the answer another part.
                 answer = await self.client.chat.completions.with_raw_response.create(
-                    model=self.asking.model, messages=[], extra_body=self.body(messages)
+                    model=self.asking.model, messages=[], extra_body=self.body(messages, used)
                 )
             return answer.content.decode(errors="replace")
 
-        body = await self.guarded(call, used)
-        self._proven = used
-        return self.redact(body)
+        body = self.redact(await self.guarded(call, used))
+        if (fault := fault_in(body)) is not None:
+            status, said = fault
+            raise self._meaning(status, self._line(said), "", {}, used)
+        if self._proven is None:
+            if used != self._form:
+                self._form = used
+                self.say(f"asked without {_NAMES[used.format - 1]}, since the server answers only so")
+            self._proven = used
+        return body
 
     async def guarded(self, call: Callable[[], Awaitable[_T]], used: Form | None = None) -> _T:
         """Make a call to the client; every fault is a CallError or, if no call can succeed, a LabelError.
@@ -168,34 +191,64 @@ class Endpoint:
         """Return what a status other than 200 means."""
         message = error.body.get("message") if isinstance(error.body, Mapping) else None
         said = self._line(message if isinstance(message, str) else error.message)
-        status = error.status_code
-        if status == 429 and "insufficient_quota" in f"{error.code} {error.type}":
+        return self._meaning(error.status_code, said, f"{error.code} {error.type}", error.response.headers, used)
+
+    def _meaning(
+        self, status: int, said: str, code: str, headers: Mapping[str, str], used: Form | None
+    ) -> CallError | LabelError:
+        """Return what a status means, whether it came as one or in a body."""
+        if status == 429 and "insufficient_quota" in code:
             status = 402
         detail = f"HTTP {status}: {said}"
         if status in _FATAL:  # no call can succeed
             meaning = _FATAL[status].format(key=self._key_name)
             return LabelError(f"{host_of(self.asking.base_url)}: {meaning} ({detail})")
         if status in _BUSY:
-            return CallError("busy", "busy", detail, retry_after(error.response.headers))
+            return CallError("busy", "busy", detail, retry_after(headers))
         of_form = status in {400, 413, 422, 501} or "response_format" in said
-        if used and of_form and self._adapt(used, f"{error.code} {said}".lower()):
+        words = f"{code} {said}".lower()
+        if used and of_form and self._adapt(used, words):
             return CallError("adapt", "not_supported", detail)
+        simpler = self._simpler(used, words) if used and (of_form or status == 500) else None
         if status < 500 and status not in {408, 409}:
-            return CallError("refused", "refused_by_server", detail)
-        return CallError("failed", "server_error", detail)
+            return CallError("refused", "refused_by_server", detail, simpler=simpler)
+        return CallError("failed", "server_error", detail, simpler=simpler)
+
+    def _simpler(self, used: Form, said: str) -> Form | None:
+        """Return the next form to try where a refusal does not say what it is of; None if there is no such form."""
+        if self._proven is not None or _FORMATS[used.format] is None or any(text in said for text in _TOO_LONG):
+            return None
+        return replace(used, format=used.format + 1)
 
     def _adapt(self, used: Form, said: str) -> bool:
-        """Change the form of the requests if the refusal was of the form; whether to ask again."""
-        number, limit = self._form
-        if used != self._form:
-            return True  # another worker met the same refusal first
-        if self._proven == used or any(text in said for text in _TOO_LONG):
+        """Change the form of the requests if the refusal names a part of it; whether to ask again."""
+        form = self._form
+        if any(text in said for text in _TOO_LONG):
             return False
-        if limit in said and not self._swapped:
-            self._swapped = True
-            self._form = number, _OTHER_LIMIT[limit]
-        elif _FORMATS[number] is not None:
-            self._form = number + 1, limit
+        if used.limit in said and (used != form or not self._swapped):
+            changed, what = replace(form, limit=_OTHER_LIMIT[used.limit]), used.limit
+        elif used.temperature and "temperature" in said:
+            changed, what = replace(form, temperature=False), "temperature"
+        elif used.system and _SYSTEM.search(said):
+            changed, what = replace(form, system=False), "system message (it goes into the question)"
+        elif _FORMATS[used.format] is not None and any(word in said for word in _OF_FORMAT):
+            changed, what = replace(form, format=used.format + 1), _NAMES[used.format]
         else:
             return False
+        if used == form:  # else another worker met the same refusal first
+            if self._proven == used:
+                return False
+            self._swapped |= changed.limit != form.limit
+            self._form = changed
+            self.say(f"the server takes no {what}: asked without")
         return True
+
+
+_OF_FORMAT = ("response_format", "schema", "structured", "grammar", "guided", "json mode", "json_object")
+_SYSTEM = re.compile(r"system.{0,20}(?:role|message|prompt|instruction)|role.{0,40}system|developer instruction")
+_NAMES = ("JSON schema", "JSON object with a schema")
+
+
+def _folded(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Return a question as one user turn, for models that take no system message."""
+    return [{"role": "user", "content": "\n\n".join(message["content"] for message in messages)}]

@@ -34,6 +34,10 @@ class Behaviour:
     """What a server does: seconds before an answer, the share of calls that fail and how, what it knows.
 
     ``always`` are texts: a question that holds one of them always fails in the first way of ``faults``.
+    ``answer`` is what every question gets: a ``body`` of text or JSON with its ``status``, or a ``message`` with its
+    ``finish``; ``after`` and ``until`` are the numbers of the calls that get it. ``lacks`` says by part of the request
+    ("schema", "temperature", "max_tokens", "system", or a text of the question) with which status and words it is
+    refused.
     """
 
     latency: float = 0.0
@@ -48,6 +52,8 @@ class Behaviour:
     always: tuple[str, ...] = ()
     retry_after: float = 0.05
     batch: dict[str, Any] = field(default_factory=dict)
+    answer: dict[str, Any] = field(default_factory=dict)
+    lacks: dict[str, Any] = field(default_factory=dict)
 
 
 def expected(user: str) -> tuple[int, int]:
@@ -142,7 +148,10 @@ class Server:
             return
         user, fault = self._asked(request)
         await asyncio.sleep(self.behaviour.latency)
-        if fault == "hang":
+        given = self.behaviour.answer
+        if given and given.get("after", 0) < self.requests <= given.get("until", 10**9):
+            send(writer, given.get("status", 200), scripted(request, given), **given.get("headers", {}))
+        elif fault == "hang":
             while not reader.at_eof():  # a caller that gave up is no call in flight any more
                 await asyncio.sleep(0.05)
             writer.close()
@@ -161,6 +170,15 @@ class Server:
         self.forms[str(kind)] += 1
         if kind is not None and kind not in wanted.knows:
             return wanted.refuses_with, error(f"response_format {kind} is not supported", "invalid_request_error")
+        parts = {
+            "schema": kind is not None,
+            "temperature": "temperature" in request,
+            "max_tokens": "max_tokens" in request,
+            "system": request["messages"][0]["role"] == "system",
+        }
+        for part, (status, words) in wanted.lacks.items():
+            if parts.get(part, part in request["messages"][-1]["content"]):
+                return status, error(words, "bad_request")
         for name in {"max_tokens", "max_completion_tokens"} & set(request):
             if wanted.limit_name not in {None, name}:
                 return 400, error(f"Unsupported parameter: '{name}', use '{wanted.limit_name}'", "unsupported")
@@ -210,6 +228,15 @@ def completion(
         size = sum(len(message["content"].encode()) for message in request["messages"])
         payload["usage"] = {"prompt_tokens": size // 4, "completion_tokens": 12, "total_tokens": size // 4 + 12}
     return payload
+
+
+def scripted(request: dict[str, Any], given: dict[str, Any]) -> Any:
+    """Return a body as it is given, or a completion with the given message."""
+    if "body" in given:
+        return given["body"].encode() if isinstance(given["body"], str) else given["body"]
+    payload = completion(request, None, (0, 0))
+    payload["choices"][0] |= {"message": given["message"], "finish_reason": given.get("finish", "stop")}
+    return given.get("before", "").encode() + json.dumps(payload).encode()
 
 
 def error(message: str, code: str) -> dict[str, Any]:
