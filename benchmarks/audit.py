@@ -3,8 +3,8 @@
     python -m benchmarks.audit FOLDER [--audits 500] [--json OUT]
 
 The judge is the published one; the scorer is TF-IDF + ridge, cross-fitted by conversation. Its cuts are from all
-labels, so its share of agreement flatters it a little; the intervals do not depend on that. The shifted judge has the published
-judge's two scores exchanged.
+labels, so its share of agreement flatters it a little; the intervals do not depend on that. The shifted judge has the
+published judge's two scores exchanged.
 """
 
 from __future__ import annotations
