@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distill.errors import LabelError
-from scorer.settings import check, setting
+from scorer.settings import check_settings, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,4 +23,4 @@ class AuditSettings:
 
     def __post_init__(self) -> None:
         """Check every value; LabelError gives the value and what was expected."""
-        check(self, LabelError)
+        check_settings(self, LabelError)

@@ -6,8 +6,9 @@ too: what is measured on a fold was fitted on the other folds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from scorer.bundle.cuts import JUDGE_CUTS, Cuts
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS, SCORE_RANGE
 from scorer.engines.base import Scores
+from selection.metrics import Pair, all_figures
 from selection.rules import to_levels
 
 Array = npt.NDArray[np.floating]
@@ -30,6 +32,14 @@ _SWEEPS = 10
 _SET_WEIGHT = 2.0  # compared to a cut: sets are what a selection keeps and throws away
 _REGIONS = 5
 _MIN_REGION = 30
+_SHOWN = (
+    *(f"{head}.{name}" for head in HEADS for name in ("pearson", "spearman", "mae", "rmse", "quadratic_kappa")),
+    "paper.accuracy",
+    "paper.kappa",
+    "paper.f1.sensibility",
+    "paper.share.sensibility",
+    "paper.judge_share.sensibility",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,3 +216,14 @@ def cross_coverage(scores: Array, labels: Array, folds: Ints) -> tuple[float, fl
         inside[fold] = np.abs(scores[fold] - labels[fold]) <= width + 1e-4
     first, second = inside.mean(axis=0)
     return float(first), float(second)
+
+
+def measure(scores: Array, labels: Array, folds: Ints) -> Mapping[str, Any]:
+    """Return the figures that a checkpoint and a bundle carry, of cross-calibrated scores (N, 2), by name."""
+    figures = all_figures(Pair.of(labels, scores, cross_levels(scores, labels, folds)))
+    coverage = cross_coverage(scores, labels, folds)
+    return {
+        **{name: round(figures[name], 4) for name in _SHOWN if not np.isnan(figures[name])},
+        "coverage": {head: round(value, 4) for head, value in zip(HEADS, coverage, strict=True)},
+        "coverage_aim": COVERAGE,
+    }
