@@ -42,33 +42,38 @@ class LastLayer:
 
 def find_last_layer(graph: onnx.GraphProto) -> LastLayer | None:
     """Return the layer that makes the output, None where the graph does not end in a product with weights and bias."""
-    made_by = {name: node for node in graph.node for name in node.output}
-    known = {tensor.name: tensor for tensor in graph.initializer}
-    last = made_by.get(graph.output[0].name)
-    if last is None:
+    names = _product_names(graph)
+    if names is None:
         return None
-    transposed = True
-    if last.op_type == "Gemm":
+    wanted = names[1:3]
+    known = {
+        tensor.name: numpy_helper.to_array(tensor).astype(np.float64)
+        for tensor in graph.initializer
+        if tensor.name in wanted
+    }
+    embedding, weight, bias, transposed = names
+    matrix = known[weight].T if transposed else known[weight]
+    if matrix.ndim != 2 or len(matrix) != len(HEADS) or known[bias].shape != (len(HEADS),):
+        return None
+    return LastLayer(embedding, matrix, known[bias], weight, bias, transposed)
+
+
+def _product_names(graph: onnx.GraphProto) -> tuple[str, str, str, bool] | None:
+    """Return the names of the last product's input, weights and bias, and whether the weights are (D, 2)."""
+    made_by = {name: node for node in graph.node for name in node.output}
+    known = {tensor.name for tensor in graph.initializer}
+    last = made_by.get(graph.output[0].name)
+    found = None
+    if last is not None and last.op_type == "Gemm" and len(last.input) == 3:
         how = {entry.name: helper.get_attribute_value(entry) for entry in last.attribute}
-        if len(last.input) != 3 or how.get("transA") or how.get("alpha", 1) != 1 or how.get("beta", 1) != 1:
-            return None
-        embedding, weight, bias = last.input
-        transposed = not how.get("transB", 0)
-    elif last.op_type == "Add":
+        if not how.get("transA") and how.get("alpha", 1) == 1 and how.get("beta", 1) == 1:
+            found = (*last.input, not how.get("transB", 0))
+    elif last is not None and last.op_type == "Add":
         bias = next((name for name in last.input if name in known), "")
         product = next((made_by.get(name) for name in last.input if name != bias), None)
-        if product is None or product.op_type != "MatMul":
-            return None
-        embedding, weight = product.input
-    else:
-        return None
-    if weight not in known or bias not in known:
-        return None
-    matrix, offset = (numpy_helper.to_array(known[name]).astype(np.float64) for name in (weight, bias))
-    matrix = matrix.T if transposed else matrix
-    if matrix.ndim != 2 or matrix.shape[0] != len(HEADS) or offset.shape != (len(HEADS),):
-        return None
-    return LastLayer(embedding, matrix, offset, weight, bias, transposed)
+        if product is not None and product.op_type == "MatMul":
+            found = (*product.input, bias, True)
+    return found if found is not None and {found[1], found[2]} <= known else None
 
 
 def replace_last_layer(model: onnx.ModelProto, layer: LastLayer, weight: Floats, bias: Floats) -> bytes:
@@ -129,5 +134,7 @@ def raw_and_embedding(
     except onnxruntime_faults() as error:
         raise BundleError(f"{bundle.path}: ONNX Runtime cannot run it: {reason_of(error)}") from error
     order = np.argsort(np.concatenate([rows for rows, _ in found]))
-    raw, *more = (np.concatenate(parts)[order].astype(np.float64) for parts in zip(*(out for _, out in found), strict=True))
+    raw, *more = (
+        np.concatenate(parts)[order].astype(np.float64) for parts in zip(*(out for _, out in found), strict=True)
+    )
     return raw, more[0].reshape(len(raw), -1) if more else None

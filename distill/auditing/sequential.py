@@ -27,14 +27,26 @@ _BETS = np.array([0.05, 0.1, 0.2, 0.3, 0.5, 0.7])
 def decide_share(values: Floats, total: int, limit: float, alpha: float = 0.05) -> Answer:
     """Say whether the mean of ``total`` values from 0 to 1 lies above or below ``limit``; "open" while it is unsure.
 
-    ``values``, (n,), are those seen, in the order of a random permutation of all. The probability of ever saying
-    "above" where the mean is at most the limit is at most ``alpha`` / 2, the same holds for "below".
+    ``values``, (n,), are those seen, in the order of a random permutation of all; NaN is one that stays unknown, and
+    counts against either answer. The probability of ever saying "above" where the mean is at most the limit is at most
+    ``alpha`` / 2, the same holds for "below".
     """
-    above = crossing(values, total, limit, alpha / 2)
-    below = crossing(1 - values, total, 1 - limit, alpha / 2)
+    above = crossing(np.nan_to_num(values, nan=0.0), total, limit, alpha / 2)
+    below = crossing(1 - np.nan_to_num(values, nan=1.0), total, 1 - limit, alpha / 2)
     if above is None and below is None:
         return "open"
     return "above" if below is None or (above is not None and above <= below) else "below"
+
+
+def is_beyond(differences: Floats, total: int, limit: float, alpha: float = 0.05) -> bool:
+    """Whether it is sure that the mean of ``total`` values from -1 to 1 lies further than ``limit`` from 0.
+
+    ``differences``, (n,), and NaN are as in ``decide_share``; wrong with a probability of at most ``alpha``, ever.
+    """
+    return any(
+        crossing((1 + np.nan_to_num(sign * differences, nan=-1.0)) / 2, total, (1 + limit) / 2, alpha / 2) is not None
+        for sign in (1, -1)
+    )
 
 
 def crossing(values: Floats, total: int, limit: float, alpha: float) -> int | None:

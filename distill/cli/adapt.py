@@ -63,14 +63,13 @@ def _lines(found: Adapted, output: Path) -> list[str]:
 
     info = found.bundle.info
     assert info.adapted_from is not None
-    rows = [
-        (name, _figure(found.before.get(key)), _figure(found.after.get(key)))
-        for key, name in _SHOWN.items()
-    ]
-    rows += [("share kept by the judge", *[_figure(found.after.get("paper.judge_share.sensibility"))] * 2)]
+    rows = [("", "before", "after, held out")]
+    rows += [(name, _figure(found.before.get(key)), _figure(found.after.get(key))) for key, name in _SHOWN.items()]
+    judge = _figure(found.after.get("paper.judge_share.sensibility"))
+    rows.append(("share kept by the judge", judge, judge))
     lines = [
         f"adapted {info.adapted_from.name} with {info.adapted_from.labels:,} labels: {info.adapted_from.changed}",
-        *table_lines([("", "before", "held out after"), *rows]),
+        *table_lines(rows),
     ]
     for head, (share, sure) in found.gain.items():
         taken = "taken" if head in found.ridge else "not taken, 1.6 are wanted"

@@ -136,7 +136,7 @@ def label(
         dialogues = pick_dialogues(dialogues, count, sample, bundle=bundle)
     if output is None or dry_run:
         with Store(store_path if store_path.exists() else MEMORY) as store:  # a look at the price leaves nothing behind
-            for line in _estimate_lines(Labelling(dialogues, rubric, settings, store)):
+            for line in estimate_lines(Labelling(dialogues, rubric, settings, store)):
                 click.echo(line)
         return
     with Store(store_path) as store, store.locked():
@@ -189,7 +189,8 @@ def _export(store_path: Path, output: Path, where: Mapping[str, Any], *, quiet: 
         sys.exit(EXIT_NOTHING_SCORED)
 
 
-def _estimate_lines(labelling: Labelling) -> list[str]:
+def estimate_lines(labelling: Labelling) -> list[str]:
+    """Return what a labelling would ask and cost."""
     size, price = labelling.size, labelling.price
     saved, usd = labelling.saved
     lines = [

@@ -14,13 +14,7 @@ from msgspec import to_builtins
 from transformers import PreTrainedModel
 
 from distill.labelled import LabelledSet
-from distill.training.calibrate import (
-    balanced_cuts,
-    cross_calibrate,
-    fit_calibration,
-    fit_uncertainty,
-    measure,
-)
+from distill.training.calibrate import balanced_cuts, cross_calibrate, fit_calibration, fit_uncertainty, measure
 from distill.training.card import checkpoint_card
 from distill.training.checkpoint import CHECKPOINT_JSON, FOLDS, OOF, THEN, CheckpointInfo, save_checkpoint
 from distill.training.fits import Split, TrainRun
@@ -31,6 +25,7 @@ from scorer.dialogue import HEADS
 from scorer.engines.base import Scores
 from scorer.outputs import new_folder, replacing
 from scorer.run.score_file import write_scores
+
 
 def finish(run: TrainRun, split: Split, raw: Scores, model: PreTrainedModel, output: Path) -> None:
     """Calibrate the final ``model`` on ``raw`` held-out predictions (N, 2), NaN where none is, and write all of it."""
