@@ -47,8 +47,8 @@ class Adaptation:
     """What some labels make of a scorer's outputs.
 
     ``line`` and ``ridges`` (None where the line alone is kept) are per head; ``gain`` is the share of the line's
-    squared error that the ridge saved in cross-validation, and how sure that is, in standard errors. ``held_out`` (N, 2) are
-    scores by lines and ridges of other folds, ``shipped`` those that cuts and uncertainty are from.
+    squared error that the ridge saved in cross-validation, and how sure that is, in standard errors. ``held_out``
+    (N, 2) are scores by lines and ridges of other folds, ``shipped`` those that cuts and uncertainty are from.
     """
 
     line: Calibration

@@ -21,8 +21,11 @@ from selection.rules import PAPER, to_levels
 
 Verdict = Literal["trust", "recalibrate", "label and retrain", "not sure"]
 
-LEAST_TO_RECALIBRATE = 100
-"""Fewer labels give no cuts to speak of, so no verdict but "not sure" is given before."""
+LEAST_TO_TRUST = 100
+"""Fewer labels give no verdict but "not sure"."""
+
+LEAST_TO_RECALIBRATE = 200
+"""Where there is no trust, so many labels are bought, if that is allowed: fewer give no cuts to speak of."""
 
 LEAST = 20
 """Fewer labels give no interval to speak of."""
@@ -101,6 +104,13 @@ def is_sure(sample: Sample, limit: float, settings: AuditSettings) -> tuple[Answ
     return answer, is_beyond(kept, total, settings.shift, settings.alpha)
 
 
+def is_enough(answer: Answer, labels: int, *, shifted: bool) -> bool:
+    """Whether no more labels are needed for the answers of ``is_sure``."""
+    if answer == "open" and not shifted:
+        return False
+    return labels >= (LEAST_TO_TRUST if answer == "above" and not shifted else LEAST_TO_RECALIBRATE)
+
+
 def audit_sample(sample: Sample, limit: float, settings: AuditSettings) -> Audit:
     """Return what a sample says; ValueError for fewer than ``LEAST`` labels."""
     known = sample.labelled
@@ -113,7 +123,7 @@ def audit_sample(sample: Sample, limit: float, settings: AuditSettings) -> Audit
     pair = Pair.of(labels, sample.scores[rows], to_levels(sample.scores[rows], sample.cuts))
     agreement, accuracy = _agreement(pair, conversations, labels, noise, settings)
     recalibrated = None
-    if len(rows) >= LEAST_TO_RECALIBRATE:
+    if len(rows) >= LEAST_TO_TRUST:
         levels = cross_levels(sample.scores[rows], labels, folds_of(conversations, _FOLDS, settings.seed))
         again = all_figures(Pair.of(labels, sample.scores[rows], levels), threshold=settings.threshold)
         recalibrated = again["paper.accuracy"]

@@ -194,7 +194,7 @@ def audit_lines(found: Audit, asked: Asked, rounds: Rounds) -> Iterator[str]:
         yield f"the judge puts {noise.same_set:.1%} of {noise.dialogues:,} dialogues into the same set twice"
         if noise.same_set <= found.limit:
             yield f"that is no more than the limit of {found.limit:.1%}, which no scorer can exceed: give more --draws"
-    trained = _trained(rounds)
+    trained = _trained(asked, rounds)
     if trained:
         yield f"{trained:,} of the sample were trained on, which flatters the scorer"
     yield f"verdict: {found.verdict} ({_because(found)})"
@@ -236,12 +236,12 @@ def _because(found: Audit) -> str:
     return text
 
 
-def _trained(rounds: Rounds) -> int:
+def _trained(asked: Asked, rounds: Rounds) -> int:
     bundle = rounds.scored.bundle
     if bundle is None:
         return 0
     known = set(bundle.info.training.content_hashes)
-    return sum(training_hash(dialogue) in known for dialogue in rounds.dialogues)
+    return sum(training_hash(dialogue) in known for dialogue in rounds.dialogues[: len(asked.sample.rows)])
 
 
 def _share(interval: Interval) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from distill.auditing.audit import LEAST_TO_RECALIBRATE, Sample, is_sure
+from distill.auditing.audit import Sample, is_enough, is_sure
 from distill.auditing.corpus import Scored
 from distill.auditing.settings import AuditSettings
 from distill.errors import TrainError
@@ -80,7 +80,7 @@ class Rounds:
             so_far = "not sure" if answer == "open" else f"{answer} {limit:.1%}"
             off = ", the kept share is off" if shifted else ""
             self.progress.say(f"audit: {known} labels, agreement {so_far}{off}")
-            sure = (answer != "open" or shifted) and known >= LEAST_TO_RECALIBRATE
+            sure = is_enough(answer, known, shifted=shifted)
             if sure or asked.stopped is not None or count == len(self.rows):
                 return asked
 
