@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from distill.auditing.settings import AuditSettings
-from distill.cli.label import MODEL_HELP, cost_options, judge_options, speed_options, store_option
+from distill.cli.label import MODEL_HELP, cost_options, judge_options, store_option
 from distill.settings import LabelSettings
 from scorer.cli import options as opt
 from scorer.cli.main import fail
@@ -52,7 +52,7 @@ EXIT_NOT_TRUSTED = 1
     *cost_options,
 )
 @opt.option_group("Verdict", *opt.settings_options(AuditSettings, *_AUDIT))
-@opt.option_group("Speed", *speed_options)
+@opt.option_group("Speed", *opt.settings_options(LabelSettings, "concurrency", "timeout", "rpm", "tpm"))
 def audit(
     sources: tuple[str, ...],
     dialogues: tuple[str, ...],
@@ -87,8 +87,6 @@ def audit(
 
     settings = AuditSettings(**opt.chosen({name: given.pop(name) for name in _AUDIT}))
     label = LabelSettings(model=model, **opt.chosen(given))
-    if label.batch:
-        fail("--batch answers within a day and an audit asks in rounds; leave it out")
     scores, inputs = _parted(sources, dialogues)
     check_outputs(output, write_bundle)
     rubric = read_rubric(rubric_path)

@@ -31,8 +31,8 @@ class Terminated(KeyboardInterrupt):
 
 _SECTIONS = {
     "Begin here": ("demo",),
-    "Make a scorer": ("label", "train", "export", "agree", "distill"),
-    "Score": ("score", "inspect", "check"),
+    "Make a scorer": ("label", "train", "export", "agree", "distill", "adapt"),
+    "Score": ("score", "inspect", "check", "audit"),
     "Select training sets": ("select", "report"),
     "Train experts": ("moe", "run"),
 }

@@ -51,7 +51,7 @@ def test_too_few_labels_give_no_interval() -> None:
 
 def test_the_answer_is_seldom_wrong_however_often_one_looks() -> None:
     rng = np.random.default_rng(0)
-    values = np.r_[np.ones(600), np.zeros(400)]
+    values = np.repeat([1.0, 0.0], [600, 400])
     answers = [decide_share(rng.permutation(values)[:500], 1000, 0.6) for _ in range(200)]
     assert answers.count("open") >= 185
 
@@ -60,11 +60,11 @@ def test_the_answer_is_seldom_wrong_however_often_one_looks() -> None:
 def test_a_clear_share_is_decided_and_a_whole_corpus_always(share: float, answer: str) -> None:
     values = np.random.default_rng(1).permutation(np.arange(1000) < 1000 * share).astype(float)
     assert decide_share(values[:300], 1000, 0.6) == answer
-    assert decide_share(np.r_[np.ones(5), np.zeros(5)], 10, 0.45) == "above"
+    assert decide_share(np.repeat([1.0, 0.0], 5), 10, 0.45) == "above"
 
 
 def test_what_stays_unknown_counts_against_both_answers() -> None:
-    values = np.random.default_rng(1).permutation(np.arange(1000) < 800).astype(float)[:300]
+    values = np.random.default_rng(1).permutation(np.arange(1000) < 800).astype(np.float64)[:300]
     assert decide_share(np.where(np.arange(300) % 2, np.nan, values), 1000, 0.6) == "open"
 
 

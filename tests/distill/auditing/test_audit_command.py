@@ -194,7 +194,6 @@ def test_draws_show_how_far_the_judge_agrees_with_itself(corpus: tuple[Path, Pat
     [
         ({"--limit": "2"}, "limit"),
         ({"--threshold": "5.5"}, "threshold"),
-        ({"--batch": True}, "--batch"),
         ({"--write-bundle": "."}, "exists already"),
         ({"-o": "."}, "holds no audit.json"),
     ],
@@ -204,7 +203,7 @@ def test_a_request_that_cannot_be_met_is_refused_before_anything_is_asked(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a file").touch()
-    more = [part for flag, value in change.items() for part in ([flag] if value is True else [flag, value])]
+    more = [part for flag, value in change.items() for part in (flag, value)]
     with spoken_judge() as judge:
         found = run(options(corpus, judge, tmp_path, *more))
     said = str(found.exception) if isinstance(found.exception, EmpathyError) else found.output
