@@ -94,9 +94,7 @@ class Judge(Asker):
             try:
                 reply = await self._call(call, simpler)
             except CallError as error:
-                if (
-                    error.kind == "refused" or self.failures[key] > 1
-                ):  # one fault of the server says nothing of the form
+                if error.kind == "refused" or self.failures[key]:  # one fault of the server says nothing of the form
                     simpler = error.simpler or simpler  # of this dialogue or of the form? The next answer tells
                 if error.kind == "busy":
                     self._pause(error)
