@@ -20,7 +20,7 @@ from distill.judge.budget import BudgetSpentError
 from distill.judge.records import LOST, Question, Reply
 from distill.judge.replies import lost_reply, read_answer
 from distill.judge.server import CallError, Form
-from distill.judge.verdict import MORE_TOKENS
+from distill.judge.verdict import EMPTY, MORE_TOKENS
 
 _SYNC_SECONDS = 1.0
 _MIN_FAILURES = 10
@@ -94,7 +94,7 @@ class Judge(Asker):
             try:
                 reply = await self._call(call, simpler)
             except CallError as error:
-                if error.kind == "refused" or self.failures[key]:  # one fault of the server says nothing of the form
+                if error.kind != "failed" or self.failures[key]:  # one fault of the server says nothing of the form
                     simpler = error.simpler or simpler  # of this dialogue or of the form? The next answer tells
                 if error.kind == "busy":
                     self._pause(error)
@@ -128,11 +128,11 @@ class Judge(Asker):
         self._answers += 1
         self._last_answer = time.monotonic()
         self.pace.answered()
-        self._blanks = self._blanks + 1 if MORE_TOKENS in reply.detail else 0
+        self._blanks = self._blanks + 1 if reply.status == EMPTY or MORE_TOKENS in reply.detail else 0
         if self._blanks >= _MAX_BLANKS:
             raise LabelError(
-                f"{self._blanks} replies in a row ran into --max-tokens {self.settings.max_tokens} before a verdict: "
-                f"{MORE_TOKENS}, to 2000 or more if the model reasons first"
+                f"{self._blanks} replies in a row held no verdict, most likely since --max-tokens "
+                f"{self.settings.max_tokens} ended them: {MORE_TOKENS}, to 2000 or more if the model reasons"
             )
 
     def _pause(self, error: CallError) -> None:

@@ -16,6 +16,9 @@ from scorer.inputs.label_text import scores_in_text
 MAX_REPLY_CHARACTERS = 20_000
 """A verdict has fifty; more after the thinking is no verdict, and looking for one in it would only cost time."""
 
+EMPTY = "empty"
+"""The reason of a reply that holds no text behind what was thought."""
+
 MORE_TOKENS = "raise --max-tokens"
 
 
@@ -35,9 +38,9 @@ def read_judgement(reply: str, *, cut: bool = False) -> tuple[int, int]:
     that differ are none. ``cut`` says that the reply ran into its limit of tokens: then it counts only if it is one
     complete object and nothing else, since all else may be a draft.
     """
-    text = _answer(reply, cut=cut).strip()
+    text = spoken(reply, cut=cut).strip()
     if not text:
-        raise ReplyError("empty", "nothing but white space, expected one JSON object")
+        raise ReplyError(EMPTY, "nothing but white space, expected one JSON object")
     if len(text) > MAX_REPLY_CHARACTERS:
         raise ReplyError("too_long", f"{len(text)} characters, expected one JSON object")
     found, rest, count = _objects(_decoded(text))
@@ -65,7 +68,7 @@ _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]{0,200}<\|message\|>|\A(analysi
 _END_OF_MESSAGE = re.compile(r"<\|(?:end|return|start|call)\|>")
 
 
-def _answer(reply: str, *, cut: bool) -> str:
+def spoken(reply: str, *, cut: bool = False) -> str:
     """Return what stands behind all thinking; ReplyError if the thinking never ends."""
     channels = list(_CHANNEL.finditer(reply))
     if channels:
@@ -74,7 +77,7 @@ def _answer(reply: str, *, cut: bool) -> str:
     ends = list(_END_OF_THOUGHT.finditer(reply))
     text = reply[ends[-1].end() :] if ends else reply
     if _THOUGHT.search(text):
-        raise ReplyError("empty", "a thought without an end" + (f"; {MORE_TOKENS}" if cut else ""))
+        raise ReplyError(EMPTY, "a thought without an end" + (f"; {MORE_TOKENS}" if cut else ""))
     return text
 
 

@@ -78,13 +78,15 @@ MATRIX = {
     "two verdicts": Row(text(f"{LOW} no, {GOOD}"), 0, 6, 30, True, "2 different judgements"),
     "a refusal": Row(text("I can't judge that."), 0, 6, 30, True, "no JSON object"),
     "a filter": Row(text(GOOD, "content_filter"), 0, 6, 30, True, "content filter"),
-    "a draft in reasoning_content": Row(thought(f"Maybe {LOW}"), 0, 6, 30, True, "no text"),
+    "another tag": Row(text(f"[THINK]{LOW}?[/THINK]I can't."), 0, 6, 30, True, "no JSON object"),
     # A limit that is too low ends the run
     "a cut draft": Row(text(f"Idea {LOW}. But wait", "length"), None, 0, 14, True, "raise --max-tokens"),
     "a cut second verdict": Row(
         text(f'{LOW}, but better {{"sensib', "length"), None, 0, 14, True, "raise --max-tokens"
     ),
     "a thought without end": Row(text(f"<think>{LOW}", "length"), None, 0, 14, True, "raise --max-tokens"),
+    "a draft in reasoning_content": Row(thought(f"Maybe {LOW}"), None, 0, 14, True, "raise --max-tokens"),
+    "nothing, eight times": Row(text(""), None, 0, 14, True, "raise --max-tokens"),
     "only reasoning": Row(thought("Let me see", "", "length"), None, 0, 14, True, "raise --max-tokens"),
     # The server's fault, with status 200 or with another: no attempt, no reject, no money
     "200, error 502": Row(body({"error": {"code": 502, "message": "upstream"}}), None, 0, 36, False, "HTTP 502: upstr"),
@@ -114,7 +116,24 @@ MATRIX = {
     "no max_tokens": Row(lacks(400, "Unsupported: 'max_tokens'", "max_tokens"), 6, 0, 12, True, "no max_tokens"),
     "no system role": Row(lacks(400, "System role not supported", "system"), 6, 0, 12, True, "no system message"),
     "500 once": Row(body({}, status=500, until=1), 6, 0, 7, True),
-    "one flagged dialogue": Row(lacks(400, "Flagged by policy", "number 0."), 5, 1, 8, True, "Flagged by policy"),
+    "logprobs, named": Row(lacks(400, "Unknown: 'logprobs'", "logprobs"), 6, 0, 12, True, "takes no log-probabilities"),
+    "logprobs, forbidden": Row(
+        lacks(403, "You are not allowed to request logprobs", "logprobs"), 6, 0, 12, True, "takes no log-probabilities"
+    ),
+    "logprobs, not named": Row(lacks(400, "Bad request", "logprobs"), 6, 0, 24, True, "asked without log-prob"),
+    "logprobs, 500": Row(lacks(500, "oops", "logprobs"), 6, 0, 30, True, "asked without log-prob"),
+    "few logprobs": Row(
+        lacks(400, "top_logprobs must be less than or equal to 5", "20 logprobs"), 6, 0, 12, True, "(5 is asked for)"
+    ),
+    "system, by the order of roles": Row(
+        lacks(400, "Conversation roles must alternate user/assistant", "system"), 6, 0, 12, True, "no system message"
+    ),
+    "one flagged dialogue": Row(lacks(400, "Flagged by policy", "number 0."), 5, 1, 6, True, "Flagged by policy"),
+    "one flagged dialogue, 403": Row(lacks(403, "Your input was flagged", "number 0."), 5, 1, 6, True, "was flagged"),
+    "one refused dialogue": Row(lacks(400, "I may not", "number 0."), 5, 1, 11, True, "I may not"),
+    "one dialogue without a schema": Row(
+        lacks(400, "Unsupported response_format", "number 4."), 5, 1, 8, True, "Unsupported response_format"
+    ),
 }
 
 
@@ -123,7 +142,7 @@ MATRIX = {
 def test_what_comes_of_a_server(serve: Serve, label: Label, case: str) -> None:
     row, seen = MATRIX[case], Seen()
     server = serve(**row.server)
-    more = {"concurrency": 1} if case == "one flagged dialogue" else {}  # it comes first, before a form is proven
+    more = {"concurrency": 1} if case.startswith("one ") else {}  # the first comes before a form is proven
     work = label(server, COUNT, price_in=1, price_out=2, **more)
     said = seen.said
     if row.labels is None:
@@ -142,8 +161,8 @@ def test_what_comes_of_a_server(serve: Serve, label: Label, case: str) -> None:
         assert {entry.scores for entry in known} <= {None, (8, 3)}
     elif row.labels is None:
         assert [entry.failures for entry in known if entry.failures] == []
-    if case == "one flagged dialogue":
-        assert server.stats()["forms"] == {"json_schema": 6, "json_object": 1, "None": 1}
+    if case.startswith("one "):  # the others are asked as before
+        assert server.stats()["forms"]["json_schema"] >= COUNT
 
 
 @pytest.mark.usefixtures("impatient")
