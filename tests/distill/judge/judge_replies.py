@@ -28,7 +28,7 @@ def completion(
     if fault == "refusal":
         message["refusal"] = "I can't judge that."
     choice = {"index": 0, "message": message, "finish_reason": "length" if fault == "truncated" else "stop"}
-    if shape and request.get("logprobs"):
+    if shape and request.get("logprobs") and fault in {None, "prose"}:
         split, name = shape.startswith("split "), shape.removeprefix("split ")
         opinions = [opinion(score) for score in scores]
         choice["logprobs"] = logprobs(str(message["content"]), opinions, name, split=split, top=request["top_logprobs"])

@@ -137,6 +137,8 @@ class Server:
 
     def answer_row(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
         """Answer a row of a batch; a fault of the wire is an error row, a "hang" no row at all."""
+        if (refusal := self._refusal(request)) is not None:
+            return refusal
         user, fault = self._asked(request)
         if fault == "hang":
             return None
