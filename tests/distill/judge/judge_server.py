@@ -257,8 +257,10 @@ class Running:
             return dict(json.load(answer))
 
     def wait_for(self, **counts: int) -> None:
-        """Wait until some counts are that high."""
+        """Wait until some counts are that high; whoever should have asked may have died."""
+        end = time.monotonic() + 120
         while any(self.stats()[name] < count for name, count in counts.items()):
+            assert time.monotonic() < end, f"{counts} never came: {self.stats()}"
             time.sleep(0.02)
 
 
