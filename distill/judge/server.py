@@ -65,7 +65,8 @@ class CallError(Exception):
 
     ``kind`` is what to do: "busy", everybody waits; "failed", ask again, nothing was billed; "lost", ask again, it may
     have been billed; "refused", this question is not answered; "adapt", ask again at once, in plainer terms.
-    ``simpler`` is a form in which this question may be tried, where the form was or may have been the cause.
+    ``simpler`` is a form in which this question may be tried, where the form was or may have been the cause. ``own``
+    says that the dialogue is the cause: it is too long, or a filter wants none of it.
     """
 
     kind: Kind
@@ -73,6 +74,7 @@ class CallError(Exception):
     detail: str
     wait: float | None = None
     simpler: Form | None = None
+    own: bool = False
 
 
 def clean_url(base_url: str | None) -> str:
@@ -243,7 +245,7 @@ class Endpoint:
         if used and (of_form or status == 500) and self._proven is None and not of_dialogue:
             simpler = _next(used, self._form)
         if status < 500 and status not in {408, 409, 425}:
-            return CallError("refused", "refused_by_server", detail, simpler=simpler)
+            return CallError("refused", "refused_by_server", detail, simpler=simpler, own=of_dialogue)
         return CallError("failed", "server_error", detail, simpler=simpler)
 
     def _adapted(self, used: Form, changed: Form, detail: str) -> CallError:

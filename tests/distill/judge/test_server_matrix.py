@@ -176,13 +176,47 @@ def test_an_outage_rejects_nothing_and_costs_no_more_than_the_calls_in_flight(
         "empty": body(""),
         "reset": {"share": 1, "faults": ["reset"]},
     }
-    work = label(serve(**outages[fault]), 60, concurrency=concurrency, price_in=1, price_out=2)
+    server = serve(**outages[fault])
+    work = label(server, 60, concurrency=concurrency, price_in=1, price_out=2)
     with pytest.raises(LabelError, match="calls in a row brought no answer"):
         work.run()
     lost = work.store.spent()
     worst = max(work.price.of(size.most_prompt, size.most_completion) for size in work._sizes) if work.price else 0
     assert lost <= (max(10, concurrency) * worst if fault == "reset" else 0)
-    again = label(serve(), 60, concurrency=concurrency)
-    assert len(again.to_ask) == 60
-    outcome, _ = again.run()
-    assert (outcome.scored, outcome.failed) == (60, {})
+    assert len(label(server, 60).to_ask) == 60
+    assert lost == 0 or fault == "reset"
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("status", [200, 400, 500, 502])
+@pytest.mark.parametrize("concurrency", [2, 16])
+def test_an_outage_in_the_middle_rejects_nothing_and_the_next_run_asks_the_rest(
+    serve: Serve, label: Label, status: int, concurrency: int
+) -> None:
+    server = serve(**body({"error": {"message": "gone"}}, status=status, after=30))
+    work = label(server, 90, concurrency=concurrency)
+    with pytest.raises(LabelError, match="calls in a row brought no answer, most of them: HTTP"):
+        work.run()
+    labelled = len(list(work.store.labels({})))
+    assert 10 < labelled <= 30
+    again = label(server, 90, concurrency=concurrency)
+    assert len(again.to_ask) == 90 - labelled
+    assert all(entry.failures == 0 for entry in again.known.values())
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(("status", "after"), [(400, 50), (500, 58)])
+def test_an_outage_of_the_last_dialogues_leaves_them_unasked(
+    serve: Serve, label: Label, status: int, after: int
+) -> None:
+    work = label(serve(**body({"error": {"message": "gone"}}, status=status, after=after)), 60, concurrency=2)
+    outcome, _ = work.run()
+    assert (outcome.scored, outcome.failed) == (after, {})
+    assert "10 calls in a row brought no answer, most of them: HTTP" in (outcome.stopped or "")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_outage_that_ends_rejects_nothing(serve: Serve, label: Label) -> None:
+    work = label(serve(**body({"error": {"code": 502}}, after=30, until=90)), 90, concurrency=16)
+    outcome, _ = work.run()
+    assert (outcome.scored, outcome.failed) == (90, {})
