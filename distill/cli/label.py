@@ -58,7 +58,6 @@ _SAMPLE = ("strategy", "seed", "whole_conversations")
 @opt.command(
     examples=(
         "empathy label dialogues.jsonl -o labels.jsonl --model gpt-4.1-mini --max-cost 5",
-        "empathy label dialogues.jsonl -o labels.jsonl --model judge-1 --model judge-2 --base-url http://localhost:8000/v1",
         "empathy label dialogues.jsonl --model my-judge --base-url http://localhost:8000/v1 --dry-run",
     )
 )
