@@ -158,7 +158,7 @@ def _judge_options(rounds: Rounds, request: Request) -> list[str]:
         value = getattr(label, name)
         if value is not None and value != type(label).__dataclass_fields__[name].default:
             options += [f"--{name.replace('_', '-')}", f"{value:g}"]
-    return options
+    return options if label.logprobs else [*options, "--no-logprobs"]
 
 
 def _again(rounds: Rounds, request: Request, *more: str) -> str:

@@ -91,7 +91,7 @@ class Rounds:
         self.requests += spending.requests
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "labels.jsonl"
-            write_labels(labelling, outcome, [], path)
+            write_labels([labelling], outcome, [], path)
             lines = path.read_text() if path.exists() else ""
             labelled = _read(path) if lines else None
             rejects = path.with_name(f"{path.name}.rejects.jsonl")

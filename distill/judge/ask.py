@@ -20,7 +20,7 @@ from distill.judge.budget import BudgetSpentError
 from distill.judge.records import LOST, Question, Reply
 from distill.judge.replies import lost_reply, read_answer
 from distill.judge.server import CallError, Form
-from distill.judge.verdict import MORE_TOKENS
+from distill.judge.verdict import EMPTY, MORE_TOKENS
 
 _SYNC_SECONDS = 1.0
 _MIN_FAILURES = 10
@@ -39,6 +39,7 @@ class Judge(Asker):
     _calling: set[asyncio.Task[None] | None] = field(init=False, default_factory=set)
     _in_a_row: int = field(init=False, default=0)  # failures since the last answer
     _why: Counter[str] = field(init=False, default_factory=Counter)  # and what they said
+    _doubtful: list[str] = field(init=False, default_factory=list)  # questions that were given up since then
     _lost: int = field(init=False, default=0)  # calls since the last answer that may have been billed for nothing
     _out: int = field(init=False, default=0)  # calls that are sent or about to be
     _answers: int = field(init=False, default=0)
@@ -94,9 +95,7 @@ class Judge(Asker):
             try:
                 reply = await self._call(call, simpler)
             except CallError as error:
-                if (
-                    error.kind == "refused" or self.failures[key] > 1
-                ):  # one fault of the server says nothing of the form
+                if error.kind != "failed" or self.failures[key]:  # one fault of the server says nothing of the form
                     simpler = error.simpler or simpler  # of this dialogue or of the form? The next answer tells
                 if error.kind == "busy":
                     self._pause(error)
@@ -115,26 +114,33 @@ class Judge(Asker):
     def _unanswered(self, key: str, error: CallError, *, others: bool) -> tuple[bool, float]:
         """Note a call without an answer: whether its question is settled, and the seconds to wait if it is not.
 
-        Only where ``others`` were answered meanwhile may the fault be this dialogue's.
+        Only where ``others`` were answered meanwhile, and not while nobody is, may the fault be this dialogue's.
         """
         refused = error.kind == "refused"
-        wait = self._failed(key, error.detail, counts=not (refused and self.outcome.scored))
+        wait = self._failed(key, error.detail, counts=not (error.own and self.outcome.scored))
+        if self.outcome.stopped is not None:
+            return False, 0.0
+        others = others and self._in_a_row <= max(ATTEMPTS, len(self._workers))
         if refused or others or self.failures[key] + 1 < ATTEMPTS:
-            return self.attempted(key, error.reason, error.detail, last=refused), wait
+            settled = self.attempted(key, error.reason, error.detail, last=refused)
+            if settled and not error.own:
+                self._doubtful.append(key)
+            return settled, wait
         return False, wait
 
     def _came(self, reply: Reply) -> None:
         """Note an answer: the server is there. LabelError where it only ever thinks."""
         self._in_a_row = self._lost = 0
         self._why.clear()
+        self._doubtful.clear()
         self._answers += 1
         self._last_answer = time.monotonic()
         self.pace.answered()
-        self._blanks = self._blanks + 1 if MORE_TOKENS in reply.detail else 0
+        self._blanks = self._blanks + 1 if reply.status == EMPTY or MORE_TOKENS in reply.detail else 0
         if self._blanks >= _MAX_BLANKS:
             raise LabelError(
-                f"{self._blanks} replies in a row ran into --max-tokens {self.settings.max_tokens} before a verdict: "
-                f"{MORE_TOKENS}, to 2000 or more if the model reasons first"
+                f"{self._blanks} replies in a row held no verdict, most likely since --max-tokens "
+                f"{self.settings.max_tokens} ended them: {MORE_TOKENS}, to 2000 or more if the model reasons"
             )
 
     def _pause(self, error: CallError) -> None:
@@ -149,10 +155,13 @@ class Judge(Asker):
         """Note a call that brought no answer; return the seconds to wait before the next attempt at its question."""
         self._in_a_row += counts
         self._why[detail] += 1
-        most = ATTEMPTS * min(self.settings.concurrency, len(self._workers))
-        if self._lost >= self._most_lost or self._in_a_row >= max(_MIN_FAILURES, most):
+        most = max(_MIN_FAILURES, ATTEMPTS * len(self._workers))
+        given_up = len(self._doubtful) >= max(_MIN_FAILURES, len(self._workers)) - 1  # this would be the next
+        if self._lost >= self._most_lost or self._in_a_row >= most or given_up:
             what = f"{self._in_a_row} calls in a row brought no answer"
             error = self._hopeless(what, self._why.most_common(1)[0][0])
+            for doubtful in self._doubtful:  # it was no fault of theirs
+                self.outcome.failed.pop(doubtful, None)
             if self._queue or not self._answered + self.outcome.scored:
                 raise error
             self.stop(str(error))  # the rest of the labels need not wait for these few

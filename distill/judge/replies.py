@@ -10,7 +10,8 @@ from typing import Any
 
 from distill.judge.prices import Price, Size
 from distill.judge.records import LOST, SCORED, Reply
-from distill.judge.verdict import MORE_TOKENS, ReplyError, read_judgement
+from distill.judge.verdict import EMPTY, MORE_TOKENS, ReplyError, read_judgement, spoken
+from distill.panel.expectation import expected_scores
 
 MAX_RAW_CHARACTERS = 100_000
 
@@ -32,19 +33,25 @@ def fault_in(body: str) -> tuple[int, str] | None:
         return None if broken else (BAD_GATEWAY, f"no JSON object but {text[:100]!a}")
     choices = payload.get("choices")
     first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], Mapping) else {}
-    for error in (payload.get("error"), first.get("error"), payload if payload.get("object") == "error" else None):
+    whole = payload if payload.get("object") == "error" or (_SAYS & set(payload) and not choices) else None
+    for error in (payload.get("error"), first.get("error"), whole):
         if error:
             return _code(error)
-    if first.get("finish_reason") == "error":
-        return BAD_GATEWAY, "a choice that ended with an error"
-    if not choices and not payload.get("usage"):
-        return BAD_GATEWAY, "no choices"
+    if (finish := first.get("finish_reason")) in _BROKEN_OFF:
+        return BAD_GATEWAY, f"a choice that ended with {finish}"
+    if not payload.get("usage") and not isinstance(first.get("message"), Mapping):
+        return BAD_GATEWAY, "no choice with a message" if choices else "no choices"
     return None
+
+
+_SAYS = {"message", "detail", "errors"}
+_BROKEN_OFF = {"error", "abort", "network_error", "insufficient_system_resource"}
+"""What servers call it where they could not end a reply."""
 
 
 def _code(error: Any) -> tuple[int, str]:
     known = error if isinstance(error, Mapping) else {}
-    said = str(known.get("message") or error)
+    said = str(known.get("message") or known.get("detail") or error)
     words = f"{known.get('code')} {known.get('type')} {said}".lower()
     for value in (known.get("code"), known.get("status")):
         digits = str(value)
@@ -58,19 +65,19 @@ def _code(error: Any) -> tuple[int, str]:
 
 _SIGNS = {
     402: ("insufficient_quota", "insufficient credit", "payment"),
-    429: ("rate_limit", "rate limit", "too many requests"),
+    429: ("rate_limit", "rate limit", "too many requests", "resource_exhausted"),
     503: ("overloaded", "unavailable"),
     401: ("invalid_api_key",),
-    400: ("invalid_request",),
+    400: ("invalid_request", "context_length", "context length", "content_filter", "content policy"),
 }
 
 
 def _without_comments(body: str) -> str:
     """Return a body without the comments (": PROCESSING") that a gateway sends while it waits."""
-    return _COMMENTS.sub("", body)
+    return _COMMENTS.sub("", body.removeprefix("\ufeff"))
 
 
-_COMMENTS = re.compile(r"\A(?:\s*+:[^\n]*+(?:\n|\Z))++")
+_COMMENTS = re.compile(r"^[ \t\r]*+:[^\n]*+(?:\n|\Z)", re.MULTILINE)  # no line of JSON begins so
 
 
 def _parsed(text: str) -> Any:
@@ -90,14 +97,26 @@ def read_answer(body: str, price: Price | None, size: Size) -> Reply:
         return replace(lost_reply("broken_body: no whole JSON object", price, size), raw=_cut(body))
     reply = replace(_priced(payload, price, size), raw=_raw(payload, body))
     try:
-        texts = [_text(choice) for choice in _choices(payload)]
+        choices = _choices(payload)
+        texts = [_text(choice) for choice in choices]
         found = {read_judgement(text, cut=cut) for text, cut in texts}
         if len(found) > 1:
             raise ReplyError("ambiguous", f"{len(texts)} choices that differ, expected one")
     except ReplyError as error:
         return replace(reply, status=error.reason, detail=error.detail)
-    ((sensibility, rationality),) = found
-    return replace(reply, sensibility=sensibility, rationality=rationality)
+    (said,) = found
+    reply = replace(reply, sensibility=said[0], rationality=said[1])
+    expected = expected_scores(choices[0].get("logprobs"), spoken(texts[0][0]), said)
+    if expected is None:
+        return reply
+    first, second = expected
+    return replace(
+        reply,
+        sensibility_mean=first.mean,
+        rationality_mean=second.mean,
+        sensibility_spread=first.spread,
+        rationality_spread=second.spread,
+    )
 
 
 def lost_reply(detail: str, price: Price | None, size: Size) -> Reply:
@@ -140,7 +159,8 @@ def _choices(payload: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _text(choice: Mapping[str, Any]) -> tuple[str, bool]:
     """Return a choice's text, and whether it ran into the limit of tokens."""
     message = choice.get("message")
-    message = message if isinstance(message, Mapping) else {}
+    if not isinstance(message, Mapping):
+        raise ReplyError(LOST, "no_choice: a choice without a message")
     finish = choice.get("finish_reason")
     if message.get("refusal") or finish == "content_filter":
         raise ReplyError("refused", str(message.get("refusal") or "stopped by a content filter")[:200])
@@ -152,11 +172,13 @@ def _text(choice: Mapping[str, Any]) -> tuple[str, bool]:
         if isinstance(thought, str) and _is_verdict(thought):
             return thought, True
     more = f": it ran into the limit of tokens; {MORE_TOKENS}" if finish == "length" else ""
-    raise ReplyError("empty", f"the answer holds no text{more}")
+    raise ReplyError(EMPTY, f"the answer holds no text{more}")
 
 
 def _joined(content: Any) -> str:
-    """Return a content's text: one string, or a list of parts."""
+    """Return a content's text: one string, a list of parts, or an object that the server has read already."""
+    if isinstance(content, Mapping):
+        return json.dumps(content)
     if isinstance(content, list):
         texts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
         return "".join(text for text in texts if isinstance(text, str))

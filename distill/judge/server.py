@@ -27,24 +27,36 @@ _MIN_SECRET = 8
 """A shorter "key" is the placeholder of a local server; striking it out would mutilate texts."""
 
 Kind = Literal["busy", "failed", "lost", "refused", "adapt"]
-_BUSY = (429, 503)
+_BUSY = (429, 503, 529)
 _FATAL = {
     401: "the server refuses the key in {key}",
     402: "the account has no credit left",
     403: "the server forbids this to the key in {key}",
     404: "the server knows no such model or path; check --model and --base-url (it often ends in /v1)",
 }
-_TOO_LONG = ("context_length", "context length", "context size", "too long", "too many tokens", "content_filter")
+_OF_DIALOGUE = (
+    *("context_length", "context length", "context size", "too long", "too many tokens", "reduce the length"),
+    *("content_filter", "content management", "moderation", "flagged", "safety"),
+)
+"""What refusals of one dialogue say: it is too long, or a filter wants none of it."""
+_OF_REPLY = ("json_validate_failed", "failed to generate json", "failed to validate json")
+"""What a server says that could not make the model keep to a schema: another attempt may."""
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a question is asked: the number of a format, the name of the limit of tokens, and what goes with them."""
+    """How a question is asked: the number of a format, the name of the limit of tokens, and what goes with them.
+
+    ``alternatives`` are those of each token that are wanted with their log-probabilities; 0 wants none.
+    """
 
     limit: str
     format: int = 0
     temperature: bool = True
     system: bool = True
+    alternatives: int = 0
+    swapped: bool = False  # the limit's other name was tried
+    alone: bool = False  # of one question, after the server has answered in another form
 
 
 @dataclass(eq=False)
@@ -53,7 +65,8 @@ class CallError(Exception):
 
     ``kind`` is what to do: "busy", everybody waits; "failed", ask again, nothing was billed; "lost", ask again, it may
     have been billed; "refused", this question is not answered; "adapt", ask again at once, in plainer terms.
-    ``simpler`` is a form in which this question alone may be tried, where the form may have been the cause.
+    ``simpler`` is a form in which this question may be tried, where the form was or may have been the cause. ``own``
+    says that the dialogue is the cause: it is too long, or a filter wants none of it.
     """
 
     kind: Kind
@@ -61,6 +74,7 @@ class CallError(Exception):
     detail: str
     wait: float | None = None
     simpler: Form | None = None
+    own: bool = False
 
 
 def clean_url(base_url: str | None) -> str:
@@ -96,13 +110,18 @@ _FORMATS: tuple[dict[str, Any] | None, ...] = (
 )
 """Ways to ask for structured output, the best first; without any the prompt still asks for JSON."""
 
+ALTERNATIVES = 20
+"""OpenAI, vLLM and llama.cpp give the log-probabilities of so many alternatives at most, unless told otherwise."""
+_FEWER = 5
+_TOO_MANY = re.compile(r"top_?logprobs.*(?:\d|greater|exceed|at most|less|range|max)|max_?logprobs", re.IGNORECASE)
+
 _OTHER_LIMIT = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
 
 class Endpoint:
     """A server and how it wants to be asked; whoever made it closes its ``client``."""
 
-    def __init__(self, asking: Asking, key_name: str, timeout: float) -> None:
+    def __init__(self, asking: Asking, key_name: str, timeout: float, *, logprobs: bool = True) -> None:
         """Read the key; ``timeout`` are the seconds that a call may take in all, from the first byte to the last."""
         from openai import AsyncOpenAI  # half a second that other commands need not cost
 
@@ -112,9 +131,10 @@ class Endpoint:
         self._key = find_key(asking.base_url, key_name)
         self.client = AsyncOpenAI(api_key=self._key, base_url=asking.base_url, max_retries=0, timeout=timeout)
         new = asking.base_url == OPENAI_URL or host_of(asking.base_url).endswith(".azure.com")
-        self._form = Form("max_completion_tokens" if new else "max_tokens")
+        self._form = Form(
+            "max_completion_tokens" if new else "max_tokens", alternatives=ALTERNATIVES if logprobs else 0
+        )
         self._proven: Form | None = None  # the form in which the server has answered
-        self._swapped = False
         self.say: Callable[[str], None] = lambda _: None  # told what is given up
 
     def body(self, messages: Sequence[Mapping[str, str]], form: Form | None = None) -> dict[str, Any]:
@@ -127,15 +147,17 @@ class Endpoint:
         }
         if form.temperature:
             body["temperature"] = self.asking.temperature
+        if form.alternatives:
+            body |= {"logprobs": True, "top_logprobs": form.alternatives}
         response_format = _FORMATS[form.format]
         return body if response_format is None else {**body, "response_format": response_format}
 
     async def ask(self, messages: Sequence[Mapping[str, str]], simpler: Form | None = None) -> str:
         """Return the body of the answer; CallError says what to do without one, LabelError that no call can succeed.
 
-        ``simpler`` is a form to try with this question; if it is answered, all are asked so.
+        ``simpler`` is a form to try with this question; if it is the first that is answered, all are asked so.
         """
-        used = simpler if simpler is not None and self._proven is None else self._form
+        used = simpler if simpler is not None and (self._proven is None or simpler.alone) else self._form
 
         async def call() -> str:
             async with asyncio.timeout(self._timeout):
@@ -151,10 +173,9 @@ class Endpoint:
             status, said = fault
             raise self._meaning(status, self._line(said), "", {}, used)
         if self._proven is None:
-            if used != self._form:
-                self._form = used
-                self.say(f"asked without {_NAMES[used.format - 1]}, since the server answers only so")
-            self._proven = used
+            if lost := _lost(self._form, used):
+                self.say(f"asked without {lost}, since the server answers only so")
+            self._form = self._proven = used
         return body
 
     async def guarded(self, call: Callable[[], Awaitable[_T]], used: Form | None = None) -> _T:
@@ -172,6 +193,14 @@ class Endpoint:
             raise self._refusal(error, used) from None
         except APIConnectionError as error:
             raise self._broken(error) from None
+
+    def learn(self, status: int, said: str) -> bool:
+        """Read the refusal of a row of a batch; whether the next batch is asked in another form."""
+        form = self._form
+        try:
+            raise self._meaning(status, self._line(said), "", {}, form)
+        except CallError:
+            return self._form != form
 
     def redact(self, text: str) -> str:
         """Return a text without the key, should the server have put it there."""
@@ -200,52 +229,86 @@ class Endpoint:
         if status == 429 and "insufficient_quota" in code:
             status = 402
         detail = f"HTTP {status}: {said}"
-        if status in _FATAL:  # no call can succeed
+        words = f"{code} {said}".lower()
+        of_dialogue = any(text in words for text in _OF_DIALOGUE)
+        of_form = status in {400, 413, 422, 501} or any(word in words for word in _NAMED)
+        if used and of_form and not of_dialogue and (changed := _without(used, words)) is not None:
+            return self._adapted(used, changed, detail)
+        if status in _FATAL and not (status == 403 and of_dialogue):  # no call can succeed
             meaning = _FATAL[status].format(key=self._key_name)
             return LabelError(f"{host_of(self.asking.base_url)}: {meaning} ({detail})")
         if status in _BUSY:
             return CallError("busy", "busy", detail, retry_after(headers))
-        of_form = status in {400, 413, 422, 501} or "response_format" in said
-        words = f"{code} {said}".lower()
-        if used and of_form and self._adapt(used, words):
-            return CallError("adapt", "not_supported", detail)
-        simpler = self._simpler(used, words) if used and (of_form or status == 500) else None
-        if status < 500 and status not in {408, 409}:
-            return CallError("refused", "refused_by_server", detail, simpler=simpler)
+        if any(text in words for text in _OF_REPLY):
+            return CallError("failed", "no_schema_kept", detail)
+        simpler = None
+        if used and (of_form or status == 500) and self._proven is None and not of_dialogue:
+            simpler = _next(used, self._form)
+        if status < 500 and status not in {408, 409, 425}:
+            return CallError("refused", "refused_by_server", detail, simpler=simpler, own=of_dialogue)
         return CallError("failed", "server_error", detail, simpler=simpler)
 
-    def _simpler(self, used: Form, said: str) -> Form | None:
-        """Return the next form to try where a refusal does not say what it is of; None if there is no such form."""
-        if self._proven is not None or _FORMATS[used.format] is None or any(text in said for text in _TOO_LONG):
-            return None
-        return replace(used, format=used.format + 1)
-
-    def _adapt(self, used: Form, said: str) -> bool:
-        """Change the form of the requests if the refusal names a part of it; whether to ask again."""
-        form = self._form
-        if any(text in said for text in _TOO_LONG):
-            return False
-        if used.limit in said and (used != form or not self._swapped):
-            changed, what = replace(form, limit=_OTHER_LIMIT[used.limit]), used.limit
-        elif used.temperature and "temperature" in said:
-            changed, what = replace(form, temperature=False), "temperature"
-        elif used.system and _SYSTEM.search(said):
-            changed, what = replace(form, system=False), "system message (it goes into the question)"
-        elif _FORMATS[used.format] is not None and any(word in said for word in _OF_FORMAT):
-            changed, what = replace(form, format=used.format + 1), _NAMES[used.format]
-        else:
-            return False
-        if used == form:  # else another worker met the same refusal first
-            if self._proven == used:
-                return False
-            self._swapped |= changed.limit != form.limit
+    def _adapted(self, used: Form, changed: Form, detail: str) -> CallError:
+        """Ask in another form from now on; once the server has answered in this one, for this question alone."""
+        if self._proven is None and used == self._form:  # else another worker met the same refusal first
             self._form = changed
-            self.say(f"the server takes no {what}: asked without")
-        return True
+            self.say(f"the server takes no {_lost(used, changed)}: asked without")
+        return CallError("adapt", "not_supported", detail, simpler=replace(changed, alone=self._proven is not None))
 
 
-_OF_FORMAT = ("response_format", "schema", "structured", "grammar", "guided", "json mode", "json_object")
-_SYSTEM = re.compile(r"system.{0,20}(?:role|message|prompt|instruction)|role.{0,40}system|developer instruction")
+def _without(used: Form, said: str) -> Form | None:
+    """Return a form without what a refusal names; None if it names no part of this one."""
+    if used.alternatives and "logprobs" in said:
+        fewer = _FEWER if used.alternatives > _FEWER and _TOO_MANY.search(said) else 0
+        return replace(used, alternatives=fewer)
+    if used.limit in said and not used.swapped and not _TOO_LARGE.search(said):
+        return replace(used, limit=_OTHER_LIMIT[used.limit], swapped=True)
+    if used.temperature and "temperature" in said:
+        return replace(used, temperature=False)
+    if used.system and _SYSTEM.search(said):
+        return replace(used, system=False)
+    if _FORMATS[used.format] is not None and any(word in said for word in _OF_FORMAT):
+        return replace(used, format=used.format + 1)
+    return None
+
+
+def _next(used: Form, first: Form) -> Form | None:
+    """Return the next form to try where a refusal does not say what it is of; None if there is no other.
+
+    Every format with log-probabilities, then every format without: what the server has is lost last.
+    """
+    if _FORMATS[used.format] is not None:
+        return replace(used, format=used.format + 1)
+    return replace(used, format=first.format, alternatives=0) if used.alternatives else None
+
+
+def _lost(before: Form, after: Form) -> str:
+    """Return in words what a form lacks that another had."""
+    parts = [_NAMES[number] for number in range(before.format, after.format)]
+    parts += [before.limit] if after.limit != before.limit else []
+    parts += ["temperature"] if before.temperature and not after.temperature else []
+    parts += ["system message (it goes into the question)"] if before.system and not after.system else []
+    if after.alternatives < before.alternatives:
+        fewer = f"top_logprobs {before.alternatives} ({after.alternatives} is asked for)"
+        parts.append(fewer if after.alternatives else "log-probabilities (labels are the numbers said)")
+    return " and ".join(parts)
+
+
+_OF_FORMAT = (
+    "response_format",
+    "response format",
+    "schema",
+    "structured",
+    "grammar",
+    "guided",
+    "json mode",
+    "json_object",
+)
+_NAMED = ("response_format", "logprobs")
+_SYSTEM = re.compile(
+    r"system.{0,20}(?:role|message|prompt|instruction)|role.{0,40}system|developer instruction|roles must alternate"
+)
+_TOO_LARGE = re.compile(r"too large|at most|less than or equal|maximum")
 _NAMES = ("JSON schema", "JSON object with a schema")
 
 

@@ -16,6 +16,9 @@ from scorer.inputs.label_text import scores_in_text
 MAX_REPLY_CHARACTERS = 20_000
 """A verdict has fifty; more after the thinking is no verdict, and looking for one in it would only cost time."""
 
+EMPTY = "empty"
+"""The reason of a reply that holds no text behind what was thought."""
+
 MORE_TOKENS = "raise --max-tokens"
 
 
@@ -35,17 +38,15 @@ def read_judgement(reply: str, *, cut: bool = False) -> tuple[int, int]:
     that differ are none. ``cut`` says that the reply ran into its limit of tokens: then it counts only if it is one
     complete object and nothing else, since all else may be a draft.
     """
-    text = _answer(reply, cut=cut).strip()
+    text = spoken(reply, cut=cut).strip()
     if not text:
-        raise ReplyError("empty", "nothing but white space, expected one JSON object")
+        raise ReplyError(EMPTY, "nothing but white space, expected one JSON object")
     if len(text) > MAX_REPLY_CHARACTERS:
         raise ReplyError("too_long", f"{len(text)} characters, expected one JSON object")
-    if text[0] == text[-1] == '"':
-        text = _decoded(text)
-    found, rest = _objects(text)
-    if cut and (len(found) != 1 or rest.strip()):
+    found, rest, count = _objects(_decoded(text))
+    if cut and (count != 1 or rest.strip()):
         raise ReplyError("no_scores", f"cut off, and not one JSON object alone; {MORE_TOKENS}")
-    if _BROKEN.search(rest):
+    if _BROKEN.search(_FORM.sub("", rest)):
         raise ReplyError("no_scores", "an object with scores that is broken or breaks off")
     found |= _in_prose(rest, found)
     if not found:
@@ -56,32 +57,42 @@ def read_judgement(reply: str, *, cut: bool = False) -> tuple[int, int]:
     return sensibility, rationality
 
 
-_TAG = r"(?:think|thinking|thought|reasoning)"
-_END_OF_THOUGHT = re.compile(rf"</{_TAG}>", re.IGNORECASE)
-_THOUGHT = re.compile(rf"<{_TAG}>", re.IGNORECASE)
-_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]{0,200}<\|message\|>")  # gpt-oss's "harmony" form
+_TAG = (
+    r"<\s*+{slash}(?:\w+:)?(?:think|thinking|thoughts?|reasoning|analysis|scratchpad|reflection)\b[^>\n]{{0,80}}>"
+    r"|\[{slash}THINK\]|◁{slash}think▷|<\|{end}_of_thought\|>"
+)
+_THOUGHT = re.compile(_TAG.format(slash="", end="begin"), re.IGNORECASE)
+_END_OF_THOUGHT = re.compile(_TAG.format(slash=r"/\s*+", end="end"), re.IGNORECASE)
+_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]{0,200}<\|message\|>|\A(analysis)(?=[A-Z])|assistant(final)(?=\W|\Z)")
+"""gpt-oss's "harmony" form, and what is left of it where a server strips the marks: "analysis… assistantfinal…"."""
 _END_OF_MESSAGE = re.compile(r"<\|(?:end|return|start|call)\|>")
 
 
-def _answer(reply: str, *, cut: bool) -> str:
+def spoken(reply: str, *, cut: bool = False) -> str:
     """Return what stands behind all thinking; ReplyError if the thinking never ends."""
     channels = list(_CHANNEL.finditer(reply))
     if channels:
-        reply = reply[channels[-1].end() :] if channels[-1][1] == "final" else "<think>"
-        reply = _END_OF_MESSAGE.split(reply, maxsplit=1)[0]
+        final = "final" in channels[-1].groups()
+        reply = _END_OF_MESSAGE.split(reply[channels[-1].end() :], maxsplit=1)[0] if final else "<think>"
     ends = list(_END_OF_THOUGHT.finditer(reply))
     text = reply[ends[-1].end() :] if ends else reply
     if _THOUGHT.search(text):
-        raise ReplyError("empty", "a thought without an end" + (f"; {MORE_TOKENS}" if cut else ""))
+        raise ReplyError(EMPTY, "a thought without an end" + (f"; {MORE_TOKENS}" if cut else ""))
     return text
 
 
 def _decoded(text: str) -> str:
     """Return the text in a JSON string: some servers encode the reply twice."""
-    try:
-        return str(json.loads(text))
-    except ValueError:
-        return text
+    if text[0] == text[-1] == '"':
+        try:
+            return str(json.loads(text))
+        except ValueError:
+            return text
+    return text.replace('\\"', '"') if _ENCODED.search(text) else text
+
+
+_ENCODED = re.compile(r"""\A\W*\{\s*\\+"|\A```\w*\s*"\{""")
+_FORM = re.compile(r"\{[^{}\d]*+\}")  # what the prompt shows, with N for the numbers: no verdict, and none broken
 
 
 def _once(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
@@ -96,8 +107,8 @@ _FLAT = re.compile(r"\{[^{}]*+\}")
 _BROKEN = re.compile(r"""\{[^{}]*?["'](?:sensib|ratio)""", re.IGNORECASE)
 
 
-def _objects(text: str) -> tuple[set[tuple[str, ...]], str]:
-    """Return the scores, as text, of every object that has one of them, and the text without these objects."""
+def _objects(text: str) -> tuple[set[tuple[str, ...]], str, int]:
+    """Return the scores, as text, of every object that has one of them, the text without them, and their number."""
     found, rest, kept = set(), [], 0
     start = text.find("{")
     while start >= 0:
@@ -108,7 +119,7 @@ def _objects(text: str) -> tuple[set[tuple[str, ...]], str]:
             rest.append(text[kept:start])
             end = kept = after
         start = text.find("{", end)
-    return found, "".join([*rest, text[kept:]])
+    return found, "".join([*rest, text[kept:]]), len(rest)
 
 
 def _object(text: str, start: int) -> tuple[dict[str, Any], int]:
@@ -154,7 +165,7 @@ def _in_prose(text: str, objects: set[tuple[str, ...]]) -> set[tuple[str, ...]]:
 
 
 def _number(head: str, value: Any) -> str:
-    if isinstance(value, str) and (whole := re.fullmatch(r"\s*(-?\d{1,9})(?:\s*/\s*10)?\s*", value)):
+    if isinstance(value, str) and (whole := re.fullmatch(r"\s*(-?\d{1,9})(?:\s*(?:/|out of)\s*10)?\s*", value)):
         return whole[1]
     if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9:
         return f"{value:.12g}"  # 8 and 8.0 are the same

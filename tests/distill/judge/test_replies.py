@@ -58,7 +58,7 @@ UNUSABLE: dict[str, tuple[Any, str]] = {
     "no choices": (body(choices=[]), LOST),
     "choices of another form": (body(choices="x"), LOST),
     "choices that are no objects": (body(choices=[1]), LOST),
-    "no message": (body(choices=[{}]), "empty"),
+    "no message": (body(choices=[{}]), LOST),
     "no text": (body(None), "empty"),
     "a list without text": (body([{"type": "image"}]), "empty"),
     "refused": (body(choices=[{"message": {"refusal": "No.", "content": None}}]), "refused"),

@@ -78,13 +78,15 @@ MATRIX = {
     "two verdicts": Row(text(f"{LOW} no, {GOOD}"), 0, 6, 30, True, "2 different judgements"),
     "a refusal": Row(text("I can't judge that."), 0, 6, 30, True, "no JSON object"),
     "a filter": Row(text(GOOD, "content_filter"), 0, 6, 30, True, "content filter"),
-    "a draft in reasoning_content": Row(thought(f"Maybe {LOW}"), 0, 6, 30, True, "no text"),
+    "another tag": Row(text(f"[THINK]{LOW}?[/THINK]I can't."), 0, 6, 30, True, "no JSON object"),
     # A limit that is too low ends the run
     "a cut draft": Row(text(f"Idea {LOW}. But wait", "length"), None, 0, 14, True, "raise --max-tokens"),
     "a cut second verdict": Row(
         text(f'{LOW}, but better {{"sensib', "length"), None, 0, 14, True, "raise --max-tokens"
     ),
     "a thought without end": Row(text(f"<think>{LOW}", "length"), None, 0, 14, True, "raise --max-tokens"),
+    "a draft in reasoning_content": Row(thought(f"Maybe {LOW}"), None, 0, 14, True, "raise --max-tokens"),
+    "nothing, eight times": Row(text(""), None, 0, 14, True, "raise --max-tokens"),
     "only reasoning": Row(thought("Let me see", "", "length"), None, 0, 14, True, "raise --max-tokens"),
     # The server's fault, with status 200 or with another: no attempt, no reject, no money
     "200, error 502": Row(body({"error": {"code": 502, "message": "upstream"}}), None, 0, 36, False, "HTTP 502: upstr"),
@@ -114,7 +116,24 @@ MATRIX = {
     "no max_tokens": Row(lacks(400, "Unsupported: 'max_tokens'", "max_tokens"), 6, 0, 12, True, "no max_tokens"),
     "no system role": Row(lacks(400, "System role not supported", "system"), 6, 0, 12, True, "no system message"),
     "500 once": Row(body({}, status=500, until=1), 6, 0, 7, True),
-    "one flagged dialogue": Row(lacks(400, "Flagged by policy", "number 0."), 5, 1, 8, True, "Flagged by policy"),
+    "logprobs, named": Row(lacks(400, "Unknown: 'logprobs'", "logprobs"), 6, 0, 12, True, "takes no log-probabilities"),
+    "logprobs, forbidden": Row(
+        lacks(403, "You are not allowed to request logprobs", "logprobs"), 6, 0, 12, True, "takes no log-probabilities"
+    ),
+    "logprobs, not named": Row(lacks(400, "Bad request", "logprobs"), 6, 0, 24, True, "asked without log-prob"),
+    "logprobs, 500": Row(lacks(500, "oops", "logprobs"), 6, 0, 30, True, "asked without log-prob"),
+    "few logprobs": Row(
+        lacks(400, "top_logprobs must be less than or equal to 5", "20 logprobs"), 6, 0, 12, True, "(5 is asked for)"
+    ),
+    "system, by the order of roles": Row(
+        lacks(400, "Conversation roles must alternate user/assistant", "system"), 6, 0, 12, True, "no system message"
+    ),
+    "one flagged dialogue": Row(lacks(400, "Flagged by policy", "number 0."), 5, 1, 6, True, "Flagged by policy"),
+    "one flagged dialogue, 403": Row(lacks(403, "Your input was flagged", "number 0."), 5, 1, 6, True, "was flagged"),
+    "one refused dialogue": Row(lacks(400, "I may not", "number 0."), 5, 1, 11, True, "I may not"),
+    "one dialogue without a schema": Row(
+        lacks(400, "Unsupported response_format", "number 4."), 5, 1, 8, True, "Unsupported response_format"
+    ),
 }
 
 
@@ -123,7 +142,7 @@ MATRIX = {
 def test_what_comes_of_a_server(serve: Serve, label: Label, case: str) -> None:
     row, seen = MATRIX[case], Seen()
     server = serve(**row.server)
-    more = {"concurrency": 1} if case == "one flagged dialogue" else {}  # it comes first, before a form is proven
+    more = {"concurrency": 1} if case.startswith("one ") else {}  # the first comes before a form is proven
     work = label(server, COUNT, price_in=1, price_out=2, **more)
     said = seen.said
     if row.labels is None:
@@ -142,8 +161,8 @@ def test_what_comes_of_a_server(serve: Serve, label: Label, case: str) -> None:
         assert {entry.scores for entry in known} <= {None, (8, 3)}
     elif row.labels is None:
         assert [entry.failures for entry in known if entry.failures] == []
-    if case == "one flagged dialogue":
-        assert server.stats()["forms"] == {"json_schema": 6, "json_object": 1, "None": 1}
+    if case.startswith("one "):  # the others are asked as before
+        assert server.stats()["forms"]["json_schema"] >= COUNT
 
 
 @pytest.mark.usefixtures("impatient")
@@ -157,13 +176,47 @@ def test_an_outage_rejects_nothing_and_costs_no_more_than_the_calls_in_flight(
         "empty": body(""),
         "reset": {"share": 1, "faults": ["reset"]},
     }
-    work = label(serve(**outages[fault]), 60, concurrency=concurrency, price_in=1, price_out=2)
+    server = serve(**outages[fault])
+    work = label(server, 60, concurrency=concurrency, price_in=1, price_out=2)
     with pytest.raises(LabelError, match="calls in a row brought no answer"):
         work.run()
     lost = work.store.spent()
     worst = max(work.price.of(size.most_prompt, size.most_completion) for size in work._sizes) if work.price else 0
     assert lost <= (max(10, concurrency) * worst if fault == "reset" else 0)
-    again = label(serve(), 60, concurrency=concurrency)
-    assert len(again.to_ask) == 60
-    outcome, _ = again.run()
-    assert (outcome.scored, outcome.failed) == (60, {})
+    assert len(label(server, 60).to_ask) == 60
+    assert lost == 0 or fault == "reset"
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("status", [200, 400, 500, 502])
+@pytest.mark.parametrize("concurrency", [2, 16])
+def test_an_outage_in_the_middle_rejects_nothing_and_the_next_run_asks_the_rest(
+    serve: Serve, label: Label, status: int, concurrency: int
+) -> None:
+    server = serve(**body({"error": {"message": "gone"}}, status=status, after=30))
+    work = label(server, 90, concurrency=concurrency)
+    with pytest.raises(LabelError, match="calls in a row brought no answer, most of them: HTTP"):
+        work.run()
+    labelled = len(list(work.store.labels({})))
+    assert 10 < labelled <= 30
+    again = label(server, 90, concurrency=concurrency)
+    assert len(again.to_ask) == 90 - labelled
+    assert all(entry.failures == 0 for entry in again.known.values())
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(("status", "after"), [(400, 50), (500, 58)])
+def test_an_outage_of_the_last_dialogues_leaves_them_unasked(
+    serve: Serve, label: Label, status: int, after: int
+) -> None:
+    work = label(serve(**body({"error": {"message": "gone"}}, status=status, after=after)), 60, concurrency=2)
+    outcome, _ = work.run()
+    assert (outcome.scored, outcome.failed) == (after, {})
+    assert "10 calls in a row brought no answer, most of them: HTTP" in (outcome.stopped or "")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_outage_that_ends_rejects_nothing(serve: Serve, label: Label) -> None:
+    work = label(serve(**body({"error": {"code": 502}}, after=30, until=90)), 90, concurrency=16)
+    outcome, _ = work.run()
+    assert (outcome.scored, outcome.failed) == (90, {})
