@@ -25,10 +25,12 @@ from distill.auditing.settings import AuditSettings
 from distill.labelled import read_labelled
 from distill.training.calibrate import balanced_cuts
 from scorer.arrays import Floats
+from scorer.bundle.bundle import load_bundle
 from scorer.bundle.cuts import Cuts
-from scorer.dialogue import Dialogue, render
+from scorer.dialogue import HEADS, Dialogue, render
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
+from scorer.run.score_table import read_columns
 from selection.folds import folds_of
 from selection.rules import PAPER, to_judge_scale
 
@@ -142,11 +144,15 @@ def verdicts(
     return {"labels": float(np.mean(spent)), **{name: found.count(name) for name in sorted(set(found))}}
 
 
-def foreign(path: Path, audits: int, rng: np.random.Generator) -> dict[str, Any]:
+def foreign(path: Path, scored: Path | None, audits: int, rng: np.random.Generator) -> dict[str, Any]:
     """Return the verdicts on a foreign corpus by judges that share the starter's opinion or do not."""
     dialogues = [record for record in Corpus([str(path)]) if isinstance(record, Dialogue)]
-    scorer = Scorer.load()
-    cuts, scores = scorer.bundle.info.cuts, scorer.score(dialogues).astype(float)
+    cuts = load_bundle().info.cuts
+    if scored is None:
+        scores = Scorer.load().score(dialogues).astype(float)
+    else:
+        columns = read_columns(scored)
+        scores = np.stack([columns[head] for head in HEADS], axis=1).astype(float)
     opinion = to_judge_scale(scores, cuts) + rng.normal(0, NOISE, scores.shape)
     judges = {
         "the starter's opinion, with noise": opinion,
@@ -175,6 +181,7 @@ def main() -> None:
     parser.add_argument("--audits", type=int, default=500)
     parser.add_argument("--encoder", help="A sentence encoder's folder.")
     parser.add_argument("--foreign", type=Path)
+    parser.add_argument("--foreign-scores", type=Path, help="The starter's scores of these, where they are there.")
     parser.add_argument("--verdicts", type=int, default=20, help="Audits per judge that are run to their verdict.")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
@@ -196,7 +203,7 @@ def main() -> None:
     }
     print(json.dumps(found, indent=1), flush=True)
     if given.foreign:
-        found["foreign"] = foreign(given.foreign, given.verdicts, rng)
+        found["foreign"] = foreign(given.foreign, given.foreign_scores, given.verdicts, rng)
         print(json.dumps(found["foreign"], indent=1))
     if given.json:
         given.json.write_text(json.dumps(found, indent=1))
