@@ -20,7 +20,7 @@ import numpy as np
 from distill.auditing.adapt import adapt_outputs
 from distill.auditing.last_layer import find_last_layer, raw_and_embedding, read_model
 from distill.labelled import read_labelled
-from distill.training.calibrate import balanced_cuts
+from distill.training.calibrate import few_label_cuts
 from scorer.arrays import Floats
 from scorer.bundle.bundle import load_bundle
 from scorer.bundle.cuts import Cuts
@@ -74,7 +74,7 @@ def main() -> None:
                 {
                     "judge": truth,
                     "before": kept(raw[rest].clip(0, 10), bundle.info.cuts) - truth,
-                    "after": kept(scores, balanced_cuts(made.shipped, judge[few])) - truth,
+                    "after": kept(scores, few_label_cuts(made.shipped, judge[few])) - truth,
                     "labels": kept(judge[few]) - truth,
                     "ridges": sum(ridge is not None for ridge in made.ridges),
                     "error_before": float(np.abs(raw[rest].clip(0, 10) - judge[rest]).mean()),

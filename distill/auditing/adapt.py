@@ -21,8 +21,8 @@ from distill.auditing.ridge import Ridge, fit_ridge
 from distill.labelled import LabelledSet, check_trainable
 from distill.training.calibrate import (
     Calibration,
-    balanced_cuts,
     cross_calibrate,
+    few_label_cuts,
     fit_calibration,
     fit_uncertainty,
     measure,
@@ -136,11 +136,11 @@ def adapt_bundle(bundle: Bundle, labelled: LabelledSet, source: str, output: Pat
     else:
         data = replace_last_layer(model, layer, *found.layer(layer.weight, layer.bias))
     ridged = tuple(head for head, ridge in zip(HEADS, found.ridges, strict=True) if ridge is not None)
-    measured = measure(found.held_out.astype(np.float32), labels, folds)
+    measured = measure(found.held_out.astype(np.float32), labels, folds, few_label_cuts)
     change = Change(
         source=source,
         how="line and cuts" + (f", a ridge on the embedding for {' and '.join(ridged)}" if ridged else ""),
-        cuts=balanced_cuts(found.shipped, labels),
+        cuts=few_label_cuts(found.shipped, labels),
         uncertainty=fit_uncertainty(found.shipped, labels),
         measured={"how": f"{FOLDS}-fold cross-validation by conversation, {len(labels)} labels", **measured},
         before=_before(raw, labels, bundle.info.cuts),
@@ -158,11 +158,11 @@ def recut_bundle(bundle: Bundle, labelled: LabelledSet, scores: Floats, source: 
     """Write ``bundle`` with cuts and uncertainty from labels of dialogues and its ``scores`` (N, 2) of them alone."""
     labels = labelled.scores.astype(np.float64)
     folds = folds_of(labelled.conversations, FOLDS, 0)
-    measured = measure(scores.astype(np.float32), labels, folds)
+    measured = measure(scores.astype(np.float32), labels, folds, few_label_cuts)
     change = Change(
         source=source,
         how="cuts and uncertainty",
-        cuts=balanced_cuts(scores, labels),
+        cuts=few_label_cuts(scores, labels),
         uncertainty=fit_uncertainty(scores, labels),
         measured={"how": f"scores as they were, cuts of {FOLDS} folds, {len(labels)} labels", **measured},
         before=_before(scores, labels, bundle.info.cuts),

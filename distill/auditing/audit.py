@@ -11,7 +11,7 @@ import numpy as np
 from distill.auditing.ppi import Interval, mean_interval
 from distill.auditing.sequential import Answer, decide_share, is_beyond
 from distill.auditing.settings import AuditSettings
-from distill.training.calibrate import cross_levels
+from distill.training.calibrate import cross_levels, few_label_cuts
 from scorer.arrays import Floats, Ints
 from scorer.bundle.cuts import Cuts
 from scorer.dialogue import HEADS
@@ -124,7 +124,8 @@ def audit_sample(sample: Sample, limit: float, settings: AuditSettings) -> Audit
     agreement, accuracy = _agreement(pair, conversations, labels, noise, settings)
     recalibrated = None
     if len(rows) >= LEAST_TO_TRUST:
-        levels = cross_levels(sample.scores[rows], labels, folds_of(conversations, _FOLDS, settings.seed))
+        folds = folds_of(conversations, _FOLDS, settings.seed)
+        levels = cross_levels(sample.scores[rows], labels, folds, few_label_cuts)
         again = all_figures(Pair.of(labels, sample.scores[rows], levels), threshold=settings.threshold)
         recalibrated = again["paper.accuracy"]
     sets = PAPER.apply(sample.scores, sample.cuts, settings.threshold)
