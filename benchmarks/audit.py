@@ -136,8 +136,8 @@ def verdicts(
             draws = [label[None] for label in labels[some]]
             named = [conversations[row] for row in some]
             sample = Sample(scores=scores, cuts=cuts, rows=some, labels=labels[some], draws=draws, conversations=named)
-            answer, shifted = is_sure(sample, LIMIT, settings)
-            if is_enough(answer, count, shifted=shifted) or count == 1000:
+            answer, near = is_sure(sample, LIMIT, settings)
+            if is_enough(answer, near, count) or count == 1000:
                 break
         found.append(audit_sample(sample, LIMIT, settings).verdict)
         spent.append(count)

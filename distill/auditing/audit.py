@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from distill.auditing.ppi import Interval, mean_interval
-from distill.auditing.sequential import Answer, decide_share, is_beyond
+from distill.auditing.sequential import Answer, Near, decide_difference, decide_share
 from distill.auditing.settings import AuditSettings
 from distill.training.calibrate import cross_levels, few_label_cuts
 from scorer.arrays import Floats, Ints
@@ -71,7 +71,7 @@ class Audit:
 
     ``scorer`` are the same figures as ``judge`` by the scorer's sets. ``accuracy`` is the share of dialogues in the
     judge's set, ``recalibrated`` the same with cuts from the other folds of the sample, None where that was not tried.
-    ``answer`` is that of the sequential test on ``limit``, ``shifted`` that on the kept share.
+    ``answer`` is that of the sequential test on ``limit``, ``near`` that on the shares kept by scorer and judge.
     """
 
     labels: int
@@ -85,7 +85,7 @@ class Audit:
     recalibrated: float | None
     noise: Noise | None
     answer: Answer
-    shifted: bool
+    near: Near
     verdict: Verdict
 
     def to_json(self) -> dict[str, Any]:
@@ -93,22 +93,22 @@ class Audit:
         return asdict(self)
 
 
-def is_sure(sample: Sample, limit: float, settings: AuditSettings) -> tuple[Answer, bool]:
-    """Return the answers of the two sequential tests: agreement beyond ``limit``, and whether the kept share is off."""
+def is_sure(sample: Sample, limit: float, settings: AuditSettings) -> tuple[Answer, Near]:
+    """Return the answers of two sequential tests: agreement against ``limit``, and how near the kept shares are."""
     ours = PAPER.apply(sample.scores[sample.rows], sample.cuts, settings.threshold)
     theirs = PAPER.apply(np.nan_to_num(sample.labels), threshold=settings.threshold)
     unknown = np.where(np.isnan(sample.labels).any(axis=1), np.nan, 0.0)
     total = len(sample.scores)
     answer = decide_share((ours == theirs) + unknown, total, limit, settings.alpha)
     kept = (theirs == 0).astype(float) - (ours == 0) + unknown
-    return answer, is_beyond(kept, total, settings.shift, settings.alpha)
+    return answer, decide_difference(kept, total, settings.shift, settings.alpha)
 
 
-def is_enough(answer: Answer, labels: int, *, shifted: bool) -> bool:
+def is_enough(answer: Answer, near: Near, labels: int) -> bool:
     """Whether no more labels are needed for the answers of ``is_sure``."""
-    if answer == "open" and not shifted:
-        return False
-    return labels >= (LEAST_TO_TRUST if answer == "above" and not shifted else LEAST_TO_RECALIBRATE)
+    if answer == "below" or near == "beyond":
+        return labels >= LEAST_TO_RECALIBRATE
+    return answer == "above" and near == "within" and labels >= LEAST_TO_TRUST
 
 
 def audit_sample(sample: Sample, limit: float, settings: AuditSettings) -> Audit:
@@ -119,7 +119,7 @@ def audit_sample(sample: Sample, limit: float, settings: AuditSettings) -> Audit
     rows, labels = sample.rows[known], sample.labels[known]
     conversations = [sample.conversations[place] for place in known]
     noise = _noise([sample.draws[place] for place in known], settings.threshold)
-    answer, shifted = is_sure(sample, limit, settings)
+    answer, near = is_sure(sample, limit, settings)
     pair = Pair.of(labels, sample.scores[rows], to_levels(sample.scores[rows], sample.cuts))
     agreement, accuracy = _agreement(pair, conversations, labels, noise, settings)
     recalibrated = None
@@ -145,17 +145,18 @@ def audit_sample(sample: Sample, limit: float, settings: AuditSettings) -> Audit
         recalibrated=recalibrated,
         noise=noise,
         answer=answer,
-        shifted=shifted,
-        verdict=_verdict(answer, recalibrated, limit, shifted=shifted, chance=chance),
+        near=near,
+        verdict=_verdict(answer, near, recalibrated, limit, chance=chance),
     )
 
 
-def _verdict(answer: Answer, recalibrated: float | None, limit: float, *, shifted: bool, chance: bool) -> Verdict:
-    if recalibrated is None or (answer == "open" and not shifted):
+def _verdict(answer: Answer, near: Near, recalibrated: float | None, limit: float, *, chance: bool) -> Verdict:
+    no, yes = answer == "below" or near == "beyond", answer == "above" and near == "within"
+    if recalibrated is None or not (no or yes):
         return "not sure"
     if chance:
         return "label and retrain"
-    if answer == "above" and not shifted:
+    if yes:
         return "trust"
     return "recalibrate" if recalibrated > limit else "label and retrain"
 

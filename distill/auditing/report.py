@@ -229,8 +229,11 @@ _TITLES = {
 def _because(found: Audit) -> str:
     where = {"above": "more than", "below": "less than", "open": "more or less than"}[found.answer]
     text = f"{'it is open whether ' if found.answer == 'open' else ''}{where} {found.limit:.1%} in the judge's set"
-    if found.shifted:
-        text += "; the kept share is off"
+    text += {
+        "within": "; the kept shares are near each other",
+        "beyond": "; the kept share is off",
+        "open": "; it is open how near the kept shares are",
+    }[found.near]
     if not found.agreement["paper.kappa"].low > 0:
         text += "; the sets may agree by chance alone"
     return text

@@ -75,13 +75,12 @@ class Rounds:
         while True:
             count = min(len(self.rows), count + self.settings.step)
             asked = self._ask(count)
-            answer, shifted = is_sure(asked.sample, limit, self.settings)
+            answer, near = is_sure(asked.sample, limit, self.settings)
             known = len(asked.sample.labelled)
-            so_far = "not sure" if answer == "open" else f"{answer} {limit:.1%}"
-            off = ", the kept share is off" if shifted else ""
-            self.progress.say(f"audit: {known} labels, agreement {so_far}{off}")
-            sure = is_enough(answer, known, shifted=shifted)
-            if sure or asked.stopped is not None or count == len(self.rows):
+            agreement = "not sure yet" if answer == "open" else f"{answer} {limit:.1%}"
+            kept = "not sure yet" if near == "open" else f"{near} {self.settings.shift:.0%} of the judge's"
+            self.progress.say(f"audit: {known} labels; agreement {agreement}; kept share {kept}")
+            if is_enough(answer, near, known) or asked.stopped is not None or count == len(self.rows):
                 return asked
 
     def _ask(self, count: int) -> Asked:

@@ -19,6 +19,7 @@ import numpy as np
 from scorer.arrays import Floats
 
 Answer = Literal["above", "below", "open"]
+Near = Literal["within", "beyond", "open"]
 
 _BETS = np.array([0.05, 0.1, 0.2, 0.3, 0.5, 0.7])
 """Shares of the largest bet that never loses everything; the capitals' mean is a martingale too."""
@@ -38,15 +39,21 @@ def decide_share(values: Floats, total: int, limit: float, alpha: float = 0.05) 
     return "above" if below is None or (above is not None and above <= below) else "below"
 
 
-def is_beyond(differences: Floats, total: int, limit: float, alpha: float = 0.05) -> bool:
-    """Whether it is sure that the mean of ``total`` values from -1 to 1 lies further than ``limit`` from 0.
+def decide_difference(differences: Floats, total: int, limit: float, alpha: float = 0.05) -> Near:
+    """Say whether the mean of ``total`` values from -1 to 1 lies within ``limit`` of 0 or beyond; "open" while unsure.
 
-    ``differences``, (n,), and NaN are as in ``decide_share``; wrong with a probability of at most ``alpha``, ever.
+    ``differences``, (n,), and NaN are as in ``decide_share``. The probability of ever saying "within" where it is not,
+    is at most ``alpha`` / 2, that of saying "beyond" where it is not, at most ``alpha``.
     """
-    return any(
-        crossing((1 + np.nan_to_num(sign * differences, nan=-1.0)) / 2, total, (1 + limit) / 2, alpha / 2) is not None
-        for sign in (1, -1)
-    )
+
+    def exceeds(sign: int, bound: float) -> bool:
+        """Whether it is sure that the mean of sign * differences exceeds a bound."""
+        values = (1 + np.nan_to_num(sign * differences, nan=-1.0)) / 2
+        return crossing(values, total, (1 + bound) / 2, alpha / 2) is not None
+
+    if exceeds(1, limit) or exceeds(-1, limit):
+        return "beyond"
+    return "within" if exceeds(1, -limit) and exceeds(-1, -limit) else "open"
 
 
 def crossing(values: Floats, total: int, limit: float, alpha: float) -> int | None:

@@ -24,7 +24,7 @@ class AuditSettings:
         shown="the scorer's own on held-out dialogues, less --tolerance",
     )
     tolerance: float = setting(0.05, "So much less agreement than the scorer was measured with is tolerated.", 0, 0.5)
-    shift: float = setting(0.05, "So far may the share that the scorer keeps lie from the judge's.", 0, 0.9)
+    shift: float = setting(0.1, "So far may the share that the scorer keeps lie from the judge's.", 0.01, 0.9)
     alpha: float = setting(0.05, "How often an answer may be wrong, however often one looks.", 0.0001, 0.5)
     most: int = setting(1000, "Dialogues to ask about, at most.", 20, 10**6)
     step: int = setting(50, "Dialogues between two looks.", 10, 10**6)

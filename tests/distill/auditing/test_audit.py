@@ -9,7 +9,7 @@ import pytest
 
 from distill.auditing.audit import Sample, audit_sample
 from distill.auditing.ppi import mean_interval, student_quantile
-from distill.auditing.sequential import decide_share, is_beyond
+from distill.auditing.sequential import decide_difference, decide_share
 from distill.auditing.settings import AuditSettings
 from distill.errors import LabelError
 from scorer.bundle.cuts import JUDGE_CUTS
@@ -68,13 +68,16 @@ def test_what_stays_unknown_counts_against_both_answers() -> None:
     assert decide_share(np.where(np.arange(300) % 2, np.nan, values), 1000, 0.6) == "open"
 
 
-def test_a_difference_is_beyond_a_limit_on_either_side_and_seldom_by_chance() -> None:
+def test_a_difference_is_within_or_beyond_a_limit_and_seldom_wrongly_so() -> None:
     rng = np.random.default_rng(3)
-    values = rng.permutation(np.repeat([-1.0, 0.0], [200, 800]))
-    assert is_beyond(values[:400], 1000, 0.05)
-    assert is_beyond(-values[:400], 1000, 0.05)
-    at = np.repeat([1.0, -1.0, 0.0], [100, 50, 850])  # 0.05, the limit itself
-    assert sum(is_beyond(rng.permutation(at)[:400], 1000, 0.05) for _ in range(100)) <= 5
+    off = rng.permutation(np.repeat([-1.0, 0.0], [250, 750]))[:400]
+    assert decide_difference(off, 1000, 0.1) == decide_difference(-off, 1000, 0.1) == "beyond"
+    even = rng.permutation(np.repeat([1.0, -1.0, 0.0], [50, 50, 900]))[:300]
+    assert decide_difference(even, 1000, 0.1) == "within"
+    assert decide_difference(np.where(np.arange(300) % 5, even, np.nan), 1000, 0.1) == "open"
+    at = np.repeat([1.0, 0.0], [100, 900])  # the limit itself
+    answers = [decide_difference(rng.permutation(at)[:400], 1000, 0.1) for _ in range(100)]
+    assert answers.count("open") >= 92
 
 
 def sample_of(judge: str, count: int = 300) -> Sample:
@@ -92,6 +95,15 @@ def sample_of(judge: str, count: int = 300) -> Sample:
     )
 
 
+def test_a_scorer_that_agrees_is_not_trusted_while_it_keeps_too_much() -> None:
+    sample = sample_of("same", 150)
+    labels = sample.labels + np.where(np.arange(150)[:, None] % 6 == 0, [-5, 5], [0, 0])
+    found = audit_sample(replace(sample, labels=labels.clip(0, 10)), 0.6, AuditSettings(shift=0.04))
+    assert found.answer == "above"
+    assert found.near != "within"
+    assert found.verdict != "trust"
+
+
 @pytest.mark.parametrize(
     ("judge", "verdict"), [("same", "trust"), ("moved", "recalibrate"), ("other", "label and retrain")]
 )
@@ -106,7 +118,7 @@ def test_a_scorer_that_keeps_all_is_not_trusted_for_a_judge_that_keeps_nearly_al
     scores = sample.scores * 0 + [9.0, 1.0]
     labels = np.where(np.random.default_rng(0).random((300, 1)) < 0.9, [9.0, 1.0], [2.0, 2.0])
     found = audit_sample(replace(sample, scores=scores, labels=labels), 0.65, AuditSettings(shift=0.5))
-    assert found.answer == "above"
+    assert (found.answer, found.near) == ("above", "within")
     assert found.verdict == "label and retrain"
 
 
