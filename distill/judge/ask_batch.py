@@ -32,7 +32,7 @@ MAX_ROWS = 50_000
 MAX_BYTES = 190_000_000
 """The Batch API takes 50,000 requests and 200 MB per file."""
 
-_LONG_ANSWER = 5  # so many times fewer, as log-probabilities make some 25 kB of an answer, which are read at once
+_ROWS_WITH_LOGPROBS = 10_000  # these make some 25 kB of an answer, and all answers of a batch are read at once
 _PATH: Final = "/v1/chat/completions"
 _FINAL = {"completed", "failed", "expired", "cancelled"}
 _NAME = "empathy_batch"
@@ -93,7 +93,7 @@ class BatchJudge(Asker):
         """Yield as many calls, by their line, as a batch takes, until none is left or a limit is met."""
         chunk: dict[bytes, Call] = {}
         length, usd = 0, 0.0
-        most = MAX_ROWS // _LONG_ANSWER if self.settings.logprobs else MAX_ROWS
+        most = min(MAX_ROWS, _ROWS_WITH_LOGPROBS) if self.settings.logprobs else MAX_ROWS
         for call in calls:
             line = self._line(call)
             if len(chunk) == most or length + len(line) > MAX_BYTES:
