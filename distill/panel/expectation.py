@@ -96,9 +96,7 @@ def _dict(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-_SCORE = re.compile(
-    r"[^\w.\-−]*+(\d{1,3})[^\w.\-−]*+", re.ASCII
-)  # with the space, quote or comma that a token may take along
+_SCORE = re.compile(r"[^\w.\-−]*+(\d{1,3})[^\w.\-−]*+", re.ASCII)  # a space, quote or comma may be of the token
 _SEVERAL_DIGITS = re.compile(r"\d\d", re.ASCII)
 
 
