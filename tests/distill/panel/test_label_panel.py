@@ -92,7 +92,7 @@ def test_a_budget_that_does_not_suffice_is_divided(store: Store, serve: Serve, l
 
 def test_a_judge_that_cannot_be_asked_is_named_and_the_others_answers_stay(store: Store, serve: Serve) -> None:
     both = panel(store, serve(knows_models=["a"]), 4, "a", "b")
-    with pytest.raises(LabelError, match="^b: .*the server knows no such model"):
+    with pytest.raises(LabelError, match=r"^b: .*the server knows no such model"):
         both.run()
     assert len(list(store.labels({}))) == 4
 
