@@ -93,10 +93,10 @@ class Model:
     def _id(self, text: str) -> int:
         return int(self.tokenizer(text, add_special_tokens=False).input_ids[-1])
 
-    @torch.inference_mode()
     def _next(self, text: str) -> Any:
         ids = self.tokenizer(text, return_tensors="pt").input_ids
-        return self.model(ids).logits[0, -1].double().softmax(-1).numpy()
+        with torch.inference_mode():
+            return self.model(ids).logits[0, -1].double().softmax(-1).numpy()
 
     def _top(self, chances: Any) -> list[dict[str, Any]]:
         best = np.argsort(-chances)[:TOP]

@@ -32,6 +32,7 @@ MAX_ROWS = 50_000
 MAX_BYTES = 190_000_000
 """The Batch API takes 50,000 requests and 200 MB per file."""
 
+_ROWS_WITH_LOGPROBS = 10_000  # these make some 25 kB of an answer, and all answers of a batch are read at once
 _PATH: Final = "/v1/chat/completions"
 _FINAL = {"completed", "failed", "expired", "cancelled"}
 _NAME = "empathy_batch"
@@ -92,9 +93,10 @@ class BatchJudge(Asker):
         """Yield as many calls, by their line, as a batch takes, until none is left or a limit is met."""
         chunk: dict[bytes, Call] = {}
         length, usd = 0, 0.0
+        most = min(MAX_ROWS, _ROWS_WITH_LOGPROBS) if self.settings.logprobs else MAX_ROWS
         for call in calls:
             line = self._line(call)
-            if len(chunk) == MAX_ROWS or length + len(line) > MAX_BYTES:
+            if len(chunk) == most or length + len(line) > MAX_BYTES:
                 yield chunk
                 chunk, length, usd = {}, 0, 0.0
             usd, length = usd + call.worst_usd, length + len(line)

@@ -113,7 +113,7 @@ _FORMATS: tuple[dict[str, Any] | None, ...] = (
 ALTERNATIVES = 20
 """OpenAI, vLLM and llama.cpp give the log-probabilities of so many alternatives at most, unless told otherwise."""
 _FEWER = 5
-_TOO_MANY = re.compile(r"top_?logprobs.*(?:\d|greater|exceed|at most|less|range|max)|max_?logprobs", re.IGNORECASE)
+_TOO_MANY = re.compile(r"logprobs.*(?:greater|exceed|at most|less|range|max|above|between|<=)")
 
 _OTHER_LIMIT = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
@@ -232,7 +232,8 @@ class Endpoint:
         words = f"{code} {said}".lower()
         of_dialogue = any(text in words for text in _OF_DIALOGUE)
         of_form = status in {400, 413, 422, 501} or any(word in words for word in _NAMED)
-        if used and of_form and not of_dialogue and (changed := _without(used, words)) is not None:
+        named = of_form and (not of_dialogue or "support" in words)
+        if used and named and (changed := _without(used, words)) is not None:
             return self._adapted(used, changed, detail)
         if status in _FATAL and not (status == 403 and of_dialogue):  # no call can succeed
             meaning = _FATAL[status].format(key=self._key_name)

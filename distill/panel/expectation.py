@@ -21,7 +21,7 @@ from typing import Any
 from distill.judge.rubric import SCALE
 from scorer.dialogue import HEADS
 
-_Tokens = Sequence[tuple[str, dict[str, float]]]  # each token said, and the probabilities of its alternatives
+_Tokens = Sequence[tuple[str, Sequence[Any]]]  # each token said, and it and its alternatives with log-probabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,31 +57,25 @@ def expected_scores(logprobs: Any, text: str, said: Sequence[int]) -> tuple[Expe
 
 
 def _place(head: str) -> re.Pattern[str]:
-    return re.compile(rf"{head}(?:\s*\([^()]{{0,20}}\))?[\W_]{{0,16}}(\d++)", re.IGNORECASE)
+    return re.compile(rf"{head}(?:\s*\([^()]{{0,20}}\))?[\W_]{{0,16}}(\d{{1,3}})(?!\d)", re.IGNORECASE)
 
 
-def _tokens(logprobs: Any) -> list[tuple[str, dict[str, float]]]:
+def _tokens(logprobs: Any) -> _Tokens:
     """Return the tokens of either form; an empty list where it is neither."""
     if not isinstance(logprobs, Mapping):
         return []
     content = logprobs.get("content")
     if isinstance(content, list):
         entries = [entry for entry in content if isinstance(entry, Mapping)]
-        return [
-            (str(entry.get("token")), _alternatives([*_list(entry.get("top_logprobs")), entry])) for entry in entries
-        ]
+        return [(str(entry.get("token")), [*_list(entry.get("top_logprobs")), entry]) for entry in entries]
     said, top = (_list(logprobs.get(name)) for name in ("tokens", "top_logprobs"))
     chances = _list(logprobs.get("token_logprobs"))
     if not len(said) == len(top) == len(chances):
         return []
+    pairs = [[*_dict(others).items(), (token, own)] for token, others, own in zip(said, top, chances, strict=True)]
     return [
-        (
-            str(token),
-            _alternatives(
-                [{"token": name, "logprob": value} for name, value in [*_dict(others).items(), (token, own)]]
-            ),
-        )
-        for token, others, own in zip(said, top, chances, strict=True)
+        (str(token), [{"token": name, "logprob": value} for name, value in listed])
+        for token, listed in zip(said, pairs, strict=True)
     ]
 
 
@@ -90,7 +84,7 @@ def _alternatives(entries: Sequence[Any]) -> dict[str, float]:
     for entry in entries:
         value = entry.get("logprob") if isinstance(entry, Mapping) else None
         if isinstance(value, (int, float)) and -1000 < value <= 1e-3:  # vLLM writes -9999 for minus infinity
-            found[str(entry["token"])] = math.exp(value)
+            found[str(entry.get("token"))] = math.exp(value)
     return found
 
 
@@ -102,9 +96,7 @@ def _dict(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-_SCORE = re.compile(
-    r"[^\w.\-−]*+(\d++)[^\w.\-−]*+", re.ASCII
-)  # with the space, quote or comma that a token may take along
+_SCORE = re.compile(r"[^\w.\-−]*+(\d{1,3})[^\w.\-−]*+", re.ASCII)  # a space, quote or comma may be of the token
 _SEVERAL_DIGITS = re.compile(r"\d\d", re.ASCII)
 
 
@@ -114,26 +106,31 @@ def _chances(tokens: _Tokens, place: int, said: int) -> dict[int, float] | None:
     while place >= 0:  # the token in which the number begins
         number += 1
         place -= len(tokens[number][0])
-    own, alternatives = tokens[number]
+    own, entries = tokens[number]
     first = own[place + len(own) :]
     digits = len(first) - len(first.lstrip("0123456789"))
     if digits > 1 and int(first[:digits]) != said:
         return None
     chances = dict.fromkeys(SCALE, 0.0)
-    for token, chance in alternatives.items():
+    for token, chance in _alternatives(entries).items():
         if (match := _SCORE.fullmatch(token)) and int(match[1]) in SCALE and match[1] in _WRITTEN:
             chances[int(match[1])] += chance
-    following = tokens[number + 1] if number + 1 < len(tokens) else ("", {})
     ends = first[digits:] != ""  # the token holds what follows the number, so the number is whole
-    split = digits == 1 and said == max(SCALE)
-    if split or not any(_SEVERAL_DIGITS.search(token) for _, others in tokens for token in others):
-        tens = _share_of_tens(chances, first[:1] == "1" and not ends, following[1])
+    if chances[1] and ((digits == 1 and said == max(SCALE)) or not _has_long_numbers(tokens)):
+        following = _alternatives(tokens[number + 1][1]) if number + 1 < len(tokens) else {}
+        tens = _share_of_tens(chances, first[:1] == "1" and not ends, following)
         chances[10] += chances[1] * tens
         chances[1] *= 1 - tens
     total = sum(chances.values())
     if not chances[said]:
         return None
     return {level: chance / total for level, chance in chances.items()}
+
+
+def _has_long_numbers(tokens: _Tokens) -> bool:
+    """Whether any token has two digits: then the tokenizer writes 10 as one."""
+    texts = (entry.get("token") for _, entries in tokens for entry in entries if isinstance(entry, Mapping))
+    return any(_SEVERAL_DIGITS.search(text) for text in texts if isinstance(text, str))
 
 
 _WRITTEN = {str(level) for level in SCALE}

@@ -43,6 +43,7 @@ class Panel:
 
         Money and requests are divided by what each judge is expected to need, so that where they do not suffice all
         judge about as many dialogues; what one leaves goes to the next, and at last to those that had too little.
+        LabelError names the judge that cannot be asked.
         """
         outcome, spending = Outcome(), Spending()
         waiting = self.judges
@@ -50,7 +51,14 @@ class Panel:
             stopped: dict[str, str] = {}
             for number, labelling in enumerate(waiting):
                 labelling.settings = self._share(waiting[number:], spending, all_of_it=last)
-                came, spent = labelling.run(progress)
+                try:
+                    came, spent = labelling.run(progress)
+                except LabelError as error:
+                    if len(self.judges) == 1:
+                        raise
+                    raise LabelError(
+                        f"{labelling.settings.model}: {error}; what was answered is in the store"
+                    ) from None
                 outcome.scored += came.scored
                 outcome.failed |= came.failed
                 spending = Spending(

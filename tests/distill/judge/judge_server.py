@@ -57,6 +57,7 @@ class Behaviour:
     answer: dict[str, Any] = field(default_factory=dict)
     lacks: dict[str, Any] = field(default_factory=dict)
     logprobs: str = ""
+    knows_models: tuple[str, ...] = ()
 
 
 def expected(user: str) -> tuple[int, int]:
@@ -171,6 +172,8 @@ class Server:
 
     def _refusal(self, request: dict[str, Any]) -> tuple[int, Any] | None:
         wanted = self.behaviour
+        if wanted.knows_models and request["model"] not in wanted.knows_models:
+            return 404, error(f"no model {request['model']}", "model_not_found")
         kind = request.get("response_format", {}).get("type")
         self.forms[str(kind)] += 1
         if kind is not None and kind not in wanted.knows:

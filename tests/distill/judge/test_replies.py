@@ -107,6 +107,14 @@ VALID = {
     "a list around": f"[{GOOD}]",
     "the same twice": f"{GOOD}\n{GOOD}",
     "thought aloud": f'<think>maybe {{"sensibility": 1, "rationality": 1}}?</think>{GOOD}',
+    "thought, by another mark": f"[THINK]{GOOD.replace('5', '1')}?[/THINK]{GOOD}",
+    "thought, in a tag with a name": f'<seed:think budget="9">{GOOD.replace("5", "1")}?</seed:think>{GOOD}',
+    "channels without their marks": f"analysisWe see {GOOD.replace('5', '1')}assistantfinal{GOOD}",
+    "behind the prompt's own form": f'{{"sensibility": N, "rationality": N}}\n{GOOD}',
+    "encoded twice": json.dumps(GOOD),
+    "encoded twice, in a fence": f"```json\n{json.dumps(GOOD)}\n```",
+    "encoded twice, without quotes": json.dumps(GOOD)[1:-1],
+    "out of ten": '{"sensibility": "5 out of 10", "rationality": "8/10"}',
     "published": "- Rationality: 8\n- Sensibility: 5",
     "published, one line": "Evaluation Form (scores ONLY): - Rationality: 8 - Sensibility: 5",
     "published, bold": "**Rationality**: 8\n**Sensibility:** 5",
@@ -118,6 +126,10 @@ INVALID = {
     "nothing": ("", "empty"),
     "white space": (" \n", "empty"),
     "only thought": ("<think>well", "empty"),
+    "a thought with a draft and no verdict": (f"[THINK]{GOOD}[/THINK] I can't say.", "no_scores"),
+    "a thought that never ends, with more in its tag": (f'<think type="x">{GOOD}', "empty"),
+    "channels that end before the last": (f"analysisWe see {GOOD}", "empty"),
+    "another scale, as text": ('{"sensibility": "4/5", "rationality": 8}', "no_scores"),
     "prose": ("I think it is rather warm.", "no_scores"),
     "refused": ("I'm sorry, but I can't help with that.", "no_scores"),
     "one of two": ('{"sensibility": 5}', "no_scores"),
@@ -167,7 +179,9 @@ def test_every_score_is_read(score: int) -> None:
     assert read_judgement(f"- Rationality: {10 - score}\n- Sensibility: {score}") == (score, 10 - score)
 
 
-@pytest.mark.parametrize("text", ["Rationality: 8\nSensibility: 1", f"{GOOD} The resp", f"Idea {GOOD}. But wait"])
+@pytest.mark.parametrize(
+    "text", ["Rationality: 8\nSensibility: 1", f"{GOOD} The resp", f"Idea {GOOD}. But wait", f"{GOOD}\n{GOOD}"]
+)
 def test_a_cut_reply_counts_only_if_it_is_one_object_alone(text: str) -> None:
     assert read_judgement(f" {GOOD}\n", cut=True) == (5, 8)
     with pytest.raises(ReplyError, match="cut off"):

@@ -69,6 +69,7 @@ MATRIX = {
     "bold": Row(text("**Sensibility: 8**, **Rationality: 3**"), 6, 0, 6, True),
     "a list of parts": Row(text([{"type": "text", "text": GOOD}]), 6, 0, 6, True),
     "whole in reasoning_content": Row(thought(GOOD), 6, 0, 6, True),
+    "a content that is an object": Row(text({"sensibility": 8, "rationality": 3}), 6, 0, 6, True),
     "SSE comments first": Row(text(GOOD, before=": PROCESSING\n\n: PROCESSING\n\n"), 6, 0, 6, True),
     "cut, but one object": Row(text(GOOD, "length"), 6, 0, 6, True),
     # No verdict, paid for
@@ -102,6 +103,13 @@ MATRIX = {
     "200, finished by an error": Row(
         body({"choices": [{"finish_reason": "error", "message": {"content": ""}}]}), None, 0, 36, False, "ended with"
     ),
+    "200, a message alone": Row(body({"message": "Too slow"}), None, 0, 36, False, "HTTP 500: Too slow"),
+    "200, no message": Row(body({"choices": [{"index": 0}]}), None, 0, 36, False, "no choice with a message"),
+    "200, broken off": Row(
+        body({"choices": [{"finish_reason": "abort", "message": {"content": GOOD}}], "usage": {"prompt_tokens": 9}}),
+        *(None, 0, 36, False, "ended with abort"),
+    ),
+    "524": Row(body("<html>", status=524), None, 0, 36, False, "HTTP 524"),
     "500": Row(body({}, status=500), None, 0, 36, False, "HTTP 500"),
     "502, HTML": Row(body("<html>", status=502), None, 0, 36, False, "HTTP 502"),
     "200, half a body": Row(body('{"choices": [{"mess'), None, 0, 10, True, "no whole JSON object"),
@@ -113,6 +121,10 @@ MATRIX = {
     "no schema, not named": Row(lacks(400, "Bad request"), 6, 0, 6 + 12, True, "without JSON"),
     "no schema, 500": Row(lacks(500, "oops"), 6, 0, 6 + 18, True, "without JSON"),
     "no temperature": Row(lacks(400, "Unsupported: temperature", "temperature"), 6, 0, 12, True, "no temperature"),
+    "no schema kept, three times": Row(
+        body({"error": {"message": "Failed to validate JSON", "code": "json_validate_failed"}}, status=400, until=3),
+        *(6, 0, 9, True),
+    ),
     "no max_tokens": Row(lacks(400, "Unsupported: 'max_tokens'", "max_tokens"), 6, 0, 12, True, "no max_tokens"),
     "no system role": Row(lacks(400, "System role not supported", "system"), 6, 0, 12, True, "no system message"),
     "500 once": Row(body({}, status=500, until=1), 6, 0, 7, True),

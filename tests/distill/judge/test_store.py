@@ -10,6 +10,7 @@ import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -181,7 +182,12 @@ def test_a_file_that_is_no_store_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_store_of_the_first_release_is_read_and_continued(tmp_path: Path) -> None:
-    expected = {"sensibility_mean": 5.5, "rationality_mean": 7.5, "sensibility_spread": 0.5, "rationality_spread": 1.0}
+    expected: dict[str, Any] = {
+        "sensibility_mean": 5.5,
+        "rationality_mean": 7.5,
+        "sensibility_spread": 0.5,
+        "rationality_spread": 1.0,
+    }
     filled(tmp_path / "s.sqlite", GOOD).close()
     with closing(sqlite3.connect(tmp_path / "s.sqlite")) as database:
         for name in expected:

@@ -90,6 +90,13 @@ def test_a_budget_that_does_not_suffice_is_divided(store: Store, serve: Serve, l
     assert "a: --max-" in (outcome.stopped or "")
 
 
+def test_a_judge_that_cannot_be_asked_is_named_and_the_others_answers_stay(store: Store, serve: Serve) -> None:
+    both = panel(store, serve(knows_models=["a"]), 4, "a", "b")
+    with pytest.raises(LabelError, match=r"^b: .*the server knows no such model"):
+        both.run()
+    assert len(list(store.labels({}))) == 4
+
+
 def test_what_one_judge_leaves_goes_to_the_others(store: Store, serve: Serve) -> None:
     server = serve()
     panel(store, server, 30, "a").run()
