@@ -96,7 +96,7 @@ class Model:
     def _next(self, text: str) -> Any:
         ids = self.tokenizer(text, return_tensors="pt").input_ids
         with torch.inference_mode():
-            return self.model(ids).logits[0, -1].double().softmax(-1).numpy()
+            return self.model(ids, logits_to_keep=1).logits[0, -1].double().softmax(-1).numpy()
 
     def _top(self, chances: Any) -> list[dict[str, Any]]:
         best = np.argsort(-chances)[:TOP]
