@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distill.errors import TrainError
+from distill.panel.reliability import Reliability, by_judge, estimate_reliability
 from scorer.arrays import Ints
 from scorer.dialogue import HEADS, Dialogue, Labels, training_hash
 from scorer.engines.base import Scores
@@ -24,8 +25,9 @@ MIN_CONVERSATIONS_PER_FOLD = 2
 class LabelledSet:
     """Distinct dialogues and the judge's scores of them.
 
-    ``scores`` is (N, 2), the mean of each dialogue's judgements, 0 to 10, heads in the order of ``HEADS``;
-    ``judgements`` holds each dialogue's own, in the order read. Dialogues are the same where their text is, whatever
+    ``scores`` is (N, 2), the mean of each dialogue's judgements, 0 to 10, heads in the order of ``HEADS``; of several
+    judges, combined by their ``reliability`` where that can be told. ``judgements`` holds each dialogue's own, in the
+    order read. Dialogues are the same where their text is, whatever
     its spelling or spacing (``training_hash``). ``rejects`` are the records that had no dialogue or no label.
     """
 
@@ -33,6 +35,7 @@ class LabelledSet:
     scores: Scores
     judgements: tuple[tuple[Labels, ...], ...]
     rejects: tuple[Reject, ...] = ()
+    reliability: Reliability | None = None
 
     def __len__(self) -> int:
         """Return the number of distinct dialogues."""
@@ -41,7 +44,10 @@ class LabelledSet:
     def take(self, rows: Ints) -> LabelledSet:
         """Return the set of some rows, without the rejects."""
         return LabelledSet(
-            tuple(self.dialogues[row] for row in rows), self.scores[rows], tuple(self.judgements[row] for row in rows)
+            tuple(self.dialogues[row] for row in rows),
+            self.scores[rows],
+            tuple(self.judgements[row] for row in rows),
+            reliability=self.reliability,
         )
 
     @property
@@ -69,7 +75,8 @@ class LabelledSet:
 def read_labelled(inputs: Sequence[str]) -> LabelledSet:
     """Read labelled inputs of any form of the contract; records without a label are rejects.
 
-    Labels of the same dialogue, from several judges, draws or files, are averaged. InputError if nothing is there,
+    Labels of the same dialogue, from several draws or files, are averaged; those of several judges are combined by
+    reliability if enough dialogues were judged by all of them, else averaged too. InputError if nothing is there,
     TrainError if no record has a label.
     """
     found: dict[str, tuple[Dialogue, list[Labels]]] = {}
@@ -87,7 +94,12 @@ def read_labelled(inputs: Sequence[str]) -> LabelledSet:
         [[np.mean([getattr(entry, head) for entry in labels]) for head in HEADS] for labels in judgements],
         dtype=np.float32,
     )
-    return LabelledSet(tuple(dialogue for dialogue, _ in found.values()), scores, judgements, tuple(rejects))
+    names, values = by_judge(judgements)
+    reliability = estimate_reliability(names, values)
+    if reliability is not None:
+        scores = reliability.combine(values).astype(np.float32)
+    dialogues = tuple(dialogue for dialogue, _ in found.values())
+    return LabelledSet(dialogues, scores, judgements, tuple(rejects), reliability)
 
 
 def check_trainable(labelled: LabelledSet, parts: int) -> None:

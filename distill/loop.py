@@ -198,7 +198,7 @@ class Loop:
             outcome, _ = labelling.run(self.progress)
             if outcome.stopped is not None:
                 raise _StoppedError(outcome.stopped)
-            write_labels(labelling, outcome, [], path)
+            write_labels([labelling], outcome, [], path)
         return path
 
     def _enough(self, rounds: Sequence[Round]) -> str | None:

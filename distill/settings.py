@@ -22,6 +22,10 @@ class LabelSettings:
     )
     temperature: float = setting(0.0, "The judge's temperature.", 0, 2)
     draws: int = setting(1, "Judge each dialogue so many times, to see how far the judge agrees with itself.", 1, 100)
+    logprobs: bool = setting(
+        True,
+        "Where the server gives log-probabilities, a label is their expectation (7.4) in place of the number said (7).",
+    )
     max_tokens: int = setting(
         128, "Tokens per answer, at most; a model that reasons first needs 2000 or more.", 8, 100_000
     )

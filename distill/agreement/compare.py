@@ -11,6 +11,7 @@ import numpy as np
 
 from distill.errors import AgreementError
 from distill.labelled import LabelledSet
+from distill.panel.agreement import PanelAgreement
 from distill.training.calibrate import cross_levels
 from scorer.bundle.bundle import Bundle
 from scorer.dialogue import HEADS, Labels
@@ -29,7 +30,8 @@ class Agreement:
 
     ``figures`` and ``intervals`` (95 %, bootstrap over conversations) are by dotted name, see
     ``metrics.all_figures``. ``rows`` holds further columns to stand beside: baselines, the judge's own
-    self-agreement. ``warnings`` are lines that a reader must see.
+    self-agreement. ``warnings`` are lines that a reader must see; ``panel`` tells of the judges if the labels
+    have several.
     """
 
     reference: str
@@ -42,6 +44,7 @@ class Agreement:
     rows: dict[str, dict[str, float]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    panel: PanelAgreement | None = None
 
     def measure(self, draws: int = DRAWS, seed: int = 0) -> Agreement:
         """Fill in figures and intervals; AgreementError if there are too few dialogues to say anything."""
@@ -64,6 +67,7 @@ class Agreement:
             "beside": {name: _plain(figures) for name, figures in self.rows.items()},
             "warnings": self.warnings,
             "notes": self.notes,
+            **({"judges": self.panel.to_json()} if self.panel else {}),
         }
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from distill.agreement.compare import Agreement
+from distill.panel.agreement import panel_lines
 from scorer.cli.table import table_lines
 from scorer.dialogue import HEADS
 from selection.metrics import LEVEL_COUNT
@@ -39,6 +40,9 @@ def agreement_lines(agreement: Agreement) -> Iterator[str]:
     yield from table_lines([titles, *([head, *values] for head, values in zip(HEADS, recall, strict=True))])
     if agreement.intervals:
         yield from ("", "[low, high]: 95 % intervals, bootstrap over conversations")
+    if agreement.panel:
+        yield ""
+        yield from panel_lines(agreement.panel)
     for note in agreement.notes:
         yield f"note: {note}"
 

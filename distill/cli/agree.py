@@ -73,7 +73,8 @@ def agree(
     """Compare a judge's labels with a scorer or other labels.
 
     Per head and selection rule, with 95 % intervals over conversations; beside the judge's own self-agreement where
-    LABELS has dialogues that were judged twice.
+    LABELS has dialogues that were judged twice. Where LABELS has several judges: each pair's agreement, each judge's
+    with itself, and how reliable each is.
 
     Exit codes: 0 done, 2 usage, label or file error.
     """
@@ -111,11 +112,13 @@ def agree(
 def _add_beside(found: Agreement, labelled: LabelledSet, embeddings: str | None, *, baselines: bool) -> None:
     """Put the judge's self-agreement and the baselines beside an agreement, and say what was left out."""
     from distill.agreement.compare import self_agreement
+    from distill.panel.agreement import compare_judges
 
     if labelled.rejects:
         count = len(labelled.rejects)
         found.notes.append(f"{count} records had no dialogue or label; the first: {labelled.rejects[0]}")
-    if repeated := self_agreement(labelled, found.threshold):
+    found.panel = compare_judges(labelled, found.threshold)
+    if found.panel is None and (repeated := self_agreement(labelled, found.threshold)):
         found.rows[repeated[0]] = repeated[1]
     if baselines:
         from distill.agreement.baselines import baseline_figures

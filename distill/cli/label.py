@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from scorer.cli.main import EXIT_NOTHING_SCORED, fail
 if TYPE_CHECKING:
     from distill.judge.budget import Spending
     from distill.judge.labelling import Labelling, Written
+    from distill.panel.label import Panel
 
 MODEL_HELP = "The judge, by the name that the server knows it by."
 judge_options: tuple[opt.Decorator, ...] = (
@@ -35,7 +36,9 @@ judge_options: tuple[opt.Decorator, ...] = (
         type=click.Path(path_type=Path),
         help="A rubric of your own, a text file.  [default: this project's]",
     ),
-    *opt.settings_options(LabelSettings, "key_name", "temperature", "draws", "max_tokens", key_name="--key-env"),
+    *opt.settings_options(
+        LabelSettings, "key_name", "temperature", "draws", "logprobs", "max_tokens", key_name="--key-env"
+    ),
 )
 speed_options = opt.settings_options(
     LabelSettings, "concurrency", "timeout", "rpm", "tpm", "batch", "poll_seconds", poll_seconds="--poll"
@@ -69,7 +72,7 @@ _SAMPLE = ("strategy", "seed", "whole_conversations")
 )
 @opt.option_group(
     "Judge",
-    opt.option("--model", help=MODEL_HELP),
+    opt.option("--model", "models", multiple=True, help=f"{MODEL_HELP} More than one: each judges every dialogue."),
     *judge_options,
     *opt.settings_options(LabelSettings, "retry_rejects"),
 )
@@ -91,7 +94,7 @@ _SAMPLE = ("strategy", "seed", "whole_conversations")
 def label(
     inputs: tuple[str, ...],
     output: Path | None,
-    model: str | None,
+    models: tuple[str, ...],
     store_path: Path,
     rubric_path: Path | None,
     count: int | None,
@@ -111,9 +114,9 @@ def label(
 
     Exit codes: 0 done, 1 nothing was labelled, 2 usage, server or file error, 130 interrupted, 143 terminated.
     """
-    from distill.judge.labelling import Labelling
     from distill.judge.rubric import read_rubric
     from distill.judge.store import MEMORY, Store
+    from distill.panel.label import Panel
     from distill.sampling.pick import pick_dialogues, read_unlabelled
 
     if not dry_run:
@@ -122,25 +125,25 @@ def label(
     if export_only:
         if inputs or dry_run or output is None:
             fail("--export writes what the store holds, narrowed by --model and --rubric; leave IN and --dry-run out")
-        where = {"model": model, "q.rubric": rubric.hash if rubric_path else None}
-        _export(store_path, output, opt.chosen(where), quiet=quiet)
+        where = {"model": models or None, "q.rubric": [rubric.hash] if rubric_path else None}
+        _export(store_path, output, opt.chosen(where), logprobs=given["logprobs"] is not False, quiet=quiet)
         return
     if not inputs:
         fail("no IN; name the dialogues to label, or write what the store holds with --export")
-    if model is None:
+    if not models:
         fail("no --model; name the judge, as --model gpt-4.1-mini, or what your own server calls it")
     sample = SampleSettings(**opt.chosen({name: given.pop(name) for name in _SAMPLE}))
-    settings = LabelSettings(model=model, **opt.chosen(given))
+    settings = LabelSettings(model=models[0], **opt.chosen(given))
     dialogues, rejects = read_unlabelled(inputs)
     if count is not None:
         dialogues = pick_dialogues(dialogues, count, sample, bundle=bundle)
     if output is None or dry_run:
         with Store(store_path if store_path.exists() else MEMORY) as store:  # a look at the price leaves nothing behind
-            for line in _estimate_lines(Labelling(dialogues, rubric, settings, store)):
+            for line in _all_estimates(Panel(dialogues, rubric, settings, models, store).judges):
                 click.echo(line)
         return
     with Store(store_path) as store, store.locked():
-        _label(Labelling(dialogues, rubric, settings, store), rejects, output, quiet=quiet)
+        _label(Panel(dialogues, rubric, settings, models, store), rejects, output, quiet=quiet)
 
 
 def _check_output(output: Path | None, *, overwrite: bool) -> None:
@@ -153,18 +156,18 @@ def _check_output(output: Path | None, *, overwrite: bool) -> None:
     check_new(output, overwrite=overwrite)
 
 
-def _label(labelling: Labelling, rejects: list[dict[str, Any]], output: Path, *, quiet: bool) -> None:
+def _label(panel: Panel, rejects: list[dict[str, Any]], output: Path, *, quiet: bool) -> None:
     from distill.judge.labelling import write_labels
     from scorer.cli.progress import Bar
 
     try:
         with Bar(sys.stderr, quiet=quiet) as bar:
-            outcome, spending = labelling.run(bar)
+            outcome, spending = panel.run(bar)
     except KeyboardInterrupt as stop:
-        store = labelling.store.path
+        store = panel.store.path
         raise type(stop)(f"what was answered is in {store}: run the same command again to continue") from None
-    written = write_labels(labelling, outcome, rejects, output)
-    for line in [] if quiet else _closing_lines(labelling, written, spending, output):
+    written = write_labels(panel.judges, outcome, rejects, output)
+    for line in [] if quiet else _closing_lines(panel.judges, written, spending, output):
         click.echo(line, err=True)
     if outcome.stopped:
         click.echo(
@@ -174,13 +177,13 @@ def _label(labelling: Labelling, rejects: list[dict[str, Any]], output: Path, *,
         sys.exit(EXIT_NOTHING_SCORED)
 
 
-def _export(store_path: Path, output: Path, where: Mapping[str, Any], *, quiet: bool) -> None:
+def _export(store_path: Path, output: Path, where: Mapping[str, Any], *, logprobs: bool, quiet: bool) -> None:
     from distill.judge.store import Store
     from scorer.outputs import replacing, writing
 
     lines = 0
     with Store(store_path, create=False) as store, writing(output), replacing(output) as file:
-        for record in store.labels(where):
+        for record in store.labels(where, logprobs=logprobs):
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
             lines += 1
     if not quiet:
@@ -189,7 +192,24 @@ def _export(store_path: Path, output: Path, where: Mapping[str, Any], *, quiet: 
         sys.exit(EXIT_NOTHING_SCORED)
 
 
-def _estimate_lines(labelling: Labelling) -> list[str]:
+def _all_estimates(judges: Sequence[Labelling]) -> list[str]:
+    if len(judges) == 1:
+        return estimate_lines(judges[0])
+    lines = [line for labelling in judges for line in (f"{labelling.asking.model}:", *estimate_lines(labelling))]
+    sizes = [(labelling.size, labelling.price) for labelling in judges]
+    costs = [
+        (price.of(size.prompt, size.completion), price.of(size.most_prompt, size.most_completion))
+        for size, price in sizes
+        if price
+    ]
+    if len(costs) == len(judges):
+        expected, most = map(sum, zip(*costs, strict=True))
+        lines.append(f"all judges: about ${expected:.4f}; ${most:.4f} at most, if every question takes one attempt")
+    return lines
+
+
+def estimate_lines(labelling: Labelling) -> list[str]:
+    """Return what a labelling would ask and cost."""
     size, price = labelling.size, labelling.price
     saved, usd = labelling.saved
     lines = [
@@ -206,22 +226,32 @@ def _estimate_lines(labelling: Labelling) -> list[str]:
     ]
 
 
-def _closing_lines(labelling: Labelling, written: Written, spending: Spending, output: Path) -> list[str]:
-    saved, saved_usd = labelling.saved
-    priced = labelling.price is not None
+def _closing_lines(judges: Sequence[Labelling], written: Written, spending: Spending, output: Path) -> list[str]:
+    saved, saved_usd = map(sum, zip(*(labelling.saved for labelling in judges), strict=True))
+    priced = all(labelling.price is not None for labelling in judges)
     rejected = sum(written.rejected.values())
     total = written.labelled + rejected + written.unasked
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in written.rejected.most_common())
     spent = f"spent ${spending.usd:.4f}" if priced else "spent: no price is known"
     worst = f" and are booked at their worst, ${spending.lost_usd:.4f}" if priced else ""
     lost = f"; {spending.lost:,} calls brought no whole answer{worst}" if spending.lost else ""
+    words = written.words.most_common(1)
     lines = [
         f"labelled {written.labelled:,} of {total:,}, {saved:,} of them from the store",
         f"{spent} in {spending.requests:,} requests{lost}",
         f"saved by the store: {saved:,} questions" + (f", ${saved_usd:.4f}" if priced else ""),
         f"rejected: {rejected:,}" + (f" ({reasons}), see {output}.rejects.jsonl" if reasons else ""),
+        *(f"most of the rejects say: {detail[:300]}" for detail, _ in words),
     ]
     if not written.labelled:
         return [*lines, f"nothing was labelled, so {output} was not written"]
-    means = [total / written.labelled for total in written.sums]
-    return [*lines, f"means: sensibility {means[0]:.2f}, rationality {means[1]:.2f}", f"wrote {output}"]
+    for model, tally in written.judges.items():
+        who = f"{model}, {tally.labelled:,} labels: " if len(judges) > 1 else ""
+        if tally.labelled:
+            sensibility, rationality = tally.means
+            lines.append(f"{who}means: sensibility {sensibility:.2f}, rationality {rationality:.2f}")
+    expected = sum(tally.expected for tally in written.judges.values())
+    if expected:
+        rest = "" if expected == written.labelled else "; the others are the numbers said"
+        lines.append(f"expectations of log-probabilities: {expected:,} of {written.labelled:,} labels{rest}")
+    return [*lines, f"wrote {output}"]

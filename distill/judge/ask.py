@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,12 +19,15 @@ from distill.judge.asker import ATTEMPTS, Asker, Call
 from distill.judge.budget import BudgetSpentError
 from distill.judge.records import LOST, Question, Reply
 from distill.judge.replies import lost_reply, read_answer
-from distill.judge.server import CallError
+from distill.judge.server import CallError, Form
+from distill.judge.verdict import EMPTY, MORE_TOKENS
 
 _SYNC_SECONDS = 1.0
 _MIN_FAILURES = 10
 _MAX_BUSY_SECONDS = 900.0
 _LONG_PAUSE_SECONDS = 5.0
+_MAX_BLANKS = 8
+_GATE_SECONDS = 0.02
 
 
 @dataclass(eq=False)
@@ -35,6 +38,12 @@ class Judge(Asker):
     _workers: set[asyncio.Task[None]] = field(init=False, default_factory=set)
     _calling: set[asyncio.Task[None] | None] = field(init=False, default_factory=set)
     _in_a_row: int = field(init=False, default=0)  # failures since the last answer
+    _why: Counter[str] = field(init=False, default_factory=Counter)  # and what they said
+    _doubtful: list[str] = field(init=False, default_factory=list)  # questions that were given up since then
+    _lost: int = field(init=False, default=0)  # calls since the last answer that may have been billed for nothing
+    _out: int = field(init=False, default=0)  # calls that are sent or about to be
+    _answers: int = field(init=False, default=0)
+    _blanks: int = field(init=False, default=0)  # replies in a row that ran into the limit of tokens
     _last_answer: float = field(init=False, default_factory=time.monotonic)
 
     async def ask_all(self, questions: Sequence[Question]) -> None:
@@ -80,28 +89,59 @@ class Judge(Asker):
 
     async def _settle(self, call: Call) -> None:
         """Ask until there is a judgement, no attempt is left, or the run is stopped."""
-        key, settled = call.question.key, False
+        key, settled, before, simpler = call.question.key, False, self._answers, None
         while self.outcome.stopped is None and not settled:
             wait = 0.0
             try:
-                reply = await self._call(call)
+                reply = await self._call(call, simpler)
             except CallError as error:
+                if error.kind != "failed" or self.failures[key]:  # one fault of the server says nothing of the form
+                    simpler = error.simpler or simpler  # of this dialogue or of the form? The next answer tells
                 if error.kind == "busy":
                     self._pause(error)
-                elif error.kind != "adapt":
-                    refused = error.kind == "refused"
-                    settled = self.attempted(key, error.reason, error.detail, last=refused)
-                    wait = self._failed(key, error.detail, counts=not (refused and self.outcome.scored))
+                elif error.kind == "failed" or (error.kind == "refused" and error.simpler is None):
+                    settled, wait = self._unanswered(key, error, others=self._answers > before)
             else:
-                settled = self.attempted(key, reply.status, reply.detail)
                 if reply.status == LOST:
-                    wait = self._failed(key, reply.detail)
+                    lost = CallError("lost", LOST, reply.detail)
+                    settled, wait = self._unanswered(key, lost, others=self._answers > before)
                 else:
-                    self._in_a_row = 0
-                    self._last_answer = time.monotonic()
-                    self.pace.answered()
+                    self._came(reply)
+                    settled = self.attempted(key, reply.status, reply.detail)
             if not settled:
                 await asyncio.sleep(wait)
+
+    def _unanswered(self, key: str, error: CallError, *, others: bool) -> tuple[bool, float]:
+        """Note a call without an answer: whether its question is settled, and the seconds to wait if it is not.
+
+        Only where ``others`` were answered meanwhile, and not while nobody is, may the fault be this dialogue's.
+        """
+        refused = error.kind == "refused"
+        wait = self._failed(key, error.detail, counts=not (error.own and self.outcome.scored))
+        if self.outcome.stopped is not None:
+            return False, 0.0
+        others = others and self._in_a_row <= max(ATTEMPTS, len(self._workers))
+        if refused or others or self.failures[key] + 1 < ATTEMPTS:
+            settled = self.attempted(key, error.reason, error.detail, last=refused)
+            if settled and not error.own:
+                self._doubtful.append(key)
+            return settled, wait
+        return False, wait
+
+    def _came(self, reply: Reply) -> None:
+        """Note an answer: the server is there. LabelError where it only ever thinks."""
+        self._in_a_row = self._lost = 0
+        self._why.clear()
+        self._doubtful.clear()
+        self._answers += 1
+        self._last_answer = time.monotonic()
+        self.pace.answered()
+        self._blanks = self._blanks + 1 if reply.status == EMPTY or MORE_TOKENS in reply.detail else 0
+        if self._blanks >= _MAX_BLANKS:
+            raise LabelError(
+                f"{self._blanks} replies in a row held no verdict, most likely since --max-tokens "
+                f"{self.settings.max_tokens} ended them: {MORE_TOKENS}, to 2000 or more if the model reasons"
+            )
 
     def _pause(self, error: CallError) -> None:
         """Let everybody wait for a busy server."""
@@ -114,19 +154,46 @@ class Judge(Asker):
     def _failed(self, key: str, detail: str, *, counts: bool = True) -> float:
         """Note a call that brought no answer; return the seconds to wait before the next attempt at its question."""
         self._in_a_row += counts
-        if self._in_a_row >= max(_MIN_FAILURES, ATTEMPTS * self.settings.concurrency):
-            raise self._hopeless(f"{self._in_a_row} calls in a row brought no answer", detail)
-        return self.pace.backoff(self.failures[key])
+        self._why[detail] += 1
+        most = max(_MIN_FAILURES, ATTEMPTS * len(self._workers))
+        given_up = len(self._doubtful) >= max(_MIN_FAILURES, len(self._workers)) - 1  # this would be the next
+        if self._lost >= self._most_lost or self._in_a_row >= most or given_up:
+            what = f"{self._in_a_row} calls in a row brought no answer"
+            error = self._hopeless(what, self._why.most_common(1)[0][0])
+            for doubtful in self._doubtful:  # it was no fault of theirs
+                self.outcome.failed.pop(doubtful, None)
+            if self._queue or not self._answered + self.outcome.scored:
+                raise error
+            self.stop(str(error))  # the rest of the labels need not wait for these few
+        if self._in_a_row > len(self._workers):
+            self.pace.cool_down(None)
+        return self.pace.backoff(self.failures[key] or 1)
+
+    @property
+    def _most_lost(self) -> int:
+        """So many calls in a row may be billed for nothing, at most: no more than are in flight at once."""
+        return max(_MIN_FAILURES, self.settings.concurrency)
 
     def _hopeless(self, what: str, last: str) -> LabelError:
         """Return the error that ends a run in which nothing succeeds: an outage must not reject a whole corpus."""
         return LabelError(
-            f"{what}, the last: {last}; what was answered is in {self.store.path}: fix that and run the same command "
-            "again"
+            f"{what}, most of them: {last}; what was answered is in {self.store.path}: fix that and run the same "
+            "command again"
         )
 
-    async def _call(self, call: Call) -> Reply:
+    async def _call(self, call: Call, simpler: Form | None) -> Reply:
         """Make one call within budget and pace, and write down what came of it."""
+        while self._lost and self._lost + self._out >= self._most_lost:  # one of those in flight may end the doubt
+            await asyncio.sleep(_GATE_SECONDS)
+        self._out += 1
+        try:
+            reply = await self._paid(call, simpler)
+        finally:
+            self._out -= 1
+        self._lost += reply.status == LOST
+        return reply
+
+    async def _paid(self, call: Call, simpler: Form | None) -> Reply:
         number = await self.budget.reserve(call.worst_usd)
         try:
             await self.pace.turn(call.size.prompt + call.size.most_completion)
@@ -135,19 +202,19 @@ class Judge(Asker):
             raise
         reply = None
         try:
-            reply = await self._send(call)
+            reply = await self._send(call, simpler)
         finally:
             cost = 0.0 if reply is None else reply.cost_usd or 0.0
             self.budget.settle(number, cost, lost=reply is not None and reply.status == LOST)
         return reply
 
-    async def _send(self, call: Call) -> Reply:
+    async def _send(self, call: Call, simpler: Form | None) -> Reply:
         """Send one call; between its answer and the store nothing waits."""
         me, key = asyncio.current_task(), call.question.key
         self._calling.add(me)
         start = time.monotonic()
         try:
-            reply = read_answer(await self.endpoint.ask(call.messages), self.price, call.size)
+            reply = read_answer(await self.endpoint.ask(call.messages, simpler), self.price, call.size)
         except CallError as error:
             if error.kind != "lost":
                 raise

@@ -20,7 +20,7 @@ from distill.judge.asker import Asker, Call
 from distill.judge.budget import BudgetSpentError
 from distill.judge.prices import Price, Size
 from distill.judge.records import OpenBatch, Question, Reply
-from distill.judge.replies import read_answer
+from distill.judge.replies import fault_in, read_answer
 from distill.judge.server import CallError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ MAX_ROWS = 50_000
 MAX_BYTES = 190_000_000
 """The Batch API takes 50,000 requests and 200 MB per file."""
 
+_ROWS_WITH_LOGPROBS = 10_000  # these make some 25 kB of an answer, and all answers of a batch are read at once
 _PATH: Final = "/v1/chat/completions"
 _FINAL = {"completed", "failed", "expired", "cancelled"}
 _NAME = "empathy_batch"
@@ -92,9 +93,10 @@ class BatchJudge(Asker):
         """Yield as many calls, by their line, as a batch takes, until none is left or a limit is met."""
         chunk: dict[bytes, Call] = {}
         length, usd = 0, 0.0
+        most = min(MAX_ROWS, _ROWS_WITH_LOGPROBS) if self.settings.logprobs else MAX_ROWS
         for call in calls:
             line = self._line(call)
-            if len(chunk) == MAX_ROWS or length + len(line) > MAX_BYTES:
+            if len(chunk) == most or length + len(line) > MAX_BYTES:
                 yield chunk
                 chunk, length, usd = {}, 0, 0.0
             usd, length = usd + call.worst_usd, length + len(line)
@@ -152,15 +154,18 @@ class BatchJudge(Asker):
         """Take what a batch brought, in one transaction, and count a failure for every row that it did not."""
         opened, number = self._open[name]
         replies: dict[str, Reply] = {}
-        errors: dict[str, str] = {}
+        errors: dict[str, tuple[int, str]] = {}
         for file_id in (batch.output_file_id, batch.error_file_id):
             for row in await self._rows(file_id):
                 _take(row, opened, replies, errors)
         self.store.add_all(list(replies.items()), done=name)
         del self._open[name]
         self.budget.settle(number, sum(reply.cost_usd or 0.0 for reply in replies.values()))
+        form = errors and self.endpoint.learn(*next(iter(errors.values())))  # of the request: no row's own attempt
         for key in opened.sizes:
-            reply, detail = replies.get(key), errors.get(key, f"the batch {batch.status} without it")
+            if form and key in errors:
+                continue
+            reply, (_, detail) = replies.get(key), errors.get(key, (0, f"the batch {batch.status} without it"))
             status = (reply.status, reply.detail) if reply else ("batch_error", detail)
             if key in self._waiting and self.attempted(key, *status):
                 del self._waiting[key]
@@ -192,7 +197,9 @@ class BatchJudge(Asker):
         raise LabelError(f"no answer after {_TRIES} tries: {last.detail}; run the same command again")
 
 
-def _take(row: Mapping[str, Any], opened: OpenBatch, replies: dict[str, Reply], errors: dict[str, str]) -> None:
+def _take(
+    row: Mapping[str, Any], opened: OpenBatch, replies: dict[str, Reply], errors: dict[str, tuple[int, str]]
+) -> None:
     """Note what a row of a batch's output brought: a reply, or an error; the first of a question counts."""
     key = row.get("custom_id")
     if not isinstance(key, str) or key not in opened.sizes or key in replies:
@@ -201,6 +208,14 @@ def _take(row: Mapping[str, Any], opened: OpenBatch, replies: dict[str, Reply], 
     answer = answer if isinstance(answer, Mapping) else {}
     if answer.get("status_code") == 200:
         price = opened.prices and Price(per_million_in=opened.prices[0], per_million_out=opened.prices[1])
-        replies[key] = read_answer(json.dumps(answer.get("body")), price, Size(0, 0, *opened.sizes[key]))
+        body = json.dumps(answer.get("body"))
+        if (fault := fault_in(body)) is not None:
+            errors[key] = fault
+        else:
+            replies[key] = read_answer(body, price, Size(0, 0, *opened.sizes[key]))
     else:
-        errors[key] = json.dumps(row.get("error") or answer.get("body"))[:300]
+        status = answer.get("status_code")
+        errors[key] = (
+            status if isinstance(status, int) else 500,
+            json.dumps(row.get("error") or answer.get("body"))[:300],
+        )

@@ -62,6 +62,7 @@ class Asker:
         """Begin with all of the budget."""
         self.budget = Budget(self.settings.max_cost, self.settings.max_requests)
         self.pace = Pace(self.settings.rpm, self.settings.tpm)
+        self.endpoint.say = self.say
 
     def begin(self, questions: Iterable[Question], known: Mapping[str, Known], total: int, answered: int) -> None:
         """Note what is about to be asked, of ``total`` questions, ``answered`` of which the store answers."""

@@ -108,7 +108,7 @@ class Labelling:
     async def _run(self, progress: Progress) -> tuple[Judge | BatchJudge, list[int]]:
         settings = self.settings
         kind = BatchJudge if settings.batch else Judge
-        endpoint = Endpoint(self.asking, settings.key_name, settings.timeout)
+        endpoint = Endpoint(self.asking, settings.key_name, settings.timeout, logprobs=settings.logprobs)
         async with endpoint.client:
             judge = kind(endpoint, self.rubric, self.store, settings, self.price, progress)
             known = {} if settings.retry_rejects else self.known
@@ -151,32 +151,67 @@ def _stopped_by_signals(judge: Judge | BatchJudge) -> Iterator[list[int]]:
 
 
 @dataclass(slots=True)
-class Written:
-    """What the output holds. ``sums`` are of the scores, by head; ``unasked`` are judgements not asked for yet."""
+class Tally:
+    """The labels of one judge: how many, the sums of their scores by head, how many are expectations."""
 
     labelled: int = 0
     sums: list[float] = field(default_factory=lambda: [0.0] * len(HEADS))
+    expected: int = 0
+
+    @property
+    def means(self) -> list[float]:
+        """The mean of the scores, by head."""
+        return [total / self.labelled for total in self.sums]
+
+
+@dataclass(slots=True)
+class Written:
+    """What the output holds: of each judge by its model, and of each reject its reason and what judge or server said.
+
+    ``unasked`` are judgements not asked for yet.
+    """
+
+    judges: dict[str, Tally] = field(default_factory=dict)
     rejected: Counter[str] = field(default_factory=Counter)
+    words: Counter[str] = field(default_factory=Counter)
     unasked: int = 0
 
+    @property
+    def labelled(self) -> int:
+        """How many judgements were written."""
+        return sum(tally.labelled for tally in self.judges.values())
 
-def write_labels(labelling: Labelling, outcome: Outcome, rejects: Sequence[Mapping[str, Any]], output: Path) -> Written:
-    """Write one line per judgement, and to OUT.rejects.jsonl what has none and why; whole or not at all."""
-    known = labelling.store.known([question.key for question in labelling.questions])
+
+def write_labels(
+    judges: Sequence[Labelling], outcome: Outcome, rejects: Sequence[Mapping[str, Any]], output: Path
+) -> Written:
+    """Write one line per judgement, and to OUT.rejects.jsonl what has none and why; whole or not at all.
+
+    The judges have judged the same dialogues, and all lines of a dialogue stand together.
+    """
     written = Written(rejected=Counter(str(reject["reason"]) for reject in rejects))
+    known: dict[str, Known] = {}
+    for labelling in judges:
+        written.judges[labelling.asking.model] = Tally()
+        known |= labelling.store.known([question.key for question in labelling.questions])
     lines, bad = [], [*rejects]
-    for question in labelling.questions:
+    for labelling, question in _by_dialogue(judges):
         what = known.get(question.key, Known())
-        if what.scores is not None:
+        if what.judged is not None:
             record = to_record(question.dialogue, short=True)
-            label = label_json(record, labelling.asking, question.draw, what.scores, what.cost_usd)
+            logprobs = labelling.settings.logprobs
+            label = label_json(record, labelling.asking, question.draw, what.judged, what.cost_usd, logprobs=logprobs)
             lines.append(json.dumps(label, ensure_ascii=False) + "\n")
-            written.labelled += 1
-            written.sums = [a + b for a, b in zip(written.sums, what.scores, strict=True)]
+            tally, scores = written.judges[labelling.asking.model], what.judged.label(logprobs=logprobs)
+            tally.labelled += 1
+            tally.sums = [a + b for a, b in zip(tally.sums, scores, strict=True)]
+            tally.expected += logprobs and what.judged.means is not None
         elif question.key in outcome.failed or what.failures >= ATTEMPTS:
             reason, detail = outcome.failed.get(question.key, (what.status, what.detail))
-            bad.append(_reject(question, reason, detail, what.raw))
+            model = {"model": labelling.asking.model} if len(judges) > 1 else {}
+            bad.append(_reject(question, reason, detail, what.raw) | model)
             written.rejected[reason] += 1
+            written.words[" ".join(detail.split())] += 1
         else:
             written.unasked += 1
     rejects_path = output.with_name(f"{output.name}.rejects.jsonl")
@@ -190,6 +225,14 @@ def write_labels(labelling: Labelling, outcome: Outcome, rejects: Sequence[Mappi
         else:
             rejects_path.unlink(missing_ok=True)
     return written
+
+
+def _by_dialogue(judges: Sequence[Labelling]) -> Iterator[tuple[Labelling, Question]]:
+    draws = judges[0].settings.draws
+    for start in range(0, len(judges[0].questions), draws):
+        for labelling in judges:
+            for question in labelling.questions[start : start + draws]:
+                yield labelling, question
 
 
 def _reject(question: Question, reason: str, detail: str, reply: str) -> dict[str, Any]:

@@ -44,13 +44,18 @@ class Reply:
     """One answer that came, or may have come, and what it cost.
 
     ``status`` is ``SCORED``, ``LOST`` or the reason why the reply is unusable; prices are USD per million tokens,
-    ``cost_usd`` is None where no price is known.
+    ``cost_usd`` is None where no price is known. Beside the scores that it says, a reply with log-probabilities has
+    their expectations (``..._mean``) and standard deviations (``..._spread``).
     """
 
     status: str
     detail: str = ""
     sensibility: int | None = None
     rationality: int | None = None
+    sensibility_mean: float | None = None
+    rationality_mean: float | None = None
+    sensibility_spread: float | None = None
+    rationality_spread: float | None = None
     raw: str = ""
     served_model: str | None = None
     prompt_tokens: int | None = None
@@ -62,28 +67,60 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """A judgement: the numbers ``said`` and, where log-probabilities came, what they expect and how widely."""
+
+    said: tuple[int, int]
+    means: tuple[float, float] | None = None
+    spreads: tuple[float, float] | None = None
+
+    @classmethod
+    def of(cls, reply: Reply) -> Judged | None:
+        """Return the judgement in a reply, None if it has none."""
+        if reply.sensibility is None or reply.rationality is None:
+            return None
+        means, spreads = (
+            (reply.sensibility_mean, reply.rationality_mean),
+            (reply.sensibility_spread, reply.rationality_spread),
+        )
+        said = (reply.sensibility, reply.rationality)
+        if means[0] is None or means[1] is None or spreads[0] is None or spreads[1] is None:
+            return cls(said)
+        return cls(said, (means[0], means[1]), (spreads[0], spreads[1]))
+
+    def label(self, *, logprobs: bool = True) -> tuple[float, float]:
+        """Return the scores of the label: the expectations if they are known and wanted, else what was said."""
+        return self.means if logprobs and self.means is not None else self.said
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """What a store knows of a question: its judgement if it has one, else how often it failed and how last.
 
     ``cost_usd`` is what all its replies cost together, None where that is not known.
     """
 
-    scores: tuple[int, int] | None = None
+    judged: Judged | None = None
     failures: int = 0
     cost_usd: float | None = 0.0
     status: str = ""
     detail: str = ""
     raw: str = ""
 
+    @property
+    def scores(self) -> tuple[int, int] | None:
+        """The numbers said, None without a judgement."""
+        return self.judged.said if self.judged else None
+
     def after(self, reply: Reply) -> Known:
         """Return what is known once another reply has come; a first judgement stays."""
         costs = (self.cost_usd, reply.cost_usd)
         spent = None if None in costs else sum(cost for cost in costs if cost is not None)
-        if self.scores is not None or reply.status == LOST:  # a lost call says nothing of the dialogue: no attempt
+        if self.judged is not None or reply.status == LOST:  # a lost call says nothing of the dialogue: no attempt
             return replace(self, cost_usd=spent)
         last = (reply.status, reply.detail, reply.raw)
-        if reply.sensibility is not None and reply.rationality is not None:
-            return Known((reply.sensibility, reply.rationality), self.failures, spent, *last)
+        if (judged := Judged.of(reply)) is not None:
+            return Known(judged, self.failures, spent, *last)
         return Known(None, self.failures + 1, spent, *last)
 
 
@@ -113,9 +150,19 @@ def host_of(base_url: str) -> str:
 
 
 def label_json(
-    dialogue: Mapping[str, Any], asking: Asking, draw: int, scores: Sequence[int], cost_usd: float | None
+    dialogue: Mapping[str, Any],
+    asking: Asking,
+    draw: int,
+    judged: Judged,
+    cost_usd: float | None,
+    *,
+    logprobs: bool = True,
 ) -> dict[str, Any]:
-    """Return a labelled record: the dialogue, its scores, and who judged it, by model and host."""
+    """Return a labelled record: the dialogue, its scores, and who judged it, by model and host.
+
+    With ``logprobs`` the scores are the expectations where they are known; then "said" holds the numbers that the judge
+    said, and "spread" the standard deviations.
+    """
     judge: dict[str, Any] = {
         "model": asking.model,
         **({} if asking.base_url == OPENAI_URL else {"base_url": host_of(asking.base_url)}),
@@ -124,4 +171,11 @@ def label_json(
         "draw": draw,
         "cost_usd": cost_usd,
     }
-    return {**dialogue, **dict(zip(HEADS, scores, strict=True)), "judge": judge}
+    if logprobs and judged.spreads is not None:
+        judge |= {"said": by_head(judged.said), "spread": by_head(judged.spreads)}
+    return {**dialogue, **by_head(judged.label(logprobs=logprobs)), "judge": judge}
+
+
+def by_head(values: Sequence[float]) -> dict[str, float]:
+    """Return a value per head, by its name."""
+    return dict(zip(HEADS, values, strict=True))

@@ -4,29 +4,87 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import product
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from distill.judge.prices import Price, Size
 from distill.judge.records import LOST, SCORED, Reply
-from distill.judge.rubric import SCALE
-from scorer.dialogue import HEADS
-from scorer.inputs.label_text import scores_in_text
-
-MAX_REPLY_CHARACTERS = 20_000
-"""A judgement has fifty; more is no judgement, and looking for one in it would only cost time."""
+from distill.judge.verdict import EMPTY, MORE_TOKENS, ReplyError, read_judgement, spoken
+from distill.panel.expectation import expected_scores
 
 MAX_RAW_CHARACTERS = 100_000
 
 
-@dataclass(eq=False)
-class ReplyError(ValueError):
-    """A reply holds no judgement: a stable ``reason`` in snake_case for counting, and a ``detail`` for people."""
+BAD_GATEWAY = 502
 
-    reason: str
-    detail: str
+
+def fault_in(body: str) -> tuple[int, str] | None:
+    """Return the HTTP status that an answer with status 200 should have had, and its words; None if it is an answer.
+
+    Gateways send errors, pages and nothing at all with status 200. Such an answer says nothing of the dialogue.
+    """
+    text = _without_comments(body).strip()
+    if not text:
+        return BAD_GATEWAY, "an empty body"
+    payload = _parsed(text)
+    if not isinstance(payload, Mapping):
+        broken = text.startswith("{") and payload is None  # it broke off: it may have been billed
+        return None if broken else (BAD_GATEWAY, f"no JSON object but {text[:100]!a}")
+    choices = payload.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], Mapping) else {}
+    whole = payload if payload.get("object") == "error" or (_SAYS & set(payload) and not choices) else None
+    for error in (payload.get("error"), first.get("error"), whole):
+        if error:
+            return _code(error)
+    if (finish := first.get("finish_reason")) in _BROKEN_OFF:
+        return BAD_GATEWAY, f"a choice that ended with {finish}"
+    if not payload.get("usage") and not isinstance(first.get("message"), Mapping):
+        return BAD_GATEWAY, "no choice with a message" if choices else "no choices"
+    return None
+
+
+_SAYS = {"message", "detail", "errors"}
+_BROKEN_OFF = {"error", "abort", "network_error", "insufficient_system_resource"}
+"""What servers call it where they could not end a reply."""
+
+
+def _code(error: Any) -> tuple[int, str]:
+    known = error if isinstance(error, Mapping) else {}
+    said = str(known.get("message") or known.get("detail") or error)
+    words = f"{known.get('code')} {known.get('type')} {said}".lower()
+    for value in (known.get("code"), known.get("status")):
+        digits = str(value)
+        if len(digits) == 3 and digits.isdecimal() and 400 <= int(digits) <= 599:
+            return int(digits), said
+    for status, signs in _SIGNS.items():
+        if any(sign in words for sign in signs):
+            return status, said
+    return 500, said
+
+
+_SIGNS = {
+    402: ("insufficient_quota", "insufficient credit", "payment"),
+    429: ("rate_limit", "rate limit", "too many requests", "resource_exhausted"),
+    503: ("overloaded", "unavailable"),
+    401: ("invalid_api_key",),
+    400: ("invalid_request", "context_length", "context length", "content_filter", "content policy"),
+}
+
+
+def _without_comments(body: str) -> str:
+    """Return a body without the comments (": PROCESSING") that a gateway sends while it waits."""
+    return _COMMENTS.sub("", body.removeprefix("\ufeff"))
+
+
+_COMMENTS = re.compile(r"^[ \t\r]*+:[^\n]*+(?:\n|\Z)", re.MULTILINE)  # no line of JSON begins so
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def read_answer(body: str, price: Price | None, size: Size) -> Reply:
@@ -34,22 +92,31 @@ def read_answer(body: str, price: Price | None, size: Size) -> Reply:
 
     Where the server counts no tokens, the most that the call may have come to is booked.
     """
-    try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError):
-        payload = None
+    payload = _parsed(_without_comments(body))
     if not isinstance(payload, Mapping):
-        return replace(_priced({}, price, size), status="broken_body", detail="no JSON object", raw=_cut(body))
+        return replace(lost_reply("broken_body: no whole JSON object", price, size), raw=_cut(body))
     reply = replace(_priced(payload, price, size), raw=_raw(payload, body))
     try:
-        texts = [_text(choice) for choice in _choices(payload)]
+        choices = _choices(payload)
+        texts = [_text(choice) for choice in choices]
         found = {read_judgement(text, cut=cut) for text, cut in texts}
         if len(found) > 1:
             raise ReplyError("ambiguous", f"{len(texts)} choices that differ, expected one")
     except ReplyError as error:
         return replace(reply, status=error.reason, detail=error.detail)
-    ((sensibility, rationality),) = found
-    return replace(reply, sensibility=sensibility, rationality=rationality)
+    (said,) = found
+    reply = replace(reply, sensibility=said[0], rationality=said[1])
+    expected = expected_scores(choices[0].get("logprobs"), spoken(texts[0][0]), said)
+    if expected is None:
+        return reply
+    first, second = expected
+    return replace(
+        reply,
+        sensibility_mean=first.mean,
+        rationality_mean=second.mean,
+        sensibility_spread=first.spread,
+        rationality_spread=second.spread,
+    )
 
 
 def lost_reply(detail: str, price: Price | None, size: Size) -> Reply:
@@ -85,22 +152,45 @@ def _count(usage: Any, name: str) -> int | None:
 def _choices(payload: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     choices = payload.get("choices")
     if not isinstance(choices, list) or not all(isinstance(choice, Mapping) for choice in choices) or not choices:
-        raise ReplyError("no_choice", "the answer holds no choice")
+        raise ReplyError(LOST, "no_choice: the answer holds no choice")  # the server's fault, not the dialogue's
     return choices
 
 
 def _text(choice: Mapping[str, Any]) -> tuple[str, bool]:
     """Return a choice's text, and whether it ran into the limit of tokens."""
     message = choice.get("message")
-    message = message if isinstance(message, Mapping) else {}
+    if not isinstance(message, Mapping):
+        raise ReplyError(LOST, "no_choice: a choice without a message")
     finish = choice.get("finish_reason")
     if message.get("refusal") or finish == "content_filter":
         raise ReplyError("refused", str(message.get("refusal") or "stopped by a content filter")[:200])
-    content = message.get("content")
-    if not isinstance(content, str) or not content.strip():
-        more = ": it ran into the limit of tokens; raise --max-tokens" if finish == "length" else ""
-        raise ReplyError("empty", f"the answer holds no text{more}")
-    return content, finish == "length"
+    content = _joined(message.get("content"))
+    if content.strip():
+        return content, finish == "length"
+    for name in ("reasoning_content", "reasoning"):  # where some servers put all that a model writes
+        thought = message.get(name)
+        if isinstance(thought, str) and _is_verdict(thought):
+            return thought, True
+    more = f": it ran into the limit of tokens; {MORE_TOKENS}" if finish == "length" else ""
+    raise ReplyError(EMPTY, f"the answer holds no text{more}")
+
+
+def _joined(content: Any) -> str:
+    """Return a content's text: one string, a list of parts, or an object that the server has read already."""
+    if isinstance(content, Mapping):
+        return json.dumps(content)
+    if isinstance(content, list):
+        texts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+        return "".join(text for text in texts if isinstance(text, str))
+    return content if isinstance(content, str) else ""
+
+
+def _is_verdict(text: str) -> bool:
+    try:
+        read_judgement(text, cut=True)
+    except ReplyError:
+        return False
+    return True
 
 
 def _raw(payload: Mapping[str, Any], body: str) -> str:
@@ -115,76 +205,3 @@ def _raw(payload: Mapping[str, Any], body: str) -> str:
 
 def _cut(text: str) -> str:
     return text[:MAX_RAW_CHARACTERS].encode(errors="replace").decode()
-
-
-def read_judgement(reply: str, *, cut: bool = False) -> tuple[int, int]:
-    """Return (sensibility, rationality), whole numbers from 0 to 10, or raise ReplyError: nothing is ever guessed.
-
-    A reply is one JSON object with both, alone, in prose or in a code fence, or the published form ("- Rationality: 8
-    - Sensibility: 5"); what a model thinks aloud first (``<think>``) does not count. ``cut`` says that the reply ran
-    into its limit of tokens: a number at its very end may then lack a digit.
-    """
-    if len(reply) > MAX_REPLY_CHARACTERS:
-        raise ReplyError("too_long", f"{len(reply)} characters, expected one JSON object")
-    text = _THINKING.sub("", reply)
-    if not text.strip():
-        raise ReplyError("empty", "nothing but white space, expected one JSON object")
-    try:
-        found = set(_judgements(text) if "{" in text else product(*scores_in_text(text, cut=cut)))
-    except ReplyError:
-        raise
-    except ValueError as error:
-        raise ReplyError("ambiguous", str(error)) from None
-    if not found:
-        raise ReplyError("no_scores", "no JSON object with both scores" + (", cut off" if cut else ""))
-    if len(found) > 1:
-        raise ReplyError("ambiguous", f"{len(found)} different judgements in one reply")
-    sensibility, rationality = (_level(head, value) for head, value in zip(HEADS, found.pop(), strict=True))
-    return sensibility, rationality
-
-
-_THINKING = re.compile(r"\A\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = {str(key).strip().lower(): entry for key, entry in pairs}
-    if len(value) < len(pairs):
-        raise ReplyError("ambiguous", "a JSON object names a key twice")
-    return value
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_once)
-
-
-def _judgements(text: str) -> Iterator[tuple[str, ...]]:
-    """Yield the scores, as text, of every JSON object that has one of them."""
-    start = text.find("{")
-    while start >= 0:
-        end = start + 1
-        try:
-            value, after = _DECODER.raw_decode(text, start)
-        except ReplyError:
-            raise
-        except (ValueError, RecursionError):
-            pass  # a brace of prose, or an object that breaks off
-        else:
-            if any(head in value for head in HEADS):
-                end = after
-                yield tuple(_number(head, value.get(head)) for head in HEADS)
-        start = text.find("{", end)
-
-
-def _number(head: str, value: Any) -> str:
-    if isinstance(value, str) and re.fullmatch(r"-?\d{1,9}", value.strip()):
-        return value.strip()
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9:
-        return f"{value:.12g}"  # 8 and 8.0 are the same
-    raise ReplyError("no_scores", f"{head} is {ascii(value)[:40]}, expected a whole number from 0 to 10")
-
-
-def _level(head: str, value: str) -> int:
-    number = float(value)
-    if number not in SCALE:
-        expected = "a whole number" if 0 <= number <= SCALE[-1] else "a number"
-        raise ReplyError("out_of_range", f"{head} is {value}, expected {expected} from 0 to 10")
-    return int(number)

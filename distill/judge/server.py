@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from distill.errors import LabelError
 from distill.judge.rate_limit import retry_after
 from distill.judge.records import OPENAI_URL, Asking, host_of
+from distill.judge.replies import fault_in
 from distill.judge.rubric import SCHEMA
 from distill.settings import DEFAULT_KEY
 
@@ -25,14 +27,36 @@ _MIN_SECRET = 8
 """A shorter "key" is the placeholder of a local server; striking it out would mutilate texts."""
 
 Kind = Literal["busy", "failed", "lost", "refused", "adapt"]
-_BUSY = (429, 503)
+_BUSY = (429, 503, 529)
 _FATAL = {
     401: "the server refuses the key in {key}",
     402: "the account has no credit left",
     403: "the server forbids this to the key in {key}",
     404: "the server knows no such model or path; check --model and --base-url (it often ends in /v1)",
 }
-_TOO_LONG = ("context_length", "context length", "context size", "too long", "too many tokens", "content_filter")
+_OF_DIALOGUE = (
+    *("context_length", "context length", "context size", "too long", "too many tokens", "reduce the length"),
+    *("content_filter", "content management", "moderation", "flagged", "safety"),
+)
+"""What refusals of one dialogue say: it is too long, or a filter wants none of it."""
+_OF_REPLY = ("json_validate_failed", "failed to generate json", "failed to validate json")
+"""What a server says that could not make the model keep to a schema: another attempt may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a question is asked: the number of a format, the name of the limit of tokens, and what goes with them.
+
+    ``alternatives`` are those of each token that are wanted with their log-probabilities; 0 wants none.
+    """
+
+    limit: str
+    format: int = 0
+    temperature: bool = True
+    system: bool = True
+    alternatives: int = 0
+    swapped: bool = False  # the limit's other name was tried
+    alone: bool = False  # of one question, after the server has answered in another form
 
 
 @dataclass(eq=False)
@@ -41,12 +65,16 @@ class CallError(Exception):
 
     ``kind`` is what to do: "busy", everybody waits; "failed", ask again, nothing was billed; "lost", ask again, it may
     have been billed; "refused", this question is not answered; "adapt", ask again at once, in plainer terms.
+    ``simpler`` is a form in which this question may be tried, where the form was or may have been the cause. ``own``
+    says that the dialogue is the cause: it is too long, or a filter wants none of it.
     """
 
     kind: Kind
     reason: str
     detail: str
     wait: float | None = None
+    simpler: Form | None = None
+    own: bool = False
 
 
 def clean_url(base_url: str | None) -> str:
@@ -82,8 +110,10 @@ _FORMATS: tuple[dict[str, Any] | None, ...] = (
 )
 """Ways to ask for structured output, the best first; without any the prompt still asks for JSON."""
 
-Form = tuple[int, str]
-"""How a question is asked: the number of a format, and the name of the limit of tokens."""
+ALTERNATIVES = 20
+"""OpenAI, vLLM and llama.cpp give the log-probabilities of so many alternatives at most, unless told otherwise."""
+_FEWER = 5
+_TOO_MANY = re.compile(r"logprobs.*(?:greater|exceed|at most|less|range|max|above|between|<=)")
 
 _OTHER_LIMIT = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
@@ -91,7 +121,7 @@ _OTHER_LIMIT = {"max_tokens": "max_completion_tokens", "max_completion_tokens": 
 class Endpoint:
     """A server and how it wants to be asked; whoever made it closes its ``client``."""
 
-    def __init__(self, asking: Asking, key_name: str, timeout: float) -> None:
+    def __init__(self, asking: Asking, key_name: str, timeout: float, *, logprobs: bool = True) -> None:
         """Read the key; ``timeout`` are the seconds that a call may take in all, from the first byte to the last."""
         from openai import AsyncOpenAI  # half a second that other commands need not cost
 
@@ -101,38 +131,52 @@ class Endpoint:
         self._key = find_key(asking.base_url, key_name)
         self.client = AsyncOpenAI(api_key=self._key, base_url=asking.base_url, max_retries=0, timeout=timeout)
         new = asking.base_url == OPENAI_URL or host_of(asking.base_url).endswith(".azure.com")
-        self._form: Form = 0, "max_completion_tokens" if new else "max_tokens"
+        self._form = Form(
+            "max_completion_tokens" if new else "max_tokens", alternatives=ALTERNATIVES if logprobs else 0
+        )
         self._proven: Form | None = None  # the form in which the server has answered
-        self._swapped = False
+        self.say: Callable[[str], None] = lambda _: None  # told what is given up
 
-    def body(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    def body(self, messages: Sequence[Mapping[str, str]], form: Form | None = None) -> dict[str, Any]:
         """Return the request of one question, in the form that the server takes as far as is known."""
-        number, limit = self._form
+        form = form or self._form
         body: dict[str, Any] = {
             "model": self.asking.model,
-            "messages": list(messages),
-            "temperature": self.asking.temperature,
-            limit: self.asking.max_tokens,
+            "messages": list(messages) if form.system else _folded(messages),
+            form.limit: self.asking.max_tokens,
         }
-        response_format = _FORMATS[number]
+        if form.temperature:
+            body["temperature"] = self.asking.temperature
+        if form.alternatives:
+            body |= {"logprobs": True, "top_logprobs": form.alternatives}
+        response_format = _FORMATS[form.format]
         return body if response_format is None else {**body, "response_format": response_format}
 
-    async def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """Return the body of the answer; CallError says what to do without one, LabelError that no call can succeed."""
-        used = self._form
+    async def ask(self, messages: Sequence[Mapping[str, str]], simpler: Form | None = None) -> str:
+        """Return the body of the answer; CallError says what to do without one, LabelError that no call can succeed.
+
+        ``simpler`` is a form to try with this question; if it is the first that is answered, all are asked so.
+        """
+        used = simpler if simpler is not None and (self._proven is None or simpler.alone) else self._form
 
         async def call() -> str:
             async with asyncio.timeout(self._timeout):
                 # All of the request goes as extra_body: to walk it by its types costs the client a third of its time,
                 # and to make objects of the answer another part.
                 answer = await self.client.chat.completions.with_raw_response.create(
-                    model=self.asking.model, messages=[], extra_body=self.body(messages)
+                    model=self.asking.model, messages=[], extra_body=self.body(messages, used)
                 )
             return answer.content.decode(errors="replace")
 
-        body = await self.guarded(call, used)
-        self._proven = used
-        return self.redact(body)
+        body = self.redact(await self.guarded(call, used))
+        if (fault := fault_in(body)) is not None:
+            status, said = fault
+            raise self._meaning(status, self._line(said), "", {}, used)
+        if self._proven is None:
+            if lost := _lost(self._form, used):
+                self.say(f"asked without {lost}, since the server answers only so")
+            self._form = self._proven = used
+        return body
 
     async def guarded(self, call: Callable[[], Awaitable[_T]], used: Form | None = None) -> _T:
         """Make a call to the client; every fault is a CallError or, if no call can succeed, a LabelError.
@@ -149,6 +193,14 @@ class Endpoint:
             raise self._refusal(error, used) from None
         except APIConnectionError as error:
             raise self._broken(error) from None
+
+    def learn(self, status: int, said: str) -> bool:
+        """Read the refusal of a row of a batch; whether the next batch is asked in another form."""
+        form = self._form
+        try:
+            raise self._meaning(status, self._line(said), "", {}, form)
+        except CallError:
+            return self._form != form
 
     def redact(self, text: str) -> str:
         """Return a text without the key, should the server have put it there."""
@@ -168,34 +220,99 @@ class Endpoint:
         """Return what a status other than 200 means."""
         message = error.body.get("message") if isinstance(error.body, Mapping) else None
         said = self._line(message if isinstance(message, str) else error.message)
-        status = error.status_code
-        if status == 429 and "insufficient_quota" in f"{error.code} {error.type}":
+        return self._meaning(error.status_code, said, f"{error.code} {error.type}", error.response.headers, used)
+
+    def _meaning(
+        self, status: int, said: str, code: str, headers: Mapping[str, str], used: Form | None
+    ) -> CallError | LabelError:
+        """Return what a status means, whether it came as one or in a body."""
+        if status == 429 and "insufficient_quota" in code:
             status = 402
         detail = f"HTTP {status}: {said}"
-        if status in _FATAL:  # no call can succeed
+        words = f"{code} {said}".lower()
+        of_dialogue = any(text in words for text in _OF_DIALOGUE)
+        of_form = status in {400, 413, 422, 501} or any(word in words for word in _NAMED)
+        named = of_form and (not of_dialogue or "support" in words)
+        if used and named and (changed := _without(used, words)) is not None:
+            return self._adapted(used, changed, detail)
+        if status in _FATAL and not (status == 403 and of_dialogue):  # no call can succeed
             meaning = _FATAL[status].format(key=self._key_name)
             return LabelError(f"{host_of(self.asking.base_url)}: {meaning} ({detail})")
         if status in _BUSY:
-            return CallError("busy", "busy", detail, retry_after(error.response.headers))
-        of_form = status in {400, 413, 422, 501} or "response_format" in said
-        if used and of_form and self._adapt(used, f"{error.code} {said}".lower()):
-            return CallError("adapt", "not_supported", detail)
-        if status < 500 and status not in {408, 409}:
-            return CallError("refused", "refused_by_server", detail)
-        return CallError("failed", "server_error", detail)
+            return CallError("busy", "busy", detail, retry_after(headers))
+        if any(text in words for text in _OF_REPLY):
+            return CallError("failed", "no_schema_kept", detail)
+        simpler = None
+        if used and (of_form or status == 500) and self._proven is None and not of_dialogue:
+            simpler = _next(used, self._form)
+        if status < 500 and status not in {408, 409, 425}:
+            return CallError("refused", "refused_by_server", detail, simpler=simpler, own=of_dialogue)
+        return CallError("failed", "server_error", detail, simpler=simpler)
 
-    def _adapt(self, used: Form, said: str) -> bool:
-        """Change the form of the requests if the refusal was of the form; whether to ask again."""
-        number, limit = self._form
-        if used != self._form:
-            return True  # another worker met the same refusal first
-        if self._proven == used or any(text in said for text in _TOO_LONG):
-            return False
-        if limit in said and not self._swapped:
-            self._swapped = True
-            self._form = number, _OTHER_LIMIT[limit]
-        elif _FORMATS[number] is not None:
-            self._form = number + 1, limit
-        else:
-            return False
-        return True
+    def _adapted(self, used: Form, changed: Form, detail: str) -> CallError:
+        """Ask in another form from now on; once the server has answered in this one, for this question alone."""
+        if self._proven is None and used == self._form:  # else another worker met the same refusal first
+            self._form = changed
+            self.say(f"the server takes no {_lost(used, changed)}: asked without")
+        return CallError("adapt", "not_supported", detail, simpler=replace(changed, alone=self._proven is not None))
+
+
+def _without(used: Form, said: str) -> Form | None:
+    """Return a form without what a refusal names; None if it names no part of this one."""
+    if used.alternatives and "logprobs" in said:
+        fewer = _FEWER if used.alternatives > _FEWER and _TOO_MANY.search(said) else 0
+        return replace(used, alternatives=fewer)
+    if used.limit in said and not used.swapped and not _TOO_LARGE.search(said):
+        return replace(used, limit=_OTHER_LIMIT[used.limit], swapped=True)
+    if used.temperature and "temperature" in said:
+        return replace(used, temperature=False)
+    if used.system and _SYSTEM.search(said):
+        return replace(used, system=False)
+    if _FORMATS[used.format] is not None and any(word in said for word in _OF_FORMAT):
+        return replace(used, format=used.format + 1)
+    return None
+
+
+def _next(used: Form, first: Form) -> Form | None:
+    """Return the next form to try where a refusal does not say what it is of; None if there is no other.
+
+    Every format with log-probabilities, then every format without: what the server has is lost last.
+    """
+    if _FORMATS[used.format] is not None:
+        return replace(used, format=used.format + 1)
+    return replace(used, format=first.format, alternatives=0) if used.alternatives else None
+
+
+def _lost(before: Form, after: Form) -> str:
+    """Return in words what a form lacks that another had."""
+    parts = [_NAMES[number] for number in range(before.format, after.format)]
+    parts += [before.limit] if after.limit != before.limit else []
+    parts += ["temperature"] if before.temperature and not after.temperature else []
+    parts += ["system message (it goes into the question)"] if before.system and not after.system else []
+    if after.alternatives < before.alternatives:
+        fewer = f"top_logprobs {before.alternatives} ({after.alternatives} is asked for)"
+        parts.append(fewer if after.alternatives else "log-probabilities (labels are the numbers said)")
+    return " and ".join(parts)
+
+
+_OF_FORMAT = (
+    "response_format",
+    "response format",
+    "schema",
+    "structured",
+    "grammar",
+    "guided",
+    "json mode",
+    "json_object",
+)
+_NAMED = ("response_format", "logprobs")
+_SYSTEM = re.compile(
+    r"system.{0,20}(?:role|message|prompt|instruction)|role.{0,40}system|developer instruction|roles must alternate"
+)
+_TOO_LARGE = re.compile(r"too large|at most|less than or equal|maximum")
+_NAMES = ("JSON schema", "JSON object with a schema")
+
+
+def _folded(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Return a question as one user turn, for models that take no system message."""
+    return [{"role": "user", "content": "\n\n".join(message["content"] for message in messages)}]

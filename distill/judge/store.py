@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from distill.errors import StoreError
-from distill.judge.records import SCORED, Asking, Known, OpenBatch, Question, Reply, label_json
+from distill.judge.records import SCORED, Asking, Judged, Known, OpenBatch, Question, Reply, label_json
 from scorer.dialogue import content_hash
 from scorer.errors import reason_of
 from scorer.inputs.parse import to_record
@@ -30,10 +30,14 @@ from scorer.outputs import check_parent
 MEMORY = Path(":memory:")
 """A store that is forgotten when it is closed."""
 
-_VERSION = 1
+_VERSION = 2
 _APPLICATION = 0x454D5059  # "EMPY": the file says whose it is
 _CHUNK = 500
-_KNOWN = ("status", "detail", "sensibility", "rationality", "raw", "cost_usd")
+_EXPECTED = ("sensibility_mean", "rationality_mean", "sensibility_spread", "rationality_spread")
+_SCORES = ("sensibility", "rationality", *_EXPECTED)
+_KNOWN = ("status", "detail", *_SCORES, "raw", "cost_usd")
+_UPGRADE = "".join(f"ALTER TABLE replies ADD COLUMN {name} REAL;" for name in _EXPECTED)
+"""From version 1, whose replies hold no expectations."""
 _SCHEMA = """
 CREATE TABLE rubrics (hash TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE questions (
@@ -42,7 +46,8 @@ CREATE TABLE questions (
 ) WITHOUT ROWID;
 CREATE TABLE replies (
     number INTEGER PRIMARY KEY, key TEXT NOT NULL REFERENCES questions, status TEXT NOT NULL, detail TEXT NOT NULL,
-    sensibility INTEGER, rationality INTEGER, raw TEXT NOT NULL, served_model TEXT, prompt_tokens INTEGER,
+    sensibility INTEGER, rationality INTEGER, sensibility_mean REAL, rationality_mean REAL, sensibility_spread REAL,
+    rationality_spread REAL, raw TEXT NOT NULL, served_model TEXT, prompt_tokens INTEGER,
     completion_tokens INTEGER, price_in REAL, price_out REAL, cost_usd REAL, seconds REAL NOT NULL,
     received TEXT NOT NULL
 );
@@ -124,11 +129,15 @@ class Store:
             row = self._database.execute("SELECT TOTAL(cost_usd) FROM replies").fetchone()
         return float(row[0])
 
-    def labels(self, where: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield one labelled record per judged question, oldest answer first; ``where`` narrows by column."""
-        narrowed = "".join(f" AND {column} = ?" for column in where)
+    def labels(self, where: Mapping[str, Any], *, logprobs: bool = True) -> Iterator[dict[str, Any]]:
+        """Yield one labelled record per judged question, oldest answer first.
+
+        ``where`` narrows by column to a value or to some; without ``logprobs`` the scores are the numbers said.
+        """
+        wanted = {name: value if isinstance(value, (list, tuple)) else [value] for name, value in where.items()}
+        narrowed = "".join(f" AND {column} IN ({_marks(values)})" for column, values in wanted.items())
         query = (
-            "SELECT dialogue, q.rubric, base_url, model, temperature, draw, sensibility, rationality,"  # noqa: S608
+            f"SELECT dialogue, q.rubric, base_url, model, temperature, draw, {', '.join(_SCORES)},"  # noqa: S608
             " (SELECT CASE WHEN COUNT(*) = COUNT(cost_usd) THEN SUM(cost_usd) END FROM replies WHERE key = q.key)"
             " FROM questions q JOIN replies r ON r.number ="
             " (SELECT MIN(number) FROM replies WHERE key = q.key AND status = ?)"
@@ -136,10 +145,12 @@ class Store:
         )
         with self._reading():
             for text, rubric, base_url, model, temperature, draw, *scores, cost in self._database.execute(
-                query, (SCORED, *where.values())
+                query, (SCORED, *(value for values in wanted.values() for value in values))
             ):
                 asking = Asking(rubric=rubric, base_url=base_url, model=model, temperature=temperature, max_tokens=0)
-                yield label_json(json.loads(text), asking, draw, scores, cost)
+                judged = Judged.of(Reply(status=SCORED, **dict(zip(_SCORES, scores, strict=True))))
+                assert judged is not None
+                yield label_json(json.loads(text), asking, draw, judged, cost, logprobs=logprobs)
 
     def add_batch(self, batch: OpenBatch, base_url: str) -> None:
         """Note a batch that is about to be submitted: a process that dies in between finds it by its name."""
@@ -206,8 +217,10 @@ class Store:
         if tables and application != _APPLICATION:
             raise StoreError(f"{self.path}: is a database of something else; name another with --store")
         version = self._database.execute("PRAGMA user_version").fetchone()[0]
-        if tables and version != _VERSION:
+        if tables and version not in {1, _VERSION}:
             raise StoreError(f"{self.path}: has store version {version}, this release reads {_VERSION}")
+        if tables and version == 1:
+            self._database.executescript(f"BEGIN IMMEDIATE; {_UPGRADE} PRAGMA user_version = {_VERSION}; COMMIT;")
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = NORMAL")
         if not tables:

@@ -6,26 +6,15 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from msgspec import to_builtins
 from transformers import PreTrainedModel
 
 from distill.labelled import LabelledSet
-from distill.training.calibrate import (
-    COVERAGE,
-    Array,
-    balanced_cuts,
-    cross_calibrate,
-    cross_coverage,
-    cross_levels,
-    fit_calibration,
-    fit_uncertainty,
-)
+from distill.training.calibrate import balanced_cuts, cross_calibrate, fit_calibration, fit_uncertainty, measure
 from distill.training.card import checkpoint_card
 from distill.training.checkpoint import CHECKPOINT_JSON, FOLDS, OOF, THEN, CheckpointInfo, save_checkpoint
 from distill.training.fits import Split, TrainRun
@@ -36,16 +25,6 @@ from scorer.dialogue import HEADS
 from scorer.engines.base import Scores
 from scorer.outputs import new_folder, replacing
 from scorer.run.score_file import write_scores
-from selection.metrics import Pair, all_figures
-
-_SHOWN = (
-    *(f"{head}.{name}" for head in HEADS for name in ("pearson", "spearman", "mae", "rmse", "quadratic_kappa")),
-    "paper.accuracy",
-    "paper.kappa",
-    "paper.f1.sensibility",
-    "paper.share.sensibility",
-    "paper.judge_share.sensibility",
-)
 
 
 def finish(run: TrainRun, split: Split, raw: Scores, model: PreTrainedModel, output: Path) -> None:
@@ -80,17 +59,6 @@ def finish(run: TrainRun, split: Split, raw: Scores, model: PreTrainedModel, out
             # Links, not copies: both names must be there until the whole takes its place.
             skip = shutil.ignore_patterns("*.npy", ".*")
             shutil.copytree(run.work / FOLDS, whole / FOLDS, ignore=skip, copy_function=_link)
-
-
-def measure(scores: Array, labels: Array, folds: Ints) -> Mapping[str, Any]:
-    """Return the figures that a checkpoint and a bundle carry, of cross-calibrated scores (N, 2), by name."""
-    figures = all_figures(Pair.of(labels, scores, cross_levels(scores, labels, folds)))
-    coverage = cross_coverage(scores, labels, folds)
-    return {
-        **{name: round(figures[name], 4) for name in _SHOWN if not np.isnan(figures[name])},
-        "coverage": {head: round(value, 4) for head, value in zip(HEADS, coverage, strict=True)},
-        "coverage_aim": COVERAGE,
-    }
 
 
 def _write_oof(

@@ -6,8 +6,9 @@ too: what is measured on a fold was fitted on the other folds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,19 +18,30 @@ from scorer.bundle.cuts import JUDGE_CUTS, Cuts
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS, SCORE_RANGE
 from scorer.engines.base import Scores
+from selection.metrics import Pair, all_figures
 from selection.rules import to_levels
 
 Array = npt.NDArray[np.floating]
+CutsOf = Callable[[Array, Array], dict[str, list[float]]]
 
 COVERAGE = 0.9
 """The share of dialogues whose judge's score lies within the uncertainty."""
 
 _REACH = 0.02  # of all scores, to either side
-_STEP = 0.001
+_STEPS = 20  # from there to its end
 _SWEEPS = 10
 _SET_WEIGHT = 2.0  # compared to a cut: sets are what a selection keeps and throws away
+_FEW_REACH, _FEW_WEIGHT = 0.15, 6.0
 _REGIONS = 5
 _MIN_REGION = 30
+_SHOWN = (
+    *(f"{head}.{name}" for head in HEADS for name in ("pearson", "spearman", "mae", "rmse", "quadratic_kappa")),
+    "paper.accuracy",
+    "paper.kappa",
+    "paper.f1.sensibility",
+    "paper.share.sensibility",
+    "paper.judge_share.sensibility",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +89,21 @@ def cut_table(scores: Array, labels: Array) -> dict[str, list[float]]:
     return table
 
 
-def balanced_cuts(scores: Array, labels: Array) -> dict[str, list[float]]:
+def balanced_cuts(
+    scores: Array, labels: Array, *, reach: float = _REACH, set_weight: float = _SET_WEIGHT
+) -> dict[str, list[float]]:
     """Return the cuts at 0.5, 1.5 ... 9.5 per head with which all shares together are nearest to the judge's.
 
     A judge's noise blurs how its two scores depend on each other; a regressor predicts without that noise, so its
     heads are more strongly correlated than the judge's (-0.67 against -0.34 on ChatGPT's labels). With ``cut_table``
     each cut keeps the judge's share, but a rule that reads two of them keeps 2.7 points too much. So the cuts are
-    moved, by least squares over the share beyond each of the twenty cuts and, with twice the weight, the shares of
-    the two sets that the published rules cut off at each threshold. No cut's own share moves by more than two points.
+    moved, by least squares over the share beyond each of the twenty cuts and, with ``set_weight``, the shares of the
+    two sets that the published rules cut off at each threshold. No cut's own share moves by more than ``reach``.
 
     Coordinate descent over order statistics.
     """
     table = cut_table(scores, labels)
-    balance = _Balance(scores, labels)
+    balance = _Balance(scores, labels, reach, set_weight)
     for _ in range(_SWEEPS):
         before = {head: list(cuts) for head, cuts in table.items()}
         for head in HEADS:
@@ -100,10 +114,21 @@ def balanced_cuts(scores: Array, labels: Array) -> dict[str, list[float]]:
     return table
 
 
+def few_label_cuts(scores: Array, labels: Array) -> dict[str, list[float]]:
+    """Return the cuts for some hundred labels of another judge than the scorer's: sets come before single cuts.
+
+    Where most labels share one value, a cut of another judge falls among scores that the scorer ties together, and two
+    points are too little: with 200 labels of a judge two points harsher the starter kept 6.6 points too much. So a cut
+    may move further and sets count more; then it kept 1.6 too much.
+    """
+    return balanced_cuts(scores, labels, reach=_FEW_REACH, set_weight=_FEW_WEIGHT)
+
+
 class _Balance:
     """Compares the shares that a table of cuts gives with the judge's."""
 
-    def __init__(self, scores: Array, labels: Array) -> None:
+    def __init__(self, scores: Array, labels: Array, reach: float, set_weight: float) -> None:
+        self._reach, self._set_weight = reach, set_weight
         self._scores = np.asarray(scores, dtype=np.float64)
         self._start = cut_table(scores, labels)
         self._wanted = _shares(np.asarray(labels, dtype=np.float64), JUDGE_CUTS)
@@ -123,17 +148,16 @@ class _Balance:
     def _distance(self, table: dict[str, list[float]], head: str, level: int, cut: float) -> float:
         tried = {**table, head: [*table[head][:level], cut, *table[head][level + 1 :]]}
         off = _shares(self._scores, tried) - self._wanted
-        off[len(HEADS) * len(self._start[head]) :] *= _SET_WEIGHT
+        off[len(HEADS) * len(self._start[head]) :] *= self._set_weight
         return float((off**2).sum())
 
-    @staticmethod
-    def _candidates(ordered: Array, cut: float) -> list[float]:
+    def _candidates(self, ordered: Array, cut: float) -> list[float]:
         """Return cuts between scores around one; none where no label, or every label, lies beyond it."""
         if not 0 <= cut <= SCORE_RANGE[1]:
             return []
         count = len(ordered)
         middle = int(np.searchsorted(ordered, cut))
-        reach, step = max(1, int(_REACH * count)), max(1, int(_STEP * count))
+        reach, step = max(1, int(self._reach * count)), max(1, int(self._reach / _STEPS * count))
         places = range(max(1, middle - reach), min(count, middle + reach + 1), step)
         return [round(float(ordered[k - 1] + ordered[k]) / 2, 4) for k in places]
 
@@ -189,11 +213,11 @@ def cross_calibrate(scores: Array, labels: Array, folds: Ints) -> Scores:
     return calibrated
 
 
-def cross_levels(scores: Array, labels: Array, folds: Ints) -> Ints:
+def cross_levels(scores: Array, labels: Array, folds: Ints, cuts_of: CutsOf = balanced_cuts) -> Ints:
     """Return scores (N, 2) as the judge's integers, each fold by cuts that the other folds gave."""
     levels = np.zeros(scores.shape, dtype=np.int64)
     for others, fold in other_folds(folds):
-        levels[fold] = to_levels(scores[fold], balanced_cuts(scores[others], labels[others]))
+        levels[fold] = to_levels(scores[fold], cuts_of(scores[others], labels[others]))
     return levels
 
 
@@ -206,3 +230,14 @@ def cross_coverage(scores: Array, labels: Array, folds: Ints) -> tuple[float, fl
         inside[fold] = np.abs(scores[fold] - labels[fold]) <= width + 1e-4
     first, second = inside.mean(axis=0)
     return float(first), float(second)
+
+
+def measure(scores: Array, labels: Array, folds: Ints, cuts_of: CutsOf = balanced_cuts) -> Mapping[str, Any]:
+    """Return the figures that a checkpoint and a bundle carry, of cross-calibrated scores (N, 2), by name."""
+    figures = all_figures(Pair.of(labels, scores, cross_levels(scores, labels, folds, cuts_of)))
+    coverage = cross_coverage(scores, labels, folds)
+    return {
+        **{name: round(figures[name], 4) for name in _SHOWN if not np.isnan(figures[name])},
+        "coverage": {head: round(value, 4) for head, value in zip(HEADS, coverage, strict=True)},
+        "coverage_aim": COVERAGE,
+    }

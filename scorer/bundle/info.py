@@ -56,13 +56,24 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The scorer that another one was adapted from, by so many ``labels`` of ``source``, and what was ``changed``."""
+
+    name: str
+    sha256: str
+    labels: int
+    source: str
+    changed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScorerInfo:
     """What of scorer.json is used; ValueError for a value that no scorer of this release can have.
 
     ``max_length`` counts tokens, special ones included; ``pad_id`` fills up a batch. ``files`` holds the SHA-256 of
     every other file by its name, ``precisions`` the verdicts of the export's gate, ``measured`` figures on held-out
     dialogues. ``uncertainty`` is how far the judge's scores may be off and ``probe`` what the scorer makes of bad
-    replies, each None where that was not measured.
+    replies, each None where that was not measured. ``adapted_from`` is the scorer that `empathy adapt` began with.
     """
 
     format: str
@@ -83,6 +94,7 @@ class ScorerInfo:
     probe: Probed | None = None
     training: Training
     domain: Domain
+    adapted_from: Origin | None = None
     graph: str = ""
     weights: Mapping[str, Verdict] = field(default_factory=dict)
     precisions: Mapping[str, Verdict] = field(default_factory=dict)

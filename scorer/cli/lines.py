@@ -73,6 +73,8 @@ def describe(bundle: Bundle) -> Iterator[str]:
     }
     for name, value in facts.items():
         yield f"{name:12}{value}"
+    if origin := info.adapted_from:
+        yield f"adapted from {origin.name} ({origin.sha256[:12]}) with {origin.labels:,} labels: {origin.changed}"
     for head in HEADS:
         yield f"cuts {head}: " + " ".join(f"{cut:.2f}" for cut in bundle.info.cuts[head])
     domain = bundle.info.domain

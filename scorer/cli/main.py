@@ -31,8 +31,8 @@ class Terminated(KeyboardInterrupt):
 
 _SECTIONS = {
     "Begin here": ("demo",),
-    "Make a scorer": ("label", "train", "teach", "export", "agree", "distill"),
-    "Score": ("score", "inspect", "check", "probe"),
+    "Make a scorer": ("label", "train", "teach", "export", "agree", "distill", "adapt"),
+    "Score": ("score", "inspect", "check", "probe", "audit"),
     "Select training sets": ("select", "report"),
     "Train experts": ("moe", "run"),
 }

@@ -182,11 +182,11 @@ def test_usage_errors_say_what_is_missing(empathy: Run, tmp_path: Path) -> None:
 
 def test_a_second_process_exits_2_with_one_line(label: Command, serve: Serve) -> None:
     dialogues_file(label.source, 4)
-    label.server = serve(latency=1.5)
-    with started(*label.line(timeout=9)) as first:
+    label.server = serve(latency=6)
+    with started(*label.line(timeout=30)) as first:
         label.server.wait_for(requests=1)
         second = label()
-        assert first.wait(30) == 0
+        assert first.wait(60) == 0
     assert "another process labels with this store" in one_line(second.returncode, second.stderr)
 
 
@@ -201,7 +201,7 @@ def test_a_signal_leaves_what_is_paid_in_the_store_and_the_rerun_continues(
     with started(*label.line(**more)) as process:
         label.server.wait_for(**({"batches": 1} if batch else {"requests": 9}))
         process.send_signal(number)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=90)
     code, word = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}[number]
     assert process.returncode == code
     kept = f"what was answered is in {label.folder / 'store.sqlite'}: run the same command again to continue"

@@ -21,6 +21,7 @@ from hashlib import blake2b
 from typing import Any
 
 from tests.distill.judge.judge_batch import BatchDesk
+from tests.distill.judge.judge_replies import completion, scripted
 
 FAULTS = (
     *("429", "429_after", "500", "503", "hang", "reset", "drip", "half"),
@@ -34,6 +35,11 @@ class Behaviour:
     """What a server does: seconds before an answer, the share of calls that fail and how, what it knows.
 
     ``always`` are texts: a question that holds one of them always fails in the first way of ``faults``.
+    ``answer`` is what every question gets: a ``body`` of text or JSON with its ``status``, or a ``message`` with its
+    ``finish``; ``after`` and ``until`` are the numbers of the calls that get it. ``lacks`` says by part of the request
+    ("schema", "temperature", "max_tokens", "system", "logprobs", or a text of the question) with which status and words
+    it is refused. ``logprobs`` is the shape in which they are given to who asks for them, after "split " with 10 as two
+    tokens; "" gives none.
     """
 
     latency: float = 0.0
@@ -48,6 +54,10 @@ class Behaviour:
     always: tuple[str, ...] = ()
     retry_after: float = 0.05
     batch: dict[str, Any] = field(default_factory=dict)
+    answer: dict[str, Any] = field(default_factory=dict)
+    lacks: dict[str, Any] = field(default_factory=dict)
+    logprobs: str = ""
+    knows_models: tuple[str, ...] = ()
 
 
 def expected(user: str) -> tuple[int, int]:
@@ -128,13 +138,15 @@ class Server:
 
     def answer_row(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
         """Answer a row of a batch; a fault of the wire is an error row, a "hang" no row at all."""
+        if (refusal := self._refusal(request)) is not None:
+            return refusal
         user, fault = self._asked(request)
         if fault == "hang":
             return None
         if fault in _WIRE:
             return 500, error("the row failed", "server_error")
         self.scored[user] += fault in {None, "prose"}
-        return 200, completion(request, fault, expected(user))
+        return 200, completion(request, fault, expected(user), self.behaviour.logprobs)
 
     async def _chat(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: dict[str, Any]) -> None:
         if (refusal := self._refusal(request)) is not None:
@@ -142,14 +154,17 @@ class Server:
             return
         user, fault = self._asked(request)
         await asyncio.sleep(self.behaviour.latency)
-        if fault == "hang":
+        given = self.behaviour.answer
+        if given and given.get("after", 0) < self.requests <= given.get("until", 10**9):
+            send(writer, given.get("status", 200), scripted(request, given), **given.get("headers", {}))
+        elif fault == "hang":
             while not reader.at_eof():  # a caller that gave up is no call in flight any more
                 await asyncio.sleep(0.05)
             writer.close()
         elif fault in _WIRE:
             await _break(writer, fault, self.behaviour.retry_after)
         else:
-            payload = completion(request, fault, expected(user), usage=self.behaviour.usage)
+            payload = completion(request, fault, expected(user), self.behaviour.logprobs, usage=self.behaviour.usage)
             self.prompt_tokens += payload.get("usage", {}).get("prompt_tokens", 0)
             self.completion_tokens += payload.get("usage", {}).get("completion_tokens", 0)
             self.scored[user] += fault in {None, "prose"}
@@ -157,10 +172,23 @@ class Server:
 
     def _refusal(self, request: dict[str, Any]) -> tuple[int, Any] | None:
         wanted = self.behaviour
+        if wanted.knows_models and request["model"] not in wanted.knows_models:
+            return 404, error(f"no model {request['model']}", "model_not_found")
         kind = request.get("response_format", {}).get("type")
         self.forms[str(kind)] += 1
         if kind is not None and kind not in wanted.knows:
             return wanted.refuses_with, error(f"response_format {kind} is not supported", "invalid_request_error")
+        parts = {
+            "schema": kind is not None,
+            "temperature": "temperature" in request,
+            "max_tokens": "max_tokens" in request,
+            "system": request["messages"][0]["role"] == "system",
+            "logprobs": "logprobs" in request,
+            "20 logprobs": request.get("top_logprobs", 0) > 5,
+        }
+        for part, (status, words) in wanted.lacks.items():
+            if parts.get(part, part in request["messages"][-1]["content"]):
+                return status, error(words, "bad_request")
         for name in {"max_tokens", "max_completion_tokens"} & set(request):
             if wanted.limit_name not in {None, name}:
                 return 400, error(f"Unsupported parameter: '{name}', use '{wanted.limit_name}'", "unsupported")
@@ -180,36 +208,6 @@ class Server:
             return wanted.faults[0]
         chance = random.Random(f"{wanted.seed}:{user}:{self.asked[user]}")
         return chance.choice(wanted.faults) if chance.random() < wanted.share else None
-
-
-def completion(
-    request: dict[str, Any], fault: str | None, scores: tuple[int, int], *, usage: bool = True
-) -> dict[str, Any]:
-    """Return a chat completion whose content is an answer, usable or not."""
-    good = json.dumps({"sensibility": scores[0], "rationality": scores[1]})
-    other = json.dumps({"sensibility": (scores[0] + 1) % 11, "rationality": scores[1]})
-    content: dict[str | None, str | None] = {
-        "truncated": good[:-9],
-        "prose": f"Sure! Here it is:\n```json\n{good}\n```\nAnything else?",
-        "range": '{"sensibility": 11, "rationality": 3}',
-        "refusal": None,
-        "duplicate": f"{good}\n{other}",
-    }
-    message: dict[str, Any] = {"role": "assistant", "content": content.get(fault, good)}
-    if fault == "refusal":
-        message["refusal"] = "I can't judge that."
-    choice = {"index": 0, "message": message, "finish_reason": "length" if fault == "truncated" else "stop"}
-    payload: dict[str, Any] = {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
-        "created": 1,
-        "model": request["model"],
-        "choices": [] if fault == "no_choices" else [choice],
-    }
-    if usage:
-        size = sum(len(message["content"].encode()) for message in request["messages"])
-        payload["usage"] = {"prompt_tokens": size // 4, "completion_tokens": 12, "total_tokens": size // 4 + 12}
-    return payload
 
 
 def error(message: str, code: str) -> dict[str, Any]:
@@ -262,8 +260,10 @@ class Running:
             return dict(json.load(answer))
 
     def wait_for(self, **counts: int) -> None:
-        """Wait until some counts are that high."""
+        """Wait until some counts are that high; whoever should have asked may have died."""
+        end = time.monotonic() + 120
         while any(self.stats()[name] < count for name, count in counts.items()):
+            assert time.monotonic() < end, f"{counts} never came: {self.stats()}"
             time.sleep(0.02)
 
 

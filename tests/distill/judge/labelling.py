@@ -31,13 +31,13 @@ def dialogues_file(path: Path, count: int) -> Path:
 
 def settings(server: Running, **more: Any) -> LabelSettings:
     """Return settings for the test server."""
-    given: dict[str, Any] = {"model": "judge-1", "base_url": server.url, "timeout": 1.0, "concurrency": 8}
+    given: dict[str, Any] = {"model": "judge-1", "base_url": server.url, "timeout": 20, "concurrency": 8}
     return LabelSettings(**given | more)
 
 
 def options(server: Running, folder: Path, **more: Any) -> list[str]:
     """Return the options of `empathy label` for the test server; a value True is a flag."""
-    given = {"model": "judge-1", "base_url": server.url, "store": folder / "store.sqlite", "timeout": 1} | more
+    given = {"model": "judge-1", "base_url": server.url, "store": folder / "store.sqlite", "timeout": 20} | more
     flags = {f"--{name.replace('_', '-')}": value for name, value in given.items()}
     return [part for flag, value in flags.items() for part in ([flag] if value is True else [flag, str(value)])]
 

@@ -10,7 +10,8 @@ import pytest
 
 from distill.judge.prices import Price, Size
 from distill.judge.records import LOST, SCORED
-from distill.judge.replies import MAX_REPLY_CHARACTERS, ReplyError, lost_reply, read_answer, read_judgement
+from distill.judge.replies import lost_reply, read_answer
+from distill.judge.verdict import MAX_REPLY_CHARACTERS, ReplyError, read_judgement
 
 PRICE = Price(per_million_in=1, per_million_out=10)
 SIZE = Size(100, 15, 400, 64)
@@ -49,17 +50,17 @@ def choice(content: str) -> dict[str, Any]:
 
 
 UNUSABLE: dict[str, tuple[Any, str]] = {
-    "no JSON": ("<html>busy</html>", "broken_body"),
-    "cut JSON": (json.dumps(body())[:-20], "broken_body"),
-    "nothing": ("", "broken_body"),
-    "deep JSON": ("[" * 100_000, "broken_body"),
-    "a list": ([], "broken_body"),
-    "no choices": (body(choices=[]), "no_choice"),
-    "choices of another form": (body(choices="x"), "no_choice"),
-    "choices that are no objects": (body(choices=[1]), "no_choice"),
-    "no message": (body(choices=[{}]), "empty"),
+    "no JSON": ("<html>busy</html>", LOST),
+    "cut JSON": (json.dumps(body())[:-20], LOST),
+    "nothing": ("", LOST),
+    "deep JSON": ("[" * 100_000, LOST),
+    "a list": ([], LOST),
+    "no choices": (body(choices=[]), LOST),
+    "choices of another form": (body(choices="x"), LOST),
+    "choices that are no objects": (body(choices=[1]), LOST),
+    "no message": (body(choices=[{}]), LOST),
     "no text": (body(None), "empty"),
-    "a list for text": (body([GOOD]), "empty"),
+    "a list without text": (body([{"type": "image"}]), "empty"),
     "refused": (body(choices=[{"message": {"refusal": "No.", "content": None}}]), "refused"),
     "filtered": (body(GOOD, finish="content_filter"), "refused"),
     "cut off": (body('{"sensibility": 5, "rationality": 1', finish="length"), "no_scores"),
@@ -106,6 +107,14 @@ VALID = {
     "a list around": f"[{GOOD}]",
     "the same twice": f"{GOOD}\n{GOOD}",
     "thought aloud": f'<think>maybe {{"sensibility": 1, "rationality": 1}}?</think>{GOOD}',
+    "thought, by another mark": f"[THINK]{GOOD.replace('5', '1')}?[/THINK]{GOOD}",
+    "thought, in a tag with a name": f'<seed:think budget="9">{GOOD.replace("5", "1")}?</seed:think>{GOOD}',
+    "channels without their marks": f"analysisWe see {GOOD.replace('5', '1')}assistantfinal{GOOD}",
+    "behind the prompt's own form": f'{{"sensibility": N, "rationality": N}}\n{GOOD}',
+    "encoded twice": json.dumps(GOOD),
+    "encoded twice, in a fence": f"```json\n{json.dumps(GOOD)}\n```",
+    "encoded twice, without quotes": json.dumps(GOOD)[1:-1],
+    "out of ten": '{"sensibility": "5 out of 10", "rationality": "8/10"}',
     "published": "- Rationality: 8\n- Sensibility: 5",
     "published, one line": "Evaluation Form (scores ONLY): - Rationality: 8 - Sensibility: 5",
     "published, bold": "**Rationality**: 8\n**Sensibility:** 5",
@@ -117,6 +126,10 @@ INVALID = {
     "nothing": ("", "empty"),
     "white space": (" \n", "empty"),
     "only thought": ("<think>well", "empty"),
+    "a thought with a draft and no verdict": (f"[THINK]{GOOD}[/THINK] I can't say.", "no_scores"),
+    "a thought that never ends, with more in its tag": (f'<think type="x">{GOOD}', "empty"),
+    "channels that end before the last": (f"analysisWe see {GOOD}", "empty"),
+    "another scale, as text": ('{"sensibility": "4/5", "rationality": 8}', "no_scores"),
     "prose": ("I think it is rather warm.", "no_scores"),
     "refused": ("I'm sorry, but I can't help with that.", "no_scores"),
     "one of two": ('{"sensibility": 5}', "no_scores"),
@@ -143,7 +156,7 @@ INVALID = {
     "another scale": ("Rationality: 4/5\nSensibility: 3/5", "ambiguous"),
     "a percentage": ("Rationality: 80%\nSensibility: 5", "ambiguous"),
     "the rubric's own words": ("Rationality: 0 to 10\nSensibility: 0 to 10", "ambiguous"),
-    "far too long": (GOOD + " " * MAX_REPLY_CHARACTERS, "too_long"),
+    "far too long": (GOOD + "x" * MAX_REPLY_CHARACTERS, "too_long"),
 }
 
 
@@ -166,12 +179,13 @@ def test_every_score_is_read(score: int) -> None:
     assert read_judgement(f"- Rationality: {10 - score}\n- Sensibility: {score}") == (score, 10 - score)
 
 
-def test_a_number_at_the_end_of_a_cut_reply_may_lack_a_digit() -> None:
-    assert read_judgement("Rationality: 8\nSensibility: 1") == (1, 8)
+@pytest.mark.parametrize(
+    "text", ["Rationality: 8\nSensibility: 1", f"{GOOD} The resp", f"Idea {GOOD}. But wait", f"{GOOD}\n{GOOD}"]
+)
+def test_a_cut_reply_counts_only_if_it_is_one_object_alone(text: str) -> None:
+    assert read_judgement(f" {GOOD}\n", cut=True) == (5, 8)
     with pytest.raises(ReplyError, match="cut off"):
-        read_judgement("Rationality: 8\nSensibility: 1", cut=True)
-    assert read_judgement("Rationality: 8\nSensibility: 1\nThe resp", cut=True) == (1, 8)
-    assert read_judgement(f"{GOOD} The resp", cut=True) == (5, 8)
+        read_judgement(text, cut=True)
 
 
 @pytest.mark.parametrize(

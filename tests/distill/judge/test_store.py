@@ -10,11 +10,12 @@ import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from distill.errors import StoreError
-from distill.judge.records import LOST, OPENAI_URL, SCORED, Asking, OpenBatch, Question, Reply, question_key
+from distill.judge.records import LOST, OPENAI_URL, SCORED, Asking, Judged, OpenBatch, Question, Reply, question_key
 from distill.judge.rubric import Rubric
 from distill.judge.store import Store
 from scorer.dialogue import Dialogue
@@ -90,6 +91,7 @@ def test_labels_come_from_the_store_alone_and_are_read_again(tmp_path: Path) -> 
         store.add(asked.key, replace(GOOD, sensibility=0))
         assert [label["sensibility"] for label in store.labels({})] == [5, 0]
         assert list(store.labels({"model": "other"})) == []
+        assert len(list(store.labels({"model": ["other", "m"]}))) == 2
         (label,) = store.labels({"temperature": 0.5})
     judge = {
         "model": "m",
@@ -176,7 +178,39 @@ def test_a_file_that_is_no_store_is_one_line(tmp_path: Path) -> None:
     refused("none.sqlite", "no such store", create=False)
     filled(tmp_path / "s.sqlite").close()
     change("s.sqlite", "PRAGMA user_version = 99")
-    refused("s.sqlite", "has store version 99, this release reads 1")
+    refused("s.sqlite", "has store version 99, this release reads 2")
+
+
+def test_a_store_of_the_first_release_is_read_and_continued(tmp_path: Path) -> None:
+    expected: dict[str, Any] = {
+        "sensibility_mean": 5.5,
+        "rationality_mean": 7.5,
+        "sensibility_spread": 0.5,
+        "rationality_spread": 1.0,
+    }
+    filled(tmp_path / "s.sqlite", GOOD).close()
+    with closing(sqlite3.connect(tmp_path / "s.sqlite")) as database:
+        for name in expected:
+            database.execute(f"ALTER TABLE replies DROP COLUMN {name}")
+        database.execute("PRAGMA user_version = 1")
+    with Store(tmp_path / "s.sqlite") as store:
+        other = question("another")
+        store.add_questions([other], ASKING, "the rubric")
+        store.add(other.key, replace(GOOD, **expected))
+        found = store.known([question().key, other.key])
+        old, new = store.labels({})
+        _, said = store.labels({}, logprobs=False)
+    assert (found[question().key].judged, found[other.key].judged) == (
+        Judged((5, 8)),
+        Judged((5, 8), (5.5, 7.5), (0.5, 1.0)),
+    )
+    assert (old["sensibility"], "said" in old["judge"]) == (5, False)
+    assert (new["sensibility"], new["rationality"]) == (5.5, 7.5)
+    assert (new["judge"]["said"], new["judge"]["spread"]) == (
+        {"sensibility": 5, "rationality": 8},
+        {"sensibility": 0.5, "rationality": 1.0},
+    )
+    assert (said["sensibility"], "said" in said["judge"]) == (5, False)
 
 
 def test_the_rubrics_text_is_kept(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from distill.training.assemble import measure
 from distill.training.calibrate import (
     COVERAGE,
     Calibration,
@@ -21,6 +20,7 @@ from distill.training.calibrate import (
     cut_table,
     fit_calibration,
     fit_uncertainty,
+    measure,
 )
 from scorer.bundle.cuts import JUDGE_CUTS, LEVELS
 from scorer.dialogue import HEADS
