@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distill.errors import TrainError
-from distill.training.counterexamples import TARGETS
+from distill.robustness.kinds import TARGETS
 from scorer.settings import check_settings, setting
 
 DEFAULT_BACKBONE = "FacebookAI/roberta-base"

@@ -20,6 +20,8 @@ from transformers import PreTrainedModel
 
 from distill.errors import TrainError
 from distill.labelled import LabelledSet, check_trainable
+from distill.robustness.counterexamples import counterexamples
+from distill.robustness.edits import edit
 from distill.training.assemble import finish
 from distill.training.checkpoint import (
     CHECKPOINT_JSON,
@@ -29,8 +31,6 @@ from distill.training.checkpoint import (
     save_checkpoint,
     writing_weights,
 )
-from distill.training.counterexamples import counterexamples
-from distill.training.edits import edit
 from distill.training.fits import Fit, Split, TrainRun, assign
 from distill.training.network import Backbone, load_backbone, load_network, predict
 from distill.training.settings import TeachSettings, TrainSettings

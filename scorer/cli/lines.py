@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scorer.bundle.bundle import Bundle
+from scorer.bundle.info import ScorerInfo
 from scorer.bundle.probed import Probed, probe_table, probe_verdict
 from scorer.cli.table import table_lines
 from scorer.dialogue import HEADS
@@ -79,20 +80,24 @@ def describe(bundle: Bundle) -> Iterator[str]:
         yield f"cuts {head}: " + " ".join(f"{cut:.2f}" for cut in bundle.info.cuts[head])
     domain = bundle.info.domain
     yield "domain: " + ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in domain.ranges.items())
-    if how := info.measured.get("how"):
-        yield f"measured: {how}"
-    for name, value in info.measured.items():
-        if name != "how":
-            yield f"  {name:32}{_plain(value)}"
-    if uncertainty := bundle.info.uncertainty:
-        for head in HEADS:
-            widths = " ".join(f"{width:.2f}" for width in uncertainty.widths[head])
-            yield f"uncertainty {head}: {widths} for {uncertainty.coverage:.0%}, from low scores to high ones"
+    yield from _measured(info)
     if info.probe:
         yield from probe_lines(info.probe)
     for name, verdict in info.precisions.items():
         yield f"precision {name}: {'allowed' if verdict.allowed else 'refused'}, {verdict.reason}"
     yield "files verified: " + ", ".join(sorted(info.files))
+
+
+def _measured(info: ScorerInfo) -> Iterator[str]:
+    if how := info.measured.get("how"):
+        yield f"measured: {how}"
+    for name, value in info.measured.items():
+        if name != "how":
+            yield f"  {name:32}{_plain(value)}"
+    if uncertainty := info.uncertainty:
+        for head in HEADS:
+            widths = " ".join(f"{width:.2f}" for width in uncertainty.widths[head])
+            yield f"uncertainty {head}: {widths} for {uncertainty.coverage:.0%}, from low scores to high ones"
 
 
 def probe_lines(found: Probed) -> Iterator[str]:

@@ -16,23 +16,9 @@ from importlib.resources import files
 
 import numpy as np
 
+from distill.robustness.kinds import TARGETS
 from scorer.dialogue import Dialogue, Turn, content_hash
 from scorer.engines.base import Scores
-
-TARGETS: dict[str, tuple[float, float]] = {
-    "hostile": (0, 1),
-    "contempt": (0, 1.5),
-    "dismissive": (1, 2),
-    "filler": (1, 0.5),
-    "refusal": (1, 2),
-    "injection": (0, 0.5),
-    "salad": (0.5, 0),
-    "letters": (0, 0),
-    "loop": (1, 0.5),
-    "echo": (1, 0.5),
-    "unrelated": (2, 1),
-}
-"""Each kind's sensibility and rationality, 0 to 10, by the rubric's descriptions of 0 to 3."""
 
 _SHARES = {"hostile": 2, "contempt": 2, "dismissive": 2, "unrelated": 3}  # of the others 1 each
 _QUOTE = "{quote}"
@@ -41,7 +27,7 @@ _QUOTE = "{quote}"
 @cache
 def wordings(kind: str) -> tuple[str, ...]:
     """Return the replies written for a kind, from ``wordings/KIND.txt``."""
-    return tuple((files("distill.training") / "wordings" / f"{kind}.txt").read_text("utf-8").splitlines())
+    return tuple((files("distill.robustness") / "wordings" / f"{kind}.txt").read_text("utf-8").splitlines())
 
 
 def counterexamples(

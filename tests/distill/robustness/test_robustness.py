@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from distill.labelled import LabelledSet
-from distill.training.counterexamples import TARGETS, counterexamples, wordings
-from distill.training.edits import edit
+from distill.robustness.counterexamples import counterexamples, wordings
+from distill.robustness.edits import edit
+from distill.robustness.kinds import TARGETS
 from distill.training.network import predict
 from distill.training.train import train_scorer
 from scorer.dialogue import Dialogue, Turn
@@ -73,7 +74,7 @@ def hostile(dialogues: tuple[Dialogue, ...], words: str) -> list[Dialogue]:
 
 def test_a_training_learns_what_no_label_says(backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No label holds the word "played"; a training with counter-examples made of it scores it low."""
-    from distill.training import counterexamples as module
+    from distill.robustness import counterexamples as module
 
     labelled: LabelledSet = read(tmp_path / "labels.jsonl", labelled_records(160))
     monkeypatch.setattr(module, "wordings", lambda kind: ("played they them yesterday",))
