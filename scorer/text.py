@@ -86,9 +86,15 @@ def digest(parts: Iterable[str]) -> str:
 
 
 def fingerprint(texts: Iterable[str]) -> str:
-    """Return a digest of the letters and digits alone: the same for every spelling, spacing and punctuation."""
-    return digest(map(_letters_and_digits, map(normalise, texts)))
+    """Return a digest of the letters and digits alone: the same for every spelling, spacing and punctuation.
+
+    Texts that hold none at all (emoji, "???") count by their normalised text.
+    """
+    normalised = list(map(normalise, texts))
+    bare = list(map(letters, normalised))
+    return digest(bare if any(bare) else normalised)
 
 
-def _letters_and_digits(text: str) -> str:
+def letters(text: str) -> str:
+    """Return the letters and digits of a normalised text."""
     return text.translate(_ASCII_NOT_ALPHANUMERIC) if text.isascii() else _NOT_ALPHANUMERIC.sub("", text)
