@@ -9,7 +9,8 @@ from scorer.dialogue import HEADS
 from scorer.errors import reason_of
 from scorer.inputs import empathetic_dialogues
 from scorer.inputs.cursor import Place, Records
-from scorer.inputs.parse import EXPECTED_KEYS, RecordError, holds_dialogue
+from scorer.inputs.faults import RecordError
+from scorer.inputs.layouts import EXPECTED_KEYS, KEYS, holds_dialogue, keys_found
 
 _USED = {
     *("id", "messages", "conversations", "context", "response", "evaluation", "conversation", "category", "judge"),
@@ -65,7 +66,7 @@ def _read_batches(batches: Iterator[Any], names: list[str], stream: BinaryIO, pl
                     if conversations is not None:
                         conversations.break_off()
                 elif conversations is None:
-                    yield place.parse(row)
+                    yield from place.parse(row)
                 else:
                     yield from conversations.add(row, ascii(row))
             place.source.advance_to(stream.tell())

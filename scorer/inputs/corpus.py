@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 
 from scorer.dialogue import Dialogue, content_hash
+from scorer.errors import InputError
 from scorer.inputs.formats import looks_like_data, read_source
 from scorer.inputs.id_set import HashSet
-from scorer.inputs.parse import LabelUse, Reject
+from scorer.inputs.parse import FIELDS, LabelUse, Reject
 from scorer.inputs.sources import expand
 
 
@@ -21,15 +22,29 @@ class Corpus:
     "-2". Memory grows by 16 to 32 bytes per id.
     """
 
-    def __init__(self, inputs: Sequence[str], *, labels: LabelUse = "ignore", unique_ids: bool = True) -> None:
-        """Find the files that ``inputs`` stand for; InputError if there is none.
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        *,
+        labels: LabelUse = "ignore",
+        unique_ids: bool = True,
+        fields: Mapping[str, str] | None = None,
+        keep_records: bool = False,
+    ) -> None:
+        """Find the files that ``inputs`` stand for; InputError if there is none, or ``fields`` names no field.
 
-        ``unique_ids`` False takes ids as they are: several judgements of one dialogue share its id. ``skipped`` are
-        files in folders that hold no records.
+        ``unique_ids`` False takes ids as they are: several judgements of one dialogue share its id. ``fields`` says
+        which column holds a field of ``FIELDS``, for layouts that no reader knows. ``keep_records`` keeps the decoded
+        record with each dialogue. ``skipped`` are files in folders that hold no records.
         """
+        for name in fields or {}:
+            if name not in FIELDS:
+                raise InputError(f"{name!a} is no field, expected one of {', '.join(FIELDS)}")
         self.sources, self.skipped = expand(inputs, looks_like_data)
         self._labels = labels
         self._unique_ids = unique_ids
+        self._fields = dict(fields or {})
+        self._keep = keep_records
 
     @property
     def total_bytes(self) -> int | None:
@@ -48,7 +63,7 @@ class Corpus:
         repeats: dict[int, int] = {}
         for source in self.sources:
             source.bytes_read = 0
-            for record in read_source(source, self._labels):
+            for record in read_source(source, self._labels, self._fields, keep=self._keep):
                 if self._unique_ids and isinstance(record, Dialogue):
                     record = _unique(record, seen, repeats)
                 yield record

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from scorer.dialogue import Dialogue
-from scorer.inputs.parse import LabelUse, RecordError, Reject, parse_record
+from scorer.inputs.faults import RecordError
+from scorer.inputs.layouts import unwrapped
+from scorer.inputs.parse import LabelUse, Reject, parse_records
 from scorer.inputs.sources import Source
 
 EXCERPT = 500
@@ -21,9 +23,13 @@ Reader = Callable[[BinaryIO, "Place"], Records]
 class Place:
     """Makes dialogues and rejects that know where they came from; the reader advances ``line``."""
 
-    def __init__(self, source: Source, labels: LabelUse) -> None:
+    def __init__(
+        self, source: Source, labels: LabelUse, fields: Mapping[str, str] | None = None, *, keep: bool = False
+    ) -> None:
         self.source = source
         self.labels = labels
+        self.fields = fields
+        self.keep = keep
         self.line = 0
 
     def reject(
@@ -33,11 +39,35 @@ class Place:
         excerpt = record[:EXCERPT].encode("utf-8", "backslashreplace").decode()
         return Reject(self.source.name, self.line if line is None else line, reason, detail, id_, excerpt)
 
-    def parse(self, value: Any, record: str | None = None) -> Dialogue | Reject:
-        """Return the dialogue in a decoded record, or its reject."""
+    def parse(self, value: Any, record: str | None = None) -> Iterator[Dialogue | Reject]:
+        """Yield the dialogues in a decoded record, or its reject; and those of the records that a wrapper holds."""
         try:
-            return parse_record(value, labels=self.labels, source=self.source.name, line=self.line)
+            found = parse_records(
+                value,
+                labels=self.labels,
+                source=self.source.name,
+                line=self.line,
+                fields=self.fields,
+                keep=self.keep,
+            )
         except RecordError as error:
-            id_ = value.get("id") if isinstance(value, Mapping) else None
-            shown = ascii(id_)[1:-1] if isinstance(id_, str) else None
-            return self.reject(error.reason, error.detail, record=ascii(value) if record is None else record, id_=shown)
+            wrapped = () if self.fields else unwrapped(value)
+            if not wrapped:
+                yield self._refused(error, value, record)
+            for item in wrapped:
+                yield from self.parse(item)
+            return
+        for one in found:
+            yield self._refused(one, value, record) if isinstance(one, RecordError) else one
+
+    def _refused(self, error: RecordError, value: Any, record: str | None) -> Reject:
+        id_ = value.get("id") if isinstance(value, Mapping) else None
+        shown = ascii(id_)[1:-1] if isinstance(id_, str) else None
+        return self.reject(error.reason, error.detail, record=_raw(value) if record is None else record, id_=shown)
+
+
+def _raw(value: Any) -> str:
+    try:
+        return ascii(value)
+    except RecursionError:
+        return ""

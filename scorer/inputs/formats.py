@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from contextlib import nullcontext
 
 from scorer.errors import InputError, reason_of
@@ -15,16 +16,19 @@ from scorer.inputs.arrow import read_arrow, read_parquet
 from scorer.inputs.cursor import Place, Reader, Records
 from scorer.inputs.empathetic_dialogues import read_csv
 from scorer.inputs.json_lines import BOM, WIDE_BOMS, read_lines, read_values, read_wide
-from scorer.inputs.parse import LabelUse, holds_dialogue
+from scorer.inputs.layouts import holds_dialogue
+from scorer.inputs.parse import LabelUse
 from scorer.inputs.sources import BUFFER_BYTES, Source, TruncatedStreamError
 
 _DATA_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".parquet", ".arrow")
 _COLUMNAR = (read_parquet, read_arrow)  # they seek in their file
 
 
-def read_source(source: Source, labels: LabelUse = "ignore") -> Records:
+def read_source(
+    source: Source, labels: LabelUse = "ignore", fields: Mapping[str, str] | None = None, *, keep: bool = False
+) -> Records:
     """Yield what one source holds, in order; a fault of the file as a whole is a reject of line 0."""
-    place = Place(source, labels)
+    place = Place(source, labels, fields or None, keep=keep)
     empty = True
     try:
         with source.open() as stream:

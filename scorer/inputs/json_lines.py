@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from scorer.inputs.cursor import EXCERPT, Place, Records
 from scorer.inputs.json_stream import iter_objects
-from scorer.inputs.parse import RecordError, Reject, parse_json
+from scorer.inputs.faults import RecordError
+from scorer.inputs.parse import Reject, parse_json
 
 MAX_RECORD_BYTES = 1 << 25
 """A longer line or JSON element is rejected, so that one broken file cannot fill the memory (32 MiB)."""
@@ -47,9 +49,29 @@ def read_lines(stream: BinaryIO, place: Place) -> Records:
         try:
             value = parse_json(text)
         except RecordError as error:
-            yield place.reject(error.reason, error.detail, record=text)
+            values = _in_a_row(text)
+            if not values:
+                yield place.reject(error.reason, error.detail, record=text)
+            for one in values:
+                yield from place.parse(one)
         else:
-            yield place.parse(value, text)
+            yield from place.parse(value, text)
+
+
+def _in_a_row(text: str) -> list[Any]:
+    """Return the values of a line that holds several, one after another; nothing if it holds anything else."""
+    decoder = json.JSONDecoder()
+    values: list[Any] = []
+    position, text = 0, text.strip()
+    try:
+        while position < len(text):
+            value, position = decoder.raw_decode(text, position)
+            values.append(value)
+            while text[position : position + 1] in (" ", "\t", ","):
+                position += 1
+    except (ValueError, RecursionError):
+        return []
+    return values if all(isinstance(value, (dict, list)) for value in values) else []
 
 
 def read_values(stream: BinaryIO, place: Place) -> Records:
@@ -59,7 +81,7 @@ def read_values(stream: BinaryIO, place: Place) -> Records:
         if isinstance(item, RecordError):
             yield place.reject(item.reason, item.detail)
         else:
-            yield place.parse(*item)
+            yield from place.parse(*item)
 
 
 def read_wide(stream: BinaryIO, place: Place) -> Records:

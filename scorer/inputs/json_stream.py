@@ -8,7 +8,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from scorer.inputs.parse import RecordError, holds_dialogue, json_fault
+from scorer.inputs.faults import RecordError
+from scorer.inputs.layouts import holds_dialogue
+from scorer.inputs.parse import json_fault
 from scorer.inputs.sources import TruncatedStreamError
 
 _CHUNK = 1 << 16

@@ -1,0 +1,411 @@
+"""Which keys of a record hold its turns and the answer that is meant; where two may, none is chosen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from scorer.dialogue import Turn
+from scorer.inputs.faults import RecordError, clean_text, shown
+from scorer.inputs.turns import Seen, is_message, read_turn, read_turns, transcript, visible, without_thoughts
+
+LISTS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns")
+"""Keys of a list of messages; ``conversation`` may also be a key of its own."""
+
+ANSWERS = (
+    *("response", "completion", "output", "generation", "generated_text", "model_output", "model_response", "reply"),
+    *("prediction", "choices", "responses", "completions", "outputs", "generations"),
+)
+"""Keys of an answer, also of a list of one; of several that differ, none is chosen."""
+
+_LESSER_ANSWERS = ("answer", "target", "reference", "assistant", "gpt", "bot")  # only where none of ANSWERS is filled
+PAIR = ("chosen", "rejected")
+QUESTIONS = ("instruction", "prompt", "question", "query", "problem")
+_LESSER_QUESTIONS = ("input", "user", "human", "utterance", "post")  # only where none of QUESTIONS is filled
+SYSTEM = ("system", "system_prompt")
+KEYS = frozenset(
+    (*LISTS, *ANSWERS, *_LESSER_ANSWERS, *PAIR, *QUESTIONS, *_LESSER_QUESTIONS, *SYSTEM, "context", "history")
+)
+"""Every key that may hold turns."""
+
+EXPECTED_KEYS = "messages or conversations or context, response or instruction, output"
+_NEAREST = (
+    *(("messages",), ("conversations",), ("context", "response"), ("instruction", "output"), ("prompt", "response")),
+    *(("prompt", "completion"), ("prompt", "chosen", "rejected"), ("question", "answer"), ("chosen", "rejected")),
+    ("conv_id", "utterance_idx", "speaker_idx", "utterance"),
+)
+_MAY_ANSWER = re.compile(r"answer|respon|complet|generat|output|repl(?:y|ies)|predict", re.IGNORECASE)
+_NO_ANSWER = re.compile(
+    r"(?:id|ids|model|models|time|format|type|tokens?|lang|language|name|role|url|path|source|status|reason|by|at|date"
+    r"|count|length|score|config|settings|params|generator)\Z|_(?:id|by|at)_",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The turns of a record up to one answer. ``suffix`` tells the two of a preference pair apart."""
+
+    layout: str
+    used: tuple[str, ...]
+    turns: tuple[Turn, ...]
+    seen: Seen
+    suffix: str = ""
+    top_system: bool = False
+
+
+def holds_dialogue(value: Any) -> bool:
+    """Whether a decoded value has the keys of a record that is read, well filled or not."""
+    if not isinstance(value, Mapping):
+        return False
+    if "messages" in value or "conversations" in value:
+        return True
+    if any(isinstance(value.get(key), (list, Mapping)) for key in LISTS):
+        return True
+    asked = any(key in value for key in (*QUESTIONS, *_LESSER_QUESTIONS, "context"))
+    answered = any(key in value for key in (*ANSWERS, *_LESSER_ANSWERS, *PAIR))
+    return (asked and answered) or all(key in value for key in PAIR)
+
+
+def unwrapped(value: Any) -> list[Any]:
+    """Return the records that a value holds in lists or in one object of it; a list of messages is a record."""
+    if isinstance(value, list):
+        if value and all(is_message(item) for item in value):
+            return [{"messages": value}]
+        return value if any(isinstance(item, (list, Mapping)) for item in value) else []
+    if not isinstance(value, Mapping) or holds_dialogue(value):
+        return []
+    lists = [item for item in value.values() if isinstance(item, list) and any(map(_is_record, item))]
+    if lists:
+        return [record for item in lists for record in item]
+    inner = [item for item in value.values() if holds_dialogue(item)]
+    if len(inner) == 1:
+        outer = {key: item for key, item in value.items() if item is not inner[0]}
+        return [{**outer, **inner[0]}]
+    return inner
+
+
+def _is_record(value: Any) -> bool:
+    return holds_dialogue(value) or (isinstance(value, list) and bool(value) and all(map(is_message, value)))
+
+
+def read_layout(record: Mapping[str, Any]) -> list[Answered | RecordError]:
+    """Return the turns for each answer that a record holds: one, or the two of a preference pair."""
+    if not KEYS.isdisjoint(record):
+        filled = [key for key in LISTS if record.get(key) is not None]
+        if "conversation" in filled and not isinstance(record["conversation"], (list, Mapping)):
+            filled.remove("conversation")
+        if filled:
+            lists = [key for key in filled if record[key] not in ([], {}, "")] or filled
+            if record[lists[0]] not in ([], {}, "") or not _asked_and_answered(record):
+                return [*_with_system(record, _of_lists(record, lists))]
+        if found := _of_answer(record):
+            return [*_with_system(record, found)]
+    raise RecordError("no_messages", f"{keys_found(record)}, expected {EXPECTED_KEYS}{_nearest(record)}")
+
+
+def keys_found(record: Iterable[Any]) -> str:
+    """Return the keys of a record as they may stand in a message, also where they are many."""
+    names = sorted(map(str, record))
+    listed = ", ".join(ascii(name if len(name) <= 40 else name[:37] + "...")[1:-1] for name in names[:20])
+    return f"keys {listed or 'none'}{f' and {len(names) - 20} more' if len(names) > 20 else ''}"
+
+
+def _nearest(record: Mapping[str, Any]) -> str:
+    """Return a hint: the known layout that shares most keys, and what it lacks."""
+    names = {str(key).strip().lower(): str(key) for key in record}
+    best: tuple[str, ...] = ()
+    best_share, lacking = 0.0, list[str]()
+    for layout in _NEAREST:
+        near = {key: get_close_matches(key, names, 1, 0.8) for key in layout}
+        share = sum(map(bool, near.values())) / len(layout)
+        if share > best_share:
+            best, best_share = layout, share
+            lacking = [key for key in layout if key not in record]
+    if not best:
+        return "; name the columns with --map response=COLUMN --map context=COLUMN"
+    return f"; nearest layout {', '.join(best)}: {', '.join(lacking) or 'a filled value'} lacking (--map FIELD=COLUMN)"
+
+
+def _with_system(
+    record: Mapping[str, Any], found: Iterable[Answered | RecordError]
+) -> Iterable[Answered | RecordError]:
+    """Put a system prompt that stands beside the turns before them, unless they begin with one."""
+    key = next((key for key in SYSTEM if isinstance(record.get(key), str) and record[key].strip()), None)
+    for item in found:
+        if key is None or isinstance(item, RecordError) or (item.turns and item.turns[0].role == "system"):
+            yield item
+        else:
+            turns = (Turn("system", clean_text(record[key], key)), *item.turns)
+            yield Answered(item.layout, (*item.used, key), turns, item.seen, item.suffix, top_system=True)
+
+
+def _of_lists(record: Mapping[str, Any], keys: list[str]) -> list[Answered | RecordError]:
+    """Return the turns of a list of messages and the answer beside it, if there is one."""
+    seen = Seen()
+    first = keys[0]
+    turns = read_turns(record[first], first, seen)
+    for other in keys[1:]:
+        try:
+            more = read_turns(record[other], other, Seen())
+        except RecordError:
+            continue  # something else of that name
+        if more and more != turns:
+            raise _ambiguous(f"{first} and {other} hold different turns", other, "messages")
+    if _has_pair(record):
+        return _pair(record, turns, seen, first, (first,))
+    answered = bool(turns) and turns[-1].role == "assistant" and not seen.unread
+    names = [key for key in ANSWERS if key in record and _filled(record[key])]
+    if not names and not answered:
+        names = [key for key in _LESSER_ANSWERS if key in record and _filled(record[key])]
+    if not names:
+        if not answered:
+            _no_unknown_answer(record, turns)
+        return [Answered(first, (first,), turns, seen)]
+    texts: dict[str, str] = {}
+    for name in names:
+        aside = Seen()
+        if (text := _answer(record[name], name, aside, strict=not answered)) is not None:
+            texts.setdefault(text, name)
+            seen.thoughts += 0 if answered else aside.thoughts
+    if answered:
+        differing = [name for text, name in texts.items() if text != turns[-1].content]
+        if differing:
+            raise _ambiguous(f"{first} end in an answer and {differing[0]} holds another", differing[0])
+        return [Answered(first, (first, *texts.values()), turns, seen)]
+    if len(texts) > 1:
+        raise _ambiguous(f"{' and '.join(texts.values())} hold different answers", next(iter(texts.values())))
+    if not texts:
+        return [Answered(first, (first,), turns, seen)]
+    ((text, name),) = texts.items()
+    seen.unread = False
+    return [Answered(f"{first} + {name}", (first, name), (*turns, Turn("assistant", text)), seen)]
+
+
+def _no_unknown_answer(record: Mapping[str, Any], turns: tuple[Turn, ...]) -> None:
+    """Raise where turns do not end in an answer, and a key that nobody knows looks like holding it."""
+    if not any(turn.role == "assistant" for turn in turns):
+        return
+    for key, value in record.items():
+        if key not in KEYS and isinstance(key, str) and _MAY_ANSWER.search(key) and not _NO_ANSWER.search(key):
+            text = value if isinstance(value, str) else ""
+            if visible(text) or (isinstance(value, (list, Mapping)) and value):
+                raise _ambiguous(f"the turns end without an answer, and {shown(key)} may hold it", key)
+
+
+def _of_answer(record: Mapping[str, Any]) -> list[Answered | RecordError]:
+    """Return the turns of a question (or a context) and its answer in keys of their own; nothing where there are none."""
+    asked = [key for key in QUESTIONS if record.get(key) is not None]
+    if asked:
+        asked += ["input"] if record.get("input") is not None else []
+    else:
+        # A name of who asks is no question.
+        spaced = record.get("context") is not None
+        asked = [
+            key
+            for key in _LESSER_QUESTIONS
+            if _filled(record.get(key)) and not (spaced and isinstance(record[key], str) and " " not in record[key])
+        ]
+    pair = _has_pair(record)
+    names = [key for key in ANSWERS if record.get(key) is not None]
+    names = [key for key in names if _filled(record[key])] or names[:1]
+    if not names:
+        names = [key for key in _LESSER_ANSWERS if key not in asked and _filled(record.get(key))]
+    context = record.get("context")
+    if context is not None and not asked and names and not pair:
+        return [_released(record, names)]
+    if not (asked or _filled(context)) and not pair:
+        return []
+    if not pair and not names:
+        return []
+    seen = Seen()
+    before, used = _question(record, asked, seen)
+    if pair:
+        return _pair(record, before, seen, used[0] if used else "", used)
+    text, name = _only_answer(record, names, seen)
+    layout = ", ".join((*used[:1], name))
+    return [Answered(layout, (*used, name), (*before, Turn("assistant", text)), seen)]
+
+
+def _asked_and_answered(record: Mapping[str, Any]) -> bool:
+    asked = any(_filled(record.get(key)) for key in (*QUESTIONS, *_LESSER_QUESTIONS, "context"))
+    return (asked and any(_filled(record.get(key)) for key in (*ANSWERS, *_LESSER_ANSWERS))) or _has_pair(record)
+
+
+def _has_pair(record: Mapping[str, Any]) -> bool:
+    return any(_filled(record.get(key)) and isinstance(record[key], (str, list, Mapping)) for key in PAIR)
+
+
+def _only_answer(record: Mapping[str, Any], names: list[str], seen: Seen) -> tuple[str, str]:
+    """Return the one answer that the keys hold, and its key."""
+    texts: dict[str, str] = {}
+    for name in names:
+        aside = Seen()
+        text = _answer(record[name], name, aside, strict=len(names) == 1)
+        if text is not None and text not in texts:
+            texts[text] = name
+            seen.thoughts += aside.thoughts
+            seen.unread = aside.unread
+    if len(texts) != 1:
+        which = " and ".join(texts.values() or names)
+        raise _ambiguous(f"{which} hold different answers or none that is text", next(iter(names)))
+    ((text, name),) = texts.items()
+    return text, name
+
+
+def _released(record: Mapping[str, Any], names: list[str]) -> Answered:
+    """Return the turns of the published form: ``</s>`` between turns, the speakers take turns up to the response."""
+    seen = Seen()
+    context = record["context"]
+    text, name = _only_answer(record, names, seen)
+    if isinstance(context, list) and context and is_message(context[0]):
+        turns = read_turns(context, "context", seen)
+        return Answered(f"context, {name}", ("context", name), (*turns, Turn("assistant", text)), seen)
+    texts = [*clean_text(context, "context").split("</s>"), text]
+    last = len(texts) - 1
+    turns = tuple(
+        Turn("assistant" if (last - index) % 2 == 0 else "user", text.strip()) for index, text in enumerate(texts)
+    )
+    return Answered(f"context, {name}", ("context", name), _with_history(record, turns, seen), seen)
+
+
+def _question(record: Mapping[str, Any], asked: list[str], seen: Seen) -> tuple[tuple[Turn, ...], tuple[str, ...]]:
+    """Return the turns before the answer: ``history``, and what was asked; and the keys that held them."""
+    filled = [key for key in asked if _filled(record.get(key))]
+    lists = [key for key in filled if not isinstance(record[key], str)]
+    used = tuple(asked)
+    turns: tuple[Turn, ...]
+    if lists:
+        if len(filled) > 1:
+            raise _ambiguous(f"{' and '.join(filled)} may all be the question", filled[0], "context")
+        turns = read_turns(record[lists[0]], lists[0], seen)
+    else:
+        texts = {key: clean_text(record[key], key) for key in filled}
+        main = [key for key in filled if key not in _LESSER_QUESTIONS] or filled
+        if len({texts[key] for key in main}) > 1:
+            raise _ambiguous(f"{' and '.join(main)} may all be the question", main[0], "context")
+        pieces = [texts[main[0]]] if main else []
+        pieces += [texts[key] for key in filled if key == "input" and key not in main and texts[key] not in pieces]
+        context = record.get("context")
+        if _filled(context) and isinstance(context, str):
+            if "</s>" in context:
+                raise _ambiguous(f"context holds turns beside {main[0] if main else 'the answer'}", "context", "context")
+            pieces.append(clean_text(context, "context"))
+            used = (*used, "context")
+        text = "\n".join(filter(None, pieces))
+        turns = tuple(transcript(text)) or ((Turn("user", text),) if text else ())
+    if record.get("history") is not None:
+        used = (*used, "history")
+    return _with_history(record, turns, seen), used
+
+
+def _with_history(record: Mapping[str, Any], turns: tuple[Turn, ...], seen: Seen) -> tuple[Turn, ...]:
+    """Return turns behind those of ``history``: pairs of a question and an answer, or messages."""
+    history = record.get("history")
+    if history is None or history == [] or history == "":
+        return turns
+    if isinstance(history, list) and is_message(history[0]):
+        return (*read_turns(history, "history", seen), *turns)
+    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
+        raise RecordError("wrong_type", f"history is {shown(history)}, expected pairs of a question and an answer")
+    before = []
+    for pair in history:
+        asked, said = ("" if text is None else clean_text(text, "history") for text in pair)
+        before += [Turn("user", asked)] if asked else []
+        before.append(Turn("assistant", without_thoughts(said, seen)))
+    return (*before, *turns)
+
+
+def _pair(
+    record: Mapping[str, Any], before: tuple[Turn, ...], seen: Seen, first: str, used: tuple[str, ...]
+) -> list[Answered | RecordError]:
+    """Return the turns of a preference pair: two dialogues, each fault its own."""
+    layout = ", ".join(filter(None, (first, "chosen/rejected")))
+    found: list[Answered | RecordError] = []
+    for name in PAIR:
+        if record.get(name) is None:
+            continue  # one of the two was kept
+        mine = Seen(seen.tool_turns, seen.parts, seen.thoughts)
+        try:
+            turns = _preferred(record, name, before, mine)
+            found.append(Answered(layout, (*used, *PAIR), turns, mine, f"#{name}"))
+        except RecordError as error:
+            found.append(error)
+    return found
+
+
+def _preferred(record: Mapping[str, Any], name: str, before: tuple[Turn, ...], seen: Seen) -> tuple[Turn, ...]:
+    value = record[name]
+    other = record.get(PAIR[name == "chosen"])
+    if isinstance(value, (list, Mapping)) and not is_message(value):
+        own = Seen()
+        turns = read_turns(value, name, own)
+        if not turns or turns[-1].role != "assistant" or own.unread:
+            raise RecordError("no_response", f"{name} does not end in an assistant turn with text, expected an answer")
+        if any(turn.role == "user" for turn in turns):  # the whole dialogue
+            seen.tool_turns, seen.parts, seen.thoughts = own.tool_turns, own.parts, own.thoughts
+            return turns
+        if len(turns) > 1:
+            raise _ambiguous(f"{name} holds several assistant turns", name)
+        text = turns[-1].content
+        seen.thoughts += own.thoughts
+    elif isinstance(value, str) and (turns := tuple(transcript(value))):
+        if turns[-1].role != "assistant":
+            raise RecordError("no_response", f"{name} does not end in an Assistant turn, expected an answer")
+        return turns
+    else:
+        text = _answer(value, name, seen, strict=True) or ""
+    if before and before[-1].role == "assistant":
+        if before[-1].content not in (text, _answer(other, "the other answer", Seen(), strict=False)):
+            raise _ambiguous(f"the turns end in an answer, and {name} holds another", name)
+        before = before[:-1]
+    if not before:
+        raise RecordError("no_messages", f"{keys_found(record)}, expected prompt beside chosen and rejected")
+    seen.unread = False
+    return (*before, Turn("assistant", text))
+
+
+def _answer(value: Any, where: str, seen: Seen, *, strict: bool) -> str | None:
+    """Return the text of an answer: a text, a message, `choices`, or a list of one; None for what is no answer.
+
+    ``strict`` raises where something is there and cannot be read, for then the answer is another than the last turn.
+    """
+    if isinstance(value, str) and value.lstrip()[:2] != "[{":
+        return without_thoughts(clean_text(value, where), seen)
+    if isinstance(value, str):
+        return clean_text(value, where)
+    item = value
+    if isinstance(item, Mapping) and isinstance(item.get("choices"), list):
+        item = item["choices"]
+    if isinstance(item, list) and len(item) == 1:
+        item = item[0]
+    if isinstance(item, Mapping) and isinstance(item.get("message"), Mapping):
+        item = item["message"]
+    if isinstance(item, str):
+        return without_thoughts(clean_text(item, where), seen)
+    if isinstance(item, Mapping) and not is_message(item) and isinstance(item.get("text"), str):
+        return without_thoughts(clean_text(item["text"], where), seen)
+    if isinstance(item, Mapping) and is_message(item):
+        turn = read_turn(item, 1, seen)
+        if turn is not None and turn.role == "assistant":
+            return turn.content
+        raise RecordError("no_response", f"{where} is a message without an assistant's text, expected an answer")
+    if strict and (isinstance(value, (list, Mapping)) or where in ("response", "output", "completion", *PAIR)):
+        if isinstance(value, list) and len(value) > 1:
+            raise _ambiguous(f"{where} holds {len(value)} answers", where)
+        raise RecordError("wrong_type", f"{where} is {shown(value)}, expected text")
+    if isinstance(value, list) and value:
+        raise _ambiguous(f"{where} holds {len(value)} answers", where)
+    return None
+
+
+def _filled(value: Any) -> bool:
+    """Whether a value holds anything."""
+    return value is not None and value != "" and value not in ([], {}) and value == value  # noqa: PLR0124 - NaN
+
+
+def _ambiguous(what: str, column: str, field: str = "response") -> RecordError:
+    return RecordError("ambiguous", f"{what}; say which one is meant: --map {field}={ascii(column)[1:-1]}")
