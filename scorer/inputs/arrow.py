@@ -12,10 +12,7 @@ from scorer.inputs.cursor import Place, Records
 from scorer.inputs.faults import RecordError
 from scorer.inputs.layouts import EXPECTED_KEYS, KEYS, holds_dialogue, keys_found
 
-_USED = {
-    *("id", "messages", "conversations", "context", "response", "evaluation", "conversation", "category", "judge"),
-    *("system", "history", "instruction", "input", "output", *HEADS, *empathetic_dialogues.COLUMNS),
-}
+_USED = KEYS | {"id", "evaluation", "conversation", "category", "judge", *HEADS, *empathetic_dialogues.COLUMNS}
 _BATCH_ROWS = 1024
 
 
@@ -51,25 +48,32 @@ def read_arrow(stream: BinaryIO, place: Place) -> Records:
 
 
 def _read_batches(batches: Iterator[Any], names: list[str], stream: BinaryIO, place: Place) -> Records:
-    conversations = empathetic_dialogues.Conversations(place) if set(empathetic_dialogues.KEYS) <= set(names) else None
-    if conversations is None and not holds_dialogue(dict.fromkeys(names)):
-        detail = f"columns {', '.join(names)}, expected {EXPECTED_KEYS}"
+    is_rows = set(empathetic_dialogues.KEYS) <= set(names) and not place.fields
+    conversations = empathetic_dialogues.Conversations(place) if is_rows else None
+    if conversations is None and not place.fields and not holds_dialogue({name: [] for name in names}):
+        detail = f"columns {keys_found(names).removeprefix('keys ')}, expected {EXPECTED_KEYS}, or --map FIELD=COLUMN"
         yield place.reject("wrong_columns", detail, line=0)
         return
-    used = [index for index, name in enumerate(names) if name in _USED]
+    columns = (place.fields or {}).values()
+    wanted = {*_USED, *columns, *(column.split(".")[0] for column in columns)}
+    used = [index for index, name in enumerate(names) if place.keep or name in wanted]
     for batch in batches:
         for start in range(0, batch.num_rows, _BATCH_ROWS):
             for row in _rows(batch.select(used).slice(start, _BATCH_ROWS)):
                 place.line += 1
                 if isinstance(row, RecordError):
-                    yield place.reject(row.reason, row.detail)
-                    if conversations is not None:
-                        conversations.break_off()
+                    reject = place.reject(row.reason, row.detail)
+                    if conversations is None:
+                        yield reject
+                    else:
+                        conversations.refuse(reject)
                 elif conversations is None:
                     yield from place.parse(row)
                 else:
                     yield from conversations.add(row, ascii(row))
             place.source.advance_to(stream.tell())
+    if conversations is not None:
+        yield from conversations.finish()
 
 
 def _rows(batch: Any) -> Iterator[dict[str, Any] | RecordError]:

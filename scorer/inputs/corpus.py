@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from hashlib import blake2b
 
 from scorer.dialogue import Dialogue, content_hash
 from scorer.errors import InputError
 from scorer.inputs.formats import looks_like_data, read_source
-from scorer.inputs.id_set import HashSet
+from scorer.inputs.id_set import HashSet, hash64
 from scorer.inputs.parse import FIELDS, LabelUse, Reject
 from scorer.inputs.sources import expand
 
@@ -86,4 +85,4 @@ def _unique(dialogue: Dialogue, seen: HashSet, repeats: dict[int, int]) -> Dialo
 
 def id_hash(text: str) -> int:
     """Return a 64-bit hash of an id: to tell ids apart, and to sort them in an order that nobody chose."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
+    return hash64(text)

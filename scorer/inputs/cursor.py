@@ -39,26 +39,16 @@ class Place:
         excerpt = record[:EXCERPT].encode("utf-8", "backslashreplace").decode()
         return Reject(self.source.name, self.line if line is None else line, reason, detail, id_, excerpt)
 
-    def parse(self, value: Any, record: str | None = None) -> Iterator[Dialogue | Reject]:
-        """Yield the dialogues in a decoded record, or its reject; and those of the records that a wrapper holds."""
+    def parse(self, value: Any, record: str | None = None) -> list[Dialogue | Reject]:
+        """Return the dialogues in a decoded record, or its reject; and those of the records that a wrapper holds."""
         try:
-            found = parse_records(
-                value,
-                labels=self.labels,
-                source=self.source.name,
-                line=self.line,
-                fields=self.fields,
-                keep=self.keep,
-            )
+            found = parse_records(value, self.labels, self.source.name, self.line, self.fields, keep=self.keep)
         except RecordError as error:
             wrapped = () if self.fields else unwrapped(value)
             if not wrapped:
-                yield self._refused(error, value, record)
-            for item in wrapped:
-                yield from self.parse(item)
-            return
-        for one in found:
-            yield self._refused(one, value, record) if isinstance(one, RecordError) else one
+                return [self._refused(error, value, record)]
+            return [one for item in wrapped for one in self.parse(item)]
+        return [self._refused(one, value, record) if isinstance(one, RecordError) else one for one in found]
 
     def _refused(self, error: RecordError, value: Any, record: str | None) -> Reject:
         id_ = value.get("id") if isinstance(value, Mapping) else None

@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from scorer.errors import InputError, reason_of
 from scorer.inputs.arrow import read_arrow, read_parquet
 from scorer.inputs.cursor import Place, Reader, Records
-from scorer.inputs.empathetic_dialogues import read_csv
+from scorer.inputs.csv_rows import header_of, read_csv
 from scorer.inputs.json_lines import BOM, WIDE_BOMS, read_lines, read_values, read_wide
 from scorer.inputs.layouts import holds_dialogue
 from scorer.inputs.parse import LabelUse
@@ -32,7 +32,7 @@ def read_source(
     empty = True
     try:
         with source.open() as stream:
-            reader = _reader_for(_head(stream))
+            reader = _reader_for(_head(stream), place.fields)
             with source.seekable(stream) if reader in _COLUMNAR else nullcontext(stream) as file:
                 for record in reader(file, place):
                     empty = False
@@ -76,7 +76,7 @@ def _head(stream: io.BufferedReader) -> bytes:
     return stream.peek(BUFFER_BYTES).removeprefix(BOM)
 
 
-def _reader_for(head: bytes) -> Reader:
+def _reader_for(head: bytes, fields: Mapping[str, str] | None = None) -> Reader:
     if head[:4] == b"PAR1":
         return read_parquet
     if head[:6] == b"ARROW1" or head[:4] == b"\xff\xff\xff\xff":
@@ -87,6 +87,11 @@ def _reader_for(head: bytes) -> Reader:
     first_line = text.split(b"\n", 1)[0].strip()
     if text[:1] == b"[" or first_line == b"{":  # an array, or one object written over several lines
         return read_values
-    if {b"conv_id", b"utterance"} & {name.strip(b' "') for name in first_line.split(b",")}:
+    # A table is known by its header, or by the columns that are said to be there.
+    if first_line[:1] != b"{" and (header_of(line := first_line.decode(errors="replace")) or _has_columns(line, fields)):
         return read_csv
     return read_lines
+
+
+def _has_columns(line: str, fields: Mapping[str, str] | None) -> bool:
+    return bool(fields) and all(column in line for column in fields.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
@@ -57,3 +58,8 @@ class HashSet:
             settled[first] = slots[place[first]] == 0
             slots[place[settled]] = numbers[settled]
             numbers, place = numbers[~settled], (place[~settled] + np.uint64(1)) & last
+
+
+def hash64(text: str) -> int:
+    """Return 64 bits that stand for a text."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 from scorer.inputs.cursor import EXCERPT, Place, Records
 from scorer.inputs.json_stream import iter_objects
 from scorer.inputs.faults import RecordError
+from scorer.inputs.layouts import holds_dialogue, unwrapped
 from scorer.inputs.parse import Reject, parse_json
 
 MAX_RECORD_BYTES = 1 << 25
@@ -71,7 +72,7 @@ def _in_a_row(text: str) -> list[Any]:
                 position += 1
     except (ValueError, RecursionError):
         return []
-    return values if all(isinstance(value, (dict, list)) for value in values) else []
+    return values if any(holds_dialogue(value) or unwrapped(value) for value in values) else []
 
 
 def read_values(stream: BinaryIO, place: Place) -> Records:

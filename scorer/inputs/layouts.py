@@ -31,6 +31,8 @@ KEYS = frozenset(
 )
 """Every key that may hold turns."""
 
+_RELEASE = {"context", "response"}
+
 EXPECTED_KEYS = "messages or conversations or context, response or instruction, output"
 _NEAREST = (
     *(("messages",), ("conversations",), ("context", "response"), ("instruction", "output"), ("prompt", "response")),
@@ -45,7 +47,7 @@ _NO_ANSWER = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answered:
     """The turns of a record up to one answer. ``suffix`` tells the two of a preference pair apart."""
 
@@ -94,7 +96,18 @@ def _is_record(value: Any) -> bool:
 
 def read_layout(record: Mapping[str, Any]) -> list[Answered | RecordError]:
     """Return the turns for each answer that a record holds: one, or the two of a preference pair."""
-    if not KEYS.isdisjoint(record):
+    present = KEYS & record.keys()
+    if len(present) == 1:  # the short way of most records
+        (key,) = present
+        if key in ("messages", "conversations") and record[key] is not None:
+            seen = Seen()
+            turns = read_turns(record[key], key, seen)
+            if seen.unread or not turns or turns[-1].role != "assistant":
+                _no_unknown_answer(record, turns)
+            return [Answered(key, (key,), turns, seen)]
+    if present == _RELEASE and None not in (record["context"], record["response"]):
+        return [_released(record, ["response"])]
+    if present:
         filled = [key for key in LISTS if record.get(key) is not None]
         if "conversation" in filled and not isinstance(record["conversation"], (list, Mapping)):
             filled.remove("conversation")

@@ -14,7 +14,7 @@ from scorer.inputs.faults import MAX_TURN_CHARACTERS, RecordError, clean_text, s
 from scorer.inputs.label_text import scores_in_text
 from scorer.inputs.layouts import ANSWERS, LISTS, PAIR, QUESTIONS, Answered, holds_dialogue, keys_found, read_layout
 from scorer.inputs.notes import Notes
-from scorer.inputs.turns import Seen, visible
+from scorer.inputs.turns import VISIBLE, Seen, visible
 from scorer.settings import in_range
 
 __all__ = [
@@ -94,11 +94,11 @@ def parse_record(value: Any, *, labels: LabelUse = "ignore", source: str = "", l
 
 def parse_records(
     value: Any,
-    *,
     labels: LabelUse = "ignore",
     source: str = "",
     line: int = 0,
     fields: Mapping[str, str] | None = None,
+    *,
     keep: bool = False,
 ) -> list[Dialogue | RecordError]:
     """Return the dialogues in a decoded record: one, or the two of a preference pair, each perhaps with its own fault.
@@ -188,15 +188,17 @@ def _notes(record: Mapping[str, Any], item: Answered, judged: int) -> Notes:
 
 def until_response(turns: tuple[Turn, ...], seen: Seen | None = None) -> tuple[Turn, ...]:
     """Return the turns up to the last assistant turn, which is the response; check that there is a dialogue."""
-    last = max((index for index, turn in enumerate(turns) if turn.role == "assistant"), default=-1)
+    last = len(turns) - 1
+    while last >= 0 and turns[last].role != "assistant":
+        last -= 1
     for number, turn in enumerate(turns[: last + 1] or turns, start=1):
-        if not visible(turn.content):
+        if not VISIBLE.search(turn.content) and not visible(turn.content):
             raise RecordError("empty_turn", f"turn {number} of {len(turns)} ({turn.role}) is empty, expected text")
     if seen is not None and seen.unread:
         raise RecordError("no_response", "the last assistant turn is a tool call, a thought or an image, without text")
     if last < 0:
         raise RecordError("no_response", f"{len(turns)} turns and no assistant turn, so there is nothing to score")
-    if not any(turn.role == "user" for turn in turns[:last]):
+    if "user" not in [turn.role for turn in turns[:last]]:
         left = seen.tool_turns + seen.parts if seen else 0
         note = f" ({left} without text left out)" if left else ""
         raise RecordError("one_speaker", f"no user turn before the last assistant turn{note}, expected two speakers")

@@ -26,7 +26,7 @@ _CALL_KEYS = ("tool_calls", "function_call")
 _THOUGHT_TYPES = ("reasoning", "thinking", "redacted_thinking", "thought", "reasoning_text")
 _TOOL_TYPES = ("tool_use", "tool_result", "tool_call", "function_call", "server_tool_use", "function_call_output")
 
-_VISIBLE = re.compile(r"[!-~]")  # text that holds one of these has something visible, whatever its spelling
+VISIBLE = re.compile(r"[!-~]")  # text that holds one of these has something visible, whatever its spelling
 _TAG = "think|thinking|thoughts?|reasoning"
 _THOUGHTS = re.compile(
     rf"<({_TAG})>.*?(?:</\1>|\Z)|◁think▷.*?(?:◁/think▷|\Z)|\[THINK\].*?(?:\[/THINK\]|\Z)"
@@ -34,6 +34,7 @@ _THOUGHTS = re.compile(
     r"|<\|channel\|>(?:analysis|commentary)<\|message\|>.*?(?:<\|end\|>|\Z)",
     re.DOTALL | re.IGNORECASE,
 )
+_MAY_THINK = re.compile(r"[<◁\[]")
 # A chat template may have opened the thought in the prompt: then only its end stands in the answer.
 _END_OF_THOUGHT = re.compile(rf"\A.*(?:</(?:{_TAG})>|◁/think▷|\[/THINK\])", re.DOTALL | re.IGNORECASE)
 _MARKS = re.compile(
@@ -56,7 +57,7 @@ class Seen:
 
 def visible(text: str) -> bool:
     """Whether a text holds anything that can be seen."""
-    return _VISIBLE.search(text) is not None or normalise(text) != ""
+    return VISIBLE.search(text) is not None or normalise(text) != ""
 
 
 def is_message(value: Any) -> bool:
@@ -94,6 +95,11 @@ def read_turn(item: Any, number: int, seen: Seen) -> Turn | None:
     if not isinstance(item, Mapping):
         raise RecordError("wrong_type", f"turn {number} is {shown(item)}, expected an object with role and content")
     said = item.get("role")
+    if len(item) == 2 and said in ("user", "assistant") and isinstance(content := item.get("content"), str):
+        text = clean_text(content, f"turn {number} ({said})")
+        if said == "user" or (text and not _MAY_THINK.search(text)):
+            seen.unread = seen.unread and said == "user"
+            return Turn(said, text)
     if said is None:
         said = next((item[key] for key in _ROLE_KEYS if item.get(key) is not None), None)
         said = said.get("role") if isinstance(said, Mapping) else said
@@ -152,7 +158,7 @@ _TEXT_TYPES = ("text", "input_text", "output_text", "refusal", "summary_text", "
 
 def without_thoughts(text: str, seen: Seen) -> str:
     """Return an assistant's text without what it thought aloud; thoughts are counted."""
-    if "<" not in text and "◁" not in text and "[/" not in text and "[THINK]" not in text:
+    if not _MAY_THINK.search(text):
         return text
     spoken, count = _THOUGHTS.subn("", text)
     spoken, more = _END_OF_THOUGHT.subn("", spoken)
