@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from contextlib import nullcontext
 
@@ -20,6 +21,7 @@ from scorer.inputs.layouts import holds_dialogue
 from scorer.inputs.parse import LabelUse
 from scorer.inputs.sources import BUFFER_BYTES, Source, TruncatedStreamError
 
+_WRAPPER = re.compile(rb'\{\s*"(?:[^"\\]|\\.)*"\s*:\s*(?:\[\s*[\[{]|[^\[{"]*,\s*"|"[^"]*",\s*")')
 _DATA_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".parquet", ".arrow")
 _COLUMNAR = (read_parquet, read_arrow)  # they seek in their file
 
@@ -61,12 +63,13 @@ def looks_like_data(source: Source) -> bool:
     except OSError as error:
         raise InputError(f"{source.name}: cannot be read: {reason_of(error)}") from error
     reader = _reader_for(head)
-    if reader is not read_lines:
+    if reader is not read_lines and head.lstrip()[:1] != b"{":
         # An array of objects is data, one object over several lines is settings, and a README may begin with "[![".
         text = head.lstrip()
         return reader is not read_values or (text[:1] == b"[" and text.lstrip(b"[ \t\r\n")[:1] == b"{")
     try:
-        return holds_dialogue(json.loads(head.split(b"\n", 1)[0]))
+        first = json.loads(head if reader is read_values else head.split(b"\n", 1)[0])
+        return holds_dialogue(first) and (reader is read_lines or b"\n" not in head.strip())
     except (ValueError, RecursionError):
         return False
 
@@ -85,7 +88,7 @@ def _reader_for(head: bytes, fields: Mapping[str, str] | None = None) -> Reader:
         return read_wide
     text = head.lstrip()
     first_line = text.split(b"\n", 1)[0].strip()
-    if text[:1] == b"[" or first_line == b"{":  # an array, or one object written over several lines
+    if text[:1] == b"[" or first_line == b"{" or _goes_on(first_line, text):  # an array, or an object of several lines
         return read_values
     # A table is known by its header, or by the columns that are said to be there.
     if first_line[:1] != b"{" and (header_of(line := first_line.decode(errors="replace")) or _has_columns(line, fields)):
@@ -95,3 +98,12 @@ def _reader_for(head: bytes, fields: Mapping[str, str] | None = None) -> Reader:
 
 def _has_columns(line: str, fields: Mapping[str, str] | None) -> bool:
     return bool(fields) and all(column in line for column in fields.values())
+
+
+def _goes_on(first_line: bytes, text: bytes) -> bool:
+    """Whether the object that begins on the first line ends on a later one, or holds the records of the whole file."""
+    if first_line[:1] != b"{":
+        return False
+    if first_line[-1:] in (b"[", b"{", b",", b":"):
+        return True
+    return _WRAPPER.match(first_line) is not None and b"\n" not in text.rstrip()
