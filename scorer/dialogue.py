@@ -41,8 +41,8 @@ class Dialogue:
     """A response and its context. The last turn is the assistant's response that is scored.
 
     ``conversation`` is the key of the conversation that this dialogue is a prefix of; prefixes of one
-    conversation share it. ``source`` and ``line`` say where the record came from, ``notes`` what reading it noticed, and
-    ``record`` is the decoded record where the corpus was asked to keep it; the four take no part in equality.
+    conversation share it. ``source`` and ``line`` say where the record came from, ``notes`` what reading it noticed,
+    and ``record`` is the decoded record where the corpus was asked to keep it; the four take no part in equality.
     """
 
     id: str

@@ -9,8 +9,9 @@ from scorer.dialogue import HEADS
 from scorer.errors import reason_of
 from scorer.inputs import empathetic_dialogues
 from scorer.inputs.cursor import Place, Records
-from scorer.inputs.faults import RecordError
-from scorer.inputs.layouts import EXPECTED_KEYS, KEYS, holds_dialogue, keys_found
+from scorer.inputs.records.answers import keys_found
+from scorer.inputs.records.faults import RecordError
+from scorer.inputs.records.layouts import EXPECTED_KEYS, KEYS, holds_dialogue
 
 _USED = KEYS | {"id", "evaluation", "conversation", "category", "judge", *HEADS, *empathetic_dialogues.COLUMNS}
 _BATCH_ROWS = 1024

@@ -11,10 +11,10 @@ from typing import Any, BinaryIO
 from scorer.dialogue import HEADS
 from scorer.inputs import empathetic_dialogues
 from scorer.inputs.cursor import Place, Records
-from scorer.inputs.faults import RecordError
 from scorer.inputs.json_lines import text_lines
-from scorer.inputs.layouts import EXPECTED_KEYS, KEYS, holds_dialogue
 from scorer.inputs.parse import Reject
+from scorer.inputs.records.faults import RecordError
+from scorer.inputs.records.layouts import EXPECTED_KEYS, KEYS, holds_dialogue
 
 SEPARATORS = (",", ";", "\t", "|")
 _MOST_LINES = 200
@@ -94,7 +94,9 @@ def _probe(names: list[str]) -> dict[str, Any]:
 _Row = tuple[int, "dict[str, str] | RecordError | Reject", str]
 
 
-def _rows(lines: Iterator[str | Reject], names: list[str], separator: str, place: Place) -> Iterator[_Row]:
+def _rows(  # noqa: C901, PLR0912 - one decision per line: a row, the beginning of one, or a mark that never closes
+    lines: Iterator[str | Reject], names: list[str], separator: str, place: Place
+) -> Iterator[_Row]:
     """Yield each row with the number of its first line."""
     waiting: deque[tuple[int, str | Reject]] = deque()
 

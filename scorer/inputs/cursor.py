@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from scorer.dialogue import Dialogue
-from scorer.inputs.faults import RecordError
-from scorer.inputs.layouts import unwrapped
 from scorer.inputs.parse import LabelUse, Reject, parse_records
+from scorer.inputs.records.faults import RecordError
+from scorer.inputs.records.layouts import unwrapped
 from scorer.inputs.sources import Source
 
 EXCERPT = 500

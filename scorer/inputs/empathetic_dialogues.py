@@ -7,10 +7,10 @@ from typing import Any
 
 from scorer.dialogue import Dialogue, Turn, content_hash
 from scorer.inputs.cursor import Place, Records
-from scorer.inputs.faults import RecordError, clean_text
 from scorer.inputs.id_set import HashSet, hash64
 from scorer.inputs.notes import Notes
 from scorer.inputs.parse import Reject, until_response
+from scorer.inputs.records.faults import RecordError, clean_text
 from scorer.text import normalise
 
 COLUMNS = ("conv_id", "utterance_idx", "context", "prompt", "speaker_idx", "utterance")
@@ -34,8 +34,8 @@ _Waiting = dict[int, tuple[int, str, str, str | None, str]]
 class Conversations:
     """Gathers the rows of conversations, in whatever order, and gives a dialogue for each listener turn.
 
-    Rows wait until all are read or ``MAX_ROWS`` do; then the half that came first is given. A row of a conversation that
-    was given already is a reject: sort a larger file.
+    Rows wait until all are read or ``MAX_ROWS`` do; then the half that came first is given. A row of a conversation
+    that was given already is a reject: sort a larger file.
     """
 
     def __init__(self, place: Place) -> None:
@@ -90,8 +90,8 @@ class Conversations:
         self._characters += len(text) + len(record[:500])
 
     def _give(self, keep: int) -> Iterator[Dialogue | Reject]:
-        """Yield the conversations that came first, until no more than ``keep`` rows wait; in the order of their rows."""
-        found: list[Dialogue | Reject] = self._rejects
+        """Yield the conversations that came first, until at most ``keep`` rows wait; in the order of rows."""
+        found: list[Dialogue | Reject] = [*self._rejects]
         self._rejects = []
         while self._count > keep or (self._waiting and not keep):
             key = next(iter(self._waiting))

@@ -14,11 +14,11 @@ from contextlib import nullcontext
 
 from scorer.errors import InputError, reason_of
 from scorer.inputs.arrow import read_arrow, read_parquet
-from scorer.inputs.cursor import Place, Reader, Records
 from scorer.inputs.csv_rows import header_of, read_csv
+from scorer.inputs.cursor import Place, Reader, Records
 from scorer.inputs.json_lines import BOM, WIDE_BOMS, read_lines, read_values, read_wide
-from scorer.inputs.layouts import holds_dialogue
 from scorer.inputs.parse import LabelUse
+from scorer.inputs.records.layouts import holds_dialogue
 from scorer.inputs.sources import BUFFER_BYTES, Source, TruncatedStreamError
 
 _WRAPPER = re.compile(rb'\{\s*"(?:[^"\\]|\\.)*"\s*:\s*(?:\[\s*[\[{]|[^\[{"]*,\s*"|"[^"]*",\s*")')
@@ -91,13 +91,15 @@ def _reader_for(head: bytes, fields: Mapping[str, str] | None = None) -> Reader:
     if text[:1] == b"[" or first_line == b"{" or _goes_on(first_line, text):  # an array, or an object of several lines
         return read_values
     # A table is known by its header, or by the columns that are said to be there.
-    if first_line[:1] != b"{" and (header_of(line := first_line.decode(errors="replace")) or _has_columns(line, fields)):
+    if first_line[:1] != b"{" and (
+        header_of(line := first_line.decode(errors="replace")) or _has_columns(line, fields)
+    ):
         return read_csv
     return read_lines
 
 
 def _has_columns(line: str, fields: Mapping[str, str] | None) -> bool:
-    return bool(fields) and all(column in line for column in fields.values())
+    return fields is not None and all(column in line for column in fields.values())
 
 
 def _goes_on(first_line: bytes, text: bytes) -> bool:

@@ -8,9 +8,9 @@ from typing import Any, BinaryIO
 
 from scorer.inputs.cursor import EXCERPT, Place, Records
 from scorer.inputs.json_stream import iter_objects
-from scorer.inputs.faults import RecordError
-from scorer.inputs.layouts import holds_dialogue, unwrapped
 from scorer.inputs.parse import Reject, parse_json
+from scorer.inputs.records.faults import RecordError
+from scorer.inputs.records.layouts import holds_dialogue, unwrapped
 
 MAX_RECORD_BYTES = 1 << 25
 """A longer line or JSON element is rejected, so that one broken file cannot fill the memory (32 MiB)."""

@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from scorer.inputs.faults import RecordError
-from scorer.inputs.layouts import LISTS, holds_dialogue
 from scorer.inputs.parse import json_fault
+from scorer.inputs.records.faults import RecordError
+from scorer.inputs.records.layouts import LISTS, holds_dialogue
+from scorer.inputs.records.turns import is_message
 from scorer.inputs.sources import TruncatedStreamError
-from scorer.inputs.turns import is_message
 
 _CHUNK = 1 << 16
 _LOOK_AHEAD = 1 << 20
@@ -25,12 +25,15 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _NEAR_END = 16
 
 
-def iter_objects(stream: BinaryIO, max_characters: int) -> Iterator[tuple[Any, str] | RecordError]:
+def iter_objects(  # noqa: C901 - one decision per sign
+    stream: BinaryIO, max_characters: int
+) -> Iterator[tuple[Any, str] | RecordError]:
     """Yield (value, raw text) of each record: of arrays, of arrays of arrays, of several values in a row, of a wrapper.
 
     A list of messages is one value. Of an object that holds its records in a list (``{"version": 1, "data": [...]}``)
     they are yielded one by one. A broken element is yielded as RecordError, and reading continues at the next object
-    that has a record's keys. An element longer than ``max_characters`` counts as broken. Memory holds about one element.
+    that has a record's keys. An element longer than ``max_characters`` counts as broken. Memory
+    holds about one element.
     """
     buffer = _Buffer(stream)
     depth, wrapped = 0, False

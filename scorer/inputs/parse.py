@@ -10,11 +10,12 @@ from typing import Any, Literal
 from uuid import UUID
 
 from scorer.dialogue import HEADS, SCORE_RANGE, Dialogue, Labels, Turn, content_hash, conversation_key
-from scorer.inputs.faults import MAX_TURN_CHARACTERS, RecordError, clean_text, shown
 from scorer.inputs.label_text import scores_in_text
-from scorer.inputs.layouts import ANSWERS, LISTS, PAIR, QUESTIONS, Answered, holds_dialogue, keys_found, read_layout
 from scorer.inputs.notes import Notes
-from scorer.inputs.turns import VISIBLE, Seen, visible
+from scorer.inputs.records.answers import PAIR, Answered, keys_found
+from scorer.inputs.records.faults import MAX_TURN_CHARACTERS, RecordError, clean_text, shown
+from scorer.inputs.records.layouts import ANSWERS, LISTS, QUESTIONS, holds_dialogue, read_layout
+from scorer.inputs.records.turns import VISIBLE, Seen, visible
 from scorer.settings import in_range
 
 __all__ = [
@@ -229,7 +230,7 @@ def _id(record: Mapping[str, Any]) -> str | None:
     value = record.get("id")
     if isinstance(value, str):
         return clean_text(value, "id") or None
-    if value is None or value != value:  # noqa: PLR0124 - NaN
+    if value is None or value != value:
         return None
     if isinstance(value, bytes):
         return str(UUID(bytes=value)) if len(value) == 16 else value.hex() or None

@@ -1,3 +1,4 @@
+# ruff: noqa: E501, PT017, RUF015 - a table reads best with one case a line
 """Which answer of a record is judged: the one that is meant, or none."""
 
 from __future__ import annotations
@@ -8,8 +9,8 @@ from typing import Any
 import pytest
 
 from scorer.dialogue import Dialogue, conversation_key
-from scorer.inputs.faults import RecordError
 from scorer.inputs.parse import parse_record, parse_records
+from scorer.inputs.records.faults import RecordError
 
 U, A = {"role": "user", "content": "Hi."}, {"role": "assistant", "content": "OLD"}
 AGAIN = {"role": "user", "content": "And you?"}
@@ -137,7 +138,11 @@ def test_question_is_in_the_context_with_what_it_is_about() -> None:
 
 def test_system_prompt_beside_the_turns_counts_as_one_among_them() -> None:
     inline = {"messages": [said("Be kind.", "system"), U, GOOD]}
-    for beside in ({"messages": [U, GOOD]}, {"prompt": "Hi.", "response": "NEW"}, {"context": "Hi.", "response": "NEW"}):
+    for beside in (
+        {"messages": [U, GOOD]},
+        {"prompt": "Hi.", "response": "NEW"},
+        {"context": "Hi.", "response": "NEW"},
+    ):
         dialogue = parse_record({**beside, "system": "Be kind."})
         assert dialogue == parse_record(inline)
         assert dialogue.notes.top_system
@@ -161,7 +166,13 @@ def test_odd_key_costs_no_dialogue(more: dict[str, Any], id_: str, category: str
 
 
 def test_notes_tell_what_was_left_out() -> None:
-    turns = [U, CALL, said("7", "tool"), said([{"type": "text", "text": "<think>x</think>NEW"}, {"type": "image"}]), AGAIN]
+    turns = [
+        U,
+        CALL,
+        said("7", "tool"),
+        said([{"type": "text", "text": "<think>x</think>NEW"}, {"type": "image"}]),
+        AGAIN,
+    ]
     notes = parse_record({"messages": turns, "id": "1", "model": "m", "category": "c"}).notes
     assert (notes.layout, notes.used, notes.aside) == ("messages", ("messages", "id", "category"), ("model",))
     assert (notes.tool_turns, notes.parts, notes.thoughts, notes.later_turns, notes.ends_in_user) == (2, 1, 1, 1, True)
@@ -188,7 +199,9 @@ def test_conversation_that_the_listener_began_has_one_key() -> None:
 
 
 def test_error_names_the_keys_and_the_nearest_layout() -> None:
-    with pytest.raises(RecordError, match=r"keys Completion, k0, k1, .*nearest layout prompt, completion: completion lack"):
+    with pytest.raises(
+        RecordError, match=r"keys Completion, k0, k1, .*nearest layout prompt, completion: completion lack"
+    ):
         parse_record({"Completion": "x", "prompt": "Hi.", **{f"k{number}": 1 for number in range(12)}})
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501, PT017, RUF015 - a table reads best with one case a line
 """Generated dialogues in every layout, with noise: the judged turn is the one that was meant, or the record is rejected."""
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import pytest
 
 from scorer.dialogue import Dialogue
 from scorer.inputs.corpus import Corpus
-from scorer.inputs.faults import RecordError
 from scorer.inputs.parse import parse_records
+from scorer.inputs.records.faults import RecordError
 
-WORDS = "I we dog died today, so sorry! why? it's 3 < 4 \"quoted\" 😢 é\nyes; [no] {x} | tab\tend".split(" ")
+WORDS = 'I we dog died today, so sorry! why? it\'s 3 < 4 "quoted" 😢 é\nyes; [no] {x} | tab\tend'.split(" ")
 NOISE: list[tuple[str, Any]] = [
     ("model", "gpt-4"), ("lang", "en"), ("score_chosen", 4.5), ("tokens", 17), ("source", "x.jsonl"), ("metadata", {"a": [1]}),
     ("response_id", "r-12"), ("finish_reason", "stop"), ("tags", ["a", "b"]), ("user", "u81"), ("weight", None), ("output_tokens", 9),
@@ -58,11 +59,17 @@ def listed(rng: random.Random, turns: Said, *, noisy: bool = True) -> list[dict[
 
 def alpaca(turns: Said) -> dict[str, Any]:
     texts = [text for _, text in turns]
-    return {"history": [texts[i : i + 2] for i in range(0, len(texts) - 2, 2)], "instruction": texts[-2], "output": texts[-1]}
+    return {
+        "history": [texts[i : i + 2] for i in range(0, len(texts) - 2, 2)],
+        "instruction": texts[-2],
+        "output": texts[-1],
+    }
 
 
 def beside(rng: random.Random, turns: Said) -> dict[str, Any]:
-    key = rng.choice(["generation", "completion", "response", "output", "answer", "generated_text", "my_answer", "reply_text"])
+    key = rng.choice(
+        ["generation", "completion", "response", "output", "answer", "generated_text", "my_answer", "reply_text"]
+    )
     return {rng.choice(["messages", "conversations", "prompt"]): listed(rng, turns[:-1]), key: turns[-1][1]}
 
 
@@ -167,7 +174,11 @@ def rows_are_put_in_order(folder: Path, cases: int, seed: int) -> None:
     for _ in range(cases):
         path = folder / "rows.csv"
         meant = shuffled_rows(path, rng, separator=rng.choice([",", ";", "\t"]))
-        found = {item.response: {turn.content for turn in item.context} for item in Corpus([str(path)]) if isinstance(item, Dialogue)}
+        found = {
+            item.response: {turn.content for turn in item.context}
+            for item in Corpus([str(path)])
+            if isinstance(item, Dialogue)
+        }
         assert found == meant, path.read_text()
 
 
@@ -219,7 +230,9 @@ def test_file_gives_what_is_meant_or_says_why_not(tmp_path: Path, case: str) -> 
     assert [item.response if isinstance(item, Dialogue) else item.reason for item in Corpus([str(path)])] == expected
 
 
-def test_file_larger_than_what_waits_says_which_rows_came_too_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_larger_than_what_waits_says_which_rows_came_too_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("scorer.inputs.empathetic_dialogues.MAX_ROWS", 20)
     out = io.StringIO(f"{H}\n")
     out.seek(0, io.SEEK_END)
@@ -229,4 +242,6 @@ def test_file_larger_than_what_waits_says_which_rows_came_too_late(tmp_path: Pat
     path.write_text(out.getvalue())
     found = list(Corpus([str(path)]))
     assert [item.response for item in found if isinstance(item, Dialogue)] == [f"{number}-2" for number in range(30)]
-    assert [item.detail for item in found if not isinstance(item, Dialogue)][0].endswith("sort the file by conv_id and utterance_idx")
+    assert [item.detail for item in found if not isinstance(item, Dialogue)][0].endswith(
+        "sort the file by conv_id and utterance_idx"
+    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scorer.dialogue import Turn
-from scorer.inputs.faults import RecordError, clean_text, shown
+from scorer.inputs.records.faults import RecordError, clean_text, shown
 from scorer.text import normalise
 
 _NAMES_OF_ROLES = {
@@ -90,7 +90,7 @@ def read_turns(value: Any, key: str, seen: Seen) -> tuple[Turn, ...]:
     return tuple(turns)
 
 
-def read_turn(item: Any, number: int, seen: Seen) -> Turn | None:
+def read_turn(item: Any, number: int, seen: Seen) -> Turn | None:  # noqa: C901 - one decision per make of message
     """Return a message as a turn, or None where it holds nothing that the scorer reads."""
     if not isinstance(item, Mapping):
         raise RecordError("wrong_type", f"turn {number} is {shown(item)}, expected an object with role and content")
