@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -70,8 +70,14 @@ class Pipeline:
         scorer: Scorer,
         marker: Scorer,
         progress: Progress | None = None,
+        *,
+        fields: Mapping[str, str] | None = None,
     ) -> None:
-        """Take a corpus, the scorer that selects, and the ``marker``, the scorer that marks what the models answer."""
+        """Take a corpus, the scorer that selects, and the ``marker``, the scorer that marks what the models answer.
+
+        ``fields`` says which column of the corpus holds what, as of ``Corpus``.
+        """
+        self._fields = dict(fields or {})
         self._inputs, self._output, self._settings = inputs, output, settings
         self._scorer, self._marker, self._progress = scorer, marker, progress or Silent()
         self._state: dict[str, StageState] = {}
@@ -83,7 +89,8 @@ class Pipeline:
         with writing(output, then=FIX_AND_REPEAT):
             self._open()
             corpus = _hash(list(_source_hashes(self._inputs)))
-            split = self._stage("split", [corpus, settings.held_out], "corpus.jsonl", self._split)
+            depends = [corpus, settings.held_out, *([self._fields] if self._fields else [])]
+            split = self._stage("split", depends, "corpus.jsonl", self._split)
             score = self._stage("score", [split, self._scorer.bundle.sha256], "scores.parquet", self._score)
             chosen = self._stage("select", [score, settings.select], f"selection/{SELECTION_JSON}", self._select)
             known = tuple(read_selection_info(output / "selection").sets)
@@ -140,7 +147,7 @@ class Pipeline:
         counts = [0, 0, 0]
         with ExitStack() as stack:
             files = [stack.enter_context(replacing_binary(self._output / name)) for name in names]
-            for record in Corpus(self._inputs):
+            for record in Corpus(self._inputs, fields=self._fields):
                 if isinstance(record, Dialogue):
                     number = int(fold_of(record.conversation, _PARTS, 0) < self._settings.held_out * _PARTS)
                     line = to_line(to_record(record))

@@ -30,6 +30,7 @@ _LIMITS = ("share", "count", "tokens", "floor", "cap")
     )
 )
 @opt.inputs_argument()
+@opt.option_group("Input", opt.map_option)
 @opt.option_group(
     "Scores",
     opt.path_option("--scores", "SCORES", "`empathy score`'s output for IN.  [default: the labels in IN]"),
@@ -74,6 +75,7 @@ def select(
     match: tuple[str, ...],
     tokenizer: Path | None,
     scorer: Path | None,
+    fields: dict[str, str],
     *,
     match_per_head: bool,
     target_share: float | None,
@@ -116,7 +118,10 @@ def select(
     limits = Limits(**{name: given.pop(name) for name in _LIMITS})
     settings = SelectSettings(threshold=(at_s, at_r), limits=limits, **opt.chosen(given))
     check_selection_folder(output, overwrite=overwrite)
-    corpus = Corpus(inputs, labels="required", unique_ids=False) if scores is None else Corpus(inputs)
+    labelled = scores is None
+    corpus = Corpus(
+        inputs, labels="required" if labelled else "ignore", unique_ids=not labelled, fields=fields, keep_records=True
+    )
     table = None if scores is None else read_scores(scores, scorer=scorer, raw_cuts=raw_cuts)
     if settings.abstain and (table is None or table.error is None):
         fail("--abstain needs to know the scorer's error, and nothing says it; score with a scorer that has one")
