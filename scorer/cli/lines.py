@@ -11,6 +11,7 @@ from scorer.bundle.bundle import Bundle
 from scorer.dialogue import HEADS
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
+from scorer.run.look import note_warnings
 from scorer.run.score import Summary
 from scorer.run.windows import Tally
 
@@ -48,6 +49,7 @@ def warnings(tally: Tally, scorer: Scorer, corpus: Corpus) -> Iterator[str]:
         yield f"{len(corpus.skipped)} files in folders hold no dialogues and were passed over: {names}"
     if scorer.engine.notice:
         yield scorer.engine.notice
+    yield from note_warnings(tally.noted)
     if warning := scorer.bundle.info.domain.warning(tally.outside, tally.scored):
         yield warning
 

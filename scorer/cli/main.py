@@ -32,7 +32,7 @@ class Terminated(KeyboardInterrupt):
 _SECTIONS = {
     "Begin here": ("demo",),
     "Make a scorer": ("label", "train", "export", "agree", "distill"),
-    "Score": ("score", "inspect", "check"),
+    "Score": ("look", "score", "inspect", "check"),
     "Select training sets": ("select", "report"),
     "Train experts": ("moe", "run"),
 }

@@ -30,6 +30,11 @@ class Notes:
     top_system: bool = False
     """Whether a system prompt beside the turns was put before them."""
 
+    @property
+    def present(self) -> tuple[str, ...]:
+        """The names of the notes of ``COUNTED`` that this dialogue has."""
+        return tuple(name for name in COUNTED if getattr(self, name)) if self is not PLAIN else ()
+
 
 PLAIN = Notes()
 """Of a dialogue that no reader made."""

@@ -143,4 +143,5 @@ def _tally(
         tokens=sum(map(len, encoded)),
         rejected=dict(Counter(reject.reason for reject in rejects)),
         outside={name: int(rows.sum()) for name, rows in outside.items()},
+        noted=dict(Counter(name for dialogue in dialogues for name in dialogue.notes.present)),
     )

@@ -37,7 +37,8 @@ class Tally:
     """What one window, or a whole run, came to. ``sums`` are of the scores, per head.
 
     ``repeats`` are dialogues of the same text as another one of their window, which was scored for both. ``rejected``
-    counts records per reason, ``outside`` dialogues per way in which they lie outside the training domain.
+    counts records per reason, ``outside`` dialogues per way in which they lie outside the training domain, ``noted``
+    dialogues per note of what reading left aside (see ``scorer.inputs.notes``).
     """
 
     scored: int = 0
@@ -49,6 +50,7 @@ class Tally:
     sums: list[float] = field(default_factory=lambda: [0.0] * len(HEADS))
     rejected: dict[str, int] = field(default_factory=dict)
     outside: dict[str, int] = field(default_factory=dict)
+    noted: dict[str, int] = field(default_factory=dict)
 
     @property
     def records(self) -> int:
@@ -65,7 +67,7 @@ class Tally:
         for name in ("scored", "repeats", "cut", "cut_turns", "cut_tokens", "tokens"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.sums = [a + b for a, b in zip(self.sums, other.sums, strict=True)]
-        for counts, more in ((self.rejected, other.rejected), (self.outside, other.outside)):
+        for counts, more in ((self.rejected, other.rejected), (self.outside, other.outside), (self.noted, other.noted)):
             for name, count in more.items():
                 counts[name] = counts.get(name, 0) + count
 

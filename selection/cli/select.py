@@ -119,9 +119,7 @@ def select(
     settings = SelectSettings(threshold=(at_s, at_r), limits=limits, **opt.chosen(given))
     check_selection_folder(output, overwrite=overwrite)
     labelled = scores is None
-    corpus = Corpus(
-        inputs, labels="required" if labelled else "ignore", unique_ids=not labelled, fields=fields, keep_records=True
-    )
+    corpus = Corpus(inputs, labels="required" if labelled else "ignore", unique_ids=not labelled, fields=fields)
     table = None if scores is None else read_scores(scores, scorer=scorer, raw_cuts=raw_cuts)
     if settings.abstain and (table is None or table.error is None):
         fail("--abstain needs to know the scorer's error, and nothing says it; score with a scorer that has one")

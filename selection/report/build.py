@@ -62,7 +62,8 @@ def write_report(
     """Write a page on one source, or on several against the first, and return every number on it.
 
     ``dialogues`` are inputs with the texts of plain score files (``fields`` as of ``Corpus``),
-    ``labels`` inputs with a judge's scores of some dialogues. ``scorer`` is that of score files that say no cuts. OutputError if a file may not be written,
+    ``labels`` inputs with a judge's scores of some dialogues. ``scorer`` is that of score files that say no cuts.
+    OutputError if a file may not be written,
     SelectionError for sources that cannot be read and for ids of ``dialogues`` or ``labels`` that match nothing.
     """
     import vl_convert  # noqa: F401 - altair draws with it, and misses it only then
