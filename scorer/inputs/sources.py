@@ -227,7 +227,9 @@ def _at_url(url: str) -> list[tuple[Source, bool]]:
                 raise FileNotFoundError
             for file in [match] if is_named else sorted(fs.find(match)):
                 if is_named or not any(map(_is_passed_over, file.removeprefix(match).split("/"))):
-                    found.append((Source(fs.unstrip_protocol(file), fs.info(file).get("size")), is_named))
+                    # A member of an archive ("zip://a.csv::b.zip") is known by the archive's name too.
+                    whole = f"{url.split('://')[0]}://{file}::{url.split('::', 1)[1]}" if "::" in url else ""
+                    found.append((Source(whole or fs.unstrip_protocol(file), fs.info(file).get("size")), is_named))
     except ImportError as error:
         raise InputError(f"{url}: {reason_of(error)}; pip install that package") from None
     except FileNotFoundError:
@@ -252,6 +254,12 @@ def _open_raw(name: str) -> BinaryIO:
     import fsspec
 
     try:
-        return cast("BinaryIO", fsspec.open(name, "rb").open())
+        if "::" not in name:
+            return cast("BinaryIO", fsspec.open(name, "rb").open())
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 - the archive closes before its member has been read
+        with fsspec.open(name, "rb") as member:
+            shutil.copyfileobj(member, copy, BUFFER_BYTES)
+        copy.seek(0)
+        return cast("BinaryIO", copy)
     except Exception as error:  # every fsspec driver raises exceptions of its own
         raise InputError(f"{name}: cannot be read: {reason_of(error)}") from error

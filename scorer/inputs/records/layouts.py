@@ -140,7 +140,7 @@ def _nearest(record: Mapping[str, Any]) -> str:
             lacking = [key for key in layout if key not in record]
     if not best:
         return "; name the columns with --map response=COLUMN --map context=COLUMN"
-    return f"; nearest layout {', '.join(best)}: {', '.join(lacking) or 'a present_keys value'} lacking (--map FIELD=COLUMN)"
+    return f"; nearest layout {', '.join(best)}: {', '.join(lacking) or 'a value'} lacking (--map FIELD=COLUMN)"
 
 
 def _with_system(
@@ -199,7 +199,7 @@ def _of_lists(record: Mapping[str, Any], keys: list[str]) -> list[Answered | Rec
 
 
 def _of_answer(record: Mapping[str, Any]) -> list[Answered | RecordError]:
-    """Return the turns of a question (or a context) and its answer in keys of their own; nothing where there are none."""
+    """Return the turns of a question (or a context) and its answer in keys of their own, if there are any."""
     asked = [key for key in QUESTIONS if record.get(key) is not None]
     if asked:
         asked += ["input"] if record.get("input") is not None else []
