@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from scorer.inputs.parse import json_fault
 from scorer.inputs.records.faults import RecordError
-from scorer.inputs.records.layouts import LISTS, holds_dialogue
+from scorer.inputs.records.layouts import KEYS, holds_dialogue
 from scorer.inputs.records.turns import is_message
 from scorer.inputs.sources import TruncatedStreamError
 
@@ -108,11 +108,14 @@ def _wrapper(buffer: _Buffer, max_characters: int) -> int:
                 continue
             if key is None:
                 return 0
-        if key[1] in LISTS:
+        if key[1] in KEYS:
             return 0
         if buffer.text[key.end() : key.end() + 1] == "[":
             first = _first_in(buffer, key.end(), max_characters)
-            if first == "[" or holds_dialogue(first):
+            if first == "[":  # a list of lists: of messages, or it is something else
+                first = _first_in(buffer, buffer.text.index("[", key.end() + 1), max_characters)
+                first = {"messages": first} if is_message(first) else None
+            if holds_dialogue(first):
                 return key.end()
         try:
             _, position = decoder.raw_decode(buffer.text, key.end())
