@@ -37,6 +37,8 @@ def closing_lines(summary: Summary, scorer: Scorer, output: Path) -> Iterator[st
         f"truncated: {tally.cut:,}"
         + (f" ({tally.cut_turns:,} context turns and {tally.cut_tokens:,} tokens left out)" if tally.cut else "")
     )
+    for column, count in tally.lacking.items():
+        yield f"--keep {column}: null for {count:,} of {tally.scored:,} dialogues, which have no such column"
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in Counter(tally.rejected).most_common())
     yield f"rejected: {tally.rejections:,}" + (f" ({reasons}), see {summary.rejects}" if reasons else "")
     yield f"wrote {output}" if tally.scored else f"nothing could be scored, so {output} was not written"
@@ -50,6 +52,9 @@ def warnings(tally: Tally, scorer: Scorer, corpus: Corpus) -> Iterator[str]:
     if scorer.engine.notice:
         yield scorer.engine.notice
     yield from note_warnings(tally.noted)
+    for column, count in tally.lacking.items():
+        if count == tally.scored:
+            yield f"--keep {column}: no dialogue has such a column, so it is empty; `empathy look` lists the columns"
     if warning := scorer.bundle.info.domain.warning(tally.outside, tally.scored):
         yield warning
 

@@ -59,6 +59,12 @@ def _ray_address(_context: click.Context, _option: click.Parameter, value: str |
     *opt.existing_options,
     *opt.settings_options(ScoreSettings, "uncertainty", "strict"),
     opt.option(
+        "--keep",
+        metavar="COLUMN",
+        multiple=True,
+        help="Carry a column of IN into the scores, or a value inside it (meta.user); may be repeated.",
+    ),
+    opt.option(
         "--rejects", "rejects_path", type=click.Path(path_type=Path), help="Where rejects go if there is no OUT."
     ),
     opt.quiet_option,
@@ -148,7 +154,7 @@ def score(
     for message in [message for message, found in faults.items() if found]:
         fail(message)
     settings = ScoreSettings(existing=opt.existing_of(resume=resume, overwrite=overwrite), **opt.chosen(given))
-    corpus = Corpus(inputs, fields=fields)
+    corpus = Corpus(inputs, fields=fields, keep_records=bool(settings.keep))
     if output is not None and engine == "auto" and not overwrite and (begun := begun_with(work_folder(output))):
         engine, precision = begun.engine, precision or begun.precision  # a run has one, from its first process on
     # On a cluster this process runs no network, and may lack the GPU that workers have.

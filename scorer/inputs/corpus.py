@@ -43,7 +43,7 @@ class Corpus:
         self._labels = labels
         self._unique_ids = unique_ids
         self._fields = dict(fields or {})
-        self._keep = keep_records
+        self.keeps_records = keep_records
 
     @property
     def total_bytes(self) -> int | None:
@@ -62,7 +62,7 @@ class Corpus:
         repeats: dict[int, int] = {}
         for source in self.sources:
             source.bytes_read = 0
-            for record in read_source(source, self._labels, self._fields, keep=self._keep):
+            for record in read_source(source, self._labels, self._fields, keep=self.keeps_records):
                 if self._unique_ids and isinstance(record, Dialogue):
                     record = _unique(record, seen, repeats)
                 yield record

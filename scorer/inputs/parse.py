@@ -13,6 +13,7 @@ from scorer.dialogue import HEADS, SCORE_RANGE, Dialogue, Labels, Turn, content_
 from scorer.inputs.label_text import scores_in_text
 from scorer.inputs.notes import Notes
 from scorer.inputs.records.answers import PAIR, Answered, keys_found
+from scorer.inputs.records.columns import value_at
 from scorer.inputs.records.faults import MAX_TURN_CHARACTERS, RecordError, clean_text, shown
 from scorer.inputs.records.layouts import ANSWERS, LISTS, QUESTIONS, holds_dialogue, read_layout
 from scorer.inputs.records.turns import VISIBLE, Seen, visible
@@ -143,14 +144,11 @@ def _mapped(record: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, A
 
     A column that is no key may be a path (``request.messages``). What is mapped goes before what would be found.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for name, column in fields.items():
-        value: Any = record
-        for step in [column] if column in record else column.split("."):
-            if not isinstance(value, Mapping) or step not in value:
-                raise RecordError("no_column", f"no column {column!a} for {name}; {keys_found(record)}")
-            value = value[step]
-        found[name] = value
+        there, found[name] = value_at(record, column)
+        if not there:
+            raise RecordError("no_column", f"no column {column!a} for {name}; {keys_found(record)}")
     dropped = set(fields.values())
     if "response" in fields:
         dropped |= {*ANSWERS, *PAIR}

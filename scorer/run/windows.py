@@ -38,7 +38,8 @@ class Tally:
 
     ``repeats`` are dialogues of the same text as another one of their window, which was scored for both. ``rejected``
     counts records per reason, ``outside`` dialogues per way in which they lie outside the training domain, ``noted``
-    dialogues per note of what reading left aside (see ``scorer.inputs.notes``).
+    dialogues per note of what reading left aside (see ``scorer.inputs.notes``), ``lacking`` dialogues without a column
+    that is to be kept.
     """
 
     scored: int = 0
@@ -51,6 +52,7 @@ class Tally:
     rejected: dict[str, int] = field(default_factory=dict)
     outside: dict[str, int] = field(default_factory=dict)
     noted: dict[str, int] = field(default_factory=dict)
+    lacking: dict[str, int] = field(default_factory=dict)
 
     @property
     def records(self) -> int:
@@ -67,8 +69,9 @@ class Tally:
         for name in ("scored", "repeats", "cut", "cut_turns", "cut_tokens", "tokens"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.sums = [a + b for a, b in zip(self.sums, other.sums, strict=True)]
-        for counts, more in ((self.rejected, other.rejected), (self.outside, other.outside), (self.noted, other.noted)):
-            for name, count in more.items():
+        for kind in ("rejected", "outside", "noted", "lacking"):
+            counts: dict[str, int] = getattr(self, kind)
+            for name, count in getattr(other, kind).items():
                 counts[name] = counts.get(name, 0) + count
 
 

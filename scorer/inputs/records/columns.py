@@ -1,0 +1,78 @@
+"""Columns of a record, whatever a reader made of them: found by name or path, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+import msgspec
+
+
+def value_at(record: Mapping[str, Any], column: str) -> tuple[bool, Any]:
+    """Return whether a record has a column, and what it holds; what is no key may be a path (``request.uid``)."""
+    if column in record:
+        return True, record[column]
+    value: Any = record
+    for step in column.split("."):
+        if not isinstance(value, Mapping) or step not in value:
+            return False, None
+        value = value[step]
+    return True, value
+
+
+def columns_as_json(record: Mapping[str, Any], columns: Sequence[str]) -> dict[str, str]:
+    """Return those columns that a record has, each as JSON; half a surrogate pair, which no table holds, as U+FFFD."""
+    found = ((column, *value_at(record, column)) for column in columns)
+    return {column: _well_formed(_json(value)) for column, there, value in found if there}
+
+
+def as_json(value: Any) -> str:
+    """Return one line of JSON of anything that a reader gives, dictionaries in their order.
+
+    Numbers that JSON has not (NaN, infinity) become null; times are ISO 8601, decimals text and bytes Base64. What is
+    nested too deeply for JSON, which costs a column and no dialogue, is null as well.
+    """
+    text = _json(value)
+    if _well_formed(text) == text:
+        return text
+    return json.dumps(json.loads(text), separators=(",", ":"))  # half a surrogate pair: only an escape can hold it
+
+
+def _json(value: Any) -> str:
+    try:
+        return _dumped(value)
+    except ValueError:
+        return _dumped(_plain(value))
+    except RecursionError:
+        return "null"
+
+
+def _well_formed(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_builtin, allow_nan=False)
+
+
+def _builtin(value: Any) -> Any:
+    """Return what a table may hold and JSON does not as something that it does."""
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    try:
+        return msgspec.to_builtins(value)
+    except TypeError:
+        return str(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with null for numbers that JSON has not."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    return value if value is None or isinstance(value, (str, int)) else _plain(_builtin(value))
