@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -33,14 +34,13 @@ from moe.training.expert import train_expert
 from moe.training.router import train_mixture
 from scorer.dialogue import Dialogue
 from scorer.inputs.corpus import Corpus
-from scorer.inputs.parse import to_record
 from scorer.model import Scorer
 from scorer.outputs import Existing, check_folder, read_json, replacing_binary, write_json, writing
 from scorer.progress import Progress, Silent
 from scorer.run.score import score_files
 from scorer.run.score_table import read_scores
 from scorer.run.settings import ScoreSettings
-from selection.files.layouts import to_line
+from selection.files.layouts import to_line, whole_line
 from selection.files.manifest import SELECTION_JSON, read_selection_info
 from selection.folds import fold_of
 from selection.select import select_sets
@@ -147,10 +147,10 @@ class Pipeline:
         counts = [0, 0, 0]
         with ExitStack() as stack:
             files = [stack.enter_context(replacing_binary(self._output / name)) for name in names]
-            for record in Corpus(self._inputs, fields=self._fields):
+            for record in Corpus(self._inputs, fields=self._fields, keep_records=True):
                 if isinstance(record, Dialogue):
                     number = int(fold_of(record.conversation, _PARTS, 0) < self._settings.held_out * _PARTS)
-                    line = to_line(to_record(record))
+                    line = whole_line(record, self._fields, Counter())
                 else:
                     number, line = 2, to_line(asdict(record))
                 files[number].write(line)
@@ -211,7 +211,7 @@ class Pipeline:
 
     @property
     def _corpus(self) -> Corpus:
-        return Corpus([str(self._output / "corpus.jsonl")])
+        return Corpus([str(self._output / "corpus.jsonl")], keep_records=True)
 
     def _set(self, name: str) -> Path:
         path = self._output / "selection" / f"{name}.jsonl"

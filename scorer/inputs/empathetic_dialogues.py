@@ -25,10 +25,13 @@ MAX_ROWS = 1 << 17
 MAX_CHARACTERS = 1 << 26
 """Characters that wait with them."""
 
+MOVED = ("conv_id", "context", "utterance")
+"""The columns that a dialogue holds as its conversation, its category and its last turn."""
+
 _NOTES = Notes(layout="EmpatheticDialogues", used=COLUMNS, aside=())
 
-_Waiting = dict[int, tuple[int, str, str, str | None, str]]
-"""By index: the line, the speaker, the utterance, the emotion, and the row as it stood there."""
+_Waiting = dict[int, tuple[int, str, str, str | None, str, Mapping[str, Any] | None]]
+"""By index: line, speaker, utterance, emotion, the row as it stood there, and its columns if they are kept."""
 
 
 class Conversations:
@@ -78,16 +81,17 @@ class Conversations:
         rows = self._waiting.setdefault(key, {})
         if index in rows:
             if rows[index][1:3] != (speaker, text):
-                rows[index] = (self._place.line, "", "", None, record)  # no one knows which of the two is meant
+                rows[index] = (self._place.line, "", "", None, record, None)  # no one knows which of the two is meant
                 raise RecordError("broken_conversation", f"two rows are utterance {index} of conversation {key!a}")
             raise RecordError("repeated_row", f"utterance {index} of conversation {key!a} occurred before")
         if index == 0:
             self._base = 0
         emotion = _as_text(row.get("context"))
         category = (clean_text(emotion, "context") or None) if isinstance(emotion, str) else None
-        rows[index] = (self._place.line, speaker, text, category, record[:500])
+        kept = row if self._place.keep else None
+        rows[index] = (self._place.line, speaker, text, category, record[:500], kept)
         self._count += 1
-        self._characters += len(text) + len(record[:500])
+        self._characters += _size(rows[index])
 
     def _give(self, keep: int) -> Iterator[Dialogue | Reject]:
         """Yield the conversations that came first, until at most ``keep`` rows wait; in the order of rows."""
@@ -97,7 +101,7 @@ class Conversations:
             key = next(iter(self._waiting))
             rows = self._waiting.pop(key)
             self._count -= len(rows)
-            self._characters -= sum(len(row[2]) + len(row[4]) for row in rows.values())
+            self._characters -= sum(map(_size, rows.values()))
             if keep:
                 self._given.add(hash64(key))
             found += self._dialogues(key, rows)
@@ -108,10 +112,10 @@ class Conversations:
         """Yield a dialogue for each listener turn, up to the first gap; rejects for the rows behind it."""
         turns: list[Turn] = []
         place = self._place
-        first = rows.get(self._base, (0, "", "", None, ""))[1]
+        first = rows[self._base][1] if self._base in rows else ""
         broken: str | None = None
         for expected, index in enumerate(sorted(rows), start=self._base):
-            line, speaker, text, category, record = rows[index]
+            line, speaker, text, category, record, kept = rows[index]
             if broken is None and (index != expected or not speaker):
                 broken = f"utterance {expected} of conversation {key!a} is missing, was rejected or is there twice"
             role = "user" if speaker == first else "assistant"
@@ -139,7 +143,14 @@ class Conversations:
                 source=place.source.name,
                 line=line,
                 notes=_NOTES,
+                record=kept,
             )
+
+
+def _size(row: tuple[Any, ...]) -> int:
+    """Return about how many characters a row holds while it waits."""
+    kept = row[5] or {}
+    return len(row[2]) + len(row[4]) + sum(len(value) for value in kept.values() if isinstance(value, (str, bytes)))
 
 
 def _index(value: Any) -> int:

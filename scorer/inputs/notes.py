@@ -29,6 +29,8 @@ class Notes:
     """Whether the last turn with text is the user's: the judged one is then an earlier one."""
     top_system: bool = False
     """Whether a system prompt beside the turns was put before them."""
+    answer: str = ""
+    """Which answer of a preference pair is judged: ``chosen``, ``rejected``, or nothing where there is no pair."""
 
     @property
     def present(self) -> tuple[str, ...]:

@@ -164,7 +164,8 @@ def _notes(record: Mapping[str, Any], item: Answered, judged: int) -> Notes:
     """Return what was noticed; one object for all records of one shape."""
     seen, later = item.seen, len(item.turns) - judged
     ends_in_user = item.turns[-1].role == "user"
-    key = (item.layout, *record, seen.tool_turns, seen.parts, seen.thoughts, later, ends_in_user, item.top_system)
+    counts = (seen.tool_turns, seen.parts, seen.thoughts, later, ends_in_user, item.top_system)
+    key = (item.layout, item.suffix, item.used, *record, *counts)
     notes = _seen_notes.get(key)
     if notes is None:
         used = (*item.used, *(name for name in _PLAIN_KEYS if name in record and name not in item.used))
@@ -178,6 +179,7 @@ def _notes(record: Mapping[str, Any], item: Answered, judged: int) -> Notes:
             later_turns=later,
             ends_in_user=ends_in_user,
             top_system=item.top_system,
+            answer=item.suffix.removeprefix("#"),
         )
         if len(_seen_notes) >= _MOST_NOTES:
             _seen_notes.clear()

@@ -46,7 +46,8 @@ def demo(inputs: tuple[str, ...], output: Path | None, bundle: Path | None, fiel
         fail("the demo reads its input more than once, so standard input will not do; name a file")
     if fields and not inputs:
         fail("--map is about the columns of IN; name an input")
-    corpus, output = Corpus(inputs or (str(examples_path()),), fields=fields), output or Path("empathy-demo")
+    corpus = Corpus(inputs or (str(examples_path()),), fields=fields, keep_records=True)
+    output = output or Path("empathy-demo")
     scorer = Scorer.load(bundle)
     with writing(output):
         output.mkdir(exist_ok=True)

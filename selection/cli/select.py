@@ -16,6 +16,7 @@ from selection.settings import Limits, SelectSettings
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from scorer.inputs.parse import LabelUse
     from scorer.run.score_table import ScoreTable
     from selection.files.manifest import Thresholds
     from selection.select import Selection
@@ -119,7 +120,8 @@ def select(
     settings = SelectSettings(threshold=(at_s, at_r), limits=limits, **opt.chosen(given))
     check_selection_folder(output, overwrite=overwrite)
     labelled = scores is None
-    corpus = Corpus(inputs, labels="required" if labelled else "ignore", unique_ids=not labelled, fields=fields)
+    use: LabelUse = "required" if labelled else "ignore"
+    corpus = Corpus(inputs, labels=use, unique_ids=not labelled, fields=fields, keep_records=True)
     table = None if scores is None else read_scores(scores, scorer=scorer, raw_cuts=raw_cuts)
     if settings.abstain and (table is None or table.error is None):
         fail("--abstain needs to know the scorer's error, and nothing says it; score with a scorer that has one")
@@ -168,6 +170,8 @@ def _tokenizer(path: Path | None, scorer: Path | None, table: ScoreTable | None)
 
 def select_lines(selection: Selection) -> Iterator[str]:
     """Yield what a selection came to, one fact per line."""
+    from selection.files.layouts import LOST
+
     info = selection.info
     (head_s, at_s), (head_r, at_r) = info.rule.threshold.items()
     at = f"T = {at_s:g}" if at_s == at_r else f"T = {at_s:g} ({head_s}), {at_r:g} ({head_r})"
@@ -175,6 +179,10 @@ def select_lines(selection: Selection) -> Iterator[str]:
     yield from _how(info.rule.how)
     for name, entry in info.sets.items():
         yield f"  {name:12} {entry.count:>10,}  {entry.share:6.1%}  {entry.borderline:,} borderline"
+    if info.lost:
+        what = ", ".join(f"{count:,} {LOST[name]}" for name, count in info.lost.items())
+        keeps = "" if info.file_format == "openai" else "; --format openai keeps them"
+        yield f"left out, as {info.file_format} has no place for them: {what}{keeps}"
     if info.stability:
         first = next(iter(info.sets))
         low, high = info.stability.jaccard_interval_90[first]

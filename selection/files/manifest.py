@@ -115,7 +115,11 @@ class CorpusInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionInfo:
-    """What selection.json holds. ``scorer`` is what the score file says of its scorer, as it stands there."""
+    """What selection.json holds.
+
+    ``scorer`` is what the score file says of its scorer, as it stands there. ``lost`` counts what the layout of the sets
+    has no place for (`selection.files.layouts.LOST`).
+    """
 
     format: Literal["empathy-selection"] = "empathy-selection"
     format_version: Literal[1] = 1
@@ -135,6 +139,7 @@ class SelectionInfo:
     stability: Stability | None = None
     corpus: CorpusInfo | None = None
     file_format: str | None = None
+    lost: dict[str, int] = field(default_factory=dict)
     settings: SelectSettings = field(default_factory=SelectSettings)
 
     def __post_init__(self) -> None:

@@ -23,16 +23,26 @@ def value_at(record: Mapping[str, Any], column: str) -> tuple[bool, Any]:
 
 
 def columns_as_json(record: Mapping[str, Any], columns: Sequence[str]) -> dict[str, str]:
-    """Return those columns that a record has, each as JSON; half a surrogate pair, which no table holds, as U+FFFD."""
-    found = ((column, *value_at(record, column)) for column in columns)
-    return {column: _well_formed(_json(value)) for column, there, value in found if there}
+    """Return those columns that a record has, each as JSON; half a surrogate pair, which no table holds, as U+FFFD.
+
+    What is nested too deeply for JSON costs a column and no dialogue: it is null.
+    """
+    found: dict[str, str] = {}
+    for column in columns:
+        there, value = value_at(record, column)
+        if there:
+            try:
+                found[column] = _well_formed(_json(value))
+            except RecursionError:
+                found[column] = "null"
+    return found
 
 
 def as_json(value: Any) -> str:
     """Return one line of JSON of anything that a reader gives, dictionaries in their order.
 
-    Numbers that JSON has not (NaN, infinity) become null; times are ISO 8601, decimals text and bytes Base64. What is
-    nested too deeply for JSON, which costs a column and no dialogue, is null as well.
+    Numbers that JSON has not (NaN, infinity) become null; times are ISO 8601, decimals text and bytes Base64.
+    RecursionError for what is nested too deeply.
     """
     text = _json(value)
     if _well_formed(text) == text:
@@ -45,8 +55,6 @@ def _json(value: Any) -> str:
         return _dumped(value)
     except ValueError:
         return _dumped(_plain(value))
-    except RecursionError:
-        return "null"
 
 
 def _well_formed(text: str) -> str:

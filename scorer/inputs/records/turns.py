@@ -20,6 +20,7 @@ _NAMES_OF_ROLES = {
     "call": "function_call tool_call",  # the assistant's, and no text
 }
 _ROLES = {name: role for role, names in _NAMES_OF_ROLES.items() for name in names.split()}
+_OPENAI = ("system", "developer", "user", "assistant", "tool", "function")
 _ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
 _TEXT_KEYS = ("content", "value", "text", "message", "utterance", "parts")
 _CALL_KEYS = ("tool_calls", "function_call")
@@ -71,19 +72,11 @@ def is_message(value: Any) -> bool:
 
 def read_turns(value: Any, key: str, seen: Seen) -> tuple[Turn, ...]:
     """Return the turns with text of a list of messages; RecordError where it is none."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):  # a table keeps a list as text
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise RecordError("wrong_type", f"{key} is {shown(value)}, expected a list of messages") from None
-    if isinstance(value, Mapping):  # `datasets` may store a list of records as a record of lists
-        columns = list(value.values())
-        if all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
-            value = [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
-    if not isinstance(value, list):
+    messages = message_list(value)
+    if messages is None:
         raise RecordError("wrong_type", f"{key} is {shown(value)}, expected a list of messages")
     turns = []
-    for number, item in enumerate(value, start=1):
+    for number, item in enumerate(messages, start=1):
         turn = read_turn(item, number, seen)
         if turn is not None:
             turns.append(turn)
@@ -129,6 +122,40 @@ def read_turn(item: Any, number: int, seen: Seen) -> Turn | None:  # noqa: C901 
     if not text and (role == "system" or seen.tool_turns + seen.parts + seen.thoughts > left):
         return None
     return Turn(role, text)
+
+
+def as_message(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message that ``read_turn`` takes under OpenAI's names, its text untouched, with all else that it holds.
+
+    Roles that OpenAI has no name for, such as ``function_call``, stay; keys without a value are left out.
+    """
+    named = next(key for key in ("role", *_ROLE_KEYS) if item.get(key) is not None)
+    said: Any = item[named]
+    if isinstance(said, Mapping):
+        rest = {named: said} if len(said) > 1 else {}
+        said = said["role"]
+    else:
+        rest = {}
+    name = said.strip().lower()
+    role = _ROLES[name]
+    filled = (key for key in ("content", *_TEXT_KEYS) if item.get(key) is not None)
+    text = next(filled, "content")
+    rest |= {key: value for key, value in item.items() if key not in (named, text) and value is not None}
+    return {"role": name if name in _OPENAI or role == "call" else role, "content": item.get(text), **rest}
+
+
+def message_list(value: Any) -> list[Any] | None:
+    """Return the messages that ``read_turns`` reads in a value, as they stand there; None where it is no list."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):  # a table keeps a list as text
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    if isinstance(value, Mapping):  # `datasets` may store a list of records as a record of lists
+        columns = list(value.values())
+        if all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
+            value = [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
+    return value if isinstance(value, list) else None
 
 
 def _parts(content: list[Any], number: int, seen: Seen) -> str:
