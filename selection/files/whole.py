@@ -24,6 +24,7 @@ from scorer.inputs.records.turns import (
     message_list,
     read_turn,
     read_turns,
+    transcript,
     without_thoughts,
 )
 
@@ -54,7 +55,7 @@ def whole_record(dialogue: Dialogue, fields: Mapping[str, str] | None = None) ->
         used = [name for name in used if name not in PAIR or name == dialogue.notes.answer]
     plain["messages"], moved = _messages(dialogue, {name: value_at(record, name)[1] for name in used})
     if dialogue.notes.answer:
-        moved.update(PAIR)  # the other answer has a record of its own
+        moved.update(name for name in PAIR if name != dialogue.notes.answer)  # it has a record of its own
     plain |= {head: value_at(record, fields[head])[1] for head in HEADS if head in fields}
     columns = {name: value for name, value in record.items() if name not in moved and name != "id"}
     if isinstance(columns.get("conversation", ""), (str, int, float)) or not columns["conversation"]:
@@ -85,24 +86,33 @@ def _read(record: Mapping[str, Any]) -> Any:
 
 def _messages(dialogue: Dialogue, used: Mapping[str, Any]) -> tuple[list[dict[str, Any]], set[str]]:
     """Return the turns of a record as messages, and which of the columns that held them are in these whole."""
-    texts = {name for name, value in used.items() if isinstance(value, str) and value.lstrip()[:2] != "[{"}
-    lists = {name: found for name, value in used.items() if name not in texts and (found := _items(value))}
+    lists = {name: found for name, value in used.items() if (found := _items(value))}
     if len(used) == 1 and lists:  # the short way of most records
         return [as_message(item) for item, _ in next(iter(lists.values()))], set(used)
-    moved = texts | {name for name, value in used.items() if not value}
-    if _is_pairs(used.get("history")):
-        moved.add("history")
     raw = _raw_texts(used)
     order = sorted(lists, key=lambda name: name != "history")  # it stands before what was asked
+    moved: set[str] = set()
     for names in ([*order], order[-1:]):
         items = [item for name in names for item in lists[name]]
         messages, rest = _aligned(dialogue.turns, items, raw)
         later = [as_message(item) for item, _ in rest]
         if _same(messages + later, dialogue.turns):
-            return messages + later, moved.union(names)
-    if len(order) == 1 and dialogue.notes.answer and len(rest) == 1:  # the turns end in the other answer
-        moved.update(order)
-    return (messages if _same(messages, dialogue.turns) else to_messages(dialogue.turns)), moved
+            messages, moved = messages + later, {*names}
+            break
+    else:
+        if len(order) == 1 and dialogue.notes.answer and len(rest) == 1:  # the turns end in the other answer
+            moved = {*order}
+        messages = messages if _same(messages, dialogue.turns) else to_messages(dialogue.turns)
+    said = "\n".join(text for message in messages for text in _strings(message["content"]))
+    return messages, moved | {name for name, value in used.items() if name not in lists and _is_said(value, said)}
+
+
+def _is_said(value: Any, said: str) -> bool:
+    """Whether what is said holds every text of a value."""
+    if isinstance(value, str):
+        pieces = [turn.content for turn in transcript(value)] or value.split("</s>")
+        return all(piece.strip() in said for piece in pieces)
+    return not value or (_is_pairs(value) and all(text.strip() in said for text in _strings(value)))
 
 
 def _items(value: Any) -> list[_Item] | None:
@@ -131,6 +141,8 @@ def _raw_texts(used: Mapping[str, Any]) -> dict[str, str]:
 def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
+    elif isinstance(value, Mapping):
+        yield from _strings(value.get("text", value.get("value")))
     elif isinstance(value, Sequence) and not isinstance(value, bytes):
         for item in value:
             yield from _strings(item)
