@@ -103,9 +103,12 @@ def _has_columns(line: str, fields: Mapping[str, str] | None) -> bool:
 
 
 def _goes_on(first_line: bytes, text: bytes) -> bool:
-    """Whether the object that begins on the first line ends on a later one, or holds the records of the whole file."""
+    """Whether the object that begins on the first line ends on a later one, or may hold the records of a whole file.
+
+    A line that is there whole is read as one: a pipe may give no more for now.
+    """
     if first_line[:1] != b"{":
         return False
     if first_line[-1:] in (b"[", b"{", b",", b":"):
         return True
-    return _WRAPPER.match(first_line) is not None and b"\n" not in text.rstrip()
+    return _WRAPPER.match(first_line) is not None and b"\n" not in text

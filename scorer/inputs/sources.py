@@ -228,7 +228,9 @@ def _at_url(url: str) -> list[tuple[Source, bool]]:
             for file in [match] if is_named else sorted(fs.find(match)):
                 if is_named or not any(map(_is_passed_over, file.removeprefix(match).split("/"))):
                     # A member of an archive ("zip://a.csv::b.zip") is known by the archive's name too.
-                    whole = f"{url.split('://')[0]}://{file}::{url.split('::', 1)[1]}" if "::" in url else ""
+                    whole = (
+                        f"{url.split('://', maxsplit=1)[0]}://{file}::{url.split('::', 1)[1]}" if "::" in url else ""
+                    )
                     found.append((Source(whole or fs.unstrip_protocol(file), fs.info(file).get("size")), is_named))
     except ImportError as error:
         raise InputError(f"{url}: {reason_of(error)}; pip install that package") from None

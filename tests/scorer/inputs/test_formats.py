@@ -127,7 +127,7 @@ WHOLE_FILES: dict[str, tuple[bytes, list[tuple[int, str]]]] = {
     "UTF-32, big-endian": (b"\x00\x00\xfe\xff" + "[1]".encode("utf-32-be"), [(0, "invalid_utf8")]),
     "text": (b"dear diary\nI am sad\n", [(1, "broken_json"), (2, "broken_json")]),
     "binary": (bytes(range(128, 256)) + b"\n" + bytes(range(200, 256)), [(1, "invalid_utf8"), (2, "invalid_utf8")]),
-    "opening brackets": (b"[" * 100_000, [(1, "truncated_input")]),
+    "opening brackets": (b"[" * 100_000, [(1, "broken_json"), (2, "truncated_input")]),
     "a Parquet file without its end": (FORMATS["Parquet, messages"][:-30], [(1, "broken_file")]),
     "the beginning of a Parquet file": (b"PAR1", [(1, "broken_file")]),
     "an Arrow file without its end": (FORMATS["Arrow file"][:-30], [(1, "broken_file")]),
