@@ -154,7 +154,7 @@ def score(
     for message in [message for message, found in faults.items() if found]:
         fail(message)
     settings = ScoreSettings(existing=opt.existing_of(resume=resume, overwrite=overwrite), **opt.chosen(given))
-    corpus = Corpus(inputs, fields=fields, keep_records=bool(settings.keep))
+    corpus = Corpus(inputs, fields=fields, keep_records=settings.keep)
     if output is not None and engine == "auto" and not overwrite and (begun := begun_with(work_folder(output))):
         engine, precision = begun.engine, precision or begun.precision  # a run has one, from its first process on
     # On a cluster this process runs no network, and may lack the GPU that workers have.

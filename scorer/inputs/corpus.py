@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from scorer.dialogue import Dialogue, content_hash
@@ -28,13 +28,13 @@ class Corpus:
         labels: LabelUse = "ignore",
         unique_ids: bool = True,
         fields: Mapping[str, str] | None = None,
-        keep_records: bool = False,
+        keep_records: bool | Collection[str] = False,
     ) -> None:
         """Find the files that ``inputs`` stand for; InputError if there is none, or ``fields`` names no field.
 
         ``unique_ids`` False takes ids as they are: several judgements of one dialogue share its id. ``fields`` says
         which column holds a field of ``FIELDS``, for layouts that no reader knows. ``keep_records`` keeps the decoded
-        record with each dialogue. ``skipped`` are files in folders that hold no records.
+        record with each dialogue; of tables only the columns (or paths) that it names, if it names some. ``skipped`` are files in folders that hold no records.
         """
         for name in fields or {}:
             if name not in FIELDS:
@@ -43,7 +43,9 @@ class Corpus:
         self._labels = labels
         self._unique_ids = unique_ids
         self.fields = dict(fields or {})
-        self.keeps_records = keep_records
+        self.keeps_records: bool | frozenset[str] = (
+            keep_records if keep_records is True else frozenset(keep_records or ())
+        )
 
     @property
     def total_bytes(self) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from scorer.dialogue import Dialogue
@@ -24,7 +24,12 @@ class Place:
     """Makes dialogues and rejects that know where they came from; the reader advances ``line``."""
 
     def __init__(
-        self, source: Source, labels: LabelUse, fields: Mapping[str, str] | None = None, *, keep: bool = False
+        self,
+        source: Source,
+        labels: LabelUse,
+        fields: Mapping[str, str] | None = None,
+        *,
+        keep: bool | Collection[str] = False,
     ) -> None:
         self.source = source
         self.labels = labels
@@ -42,7 +47,7 @@ class Place:
     def parse(self, value: Any, record: str | None = None) -> list[Dialogue | Reject]:
         """Return the dialogues in a decoded record, or its reject; and those of the records that a wrapper holds."""
         try:
-            found = parse_records(value, self.labels, self.source.name, self.line, self.fields, keep=self.keep)
+            found = parse_records(value, self.labels, self.source.name, self.line, self.fields, keep=bool(self.keep))
         except RecordError as error:
             wrapped = () if self.fields else unwrapped(value)
             if not wrapped:

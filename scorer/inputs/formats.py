@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 
 from scorer.errors import InputError, reason_of
@@ -27,7 +27,11 @@ _COLUMNAR = (read_parquet, read_arrow)  # they seek in their file
 
 
 def read_source(
-    source: Source, labels: LabelUse = "ignore", fields: Mapping[str, str] | None = None, *, keep: bool = False
+    source: Source,
+    labels: LabelUse = "ignore",
+    fields: Mapping[str, str] | None = None,
+    *,
+    keep: bool | Collection[str] = False,
 ) -> Records:
     """Yield what one source holds, in order; a fault of the file as a whole is a reject of line 0."""
     place = Place(source, labels, fields or None, keep=keep)

@@ -54,9 +54,10 @@ def _sharegpt(record: dict[str, Any], _lost: Counter[str]) -> dict[str, Any]:
     """Return the messages with ShareGPT's names; everything else in them stays."""
     turns = []
     for message in record.pop("messages"):
-        role, content = message.pop("role"), message.pop("content")
+        role, content = message["role"], message["content"]
         named = {"from": _SHAREGPT.get(role, role), "value": "" if content is None else content}
-        turns.append(named | {name: value for name, value in message.items() if name not in named})
+        more = {name: value for name, value in message.items() if name not in ("role", "content")}
+        turns.append(named | {f"source_{name}" if name in named else name: value for name, value in more.items()})
     own = {name: record.pop(name) for name in _OWN if name in record}
     return with_columns(own | {"conversations": turns}, record)
 

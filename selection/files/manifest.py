@@ -117,8 +117,8 @@ class CorpusInfo:
 class SelectionInfo:
     """What selection.json holds.
 
-    ``scorer`` is what the score file says of its scorer, as it stands there. ``lost`` counts what the layout of the sets
-    has no place for (`selection.files.layouts.LOST`).
+    ``scorer`` is what the score file says of its scorer, as it stands there. ``lost`` counts what the sets' layout has
+    no place for (`selection.files.layouts.LOST`).
     """
 
     format: Literal["empathy-selection"] = "empathy-selection"
