@@ -38,6 +38,7 @@ SPOOL, ROWS = "spool.jsonl", "rows.arrow"
 
 _WINDOW = 8192
 _WINDOW_BYTES = 1 << 25
+_LARGE_LINE = 1 << 14  # the record of a longer one does not wait in memory
 
 _Item = tuple[Dialogue | Reject, bytes]
 
@@ -89,7 +90,7 @@ def spool_corpus(
 
 
 def _windows(corpus: Corpus, lost: Counter[str]) -> Iterator[list[_Item]]:
-    """Yield windows of records; a dialogue with its line for the spool, which is all that is left of its record."""
+    """Yield windows of records, each dialogue with its line for the spool."""
     window: list[_Item] = []
     size = 0
     for record in corpus:
@@ -97,7 +98,7 @@ def _windows(corpus: Corpus, lost: Counter[str]) -> Iterator[list[_Item]]:
             window.append((record, b""))
         else:
             line = whole_line(record, corpus.fields, lost)
-            window.append((replace(record, record=None), line))
+            window.append((replace(record, record=None) if len(line) > _LARGE_LINE else record, line))
             size += len(line)
         if len(window) == _WINDOW or size >= _WINDOW_BYTES:
             yield window

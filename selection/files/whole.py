@@ -86,9 +86,9 @@ def _read(record: Mapping[str, Any]) -> Any:
 
 def _messages(dialogue: Dialogue, used: Mapping[str, Any]) -> tuple[list[dict[str, Any]], set[str]]:
     """Return the turns of a record as messages, and which of the columns that held them are in these whole."""
+    if len(used) == 1 and (only := message_list(*used.values())):  # the short way of most records
+        return [as_message(item) for item in only], set(used)
     lists = {name: found for name, value in used.items() if (found := _items(value))}
-    if len(used) == 1 and lists:  # the short way of most records
-        return [as_message(item) for item, _ in next(iter(lists.values()))], set(used)
     raw = _raw_texts(used)
     order = sorted(lists, key=lambda name: name != "history")  # it stands before what was asked
     moved: set[str] = set()

@@ -52,35 +52,27 @@ def as_json(value: Any) -> str:
 
 def _json(value: Any) -> str:
     try:
-        return _dumped(value)
-    except ValueError:
-        return _dumped(_plain(value))
+        return msgspec.json.encode(value).decode()
+    except (TypeError, ValueError, OverflowError):  # half a surrogate pair, a number of over 64 bits, a type of its own
+        pass
+    return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
 
 
 def _well_formed(text: str) -> str:
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _dumped(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_builtin, allow_nan=False)
-
-
-def _builtin(value: Any) -> Any:
-    """Return what a table may hold and JSON does not as something that it does."""
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    try:
-        return msgspec.to_builtins(value)
-    except TypeError:
-        return str(value)
-
-
 def _plain(value: Any) -> Any:
-    """Return a value with null for numbers that JSON has not."""
+    """Return a value as JSON holds it: null for numbers that it has not, text for types that it has not."""
     if isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, float):
         return value if isfinite(value) else None
-    return value if value is None or isinstance(value, (str, int)) else _plain(_builtin(value))
+    if value is None or isinstance(value, (str, int)):
+        return value
+    try:
+        return msgspec.to_builtins(value)
+    except TypeError:
+        return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -129,6 +129,8 @@ def as_message(item: Mapping[str, Any]) -> dict[str, Any]:
 
     Roles that OpenAI has no name for, such as ``function_call``, stay; keys without a value are left out.
     """
+    if len(item) == 2 and item.get("role") in ("user", "assistant", "system") and "content" in item:
+        return dict(item)
     named = next(key for key in ("role", *_ROLE_KEYS) if item.get(key) is not None)
     said: Any = item[named]
     if isinstance(said, Mapping):

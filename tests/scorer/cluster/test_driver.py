@@ -80,7 +80,8 @@ def source(tmp_path: Path) -> Path:
 
 
 def write_source(path: Path, count: int) -> Path:
-    records: list[object] = [record(*(t.content for t in d.turns), id=f"d{i}", n=i) for i, d in enumerate(varied(count))]
+    said = ([turn.content for turn in dialogue.turns] for dialogue in varied(count))
+    records: list[object] = [record(*texts, id=f"d{number}", n=number) for number, texts in enumerate(said)]
     for place in (3, 17, count // 2, count):
         records.insert(place, {"messages": []})
     return write_lines(path, records)

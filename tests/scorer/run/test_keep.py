@@ -30,7 +30,7 @@ ODD = ["", "a,b", 'say "no"', "two\nlines", "carriage\rreturn", "grüße 😢", 
 VALUES: dict[str, list[Any]] = {
     "text": ODD,
     "whole": [0, -1, 7, None, 1 << 62, 3, 4, 5, 6, 7],
-    "number": [0.5, 1, -2, 1e300, None, 3.0, 0.1, 2, 2, 2],
+    "number": [0.5, 1, -2, 1234.5678, None, 3.0, 0.1, 2, 2, 2],
     "truth": [True, False, None, True, True, True, True, True, True, True],
     "mixed": [1, "1", None, 0.5, [1, "b"], {"c": None}, True, "", "x", -1],
     "long": [(1 << 70) + 1, *range(9)],

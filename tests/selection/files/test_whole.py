@@ -193,7 +193,7 @@ def test_a_table_keeps_columns_that_json_has_no_type_for(tmp_path: Path) -> None
     found, _ = laid_out(dialogues([tmp_path / "in.parquet"])[0])
     assert {name: found[name] for name in columns} == {
         "uid": "AP8=",
-        "at": "2026-01-02T03:04:00+00:00",
+        "at": "2026-01-02T03:04:00Z",
         "cost": "1.20",
         "score": None,
         "empty": None,
