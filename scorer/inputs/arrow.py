@@ -71,7 +71,8 @@ def _read_batches(batches: Iterator[Any], names: list[str], stream: BinaryIO, pl
                 elif conversations is None:
                     yield from place.parse(row)
                 else:
-                    yield from conversations.add(row, ascii(row))
+                    if conversations.add(row, ascii(row)):
+                        yield from conversations.give_half()
             place.source.advance_to(stream.tell())
     if conversations is not None:
         yield from conversations.finish()

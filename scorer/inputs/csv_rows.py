@@ -67,7 +67,8 @@ def read_csv(stream: BinaryIO, place: Place) -> Records:
             else:
                 conversations.refuse(row)
         elif conversations is not None:
-            yield from conversations.add(row, raw)
+            if conversations.add(row, raw):
+                yield from conversations.give_half()
         else:
             yield from place.parse(_typed(row), raw)
     if conversations is not None:
@@ -100,21 +101,21 @@ def _rows(  # noqa: C901, PLR0912 - one decision per line: a row, the beginning 
     """Yield each row with the number of its first line."""
     waiting: deque[tuple[int, str | Reject]] = deque()
 
-    def more() -> Iterator[tuple[int, str | Reject]]:
-        for line in lines:
-            yield place.line, line
+    def following() -> tuple[int, str | Reject] | None:
+        if waiting:
+            return waiting.popleft()
+        line = next(lines, None)
+        return None if line is None else (place.line, line)
 
-    source = more()
     published = False
-    while True:
-        item = waiting.popleft() if waiting else next(source, None)
-        if item is None:
-            return
+    is_rows = "conv_id" in names
+    while (item := following()) is not None:
         number, line = item
         if isinstance(line, Reject):
             yield number, line, ""
             continue
-        published = published or "_comma_" in line
+        comma = is_rows and "_comma_" in line
+        published = published or comma
         plain = line.rstrip("\r\n").split(separator)
         fields = plain
         if '"' in line:
@@ -123,14 +124,14 @@ def _rows(  # noqa: C901, PLR0912 - one decision per line: a row, the beginning 
             if is_open and not (published and len(plain) == len(names)):
                 taken: list[tuple[int, str | Reject]] = []
                 while is_open and len(taken) < _MOST_LINES:
-                    following = waiting.popleft() if waiting else next(source, None)
-                    if following is None:
+                    after = following()
+                    if after is None:
                         break
-                    taken.append(following)
-                    if isinstance(following[1], Reject):
+                    taken.append(after)
+                    if isinstance(after[1], Reject):
                         break
-                    text += following[1]
-                    if '"' in following[1]:
+                    text += after[1]
+                    if '"' in after[1]:
                         quoted, is_open = _quoted(text, separator)
                 if quoted is None or not _fits(quoted, names):
                     # Where all that follows is rows of their own, the quotation mark was just that.
@@ -144,11 +145,11 @@ def _rows(  # noqa: C901, PLR0912 - one decision per line: a row, the beginning 
             elif not _fits(plain, names) or (is_open and not published):
                 yield number, RecordError("wrong_columns", _odd(quoted or plain, names)), line
                 continue
-        if not _fits(fields, names):
+        if len(fields) != len(names) and not _fits(fields, names):
             yield number, RecordError("wrong_columns", _odd(fields, names)), line
             continue
         row = dict(zip(names, fields, strict=False))
-        if "conv_id" in row:
+        if is_rows and (comma or "_comma_" in line):  # the line has grown by those of a quoted field
             row = {name: text.replace("_comma_", ",") for name, text in row.items()}
         yield number, row, line
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from scorer.dialogue import Dialogue, Turn, content_hash
-from scorer.inputs.cursor import Place, Records
+from scorer.inputs.cursor import EXCERPT, Place, Records
 from scorer.inputs.id_set import HashSet, hash64
 from scorer.inputs.notes import Notes
 from scorer.inputs.parse import Reject, until_response
-from scorer.inputs.records.faults import RecordError, clean_text
-from scorer.text import normalise
+from scorer.inputs.records.faults import MAX_TURN_CHARACTERS, RecordError, clean_text
+from scorer.inputs.records.turns import visible
 
 COLUMNS = ("conv_id", "utterance_idx", "context", "prompt", "speaker_idx", "utterance")
 KEYS = ("conv_id", "utterance_idx", "speaker_idx", "utterance")
@@ -46,14 +46,17 @@ class Conversations:
         self._given = HashSet()
         self._base = 1
 
-    def add(self, row: Mapping[str, Any], record: str) -> Records:
-        """Take the next row; yield what is complete, if it is time."""
+    def add(self, row: Mapping[str, Any], record: str) -> bool:
+        """Take the next row; return whether so much waits that ``give_half`` must follow."""
         try:
             self._keep(row, record)
         except RecordError as error:
             self._rejects.append(self._place.reject(error.reason, error.detail, record=record))
-        if self._count >= MAX_ROWS or self._characters >= MAX_CHARACTERS or len(self._rejects) >= MAX_ROWS:
-            yield from self._give(self._count // 2)
+        return self._count >= MAX_ROWS or self._characters >= MAX_CHARACTERS or len(self._rejects) >= MAX_ROWS
+
+    def give_half(self) -> Records:
+        """Yield the half of the conversations that came first."""
+        yield from self._give(self._count // 2)
 
     def refuse(self, reject: Reject) -> None:
         """Take the reject of a row that could not be read: it is given in its place."""
@@ -64,16 +67,14 @@ class Conversations:
         yield from self._give(0)
 
     def _keep(self, row: Mapping[str, Any], record: str) -> None:
-        key = clean_text(_as_text(row.get("conv_id")), "conv_id")
-        index = _index(row.get("utterance_idx"))
-        speaker = clean_text(_as_text(row.get("speaker_idx")), "speaker_idx")
-        text = clean_text(_as_text(row.get("utterance")), "utterance")
+        key, speaker = _text_of(row, "conv_id"), _text_of(row, "speaker_idx")
+        text, index = _text_of(row, "utterance"), _index(row.get("utterance_idx"))
         if not key or not speaker:
             raise RecordError("wrong_type", "conv_id or speaker_idx is empty, expected a name or a number")
-        if hash64(key) in self._given:
+        if len(self._given) and hash64(key) in self._given:
             where = f"conversation {key!a} began more than {MAX_ROWS // 2} rows before"
             raise RecordError("broken_conversation", f"{where}; sort the file by conv_id and utterance_idx")
-        if not normalise(text):
+        if not visible(text):
             raise RecordError("empty_turn", f"utterance {index} of conversation {key!a} is empty, expected text")
         rows = self._waiting.setdefault(key, {})
         if index in rows:
@@ -85,22 +86,24 @@ class Conversations:
             self._base = 0
         emotion = _as_text(row.get("context"))
         category = (clean_text(emotion, "context") or None) if isinstance(emotion, str) else None
-        rows[index] = (self._place.line, speaker, text, category, record[:500])
+        excerpt = record[:EXCERPT]
+        rows[index] = (self._place.line, speaker, text, category, excerpt)
         self._count += 1
-        self._characters += len(text) + len(record[:500])
+        self._characters += len(text) + len(excerpt)
 
     def _give(self, keep: int) -> Iterator[Dialogue | Reject]:
         """Yield the conversations that came first, until at most ``keep`` rows wait; in the order of rows."""
         found: list[Dialogue | Reject] = [*self._rejects]
         self._rejects = []
-        while self._count > keep or (self._waiting and not keep):
+        while self._waiting and self._count > keep:
             key = next(iter(self._waiting))
             rows = self._waiting.pop(key)
             self._count -= len(rows)
-            self._characters -= sum(len(row[2]) + len(row[4]) for row in rows.values())
             if keep:
+                self._characters -= sum(len(row[2]) + len(row[4]) for row in rows.values())
                 self._given.add(hash64(key))
             found += self._dialogues(key, rows)
+        self._characters = self._characters if keep else 0
         found.sort(key=lambda item: item.line)
         yield from found
 
@@ -152,6 +155,13 @@ def _index(value: Any) -> int:
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:
         raise RecordError("wrong_type", f"utterance_idx is {value!a}, expected a whole number from 1")
     return number
+
+
+def _text_of(row: Mapping[str, Any], name: str) -> str:
+    value = row.get(name)
+    if isinstance(value, str) and value.isascii() and "\0" not in value and len(value) <= MAX_TURN_CHARACTERS:
+        return value.strip()
+    return clean_text(_as_text(value), name)
 
 
 def _as_text(value: Any) -> Any:

@@ -14,7 +14,7 @@ from scorer.inputs.records.layouts import KEYS, holds_dialogue
 from scorer.inputs.records.turns import is_message
 from scorer.inputs.sources import TruncatedStreamError
 
-_CHUNK = 1 << 16
+_CHUNK = 1 << 13  # what is left is copied with every element
 _LOOK_AHEAD = 1 << 20
 _MOST_DEPTH = 2
 _BETWEEN = re.compile(r"[\s,]*")
@@ -138,7 +138,7 @@ def _next_value(buffer: _Buffer, max_characters: int) -> tuple[Any, str] | Recor
         if isinstance(value, (int, float)) and len(buffer.text) - end < _NEAR_END and buffer.fill():
             continue  # a number may continue
         raw = buffer.drop(end)
-        if _SURROGATE.search(raw):
+        if not raw.isascii() and _SURROGATE.search(raw):
             return RecordError("invalid_utf8", "the element holds bytes that are no UTF-8")
         return value, raw
 

@@ -46,6 +46,8 @@ def has_pair(record: Mapping[str, Any]) -> bool:
 
 def only_answer(record: Mapping[str, Any], names: list[str], seen: Seen) -> tuple[str, str]:
     """Return the one answer that the keys hold, and its key."""
+    if len(names) == 1 and isinstance(value := record[names[0]], str) and value.lstrip()[:2] != "[{":
+        return without_thoughts(clean_text(value, names[0]), seen), names[0]
     texts: dict[str, str] = {}
     for name in names:
         aside = Seen()

@@ -103,10 +103,12 @@ def _is_record(value: Any) -> bool:
 
 def read_layout(record: Mapping[str, Any]) -> list[Answered | RecordError]:
     """Return the turns for each answer that a record holds: one, or the two of a preference pair."""
-    present = KEYS & record.keys()
+    present = KEYS.intersection(record)
+    if "conversation" in present and isinstance(record["conversation"], str) and record["conversation"][:1] not in " [":
+        present -= {"conversation"}  # its key
     if len(present) == 1:  # the short way of most records
         (key,) = present
-        if key in ("messages", "conversations") and record[key] is not None:
+        if key in _SURE and record[key] is not None:
             seen = Seen()
             turns = read_turns(record[key], key, seen)
             if seen.unread or not turns or turns[-1].role != "assistant":
@@ -114,6 +116,8 @@ def read_layout(record: Mapping[str, Any]) -> list[Answered | RecordError]:
             return [Answered(key, (key,), turns, seen)]
     if present == _RELEASE and None not in (record["context"], record["response"]):
         return [_released(record, ["response"])]
+    if (found := _asked_in_text(record, present)) is not None:
+        return [found]
     if present:
         present_keys = [
             key for key in LISTS if record.get(key) is not None and (key in _SURE or _holds_turns(record[key]))
@@ -125,6 +129,37 @@ def read_layout(record: Mapping[str, Any]) -> list[Answered | RecordError]:
         if found := _of_answer(record):
             return [*_with_system(record, found)]
     raise RecordError("no_messages", f"{keys_found(record)}, expected {EXPECTED_KEYS}{_nearest(record)}")
+
+
+_plans: dict[frozenset[str], tuple[str, str] | None] = {}
+
+
+def _asked_in_text(record: Mapping[str, Any], present: frozenset[str]) -> Answered | None:
+    """Return the turns of one question, perhaps with an input, and one answer, all of them texts: a short way."""
+    if present not in _plans:
+        asked, answers = present & set(QUESTIONS), present & set(ANSWERS)
+        alone = len(asked) == len(answers) == 1 and not present - asked - answers - {"input"}
+        _plans[present] = (*asked, *answers) if alone else None  # type: ignore[assignment]
+    plan = _plans[present]
+    if plan is None:
+        return None
+    question, answer = map(record.get, plan)
+    about = record.get("input")
+    if not question or not isinstance(question, str) or not isinstance(answer, str) or answer.lstrip()[:2] == "[{":
+        return None
+    used = plan if about is None else (plan[0], "input", plan[1])
+    pieces = [clean_text(question, plan[0])]
+    if about:
+        if not isinstance(about, str):
+            return None
+        if (more := clean_text(about, "input")) not in pieces:
+            pieces.append(more)
+    text = "\n".join(filter(None, pieces))
+    if not text or transcript(text):
+        return None
+    seen = Seen()
+    said = without_thoughts(clean_text(answer, plan[1]), seen)
+    return Answered(", ".join(plan), used, (Turn("user", text), Turn("assistant", said)), seen)
 
 
 def _nearest(record: Mapping[str, Any]) -> str:
