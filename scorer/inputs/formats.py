@@ -11,8 +11,10 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import nullcontext
+from typing import BinaryIO
 
 from scorer.errors import InputError, reason_of
+from scorer.inputs.archives import HEAD_BYTES, kind_of
 from scorer.inputs.arrow import read_arrow, read_parquet
 from scorer.inputs.csv_rows import header_of, read_csv
 from scorer.inputs.cursor import Place, Reader, Records
@@ -52,7 +54,8 @@ def read_source(
 
 def looks_like_data(source: Source) -> bool:
     """Whether a file found in a folder holds records, by its name or, failing that, by its content."""
-    name = source.name.removesuffix(".gz").removesuffix(".zst")
+    name = source.name.partition("::")[0] if "://" in source.name else source.name  # of a member, its own
+    name = name.removesuffix(".gz").removesuffix(".zst")
     if name.endswith(_DATA_SUFFIXES):
         return True
     try:
@@ -79,13 +82,15 @@ def _head(stream: io.BufferedReader) -> bytes:
     return stream.peek(BUFFER_BYTES).removeprefix(BOM)
 
 
-def _reader_for(head: bytes, fields: Mapping[str, str] | None = None) -> Reader:
+def _reader_for(head: bytes, fields: Mapping[str, str] | None = None) -> Reader:  # noqa: PLR0911 - one per format
     if head[:4] == b"PAR1":
         return read_parquet
     if head[:6] == b"ARROW1" or head[:4] == b"\xff\xff\xff\xff":
         return read_arrow
     if any(head.startswith(bom) for bom in WIDE_BOMS):
         return read_wide
+    if kind_of(head):
+        return _read_archive
     text = head.lstrip()
     first_line = text.split(b"\n", 1)[0].strip()
     if text[:1] == b"[" or first_line == b"{" or _goes_on(first_line, text):  # an array, or an object of several lines
@@ -96,6 +101,13 @@ def _reader_for(head: bytes, fields: Mapping[str, str] | None = None) -> Reader:
     ):
         return read_csv
     return read_lines
+
+
+def _read_archive(stream: BinaryIO, place: Place) -> Records:
+    """An archive that was not named as a local file: one reject for the whole."""
+    kind = kind_of(stream.read(HEAD_BYTES))
+    detail = f"the data are a {kind} archive; name the local file, or its members: {kind}://*::URL"
+    yield place.reject("broken_file", detail, line=0)
 
 
 def _has_columns(line: str, fields: Mapping[str, str] | None) -> bool:

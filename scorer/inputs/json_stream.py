@@ -97,7 +97,7 @@ def _is_container(buffer: _Buffer, max_characters: int) -> bool:
     return not is_message(_first_in(buffer, 0, max_characters))
 
 
-def _wrapper(buffer: _Buffer, max_characters: int) -> int:
+def _wrapper(buffer: _Buffer, max_characters: int) -> int:  # noqa: C901 - one decision per sign
     """Return how many characters stand before the list of records in the object at hand; 0 if it has none."""
     decoder = json.JSONDecoder()
     position = 1

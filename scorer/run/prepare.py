@@ -17,7 +17,7 @@ from scorer.bundle.encode import Encoded, Encoder
 from scorer.dialogue import Dialogue, content_hash
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
-from scorer.run.windows import WHOLE, Share, Tally
+from scorer.run.windows import WHOLE, Share, Tally, large_conversations
 
 _WINDOW_CHARACTERS = 1 << 24
 _FIRST_WINDOW = 1 << 10
@@ -144,4 +144,5 @@ def _tally(
         rejected=dict(Counter(reject.reason for reject in rejects)),
         outside={name: int(rows.sum()) for name, rows in outside.items()},
         noted=dict(Counter(name for dialogue in dialogues for name in dialogue.notes.present)),
+        conversations=large_conversations(dialogue.conversation for dialogue in dialogues),
     )

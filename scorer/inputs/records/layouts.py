@@ -101,7 +101,7 @@ def _is_record(value: Any) -> bool:
     return holds_dialogue(value) or (isinstance(value, list) and bool(value) and all(map(is_message, value)))
 
 
-def read_layout(record: Mapping[str, Any]) -> list[Answered | RecordError]:
+def read_layout(record: Mapping[str, Any]) -> list[Answered | RecordError]:  # noqa: C901 - short ways first
     """Return the turns for each answer that a record holds: one, or the two of a preference pair."""
     present = KEYS.intersection(record)
     if "conversation" in present and isinstance(record["conversation"], str) and record["conversation"][:1] not in " [":

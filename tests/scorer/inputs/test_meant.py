@@ -7,7 +7,6 @@ import csv
 import io
 import json
 import random
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -246,11 +245,3 @@ def test_file_larger_than_what_waits_says_which_rows_came_too_late(
     assert [item.detail for item in found if not isinstance(item, Dialogue)][0].endswith(
         "sort the file by conv_id and utterance_idx"
     )
-
-
-@pytest.mark.parametrize("name", ["zip://a.csv::{}", "zip://*.csv::{}"])
-def test_member_of_an_archive_is_read(tmp_path: Path, name: str) -> None:
-    archive = tmp_path / "b.zip"
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("a.csv", "prompt,response\nA,B\n")
-    assert [item.response for item in Corpus([name.format(archive)]) if isinstance(item, Dialogue)] == ["B"]
