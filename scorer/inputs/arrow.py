@@ -11,7 +11,8 @@ from scorer.inputs import empathetic_dialogues
 from scorer.inputs.cursor import Place, Records
 from scorer.inputs.records.answers import keys_found
 from scorer.inputs.records.faults import RecordError
-from scorer.inputs.records.layouts import EXPECTED_KEYS, KEYS, holds_dialogue
+from scorer.inputs.records.keys import KEYS
+from scorer.inputs.records.layouts import EXPECTED_KEYS, holds_dialogue
 
 _USED = KEYS | {"id", "evaluation", "conversation", "category", "judge", *HEADS, *empathetic_dialogues.COLUMNS}
 _BATCH_ROWS = 1024

@@ -25,6 +25,7 @@ MAX_ROWS = 1 << 17
 MAX_CHARACTERS = 1 << 26
 """Characters that wait with them."""
 
+_KEYS = frozenset(KEYS)
 _NOTES = Notes(layout="EmpatheticDialogues", used=COLUMNS, aside=())
 
 _Waiting = dict[int, tuple[int, str, str, str | None, str]]
@@ -113,11 +114,14 @@ class Conversations:
         place = self._place
         first = rows.get(self._base, (0, "", "", None, ""))[1]
         broken: str | None = None
+        listener = ""
         for expected, index in enumerate(sorted(rows), start=self._base):
             line, speaker, text, category, record = rows[index]
             if broken is None and (index != expected or not speaker):
                 broken = f"utterance {expected} of conversation {key!a} is missing, was rejected or is there twice"
             role = "user" if speaker == first else "assistant"
+            if broken is None and role == "assistant" and speaker != (listener := listener or speaker):
+                broken = f"conversation {key!a} has a third speaker, {speaker!a}, expected a speaker and a listener"
             if broken is not None:
                 if speaker and (not first or role == "assistant"):
                     yield place.reject("broken_conversation", broken, record=record, line=line)
@@ -145,11 +149,16 @@ class Conversations:
             )
 
 
+def is_row(value: Any, place: Place) -> bool:
+    """Whether a decoded record is one row of a conversation."""
+    return type(value) is dict and "utterance_idx" in value and value.keys() >= _KEYS and not place.fields
+
+
 def _index(value: Any) -> int:
     """Return the number of an utterance; RecordError where it is none, for then no one knows where it belongs."""
     number = value
-    if isinstance(value, str) and value.strip().isdecimal():
-        number = int(value)
+    if isinstance(value, str) and (text := value.strip().removesuffix(".0")).isdecimal():
+        number = int(text)
     if isinstance(number, float) and number.is_integer():
         number = int(number)
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from scorer.errors import InputError, reason_of
 from scorer.inputs.archives import HEAD_BYTES, kind_of
 from scorer.inputs.arrow import read_arrow, read_parquet
-from scorer.inputs.csv_rows import header_of, read_csv
+from scorer.inputs.csv_rows import header_of, is_table, read_csv
 from scorer.inputs.cursor import Place, Reader, Records
 from scorer.inputs.json_lines import BOM, WIDE_BOMS, read_lines, read_values, read_wide
 from scorer.inputs.parse import LabelUse
@@ -66,6 +66,8 @@ def looks_like_data(source: Source) -> bool:
     except OSError as error:
         raise InputError(f"{source.name}: cannot be read: {reason_of(error)}") from error
     reader = _reader_for(head)
+    if reader is read_csv:  # any text may look like a table; here it must be one of dialogues
+        return header_of(head.lstrip().split(b"\n", 1)[0].decode(errors="replace")) is not None
     if reader is not read_lines and head.lstrip()[:1] != b"{":
         # An array of objects is data, one object over several lines is settings, and a README may begin with "[![".
         text = head.lstrip()
@@ -96,9 +98,7 @@ def _reader_for(head: bytes, fields: Mapping[str, str] | None = None) -> Reader:
     if text[:1] == b"[" or first_line == b"{" or _goes_on(first_line, text):  # an array, or an object of several lines
         return read_values
     # A table is known by its header, or by the columns that are said to be there.
-    if first_line[:1] != b"{" and (
-        header_of(line := first_line.decode(errors="replace")) or _has_columns(line, fields)
-    ):
+    if first_line[:1] != b"{" and _looks_like_table(first_line.decode(errors="replace"), text, fields):
         return read_csv
     return read_lines
 
@@ -110,8 +110,11 @@ def _read_archive(stream: BinaryIO, place: Place) -> Records:
     yield place.reject("broken_file", detail, line=0)
 
 
-def _has_columns(line: str, fields: Mapping[str, str] | None) -> bool:
-    return fields is not None and all(column in line for column in fields.values())
+def _looks_like_table(line: str, text: bytes, fields: Mapping[str, str] | None) -> bool:
+    if header_of(line) or (fields is not None and all(column in line for column in fields.values())):
+        return True
+    whole = text[: text.rfind(b"\n")].decode(errors="replace")  # the last line may be cut
+    return '"' not in line[:1] and is_table(whole)
 
 
 def _goes_on(first_line: bytes, text: bytes) -> bool:

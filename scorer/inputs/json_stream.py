@@ -10,7 +10,8 @@ from typing import Any, BinaryIO
 
 from scorer.inputs.parse import json_fault
 from scorer.inputs.records.faults import RecordError
-from scorer.inputs.records.layouts import KEYS, holds_dialogue
+from scorer.inputs.records.keys import KEYS
+from scorer.inputs.records.layouts import holds_dialogue
 from scorer.inputs.records.turns import is_message
 from scorer.inputs.sources import TruncatedStreamError
 

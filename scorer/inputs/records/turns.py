@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from ast import literal_eval
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +44,7 @@ _MARKS = re.compile(
     r"|<\|return\|>\s*\Z|<\|end\|>\s*\Z"
 )
 _HUMAN = re.compile(r"\A\s*(?:Human|User): ?")
-_SAID = re.compile(r"\n\s*\n(Human|User|Assistant): ?")
+_SAID = re.compile(r"\n\s*\n(Human|User|Assistant):[ ]?")
 
 
 @dataclass(slots=True)
@@ -83,10 +84,7 @@ def read_turns(value: Any, key: str, seen: Seen) -> tuple[Turn, ...]:
 def _listed(value: Any, key: str) -> list[Any]:
     """Return the list of messages that a table keeps as text, or `datasets` as a record of lists."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise RecordError("wrong_type", f"{key} is {shown(value)}, expected a list of messages") from None
+        value = _written(value, key)
     if isinstance(value, Mapping):
         columns = list(value.values())
         if all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
@@ -96,7 +94,19 @@ def _listed(value: Any, key: str) -> list[Any]:
     return value
 
 
-def read_turn(item: Any, number: int, seen: Seen) -> Turn | None:  # noqa: C901 - one decision per make of message
+def _written(text: str, key: str) -> Any:
+    """Return the value of a list that a table keeps as JSON, or as Python writes it."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        raise RecordError("wrong_type", f"{key} is {shown(text)}, expected a list of messages") from None
+
+
+def read_turn(item: Any, number: int, seen: Seen) -> Turn | None:  # noqa: C901, PLR0912 - one per make of message
     """Return a message as a turn, or None where it holds nothing that the scorer reads."""
     if type(item) is not dict and not isinstance(item, Mapping):
         raise RecordError("wrong_type", f"turn {number} is {shown(item)}, expected an object with role and content")
@@ -122,6 +132,10 @@ def read_turn(item: Any, number: int, seen: Seen) -> Turn | None:  # noqa: C901 
     content = item.get("content")
     if content is None:
         content = next((item[key] for key in _TEXT_KEYS if item.get(key) is not None), None)
+    if isinstance(content, Mapping) and isinstance(content.get("parts"), list):
+        content = content["parts"]
+    if content is None and role == "assistant":
+        content = item.get("refusal")
     left = seen.tool_turns + seen.parts + seen.thoughts
     calls = role == "assistant" and any(item.get(key) for key in _CALL_KEYS)
     seen.tool_turns += calls
@@ -189,7 +203,8 @@ def transcript(text: str) -> list[Turn]:
         return []
     said = ["Human", *_SAID.split(text[begin.end() :], maxsplit=0)] if begin else []
     pieces = [said[0], *said[1:]]
-    return [
+    turns = [
         Turn("assistant" if pieces[index] == "Assistant" else "user", pieces[index + 1].strip())
         for index in range(0, len(pieces) - 1, 2)
     ]
+    return turns[:-1] if turns[-1] == Turn("assistant", "") else turns  # "Assistant:" asks for the answer
