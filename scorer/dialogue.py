@@ -68,7 +68,7 @@ class Dialogue:
 
 def content_hash(turns: tuple[Turn, ...]) -> str:
     """Return the hash of roles and contents, 24 hex digits: the id of a dialogue that has none."""
-    return digest(part for turn in turns for part in (turn.role, turn.content))
+    return digest([part for turn in turns for part in (turn.role, turn.content)])
 
 
 def conversation_key(turns: tuple[Turn, ...]) -> str:
@@ -77,8 +77,13 @@ def conversation_key(turns: tuple[Turn, ...]) -> str:
     A system prompt alone is shared by many conversations. A turn without letters counts by its normalised text, or all
     that begin with an emoji were one conversation.
     """
-    first = next((number for number, turn in enumerate(turns, start=1) if turn.role == "user"), len(turns))
-    return digest([letters(text) or text for text in (normalise(turn.content) for turn in turns[:first])])
+    parts = []
+    for turn in turns:
+        text = normalise(turn.content)
+        parts.append(letters(text) or text)
+        if turn.role == "user":
+            break
+    return digest(parts)
 
 
 def training_hash(dialogue: Dialogue) -> str:

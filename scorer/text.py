@@ -77,12 +77,11 @@ def digest(parts: Iterable[str]) -> str:
     96 bits keep the chance of one collision among a billion dialogues below 1e-11. A lone surrogate in a part
     raises UnicodeEncodeError; readers reject such text before it comes here.
     """
-    state = hashlib.sha256()
+    pieces: list[bytes] = []
     for part in parts:
         data = part.encode()
-        state.update(len(data).to_bytes(8, "little"))
-        state.update(data)
-    return state.hexdigest()[:24]
+        pieces += (len(data).to_bytes(8, "little"), data)
+    return hashlib.sha256(b"".join(pieces)).hexdigest()[:24]
 
 
 def fingerprint(texts: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from scorer.bundle.bundle import Bundle
 from scorer.dialogue import HEADS
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
-from scorer.run.look import note_warnings
+from scorer.run.look import tally_warnings
 from scorer.run.score import Summary
 from scorer.run.windows import Tally
 
@@ -46,17 +46,21 @@ def closing_lines(summary: Summary, scorer: Scorer, output: Path) -> Iterator[st
 
 def warnings(tally: Tally, scorer: Scorer, corpus: Corpus) -> Iterator[str]:
     """Yield what should be known before the scores are used."""
-    if corpus.skipped:
-        names = ", ".join(corpus.skipped[:_NAMED]) + (", ..." if len(corpus.skipped) > _NAMED else "")
-        yield f"{len(corpus.skipped)} files in folders hold no dialogues and were passed over: {names}"
+    yield from skipped_warning(corpus)
     if scorer.engine.notice:
         yield scorer.engine.notice
-    yield from note_warnings(tally.noted)
     for column, count in tally.lacking.items():
         if count == tally.scored:
             yield f"--keep {column}: no dialogue has such a column, so it is empty; `empathy look` lists the columns"
-    if warning := scorer.bundle.info.domain.warning(tally.outside, tally.scored):
-        yield warning
+    if tally.scored:
+        yield from tally_warnings(tally, scorer.bundle.info.domain)
+
+
+def skipped_warning(corpus: Corpus) -> Iterator[str]:
+    """Yield the one line on files in folders that hold no dialogues, if there are any."""
+    if corpus.skipped:
+        names = ", ".join(corpus.skipped[:_NAMED]) + (", ..." if len(corpus.skipped) > _NAMED else "")
+        yield f"{len(corpus.skipped)} files in folders hold no dialogues and were passed over: {names}"
 
 
 def describe(bundle: Bundle) -> Iterator[str]:

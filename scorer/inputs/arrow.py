@@ -11,7 +11,8 @@ from scorer.inputs import empathetic_dialogues
 from scorer.inputs.cursor import Place, Records
 from scorer.inputs.records.answers import keys_found
 from scorer.inputs.records.faults import RecordError
-from scorer.inputs.records.layouts import EXPECTED_KEYS, KEYS, holds_dialogue
+from scorer.inputs.records.keys import KEYS
+from scorer.inputs.records.layouts import EXPECTED_KEYS, holds_dialogue
 
 _USED = KEYS | {"id", "evaluation", "conversation", "category", "judge", *HEADS, *empathetic_dialogues.COLUMNS}
 _BATCH_ROWS = 1024
@@ -85,7 +86,8 @@ def _read_batches(batches: Iterator[Any], names: list[str], stream: BinaryIO, pl
                 elif conversations is None:
                     yield from place.parse(row)
                 else:
-                    yield from conversations.add(row, ascii(row))
+                    if conversations.add(row, ascii(row)):
+                        yield from conversations.give_half()
             place.source.advance_to(stream.tell())
     if conversations is not None:
         yield from conversations.finish()

@@ -34,7 +34,8 @@ class Corpus:
 
         ``unique_ids`` False takes ids as they are: several judgements of one dialogue share its id. ``fields`` says
         which column holds a field of ``FIELDS``, for layouts that no reader knows. ``keep_records`` keeps the decoded
-        record with each dialogue; of tables only the columns (or paths) that it names, if it names some. ``skipped`` are files in folders that hold no records.
+        record with each dialogue; of tables only the columns (or paths) that it names, if it names some. ``skipped``
+        are files in folders that hold no records.
         """
         for name in fields or {}:
             if name not in FIELDS:
@@ -72,17 +73,17 @@ class Corpus:
 
 def _unique(dialogue: Dialogue, seen: HashSet, repeats: dict[int, int]) -> Dialogue | Reject:
     """Return the dialogue with an id that did not occur before, or its reject."""
-    first = key = id_hash(dialogue.id)
-    if key in seen and dialogue.id != content_hash(dialogue.turns):
+    first = id_hash(dialogue.id)
+    if seen.add(first):
+        return dialogue
+    if dialogue.id != content_hash(dialogue.turns):
         detail = f"id {dialogue.id!a} occurred before, expected unique ids (or none: the content's hash is taken)"
         return Reject(dialogue.source, dialogue.line, "duplicate_id", detail, dialogue.id)
-    id_ = dialogue.id
-    while key in seen:
+    while True:
         repeats[first] = repeats.get(first, 1) + 1
         id_ = f"{dialogue.id}-{repeats[first]}"
-        key = id_hash(id_)
-    seen.add(key)
-    return dialogue if id_ == dialogue.id else replace(dialogue, id=id_)
+        if seen.add(id_hash(id_)):
+            return replace(dialogue, id=id_)
 
 
 def id_hash(text: str) -> int:

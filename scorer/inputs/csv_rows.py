@@ -14,11 +14,14 @@ from scorer.inputs.cursor import Place, Records
 from scorer.inputs.json_lines import text_lines
 from scorer.inputs.parse import Reject
 from scorer.inputs.records.faults import RecordError
-from scorer.inputs.records.layouts import EXPECTED_KEYS, KEYS, holds_dialogue
+from scorer.inputs.records.keys import KEYS, SURE_LISTS
+from scorer.inputs.records.layouts import EXPECTED_KEYS, holds_dialogue
 
 SEPARATORS = (",", ";", "\t", "|")
 _MOST_LINES = 200
 """Lines that a quoted field may span; a quotation mark that never closes costs no more than its own row."""
+
+_LINES_OF_TABLE = 5
 
 csv.field_size_limit(1 << 26)
 
@@ -33,20 +36,39 @@ def header_of(line: str) -> tuple[list[str], str] | None:
             continue
         names = [name.strip().strip('"').lower() for name in names]
         known = sum(name in KEYS or name in empathetic_dialogues.KEYS for name in names)
-        if len(names) > 1 and known and (best is None or len(names) > len(best[0])):
+        if known and (len(names) > 1 or names[0] in SURE_LISTS) and (best is None or len(names) > len(best[0])):
             best = names, separator
     return best
 
 
-def read_csv(stream: BinaryIO, place: Place) -> Records:
+def is_table(text: str) -> bool:
+    """Whether the lines that a file begins with have the same number of fields, two or more, whatever the header."""
+    lines = text.splitlines()[:_LINES_OF_TABLE]
+    if any(line.lstrip()[:1] in ("{", "[") for line in lines):
+        return False
+    for separator in SEPARATORS:
+        try:
+            rows = list(csv.reader(lines, delimiter=separator))
+        except csv.Error:
+            continue
+        if len(rows) > 1 and len(rows[0]) > 1 and len({len(row) for row in rows if row}) == 1 and all(rows[0]):
+            return True
+    return False
+
+
+def read_csv(stream: BinaryIO, place: Place) -> Records:  # noqa: C901 - one decision per make of row
     """A table with the columns of EmpatheticDialogues, or of any layout of a record."""
-    lines = text_lines(stream, place)
-    first = next(lines)
+    lines = text_lines(stream, place, blank=True)
+    first = next(line for line in lines if isinstance(line, Reject) or line.strip())
     header = None if isinstance(first, Reject) else header_of(first)
-    if header is None and place.fields and isinstance(first, str):
+    if header is None and isinstance(first, str):
         header = _any_header(first)
     if header is None:
-        yield first if isinstance(first, Reject) else place.reject("wrong_columns", "no header of a CSV", line=0)
+        yield (
+            first
+            if isinstance(first, Reject)
+            else place.reject("wrong_columns", "looks like CSV without a header in a line of its own", line=0)
+        )
         return
     names, separator = header
     conversations = _conversations(names, place)
@@ -67,7 +89,8 @@ def read_csv(stream: BinaryIO, place: Place) -> Records:
             else:
                 conversations.refuse(row)
         elif conversations is not None:
-            yield from conversations.add(row, raw)
+            if conversations.add(row, raw):
+                yield from conversations.give_half()
         else:
             yield from place.parse(_typed(row), raw)
     if conversations is not None:
@@ -76,7 +99,10 @@ def read_csv(stream: BinaryIO, place: Place) -> Records:
 
 def _any_header(line: str) -> tuple[list[str], str] | None:
     separator = max(SEPARATORS, key=line.count)
-    names = next(csv.reader([line.strip("\r\n\ufeff")], delimiter=separator), [])
+    try:
+        names = next(csv.reader([line.strip("\r\n\ufeff")], delimiter=separator), [])
+    except csv.Error:  # as where lines end in CR alone
+        return None
     return ([name.strip() for name in names], separator) if names else None
 
 
@@ -100,21 +126,23 @@ def _rows(  # noqa: C901, PLR0912 - one decision per line: a row, the beginning 
     """Yield each row with the number of its first line."""
     waiting: deque[tuple[int, str | Reject]] = deque()
 
-    def more() -> Iterator[tuple[int, str | Reject]]:
-        for line in lines:
-            yield place.line, line
+    def following() -> tuple[int, str | Reject] | None:
+        if waiting:
+            return waiting.popleft()
+        line = next(lines, None)
+        return None if line is None else (place.line, line)
 
-    source = more()
     published = False
-    while True:
-        item = waiting.popleft() if waiting else next(source, None)
-        if item is None:
-            return
+    is_rows = "conv_id" in names
+    while (item := following()) is not None:
         number, line = item
         if isinstance(line, Reject):
             yield number, line, ""
             continue
-        published = published or "_comma_" in line
+        if not line.strip():
+            continue
+        comma = is_rows and "_comma_" in line
+        published = published or comma
         plain = line.rstrip("\r\n").split(separator)
         fields = plain
         if '"' in line:
@@ -123,14 +151,14 @@ def _rows(  # noqa: C901, PLR0912 - one decision per line: a row, the beginning 
             if is_open and not (published and len(plain) == len(names)):
                 taken: list[tuple[int, str | Reject]] = []
                 while is_open and len(taken) < _MOST_LINES:
-                    following = waiting.popleft() if waiting else next(source, None)
-                    if following is None:
+                    after = following()
+                    if after is None:
                         break
-                    taken.append(following)
-                    if isinstance(following[1], Reject):
+                    taken.append(after)
+                    if isinstance(after[1], Reject):
                         break
-                    text += following[1]
-                    if '"' in following[1]:
+                    text += after[1]
+                    if '"' in after[1]:
                         quoted, is_open = _quoted(text, separator)
                 if quoted is None or not _fits(quoted, names):
                     # Where all that follows is rows of their own, the quotation mark was just that.
@@ -144,11 +172,11 @@ def _rows(  # noqa: C901, PLR0912 - one decision per line: a row, the beginning 
             elif not _fits(plain, names) or (is_open and not published):
                 yield number, RecordError("wrong_columns", _odd(quoted or plain, names)), line
                 continue
-        if not _fits(fields, names):
+        if len(fields) != len(names) and not _fits(fields, names):
             yield number, RecordError("wrong_columns", _odd(fields, names)), line
             continue
         row = dict(zip(names, fields, strict=False))
-        if "conv_id" in row:
+        if is_rows and (comma or "_comma_" in line):  # the line has grown by those of a quoted field
             row = {name: text.replace("_comma_", ",") for name, text in row.items()}
         yield number, row, line
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from scorer.dialogue import Dialogue, Turn, content_hash
-from scorer.inputs.cursor import Place, Records
+from scorer.inputs.cursor import EXCERPT, Place, Records
 from scorer.inputs.id_set import HashSet, hash64
 from scorer.inputs.notes import Notes
 from scorer.inputs.parse import Reject, until_response
-from scorer.inputs.records.faults import RecordError, clean_text
-from scorer.text import normalise
+from scorer.inputs.records.faults import MAX_TURN_CHARACTERS, RecordError, clean_text
+from scorer.inputs.records.turns import visible
 
 COLUMNS = ("conv_id", "utterance_idx", "context", "prompt", "speaker_idx", "utterance")
 KEYS = ("conv_id", "utterance_idx", "speaker_idx", "utterance")
@@ -28,6 +28,7 @@ MAX_CHARACTERS = 1 << 26
 MOVED = ("conv_id", "context", "utterance")
 """The columns that a dialogue holds as its conversation, its category and its last turn."""
 
+_KEYS = frozenset(KEYS)
 _NOTES = Notes(layout="EmpatheticDialogues", used=COLUMNS, aside=())
 
 _Waiting = dict[int, tuple[int, str, str, str | None, str, Mapping[str, Any] | None]]
@@ -49,14 +50,17 @@ class Conversations:
         self._given = HashSet()
         self._base = 1
 
-    def add(self, row: Mapping[str, Any], record: str) -> Records:
-        """Take the next row; yield what is complete, if it is time."""
+    def add(self, row: Mapping[str, Any], record: str) -> bool:
+        """Take the next row; return whether so much waits that ``give_half`` must follow."""
         try:
             self._keep(row, record)
         except RecordError as error:
             self._rejects.append(self._place.reject(error.reason, error.detail, record=record))
-        if self._count >= MAX_ROWS or self._characters >= MAX_CHARACTERS or len(self._rejects) >= MAX_ROWS:
-            yield from self._give(self._count // 2)
+        return self._count >= MAX_ROWS or self._characters >= MAX_CHARACTERS or len(self._rejects) >= MAX_ROWS
+
+    def give_half(self) -> Records:
+        """Yield the half of the conversations that came first."""
+        yield from self._give(self._count // 2)
 
     def refuse(self, reject: Reject) -> None:
         """Take the reject of a row that could not be read: it is given in its place."""
@@ -67,16 +71,14 @@ class Conversations:
         yield from self._give(0)
 
     def _keep(self, row: Mapping[str, Any], record: str) -> None:
-        key = clean_text(_as_text(row.get("conv_id")), "conv_id")
-        index = _index(row.get("utterance_idx"))
-        speaker = clean_text(_as_text(row.get("speaker_idx")), "speaker_idx")
-        text = clean_text(_as_text(row.get("utterance")), "utterance")
+        key, speaker = _text_of(row, "conv_id"), _text_of(row, "speaker_idx")
+        text, index = _text_of(row, "utterance"), _index(row.get("utterance_idx"))
         if not key or not speaker:
             raise RecordError("wrong_type", "conv_id or speaker_idx is empty, expected a name or a number")
-        if hash64(key) in self._given:
+        if len(self._given) and hash64(key) in self._given:
             where = f"conversation {key!a} began more than {MAX_ROWS // 2} rows before"
             raise RecordError("broken_conversation", f"{where}; sort the file by conv_id and utterance_idx")
-        if not normalise(text):
+        if not visible(text):
             raise RecordError("empty_turn", f"utterance {index} of conversation {key!a} is empty, expected text")
         rows = self._waiting.setdefault(key, {})
         if index in rows:
@@ -88,8 +90,8 @@ class Conversations:
             self._base = 0
         emotion = _as_text(row.get("context"))
         category = (clean_text(emotion, "context") or None) if isinstance(emotion, str) else None
-        kept = row if self._place.keep else None
-        rows[index] = (self._place.line, speaker, text, category, record[:500], kept)
+        excerpt, kept = record[:EXCERPT], row if self._place.keep else None
+        rows[index] = (self._place.line, speaker, text, category, excerpt, kept)
         self._count += 1
         self._characters += _size(rows[index])
 
@@ -97,14 +99,15 @@ class Conversations:
         """Yield the conversations that came first, until at most ``keep`` rows wait; in the order of rows."""
         found: list[Dialogue | Reject] = [*self._rejects]
         self._rejects = []
-        while self._count > keep or (self._waiting and not keep):
+        while self._waiting and self._count > keep:
             key = next(iter(self._waiting))
             rows = self._waiting.pop(key)
             self._count -= len(rows)
-            self._characters -= sum(map(_size, rows.values()))
             if keep:
+                self._characters -= sum(map(_size, rows.values()))
                 self._given.add(hash64(key))
             found += self._dialogues(key, rows)
+        self._characters = self._characters if keep else 0
         found.sort(key=lambda item: item.line)
         yield from found
 
@@ -114,11 +117,14 @@ class Conversations:
         place = self._place
         first = rows[self._base][1] if self._base in rows else ""
         broken: str | None = None
+        listener = ""
         for expected, index in enumerate(sorted(rows), start=self._base):
             line, speaker, text, category, record, kept = rows[index]
             if broken is None and (index != expected or not speaker):
                 broken = f"utterance {expected} of conversation {key!a} is missing, was rejected or is there twice"
             role = "user" if speaker == first else "assistant"
+            if broken is None and role == "assistant" and speaker != (listener := listener or speaker):
+                broken = f"conversation {key!a} has a third speaker, {speaker!a}, expected a speaker and a listener"
             if broken is not None:
                 if speaker and (not first or role == "assistant"):
                     yield place.reject("broken_conversation", broken, record=record, line=line)
@@ -153,16 +159,28 @@ def _size(row: tuple[Any, ...]) -> int:
     return len(row[2]) + len(row[4]) + sum(len(value) for value in kept.values() if isinstance(value, (str, bytes)))
 
 
+def is_row(value: Any, place: Place) -> bool:
+    """Whether a decoded record is one row of a conversation."""
+    return type(value) is dict and "utterance_idx" in value and value.keys() >= _KEYS and not place.fields
+
+
 def _index(value: Any) -> int:
     """Return the number of an utterance; RecordError where it is none, for then no one knows where it belongs."""
     number = value
-    if isinstance(value, str) and value.strip().isdecimal():
-        number = int(value)
+    if isinstance(value, str) and (text := value.strip().removesuffix(".0")).isdecimal():
+        number = int(text)
     if isinstance(number, float) and number.is_integer():
         number = int(number)
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:
         raise RecordError("wrong_type", f"utterance_idx is {value!a}, expected a whole number from 1")
     return number
+
+
+def _text_of(row: Mapping[str, Any], name: str) -> str:
+    value = row.get(name)
+    if isinstance(value, str) and value.isascii() and "\0" not in value and len(value) <= MAX_TURN_CHARACTERS:
+        return value.strip()
+    return clean_text(_as_text(value), name)
 
 
 def _as_text(value: Any) -> Any:

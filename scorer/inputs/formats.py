@@ -11,10 +11,12 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
+from typing import BinaryIO
 
 from scorer.errors import InputError, reason_of
+from scorer.inputs.archives import HEAD_BYTES, kind_of
 from scorer.inputs.arrow import read_arrow, read_parquet
-from scorer.inputs.csv_rows import header_of, read_csv
+from scorer.inputs.csv_rows import header_of, is_table, read_csv
 from scorer.inputs.cursor import Place, Reader, Records
 from scorer.inputs.json_lines import BOM, WIDE_BOMS, read_lines, read_values, read_wide
 from scorer.inputs.parse import LabelUse
@@ -56,7 +58,8 @@ def read_source(
 
 def looks_like_data(source: Source) -> bool:
     """Whether a file found in a folder holds records, by its name or, failing that, by its content."""
-    name = source.name.removesuffix(".gz").removesuffix(".zst")
+    name = source.name.partition("::")[0] if "://" in source.name else source.name  # of a member, its own
+    name = name.removesuffix(".gz").removesuffix(".zst")
     if name.endswith(_DATA_SUFFIXES):
         return True
     try:
@@ -67,6 +70,8 @@ def looks_like_data(source: Source) -> bool:
     except OSError as error:
         raise InputError(f"{source.name}: cannot be read: {reason_of(error)}") from error
     reader = _reader_for(head)
+    if reader is read_csv:  # any text may look like a table; here it must be one of dialogues
+        return header_of(head.lstrip().split(b"\n", 1)[0].decode(errors="replace")) is not None
     if reader is not read_lines and head.lstrip()[:1] != b"{":
         # An array of objects is data, one object over several lines is settings, and a README may begin with "[![".
         text = head.lstrip()
@@ -83,27 +88,37 @@ def _head(stream: io.BufferedReader) -> bytes:
     return stream.peek(BUFFER_BYTES).removeprefix(BOM)
 
 
-def _reader_for(head: bytes, fields: Mapping[str, str] | None = None) -> Reader:
+def _reader_for(head: bytes, fields: Mapping[str, str] | None = None) -> Reader:  # noqa: PLR0911 - one per format
     if head[:4] == b"PAR1":
         return read_parquet
     if head[:6] == b"ARROW1" or head[:4] == b"\xff\xff\xff\xff":
         return read_arrow
     if any(head.startswith(bom) for bom in WIDE_BOMS):
         return read_wide
+    if kind_of(head):
+        return _read_archive
     text = head.lstrip()
     first_line = text.split(b"\n", 1)[0].strip()
     if text[:1] == b"[" or first_line == b"{" or _goes_on(first_line, text):  # an array, or an object of several lines
         return read_values
     # A table is known by its header, or by the columns that are said to be there.
-    if first_line[:1] != b"{" and (
-        header_of(line := first_line.decode(errors="replace")) or _has_columns(line, fields)
-    ):
+    if first_line[:1] != b"{" and _looks_like_table(first_line.decode(errors="replace"), text, fields):
         return read_csv
     return read_lines
 
 
-def _has_columns(line: str, fields: Mapping[str, str] | None) -> bool:
-    return fields is not None and all(column in line for column in fields.values())
+def _read_archive(stream: BinaryIO, place: Place) -> Records:
+    """An archive that was not named as a local file: one reject for the whole."""
+    kind = kind_of(stream.read(HEAD_BYTES))
+    detail = f"the data are a {kind} archive; name the local file, or its members: {kind}://*::URL"
+    yield place.reject("broken_file", detail, line=0)
+
+
+def _looks_like_table(line: str, text: bytes, fields: Mapping[str, str] | None) -> bool:
+    if header_of(line) or (fields is not None and all(column in line for column in fields.values())):
+        return True
+    whole = text[: text.rfind(b"\n")].decode(errors="replace")  # the last line may be cut
+    return '"' not in line[:1] and is_table(whole)
 
 
 def _goes_on(first_line: bytes, text: bytes) -> bool:

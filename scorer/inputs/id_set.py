@@ -27,14 +27,16 @@ class HashSet:
         """Whether it holds a number."""
         return self._slots[self._find(number or 1)] != 0
 
-    def add(self, number: int) -> None:
-        """Add a number; 0 counts as 1."""
+    def add(self, number: int) -> bool:
+        """Add a number; 0 counts as 1. Return whether it is new."""
         slot = self._find(number or 1)
-        if self._slots[slot] == 0:
-            self._slots[slot] = number or 1
-            self._count += 1
-            if 2 * self._count > len(self._slots):
-                self._grow()
+        if self._slots[slot]:
+            return False
+        self._slots[slot] = number or 1
+        self._count += 1
+        if 2 * self._count > len(self._slots):
+            self._grow()
+        return True
 
     def _find(self, number: int) -> int:
         """Return the slot that holds a number, or the empty one that it would get."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from scorer.inputs.cursor import EXCERPT, Place, Records
+from scorer.inputs.empathetic_dialogues import Conversations, is_row
 from scorer.inputs.json_stream import iter_objects
 from scorer.inputs.parse import Reject, parse_json
 from scorer.inputs.records.faults import RecordError
@@ -19,8 +20,11 @@ BOM = b"\xef\xbb\xbf"
 WIDE_BOMS = {b"\xff\xfe": "UTF-16 or UTF-32", b"\xfe\xff": "UTF-16", b"\x00\x00\xfe\xff": "UTF-32"}
 
 
-def text_lines(stream: BinaryIO, place: Place) -> Iterator[str | Reject]:
-    """Yield the lines that are not blank as text, and rejects for those that are no text; counts lines from 1."""
+def text_lines(stream: BinaryIO, place: Place, *, blank: bool = False) -> Iterator[str | Reject]:
+    """Yield lines as text, ``blank`` ones where that is asked for, and rejects for those that are no text.
+
+    Lines are counted from 1.
+    """
     while line := stream.readline(MAX_RECORD_BYTES):
         place.line += 1
         data = line.removeprefix(BOM) if place.line == 1 else line
@@ -37,12 +41,13 @@ def text_lines(stream: BinaryIO, place: Place) -> Iterator[str | Reject]:
             detail = f"byte {error.start + 1} of the line is 0x{data[error.start]:02x}, expected UTF-8"
             yield place.reject("invalid_utf8", detail, record=excerpt.decode(errors="backslashreplace"))
             continue
-        if text.strip():
+        if blank or text.strip():
             yield text
 
 
 def read_lines(stream: BinaryIO, place: Place) -> Records:
     """JSON lines: one record per line, blank lines skipped."""
+    rows = Conversations(place)
     for text in text_lines(stream, place):
         if isinstance(text, Reject):
             yield text
@@ -56,7 +61,12 @@ def read_lines(stream: BinaryIO, place: Place) -> Records:
             for one in values:
                 yield from place.parse(one)
         else:
-            yield from place.parse(value, text)
+            if is_row(value, place):
+                if rows.add(value, text):
+                    yield from rows.give_half()
+            else:
+                yield from place.parse(value, text)
+    yield from rows.finish()
 
 
 def _in_a_row(text: str) -> list[Any]:
@@ -77,12 +87,19 @@ def _in_a_row(text: str) -> list[Any]:
 
 def read_values(stream: BinaryIO, place: Place) -> Records:
     """A JSON array, or objects one after another over several lines; numbered from 1."""
+    rows = Conversations(place)
     for item in iter_objects(stream, MAX_RECORD_BYTES):
         place.line += 1
         if isinstance(item, RecordError):
             yield place.reject(item.reason, item.detail)
         else:
-            yield from place.parse(*item)
+            value, text = item
+            if is_row(value, place):
+                if rows.add(value, text):
+                    yield from rows.give_half()
+            else:
+                yield from place.parse(value, text)
+    yield from rows.finish()
 
 
 def read_wide(stream: BinaryIO, place: Place) -> Records:

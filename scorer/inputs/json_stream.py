@@ -10,11 +10,12 @@ from typing import Any, BinaryIO
 
 from scorer.inputs.parse import json_fault
 from scorer.inputs.records.faults import RecordError
-from scorer.inputs.records.layouts import KEYS, holds_dialogue
+from scorer.inputs.records.keys import KEYS
+from scorer.inputs.records.layouts import holds_dialogue
 from scorer.inputs.records.turns import is_message
 from scorer.inputs.sources import TruncatedStreamError
 
-_CHUNK = 1 << 16
+_CHUNK = 1 << 13  # what is left is copied with every element
 _LOOK_AHEAD = 1 << 20
 _MOST_DEPTH = 2
 _BETWEEN = re.compile(r"[\s,]*")
@@ -97,7 +98,7 @@ def _is_container(buffer: _Buffer, max_characters: int) -> bool:
     return not is_message(_first_in(buffer, 0, max_characters))
 
 
-def _wrapper(buffer: _Buffer, max_characters: int) -> int:
+def _wrapper(buffer: _Buffer, max_characters: int) -> int:  # noqa: C901 - one decision per sign
     """Return how many characters stand before the list of records in the object at hand; 0 if it has none."""
     decoder = json.JSONDecoder()
     position = 1
@@ -138,7 +139,7 @@ def _next_value(buffer: _Buffer, max_characters: int) -> tuple[Any, str] | Recor
         if isinstance(value, (int, float)) and len(buffer.text) - end < _NEAR_END and buffer.fill():
             continue  # a number may continue
         raw = buffer.drop(end)
-        if _SURROGATE.search(raw):
+        if not raw.isascii() and _SURROGATE.search(raw):
             return RecordError("invalid_utf8", "the element holds bytes that are no UTF-8")
         return value, raw
 

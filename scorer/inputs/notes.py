@@ -34,8 +34,11 @@ class Notes:
 
     @property
     def present(self) -> tuple[str, ...]:
-        """The names of the notes of ``COUNTED`` that this dialogue has."""
-        return tuple(name for name in COUNTED if getattr(self, name)) if self is not PLAIN else ()
+        """The names of the notes of ``COUNTED`` that this dialogue has; of turns after the response, one alone."""
+        if self is PLAIN:
+            return ()
+        left_out = "later_turns" if self.ends_in_user else ""
+        return tuple(name for name in COUNTED if name != left_out and getattr(self, name))
 
 
 PLAIN = Notes()
@@ -85,7 +88,7 @@ class NoteCounts:
 
     def dialogues_with(self, name: str) -> int:
         """Return how many dialogues have one note of ``COUNTED``."""
-        return sum(count for notes, count in self.seen.items() if getattr(notes, name))
+        return sum(count for notes, count in self.seen.items() if name in notes.present)
 
     def _count(self, names: Callable[[Notes], tuple[str, ...]]) -> Counter[str]:
         found: Counter[str] = Counter()

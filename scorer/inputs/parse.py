@@ -9,13 +9,16 @@ from math import inf
 from typing import Any, Literal
 from uuid import UUID
 
+import msgspec
+
 from scorer.dialogue import HEADS, SCORE_RANGE, Dialogue, Labels, Turn, content_hash, conversation_key
 from scorer.inputs.label_text import scores_in_text
 from scorer.inputs.notes import Notes
-from scorer.inputs.records.answers import PAIR, Answered, keys_found
+from scorer.inputs.records.answers import Answered, keys_found
 from scorer.inputs.records.columns import value_at
 from scorer.inputs.records.faults import MAX_TURN_CHARACTERS, RecordError, clean_text, shown
-from scorer.inputs.records.layouts import ANSWERS, LISTS, QUESTIONS, holds_dialogue, read_layout
+from scorer.inputs.records.keys import ANSWERS, LISTS, PAIR, QUESTIONS
+from scorer.inputs.records.layouts import holds_dialogue, read_layout
 from scorer.inputs.records.turns import VISIBLE, Seen, visible
 from scorer.settings import in_range
 
@@ -42,6 +45,7 @@ LabelUse = Literal["ignore", "optional", "required"]
 FIELDS = ("response", "context", "messages", "id", "category", "conversation", "system", *HEADS)
 """What a column may be said to hold (``--map FIELD=COLUMN``)."""
 
+_decode = msgspec.json.Decoder().decode
 _PLAIN_KEYS = ("id", "conversation", "category", *HEADS, "evaluation", "judge")
 _MOST_KEYS = 40
 _MOST_NOTES = 1 << 10
@@ -69,6 +73,10 @@ class Reject:
 
 def parse_json(text: str) -> Any:
     """Return the value of one JSON text; RecordError ``broken_json`` where it has none."""
+    try:
+        return _decode(text)  # three times as fast, and stricter: NaN, halves of surrogate pairs, depth
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        pass
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -107,7 +115,7 @@ def parse_records(
 
     RecordError says why there is none. ``fields`` says which column holds what (``FIELDS``); ``keep`` keeps the record.
     """
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise RecordError("not_an_object", f"{shown(value)}, expected a JSON object with messages")
     record = _mapped(value, fields) if fields else value
     found = read_layout(record)

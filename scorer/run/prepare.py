@@ -18,7 +18,7 @@ from scorer.dialogue import Dialogue, content_hash
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
 from scorer.inputs.records.columns import columns_as_json
-from scorer.run.windows import WHOLE, Share, Tally
+from scorer.run.windows import WHOLE, Share, Tally, large_conversations
 
 _WINDOW_CHARACTERS = 1 << 24
 _FIRST_WINDOW = 1 << 10
@@ -187,4 +187,5 @@ def _tally(
         outside={name: int(rows.sum()) for name, rows in outside.items()},
         noted=dict(Counter(name for dialogue in dialogues for name in dialogue.notes.present)),
         lacking={name: count for name, column in kept.items() if (count := column.count(None))},
+        conversations=large_conversations(dialogue.conversation for dialogue in dialogues),
     )

@@ -13,10 +13,9 @@ from typing import Any
 from scorer.dialogue import HEADS, Dialogue, Turn
 from scorer.inputs.empathetic_dialogues import MOVED
 from scorer.inputs.parse import parse_records, to_messages, to_record, until_response
-from scorer.inputs.records.answers import PAIR
 from scorer.inputs.records.columns import value_at
 from scorer.inputs.records.faults import RecordError
-from scorer.inputs.records.layouts import KEYS
+from scorer.inputs.records.keys import KEYS, PAIR
 from scorer.inputs.records.turns import (
     Seen,
     as_message,

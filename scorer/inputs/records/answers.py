@@ -9,10 +9,13 @@ from typing import Any
 
 from scorer.dialogue import Turn
 from scorer.inputs.records.faults import RecordError, clean_text, shown
+from scorer.inputs.records.keys import PAIR
 from scorer.inputs.records.turns import Seen, is_message, read_turn, read_turns, transcript, visible, without_thoughts
 
-PAIR = ("chosen", "rejected")
-_MAY_ANSWER = re.compile(r"answer|respon|complet|generat|output|repl(?:y|ies)|predict", re.IGNORECASE)
+_MAY_ANSWER = re.compile(
+    r"answer|respon|complet|generat|output|repl(?:y|ies)|predict|assistant|continuation|candidate|final|(?:text|content)\Z",
+    re.IGNORECASE,
+)
 _NO_ANSWER = re.compile(
     r"(?:id|ids|model|models|time|format|type|tokens?|lang|language|name|role|url|path|source|status|reason|by|at|date"
     r"|count|length|score|config|settings|params|generator)\Z|_(?:id|by|at)_",
@@ -46,6 +49,8 @@ def has_pair(record: Mapping[str, Any]) -> bool:
 
 def only_answer(record: Mapping[str, Any], names: list[str], seen: Seen) -> tuple[str, str]:
     """Return the one answer that the keys hold, and its key."""
+    if len(names) == 1 and isinstance(value := record[names[0]], str) and value.lstrip()[:2] != "[{":
+        return without_thoughts(clean_text(value, names[0]), seen), names[0]
     texts: dict[str, str] = {}
     for name in names:
         aside = Seen()
@@ -68,6 +73,8 @@ def no_unknown_answer(record: Mapping[str, Any], turns: tuple[Turn, ...]) -> Non
     for key, value in record.items():
         if isinstance(key, str) and _MAY_ANSWER.search(key) and not _NO_ANSWER.search(key):
             text = value if isinstance(value, str) else ""
+            if turns[-1].content in text:
+                continue  # the turns once more, as a template has them
             if visible(text) or (isinstance(value, (list, Mapping)) and value):
                 raise ambiguous(f"the turns end without an answer, and {shown(key)} may hold it", key)
 
@@ -121,7 +128,7 @@ def _preferred(record: Mapping[str, Any], name: str, before: tuple[Turn, ...], s
     return (*before, Turn("assistant", text))
 
 
-def answer_in(value: Any, where: str, seen: Seen, *, strict: bool) -> str | None:  # noqa: C901 - one decision per make of answer
+def answer_in(value: Any, where: str, seen: Seen, *, strict: bool) -> str | None:  # noqa: C901, PLR0912 - one per make of answer
     """Return the text of an answer: a text, a message, `choices`, or a list of one; None for what is no answer.
 
     ``strict`` raises where something is there and cannot be read, for then the answer is another than the last turn.
@@ -131,6 +138,8 @@ def answer_in(value: Any, where: str, seen: Seen, *, strict: bool) -> str | None
     if isinstance(value, str):
         return clean_text(value, where)
     item = value
+    if isinstance(item, Mapping) and isinstance(item.get("body"), Mapping):  # OpenAI's batches
+        item = item["body"]
     if isinstance(item, Mapping) and isinstance(item.get("choices"), list):
         item = item["choices"]
     if isinstance(item, list) and len(item) == 1:

@@ -8,7 +8,6 @@ from typing import Any
 
 from scorer.dialogue import Turn
 from scorer.inputs.records.answers import (
-    PAIR,
     Answered,
     ambiguous,
     answer_in,
@@ -16,38 +15,22 @@ from scorer.inputs.records.answers import (
     has_pair,
     keys_found,
     no_unknown_answer,
-    only_answer,
     pair_of,
 )
-from scorer.inputs.records.faults import RecordError, clean_text, shown
-from scorer.inputs.records.turns import Seen, is_message, read_turns, transcript, without_thoughts
-
-LISTS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns")
-"""Keys of a list of messages; ``conversation`` may also be a key of its own."""
-
-_SURE = ("messages", "conversations")
-
-ANSWERS = (
-    *("response", "completion", "output", "generation", "generated_text", "model_output", "model_response", "reply"),
-    *("prediction", "choices", "responses", "completions", "outputs", "generations"),
+from scorer.inputs.records.faults import RecordError, clean_text
+from scorer.inputs.records.keys import (
+    ANSWERS,
+    KEYS,
+    LESSER_ANSWERS,
+    LESSER_QUESTIONS,
+    LISTS,
+    PAIR,
+    QUESTIONS,
+    SURE_LISTS,
+    SYSTEM,
 )
-"""Keys of an answer, also of a list of one; of several that differ, none is chosen."""
-
-_LESSER_ANSWERS = (
-    "answer",
-    "target",
-    "reference",
-    "assistant",
-    "gpt",
-    "bot",
-)  # only where none of ANSWERS is present_keys
-QUESTIONS = ("instruction", "prompt", "question", "query", "problem")
-_LESSER_QUESTIONS = ("input", "user", "human", "utterance", "post")  # only where none of QUESTIONS is present_keys
-SYSTEM = ("system", "system_prompt")
-KEYS = frozenset(
-    (*LISTS, *ANSWERS, *_LESSER_ANSWERS, *PAIR, *QUESTIONS, *_LESSER_QUESTIONS, *SYSTEM, "context", "history")
-)
-"""Every key that may hold turns."""
+from scorer.inputs.records.questions import asked_and_answered, asked_in_text, of_answer, released
+from scorer.inputs.records.turns import Seen, is_message, read_turn, read_turns
 
 _RELEASE = {"context", "response"}
 
@@ -60,31 +43,45 @@ _NEAREST = (
 
 
 def holds_dialogue(value: Any) -> bool:
-    """Whether a decoded value has the keys of a record that is read, well present_keys or not."""
+    """Whether a decoded value has the keys of a record that is read, well filled or not."""
     if not isinstance(value, Mapping):
         return False
     if "messages" in value or "conversations" in value:
         return True
     if any(isinstance(value.get(key), (list, Mapping)) for key in LISTS):
         return True
-    asked = any(key in value for key in (*QUESTIONS, *_LESSER_QUESTIONS, "context"))
-    answered = any(key in value for key in (*ANSWERS, *_LESSER_ANSWERS, *PAIR))
+    asked = any(key in value for key in (*QUESTIONS, *LESSER_QUESTIONS, "context"))
+    answered = any(key in value for key in (*ANSWERS, *LESSER_ANSWERS, *PAIR))
     return (asked and answered) or all(key in value for key in PAIR)
 
 
-def unwrapped(value: Any) -> list[Any]:
+def unwrapped(value: Any, depth: int = 4) -> list[Any]:  # noqa: C901, PLR0911 - one per kind of wrapper
     """Return the records that a value holds in lists or in one object of it; a list of messages is a record."""
     if isinstance(value, list):
         if value and all(is_message(item) for item in value):
             return [{"messages": value}]
         return value if any(isinstance(item, (list, Mapping)) for item in value) else []
-    if not isinstance(value, Mapping) or holds_dialogue(value):
+    if not isinstance(value, Mapping):
         return []
-    lists = [item for item in value.values() if isinstance(item, list) and any(map(_is_record, item))]
+    for key in LISTS:  # several dialogues under the name of one
+        many = value.get(key)
+        if isinstance(many, list) and many and all(map(_is_dialogue, many)):
+            named = isinstance(value.get("id"), (str, int))
+            ids = [{"id": f"{value['id']}#{number}"} if named else {} for number in range(1, len(many) + 1)]
+            return [{**value, key: turns, **id_} for turns, id_ in zip(many, ids, strict=True)]
+    if len(value) > 1 and (rows := _rows_of_columns(value)):
+        return rows
+    if holds_dialogue(value) or not depth:
+        return []
+    if value and all(map(_is_dialogue, value.values())):  # by id
+        return [{"id": key, "messages": turns} for key, turns in value.items()]
+    lists = [
+        item for item in value.values() if isinstance(item, list) and any(_holds_record(one, depth) for one in item)
+    ]
     if lists:
         return [record for item in lists for record in item]
-    inner = [item for item in value.values() if holds_dialogue(item)]
-    if len(inner) == 1:
+    inner = [item for item in value.values() if isinstance(item, Mapping) and _holds_record(item, depth)]
+    if len(inner) == 1 and holds_dialogue(inner[0]):
         outer = {key: item for key, item in value.items() if item is not inner[0]}
         return [{**outer, **inner[0]}]
     return inner
@@ -97,34 +94,67 @@ def _holds_turns(value: Any) -> bool:
     return isinstance(value, (list, Mapping)) and bool(value)
 
 
-def _is_record(value: Any) -> bool:
-    return holds_dialogue(value) or (isinstance(value, list) and bool(value) and all(map(is_message, value)))
+def _holds_record(value: Any, depth: int) -> bool:
+    return (
+        holds_dialogue(value)
+        or _is_dialogue(value)
+        or (isinstance(value, Mapping) and bool(unwrapped(value, depth - 1)))
+    )
 
 
-def read_layout(record: Mapping[str, Any]) -> list[Answered | RecordError]:
+def _rows_of_columns(value: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of a table that is kept as columns: each a list, or an object by the row's name (pandas)."""
+    columns = list(value.values())
+    if all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
+        rows = [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
+    elif all(isinstance(column, Mapping) and column.keys() == columns[0].keys() for column in columns):
+        rows = [{name: column[key] for name, column in value.items()} for key in columns[0]]
+    else:
+        return []
+    return rows if all(map(holds_dialogue, rows)) else []
+
+
+def _is_dialogue(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(is_message, value))
+
+
+def read_layout(record: Mapping[str, Any]) -> list[Answered | RecordError]:  # noqa: C901 - short ways first
     """Return the turns for each answer that a record holds: one, or the two of a preference pair."""
-    present = KEYS & record.keys()
+    if "preferred_output" in record:  # OpenAI's preference pairs
+        record = _preferred(record)
+    present = KEYS.intersection(record)
+    if "conversation" in present and isinstance(record["conversation"], str) and record["conversation"][:1] not in " [":
+        present -= {"conversation"}  # its key
     if len(present) == 1:  # the short way of most records
         (key,) = present
-        if key in ("messages", "conversations") and record[key] is not None:
+        if key in SURE_LISTS and record[key] is not None:
             seen = Seen()
             turns = read_turns(record[key], key, seen)
             if seen.unread or not turns or turns[-1].role != "assistant":
                 no_unknown_answer(record, turns)
             return [Answered(key, (key,), turns, seen)]
     if present == _RELEASE and None not in (record["context"], record["response"]):
-        return [_released(record, ["response"])]
+        return [released(record, ["response"])]
+    if (asked := asked_in_text(record, present)) is not None:
+        return [asked]
     if present:
         present_keys = [
-            key for key in LISTS if record.get(key) is not None and (key in _SURE or _holds_turns(record[key]))
+            key for key in LISTS if record.get(key) is not None and (key in SURE_LISTS or _holds_turns(record[key]))
         ]
         if present_keys:
             lists = [key for key in present_keys if record[key] not in ([], {}, "")] or present_keys
-            if record[lists[0]] not in ([], {}, "") or not _asked_and_answered(record):
+            if record[lists[0]] not in ([], {}, "") or not asked_and_answered(record):
                 return [*_with_system(record, _of_lists(record, lists))]
-        if found := _of_answer(record):
+        if found := of_answer(record):
             return [*_with_system(record, found)]
     raise RecordError("no_messages", f"{keys_found(record)}, expected {EXPECTED_KEYS}{_nearest(record)}")
+
+
+def _preferred(record: Mapping[str, Any]) -> dict[str, Any]:
+    names = {"preferred_output": "chosen", "non_preferred_output": "rejected"}
+    found = {names.get(key, key): value for key, value in record.items()}
+    asked = found.get("input")
+    return {**found, **asked, "input": None} if isinstance(asked, Mapping) and "messages" in asked else found
 
 
 def _nearest(record: Mapping[str, Any]) -> str:
@@ -147,13 +177,25 @@ def _with_system(
     record: Mapping[str, Any], found: Iterable[Answered | RecordError]
 ) -> Iterable[Answered | RecordError]:
     """Put a system prompt that stands beside the turns before them, unless they begin with one."""
-    key = next((key for key in SYSTEM if isinstance(record.get(key), str) and record[key].strip()), None)
+    key, text = next(
+        ((key, text) for key in SYSTEM if key in record and (text := _system_text(record[key], key))), ("", "")
+    )
     for item in found:
-        if key is None or isinstance(item, RecordError) or (item.turns and item.turns[0].role == "system"):
+        if not key or isinstance(item, RecordError) or (item.turns and item.turns[0].role == "system"):
             yield item
         else:
-            turns = (Turn("system", clean_text(record[key], key)), *item.turns)
+            turns = (Turn("system", text), *item.turns)
             yield Answered(item.layout, (*item.used, key), turns, item.seen, item.suffix, top_system=True)
+
+
+def _system_text(value: Any, key: str) -> str:
+    """Return a system prompt, also one in parts; "" where there is none."""
+    if isinstance(value, str):
+        return clean_text(value, key)
+    parts = value.get("parts", value) if isinstance(value, Mapping) else value
+    message = {"role": "system", "content": [parts] if isinstance(parts, Mapping) else parts}
+    turn = read_turn(message, 1, Seen()) if isinstance(message["content"], list) else None
+    return turn.content if turn else ""
 
 
 def _of_lists(record: Mapping[str, Any], keys: list[str]) -> list[Answered | RecordError]:  # noqa: C901, PLR0912 - one per pair
@@ -173,7 +215,7 @@ def _of_lists(record: Mapping[str, Any], keys: list[str]) -> list[Answered | Rec
     answered = bool(turns) and turns[-1].role == "assistant" and not seen.unread
     names = [key for key in ANSWERS if key in record and filled(record[key])]
     if not names and not answered:
-        names = [key for key in _LESSER_ANSWERS if key in record and filled(record[key])]
+        names = [key for key in LESSER_ANSWERS if key in record and filled(record[key])]
     if not names:
         if not answered:
             no_unknown_answer(record, turns)
@@ -196,108 +238,3 @@ def _of_lists(record: Mapping[str, Any], keys: list[str]) -> list[Answered | Rec
     ((text, name),) = texts.items()
     seen.unread = False
     return [Answered(f"{first} + {name}", (first, name), (*turns, Turn("assistant", text)), seen)]
-
-
-def _of_answer(record: Mapping[str, Any]) -> list[Answered | RecordError]:
-    """Return the turns of a question (or a context) and its answer in keys of their own, if there are any."""
-    asked = [key for key in QUESTIONS if record.get(key) is not None]
-    if asked:
-        asked += ["input"] if record.get("input") is not None else []
-    else:
-        # A name of who asks is no question.
-        spaced = record.get("context") is not None or sum(filled(record.get(key)) for key in _LESSER_QUESTIONS) > 1
-        asked = [
-            key
-            for key in _LESSER_QUESTIONS
-            if filled(record.get(key))
-            and not (spaced and key != "input" and isinstance(record[key], str) and " " not in record[key])
-        ]
-    pair = has_pair(record)
-    names = [key for key in ANSWERS if record.get(key) is not None]
-    names = [key for key in names if filled(record[key])] or names[:1]
-    if not names:
-        names = [key for key in _LESSER_ANSWERS if key not in asked and filled(record.get(key))]
-    context = record.get("context")
-    if context is not None and not asked and names and not pair:
-        return [_released(record, names)]
-    if not (asked or filled(context)) and not pair:
-        return []
-    if not pair and not names:
-        return []
-    seen = Seen()
-    before, used = _question(record, asked, seen)
-    if pair:
-        return pair_of(record, before, seen, used[0] if used else "", used)
-    text, name = only_answer(record, names, seen)
-    layout = ", ".join((*used[:1], name))
-    return [Answered(layout, (*used, name), (*before, Turn("assistant", text)), seen)]
-
-
-def _asked_and_answered(record: Mapping[str, Any]) -> bool:
-    asked = any(filled(record.get(key)) for key in (*QUESTIONS, *_LESSER_QUESTIONS, "context"))
-    return (asked and any(filled(record.get(key)) for key in (*ANSWERS, *_LESSER_ANSWERS))) or has_pair(record)
-
-
-def _released(record: Mapping[str, Any], names: list[str]) -> Answered:
-    """Return the turns of the published form: ``</s>`` between turns, the speakers take turns up to the response."""
-    seen = Seen()
-    context = record["context"]
-    text, name = only_answer(record, names, seen)
-    if isinstance(context, list) and context and is_message(context[0]):
-        turns = read_turns(context, "context", seen)
-        return Answered(f"context, {name}", ("context", name), (*turns, Turn("assistant", text)), seen)
-    texts = [*clean_text(context, "context").split("</s>"), text]
-    last = len(texts) - 1
-    turns = tuple(
-        Turn("assistant" if (last - index) % 2 == 0 else "user", text.strip()) for index, text in enumerate(texts)
-    )
-    return Answered(f"context, {name}", ("context", name), _with_history(record, turns, seen), seen)
-
-
-def _question(record: Mapping[str, Any], asked: list[str], seen: Seen) -> tuple[tuple[Turn, ...], tuple[str, ...]]:
-    """Return the turns before the answer: ``history``, and what was asked; and the keys that held them."""
-    present_keys = [key for key in asked if filled(record.get(key))]
-    lists = [key for key in present_keys if not isinstance(record[key], str)]
-    used = tuple(asked)
-    turns: tuple[Turn, ...]
-    if lists:
-        if len(present_keys) > 1:
-            raise ambiguous(f"{' and '.join(present_keys)} may all be the question", present_keys[0], "context")
-        turns = read_turns(record[lists[0]], lists[0], seen)
-    else:
-        texts = {key: clean_text(record[key], key) for key in present_keys}
-        main = [key for key in present_keys if key not in _LESSER_QUESTIONS] or present_keys
-        if len({texts[key] for key in main}) > 1:
-            raise ambiguous(f"{' and '.join(main)} may all be the question", main[0], "context")
-        pieces = [texts[main[0]]] if main else []
-        pieces += [
-            texts[key] for key in present_keys if key == "input" and key not in main and texts[key] not in pieces
-        ]
-        context = record.get("context")
-        if filled(context) and isinstance(context, str):
-            if "</s>" in context:
-                raise ambiguous(f"context holds turns beside {main[0] if main else 'the answer'}", "context", "context")
-            pieces.append(clean_text(context, "context"))
-            used = (*used, "context")
-        text = "\n".join(filter(None, pieces))
-        turns = tuple(transcript(text)) or ((Turn("user", text),) if text else ())
-    if record.get("history") is not None:
-        used = (*used, "history")
-    return _with_history(record, turns, seen), used
-
-
-def _with_history(record: Mapping[str, Any], turns: tuple[Turn, ...], seen: Seen) -> tuple[Turn, ...]:
-    """Return turns behind those of ``history``: pairs of a question and an answer, or messages."""
-    history = record.get("history")
-    if history is None or history == [] or history == "":
-        return turns
-    if isinstance(history, list) and is_message(history[0]):
-        return (*read_turns(history, "history", seen), *turns)
-    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
-        raise RecordError("wrong_type", f"history is {shown(history)}, expected pairs of a question and an answer")
-    before = []
-    for pair in history:
-        asked, said = ("" if text is None else clean_text(text, "history") for text in pair)
-        before += [Turn("user", asked)] if asked else []
-        before.append(Turn("assistant", without_thoughts(said, seen)))
-    return (*before, *turns)

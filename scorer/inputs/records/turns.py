@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from ast import literal_eval
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from scorer.dialogue import Turn
-from scorer.inputs.records.faults import RecordError, clean_text, shown
+from scorer.inputs.records.faults import MAX_TURN_CHARACTERS, RecordError, clean_text, shown
 from scorer.text import normalise
 
 _NAMES_OF_ROLES = {
@@ -21,6 +22,7 @@ _NAMES_OF_ROLES = {
 }
 _ROLES = {name: role for role, names in _NAMES_OF_ROLES.items() for name in names.split()}
 _OPENAI = ("system", "developer", "user", "assistant", "tool", "function")
+_SPEAKERS = {name: role for name, role in _ROLES.items() if role in ("user", "assistant")}
 _ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
 _TEXT_KEYS = ("content", "value", "text", "message", "utterance", "parts")
 _CALL_KEYS = ("tool_calls", "function_call")
@@ -43,7 +45,7 @@ _MARKS = re.compile(
     r"|<\|return\|>\s*\Z|<\|end\|>\s*\Z"
 )
 _HUMAN = re.compile(r"\A\s*(?:Human|User): ?")
-_SAID = re.compile(r"\n\s*\n(Human|User|Assistant): ?")
+_SAID = re.compile(r"\n\s*\n(Human|User|Assistant):[ ]?")
 
 
 @dataclass(slots=True)
@@ -72,27 +74,52 @@ def is_message(value: Any) -> bool:
 
 def read_turns(value: Any, key: str, seen: Seen) -> tuple[Turn, ...]:
     """Return the turns with text of a list of messages; RecordError where it is none."""
-    messages = message_list(value)
-    if messages is None:
-        raise RecordError("wrong_type", f"{key} is {shown(value)}, expected a list of messages")
     turns = []
-    for number, item in enumerate(messages, start=1):
+    for number, item in enumerate(value if isinstance(value, list) else _listed(value, key), start=1):
         turn = read_turn(item, number, seen)
         if turn is not None:
             turns.append(turn)
     return tuple(turns)
 
 
-def read_turn(item: Any, number: int, seen: Seen) -> Turn | None:  # noqa: C901 - one decision per make of message
+def _listed(value: Any, key: str) -> list[Any]:
+    """Return the list of messages that a table keeps as text, or `datasets` as a record of lists."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        value = _written(value, key)
+    if isinstance(value, Mapping):
+        columns = list(value.values())
+        if all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
+            value = [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
+    if not isinstance(value, list):
+        raise RecordError("wrong_type", f"{key} is {shown(value)}, expected a list of messages")
+    return value
+
+
+def _written(text: str, key: str) -> Any:
+    """Return the value of a list that a table keeps as JSON, or as Python writes it."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        raise RecordError("wrong_type", f"{key} is {shown(text)}, expected a list of messages") from None
+
+
+def read_turn(item: Any, number: int, seen: Seen) -> Turn | None:  # noqa: C901, PLR0912 - one per make of message
     """Return a message as a turn, or None where it holds nothing that the scorer reads."""
-    if not isinstance(item, Mapping):
+    if type(item) is not dict and not isinstance(item, Mapping):
         raise RecordError("wrong_type", f"turn {number} is {shown(item)}, expected an object with role and content")
     said = item.get("role")
-    if len(item) == 2 and said in ("user", "assistant") and isinstance(content := item.get("content"), str):
-        text = clean_text(content, f"turn {number} ({said})")
-        if said == "user" or (text and not _MAY_THINK.search(text)):
-            seen.unread = seen.unread and said == "user"
-            return Turn(said, text)
+    if len(item) == 2:  # the short way of most messages
+        plain, content = (said, item.get("content")) if said else (item.get("from"), item.get("value"))
+        role = _SPEAKERS.get(plain) if isinstance(plain, str) else None
+        if role is not None and isinstance(content, str):
+            text = plain_text(content, number, role)
+            if role == "user" or (text and not _MAY_THINK.search(text)):
+                seen.unread = seen.unread and role == "user"
+                return Turn(role, text)
     if said is None:
         said = next((item[key] for key in _ROLE_KEYS if item.get(key) is not None), None)
         said = said.get("role") if isinstance(said, Mapping) else said
@@ -106,6 +133,10 @@ def read_turn(item: Any, number: int, seen: Seen) -> Turn | None:  # noqa: C901 
     content = item.get("content")
     if content is None:
         content = next((item[key] for key in _TEXT_KEYS if item.get(key) is not None), None)
+    if isinstance(content, Mapping) and isinstance(content.get("parts"), list):
+        content = content["parts"]
+    if content is None and role == "assistant":
+        content = item.get("refusal")
     left = seen.tool_turns + seen.parts + seen.thoughts
     calls = role == "assistant" and any(item.get(key) for key in _CALL_KEYS)
     seen.tool_turns += calls
@@ -148,16 +179,17 @@ def as_message(item: Mapping[str, Any]) -> dict[str, Any]:
 
 def message_list(value: Any) -> list[Any] | None:
     """Return the messages that ``read_turns`` reads in a value, as they stand there; None where it is no list."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):  # a table keeps a list as text
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
-    if isinstance(value, Mapping):  # `datasets` may store a list of records as a record of lists
-        columns = list(value.values())
-        if all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
-            value = [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
-    return value if isinstance(value, list) else None
+    try:
+        return value if isinstance(value, list) else _listed(value, "")
+    except RecordError:
+        return None
+
+
+def plain_text(content: str, number: int, role: str) -> str:
+    """Return ``clean_text``; for what is plain ASCII at once."""
+    if content.isascii() and "\0" not in content and len(content) <= MAX_TURN_CHARACTERS:
+        return content.strip()
+    return clean_text(content, f"turn {number} ({role})")
 
 
 def _parts(content: list[Any], number: int, seen: Seen) -> str:
@@ -202,7 +234,8 @@ def transcript(text: str) -> list[Turn]:
         return []
     said = ["Human", *_SAID.split(text[begin.end() :], maxsplit=0)] if begin else []
     pieces = [said[0], *said[1:]]
-    return [
+    turns = [
         Turn("assistant" if pieces[index] == "Assistant" else "user", pieces[index + 1].strip())
         for index in range(0, len(pieces) - 1, 2)
     ]
+    return turns[:-1] if turns[-1] == Turn("assistant", "") else turns  # "Assistant:" asks for the answer

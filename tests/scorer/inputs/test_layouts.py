@@ -89,6 +89,32 @@ MEANT: dict[str, tuple[dict[str, Any], str]] = {
     "less than is no thought": ({"messages": [U, said("1 < 2 <3 [x]")]}, "1 < 2 <3 [x]"),
     "other roles": ({"messages": [{"from": "human", "value": "Hi."}, {"from": "listener", "value": "NEW"}]}, "NEW"),
     "a chosen answer alone": ({"prompt": "Hi.", "chosen": "NEW"}, "NEW"),
+    "an answer of a batch": ({"custom_id": "1", "messages": [U], "response": {"body": {"choices": [{"message": GOOD}]}}}, "NEW"),
+    "a request of Anthropic": ({"messages": OPEN, "response": {"role": "assistant", "content": [{"type": "text", "text": "NEW"}]}}, "NEW"),
+    "an answer as an object": ({"messages": OPEN, "generation": {"text": "NEW"}}, "NEW"),
+    "an answer under a plain name": ({"messages": OPEN, "text": "NEW"}, FIT),
+    "the turns again as text": ({"messages": OPEN, "text": "<user>Hi.<bot>OLD<user>And you?"}, "OLD"),
+    "a final answer": ({"messages": OPEN, "final": "NEW"}, FIT),
+    "contents of Gemini": ({"contents": [{"role": "user", "parts": [{"text": "Hi."}]}, {"role": "model", "parts": [{"text": "NEW"}]}]}, "NEW"),
+    "a list as Python writes it": ({"messages": str([U, GOOD])}, "NEW"),
+    "a list that is broken": ({"messages": "[{'role': 'user', "}, "wrong_type"),
+    "parts of an exported chat": ({"messages": [{"author": {"role": "user"}, "content": {"content_type": "text", "parts": ["Hi."]}}, GOOD]}, "NEW"),
+    "a refusal": ({"messages": [U, said(None, refusal="NEW")]}, "NEW"),
+    "a tool's result in a user turn": ({"messages": [U, said([{"type": "tool_use", "id": "1"}]), said([{"type": "tool_result", "content": "7"}], "user"), GOOD]}, "NEW"),
+    "a transcript as prompt": ({"prompt": "Human: Hi.\n\nAssistant: OLD\n\nHuman: And?\n\nAssistant:", "response": "NEW"}, "NEW"),
+    "messages as input": ({"input": OPEN, "output": [GOOD]}, "NEW"),
+    "human and ai": ({"human": "Hi there.", "ai": "NEW"}, "NEW"),
+    "inputs and targets": ({"inputs": "Hi there.", "targets": "NEW"}, "NEW"),
+    "two models' answers": ({"prompt": "Hi.", "response_a": "x", "response_b": "y"}, "no_messages"),
+    "a list of models' answers": ({"prompt": "Hi.", "responses": [{"response": "x"}, {"response": "y"}]}, FIT),
+    "two assistant turns in a row": ({"messages": [U, A, GOOD]}, "NEW"),
+    "speakers by name": ({"dialogue": [{"speaker": "Anna", "text": "Hi."}, {"speaker": "Bob", "text": "NEW"}]}, "unknown_role"),
+    "texts without speakers": ({"dialog": ["Hi.", "NEW"]}, "wrong_type"),
+    "ESConv": ({"emotion_type": "sad", "dialog": [{"speaker": "seeker", "content": "Hi."}, {"speaker": "supporter", "content": "NEW", "annotation": {}}]}, "NEW"),
+    "WildChat": ({"conversation_hash": "h", "conversation": [{**U, "turn_identifier": 1}, {**GOOD, "turn_identifier": 1}], "turn": 1}, "NEW"),
+    "OpenOrca": ({"id": "1", "system_prompt": "S", "question": "Hi.", "response": "NEW"}, "NEW"),
+    "Dolly": ({"instruction": "Hi.", "context": "", "response": "NEW", "category": "qa"}, "NEW"),
+    "reasoning beside content": ({"messages": [U, said("NEW", reasoning_content="Hm.")]}, "NEW"),
 }  # fmt: skip
 
 
@@ -111,6 +137,7 @@ PAIRS: dict[str, dict[str, Any]] = {
     "transcripts": {"chosen": "\n\nHuman: Hi.\n\nAssistant: NEW", "rejected": "\n\nHuman: Hi.\n\nAssistant: bad"},
     "ShareGPT": {"conversations": [{"from": "human", "value": "Hi."}], "chosen": {"from": "gpt", "value": "NEW"}, "rejected": {"from": "gpt", "value": "bad"}},
     "instruction": {"instruction": "Hi.", "input": "", "chosen": "NEW", "rejected": "bad"},
+    "OpenAI's": {"input": {"messages": [U]}, "preferred_output": [GOOD], "non_preferred_output": [said("bad")]},
     "messages that end in the chosen one": {"messages": [U, GOOD], "chosen": "NEW", "rejected": "bad"},
 }  # fmt: skip
 
@@ -143,9 +170,15 @@ def test_system_prompt_beside_the_turns_counts_as_one_among_them() -> None:
         {"prompt": "Hi.", "response": "NEW"},
         {"context": "Hi.", "response": "NEW"},
     ):
-        dialogue = parse_record({**beside, "system": "Be kind."})
-        assert dialogue == parse_record(inline)
-        assert dialogue.notes.top_system
+        for system in (
+            "Be kind.",
+            ["Be kind."],
+            [{"type": "text", "text": "Be kind."}],
+            {"parts": [{"text": "Be kind."}]},
+        ):
+            dialogue = parse_record({**beside, "system": system})
+            assert dialogue == parse_record(inline)
+            assert dialogue.notes.top_system
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import csv
 import io
 import json
 import random
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -219,6 +218,23 @@ FILES: dict[str, tuple[str, list[str]]] = {
     "a wrapper that is cut": ('{"data": [\n{"prompt":"A","response":"B"},\n', ["B", "truncated_input"]),
     "objects in a row": ('{"prompt":"A","response":"B"}{"prompt":"C","response":"D"}\n' * 1, ["B", "D"]),
     "arrays in a row": ('[{"prompt":"A","response":"B"}][{"prompt":"C","response":"D"}]', ["B", "D"]),
+    "several dialogues under one name": ('{"id":"x","conversations":[[{"role":"user","content":"A"},{"role":"ai","content":"B"}],[{"role":"user","content":"C"},{"role":"ai","content":"D"}]]}', ["B", "D"]),
+    "dialogues by id": ('{"a":[{"role":"user","content":"A"},{"role":"ai","content":"B"}],"b":[{"role":"user","content":"C"},{"role":"ai","content":"D"}]}', ["B", "D"]),
+    "records by id": ('{"a":{"prompt":"A","response":"B"},"b":{"prompt":"C","response":"D"}}', ["B", "D"]),
+    "a wrapper in a wrapper": ('{"data":{"items":[{"prompt":"A","response":"B"},{"prompt":"C","response":"D"}]}}', ["B", "D"]),
+    "rows of an API": ('{"features":[{"name":"x"}],"rows":[{"row_idx":0,"row":{"prompt":"A","response":"B"}},{"row_idx":1,"row":{"prompt":"C","response":"D"}}]}', ["B", "D"]),
+    "columns": ('{"prompt":["A","C"],"response":["B","D"]}', ["B", "D"]),
+    "columns of pandas": ('{"prompt":{"0":"A","1":"C"},"response":{"0":"B","1":"D"}}', ["B", "D"]),
+    "records with commas between": ('{"prompt":"A","response":"B"},\n{"prompt":"C","response":"D"},\n', ["B", "D"]),
+    "rows as JSON lines": ('{"conv_id":"c","utterance_idx":2,"context":"s","prompt":"p","speaker_idx":2,"utterance":"B"}\n{"conv_id":"c","utterance_idx":1,"context":"s","prompt":"p","speaker_idx":1,"utterance":"A"}\n', ["B"]),
+    "indices that pandas wrote": (f"{H}\nc,1.0,s,p,1,A\nc,2.0,s,p,2,B\n", ["B"]),
+    "a third speaker": (f"{H}\nc,1,s,p,1,A\nc,2,s,p,2,B\nc,3,s,p,3,C\n", ["B", "broken_conversation"]),
+    "a blank line in a quoted field": ('prompt,response\n"A\n\na","B\n\nb"\n', ["B\n\nb"]),
+    "an index column": (",prompt,response\n0,A,B\n", ["B"]),
+    "a table of messages alone": ('messages\n"[{""role"":""user"",""content"":""A""},{""role"":""ai"",""content"":""B""}]"\n', ["B"]),
+    "a field too many": ("prompt,response\nA,B,C\nC,D\n", ["wrong_columns", "D"]),
+    "lines that end in CR alone": ("prompt,response\rA,B\rC,D\r", ["wrong_columns"]),
+    "a table of unknown columns": ("frage;antwort\nA;B\nC;D\n", ["wrong_columns"]),
     "a request and its response": ('{"request":{"messages":[{"role":"user","content":"A"}]},"response":"B"}', ["B"]),
 }  # fmt: skip
 
@@ -228,7 +244,9 @@ def test_file_gives_what_is_meant_or_says_why_not(tmp_path: Path, case: str) -> 
     text, expected = FILES[case]
     path = tmp_path / "in"
     path.write_text(text, encoding="utf-8")
-    assert [item.response if isinstance(item, Dialogue) else item.reason for item in Corpus([str(path)])] == expected
+    found = list(Corpus([str(path)]))
+    assert [item.response if isinstance(item, Dialogue) else item.reason for item in found] == expected
+    assert len({item.id for item in found if isinstance(item, Dialogue)}) == sum("_" not in name for name in expected)
 
 
 def test_file_larger_than_what_waits_says_which_rows_came_too_late(
@@ -246,11 +264,3 @@ def test_file_larger_than_what_waits_says_which_rows_came_too_late(
     assert [item.detail for item in found if not isinstance(item, Dialogue)][0].endswith(
         "sort the file by conv_id and utterance_idx"
     )
-
-
-@pytest.mark.parametrize("name", ["zip://a.csv::{}", "zip://*.csv::{}"])
-def test_member_of_an_archive_is_read(tmp_path: Path, name: str) -> None:
-    archive = tmp_path / "b.zip"
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("a.csv", "prompt,response\nA,B\n")
-    assert [item.response for item in Corpus([name.format(archive)]) if isinstance(item, Dialogue)] == ["B"]
