@@ -16,6 +16,7 @@ from scorer.inputs.parse import parse_records, to_messages, to_record, until_res
 from scorer.inputs.records.columns import value_at
 from scorer.inputs.records.faults import RecordError
 from scorer.inputs.records.keys import KEYS, PAIR
+from scorer.inputs.records.layouts import usual_names
 from scorer.inputs.records.turns import (
     Seen,
     as_message,
@@ -41,9 +42,9 @@ def whole_record(dialogue: Dialogue, fields: Mapping[str, str] | None = None) ->
     ``fields`` are those of the corpus: which column holds what.
     """
     plain = to_record(dialogue)
-    record = dialogue.record
-    if record is None:
+    if dialogue.record is None:
         return plain
+    record = usual_names(dialogue.record)
     if dialogue.notes.layout == "EmpatheticDialogues":
         return with_columns(plain, {name: value for name, value in record.items() if name not in MOVED})
     fields = fields or {}
@@ -55,6 +56,7 @@ def whole_record(dialogue: Dialogue, fields: Mapping[str, str] | None = None) ->
     plain["messages"], moved = _messages(dialogue, {name: value_at(record, name)[1] for name in used})
     if dialogue.notes.answer:
         moved.update(name for name in PAIR if name != dialogue.notes.answer)  # it has a record of its own
+        moved.update(["input"] if record.get("input") is None else [])
     plain |= {head: value_at(record, fields[head])[1] for head in HEADS if head in fields}
     columns = {name: value for name, value in record.items() if name not in moved and name != "id"}
     if isinstance(columns.get("conversation", ""), (str, int, float)) or not columns["conversation"]:

@@ -120,8 +120,7 @@ def _is_dialogue(value: Any) -> bool:
 
 def read_layout(record: Mapping[str, Any]) -> list[Answered | RecordError]:  # noqa: C901 - short ways first
     """Return the turns for each answer that a record holds: one, or the two of a preference pair."""
-    if "preferred_output" in record:  # OpenAI's preference pairs
-        record = _preferred(record)
+    record = usual_names(record)
     present = KEYS.intersection(record)
     if "conversation" in present and isinstance(record["conversation"], str) and record["conversation"][:1] not in " [":
         present -= {"conversation"}  # its key
@@ -150,7 +149,10 @@ def read_layout(record: Mapping[str, Any]) -> list[Answered | RecordError]:  # n
     raise RecordError("no_messages", f"{keys_found(record)}, expected {EXPECTED_KEYS}{_nearest(record)}")
 
 
-def _preferred(record: Mapping[str, Any]) -> dict[str, Any]:
+def usual_names(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a record with the usual names of a preference pair, where it has OpenAI's."""
+    if "preferred_output" not in record:
+        return record
     names = {"preferred_output": "chosen", "non_preferred_output": "rejected"}
     found = {names.get(key, key): value for key, value in record.items()}
     asked = found.get("input")

@@ -23,6 +23,7 @@ from scorer.inputs.records.faults import RecordError
 from selection.files.layouts import convert, whole_line
 from selection.settings import FORMATS
 from tests.conftest import write_lines
+from tests.scorer.inputs.test_layouts_page import ROWS
 from tests.scorer.inputs.test_meant import LAYOUTS, NOISE, generated
 from tests.selection.selection_data import read_lines
 
@@ -279,6 +280,30 @@ def test_any_record_is_written_whole_and_read_as_the_same_dialogue() -> None:
 @pytest.mark.slow
 def test_any_record_is_written_whole_in_many_cases() -> None:
     assert check(20_000, 1) > 16_000
+
+
+@pytest.mark.parametrize(("layout", "example", "judged"), ROWS, ids=[row[0].strip()[:40] for row in ROWS])
+def test_every_layout_of_the_docs_is_written_and_read_again(
+    layout: str, example: str, judged: str, tmp_path: Path
+) -> None:
+    (tmp_path / "in").write_text(example.strip(" `").replace(" ⏎ ", "\n") + "\n", encoding="utf-8")
+    found = dialogues([tmp_path / "in"])
+    assert len(found) == judged.count("`") // 2, layout
+    for one in found:
+        for name in FORMATS:
+            record, _ = laid_out(one, name)
+            assert parse_records(record) == [one], (layout, record)
+
+
+def test_openai_pairs_keep_what_is_beside_them(tmp_path: Path) -> None:
+    answers = [[{"role": "assistant", "content": text}] for text in ("so sorry", "ok")]
+    asked = {"messages": SAID, "tools": [], "parallel_tool_calls": True}
+    record = {"input": asked, "preferred_output": answers[0], "non_preferred_output": answers[1], "n": 1}
+    found = [laid_out(one)[0] for one in dialogues([write_lines(tmp_path / "in.jsonl", [record])])]
+    for one, answer, name in zip(found, answers, ("chosen", "rejected"), strict=True):
+        assert one["messages"] == [*SAID, *answer]
+        more = {key: value for key, value in one.items() if key not in ("id", "conversation", "messages")}
+        assert more == {"preference": name, "tools": [], "parallel_tool_calls": True, "n": 1}
 
 
 def test_a_set_is_selected_from_again_as_it_is(tmp_path: Path) -> None:
