@@ -100,7 +100,7 @@ def test_archive_at_a_url_says_how_its_members_are_named(tmp_path: Path) -> None
     assert "zip://*::URL" in reject.detail
 
 
-class Hub(MemoryFileSystem):  # type: ignore[misc] - fsspec has no types
+class Hub(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
     """The hub's file system, in memory: datasets/USER/NAME/FILE."""
 
     protocol = "hf"
