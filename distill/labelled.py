@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,16 +72,17 @@ class LabelledSet:
         return np.asarray(weights / weights.mean(), dtype=np.float32)
 
 
-def read_labelled(inputs: Sequence[str]) -> LabelledSet:
+def read_labelled(inputs: Sequence[str], fields: Mapping[str, str] | None = None) -> LabelledSet:
     """Read labelled inputs of any form of the contract; records without a label are rejects.
 
     Labels of the same dialogue, from several draws or files, are averaged; those of several judges are combined by
     reliability if enough dialogues were judged by all of them, else averaged too. InputError if nothing is there,
-    TrainError if no record has a label.
+    TrainError if no record has a label. ``fields`` says which column holds what, as of
+    ``Corpus``.
     """
     found: dict[str, tuple[Dialogue, list[Labels]]] = {}
     rejects: list[Reject] = []
-    for record in Corpus(inputs, labels="required", unique_ids=False):
+    for record in Corpus(inputs, labels="required", unique_ids=False, fields=fields):
         if isinstance(record, Reject):
             rejects.append(record)
         elif record.labels is not None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -33,14 +34,13 @@ from moe.training.expert import train_expert
 from moe.training.router import train_mixture
 from scorer.dialogue import Dialogue
 from scorer.inputs.corpus import Corpus
-from scorer.inputs.parse import to_record
 from scorer.model import Scorer
 from scorer.outputs import Existing, check_folder, read_json, replacing_binary, write_json, writing
 from scorer.progress import Progress, Silent
 from scorer.run.score import score_files
 from scorer.run.score_table import read_scores
 from scorer.run.settings import ScoreSettings
-from selection.files.layouts import to_line
+from selection.files.layouts import to_line, whole_line
 from selection.files.manifest import SELECTION_JSON, read_selection_info
 from selection.folds import fold_of
 from selection.select import select_sets
@@ -70,8 +70,14 @@ class Pipeline:
         scorer: Scorer,
         marker: Scorer,
         progress: Progress | None = None,
+        *,
+        fields: Mapping[str, str] | None = None,
     ) -> None:
-        """Take a corpus, the scorer that selects, and the ``marker``, the scorer that marks what the models answer."""
+        """Take a corpus, the scorer that selects, and the ``marker``, the scorer that marks what the models answer.
+
+        ``fields`` says which column of the corpus holds what, as of ``Corpus``.
+        """
+        self._fields = dict(fields or {})
         self._inputs, self._output, self._settings = inputs, output, settings
         self._scorer, self._marker, self._progress = scorer, marker, progress or Silent()
         self._state: dict[str, StageState] = {}
@@ -83,7 +89,8 @@ class Pipeline:
         with writing(output, then=FIX_AND_REPEAT):
             self._open()
             corpus = _hash(list(_source_hashes(self._inputs)))
-            split = self._stage("split", [corpus, settings.held_out], "corpus.jsonl", self._split)
+            depends = [corpus, settings.held_out, *([self._fields] if self._fields else [])]
+            split = self._stage("split", depends, "corpus.jsonl", self._split)
             score = self._stage("score", [split, self._scorer.bundle.sha256], "scores.parquet", self._score)
             chosen = self._stage("select", [score, settings.select], f"selection/{SELECTION_JSON}", self._select)
             known = tuple(read_selection_info(output / "selection").sets)
@@ -140,10 +147,10 @@ class Pipeline:
         counts = [0, 0, 0]
         with ExitStack() as stack:
             files = [stack.enter_context(replacing_binary(self._output / name)) for name in names]
-            for record in Corpus(self._inputs):
+            for record in Corpus(self._inputs, fields=self._fields, keep_records=True):
                 if isinstance(record, Dialogue):
                     number = int(fold_of(record.conversation, _PARTS, 0) < self._settings.held_out * _PARTS)
-                    line = to_line(to_record(record))
+                    line = whole_line(record, self._fields, Counter())
                 else:
                     number, line = 2, to_line(asdict(record))
                 files[number].write(line)
@@ -204,7 +211,7 @@ class Pipeline:
 
     @property
     def _corpus(self) -> Corpus:
-        return Corpus([str(self._output / "corpus.jsonl")])
+        return Corpus([str(self._output / "corpus.jsonl")], keep_records=True)
 
     def _set(self, name: str) -> Path:
         path = self._output / "selection" / f"{name}.jsonl"

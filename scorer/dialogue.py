@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from scorer.text import digest, fingerprint, normalise
+from scorer.inputs.notes import PLAIN, Notes
+from scorer.text import digest, fingerprint, letters, normalise
 
 HEADS = ("sensibility", "rationality")
 """The two scores, in the order of every array, column and model output of this project."""
@@ -40,7 +41,8 @@ class Dialogue:
     """A response and its context. The last turn is the assistant's response that is scored.
 
     ``conversation`` is the key of the conversation that this dialogue is a prefix of; prefixes of one
-    conversation share it. ``source`` and ``line`` say where the record came from and take no part in equality.
+    conversation share it. ``source`` and ``line`` say where the record came from, ``notes`` what reading it noticed,
+    and ``record`` is the decoded record where the corpus was asked to keep it; the four take no part in equality.
     """
 
     id: str
@@ -50,6 +52,8 @@ class Dialogue:
     labels: Labels | None = None
     source: str = field(default="", compare=False)
     line: int = field(default=0, compare=False)
+    notes: Notes = field(default=PLAIN, compare=False, repr=False)
+    record: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
     @property
     def context(self) -> tuple[Turn, ...]:
@@ -64,12 +68,22 @@ class Dialogue:
 
 def content_hash(turns: tuple[Turn, ...]) -> str:
     """Return the hash of roles and contents, 24 hex digits: the id of a dialogue that has none."""
-    return digest(part for turn in turns for part in (turn.role, turn.content))
+    return digest([part for turn in turns for part in (turn.role, turn.content)])
 
 
 def conversation_key(turns: tuple[Turn, ...]) -> str:
-    """Return the key that all prefixes of a conversation share: the fingerprint of its first turn."""
-    return fingerprint((turns[0].content,))
+    """Return the key that all prefixes of a conversation share: of the first user turn and what stands before it.
+
+    A system prompt alone is shared by many conversations. A turn without letters counts by its normalised text, or all
+    that begin with an emoji were one conversation.
+    """
+    parts = []
+    for turn in turns:
+        text = normalise(turn.content)
+        parts.append(letters(text) or text)
+        if turn.role == "user":
+            break
+    return digest(parts)
 
 
 def training_hash(dialogue: Dialogue) -> str:

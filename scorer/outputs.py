@@ -252,8 +252,13 @@ def check_same(
         if isinstance(before, dict) and isinstance(now, dict):
             check_same(where, before, now, fix)
         elif before != now:
-            name = name.replace("_", " ")
+            name, before, now = name.replace("_", " "), _listed(before), _listed(now)
             raise OutputError(f"{where}: was begun with {name} {before} and this run has {now}; use the same, or {fix}")
+
+
+def _listed(value: Any) -> Any:
+    """Return a list as it may stand in a message."""
+    return (", ".join(map(str, value)) or "nothing") if isinstance(value, (list, tuple)) else value
 
 
 def lock(descriptor: int, busy: str) -> None:

@@ -77,18 +77,23 @@ def digest(parts: Iterable[str]) -> str:
     96 bits keep the chance of one collision among a billion dialogues below 1e-11. A lone surrogate in a part
     raises UnicodeEncodeError; readers reject such text before it comes here.
     """
-    state = hashlib.sha256()
+    pieces: list[bytes] = []
     for part in parts:
         data = part.encode()
-        state.update(len(data).to_bytes(8, "little"))
-        state.update(data)
-    return state.hexdigest()[:24]
+        pieces += (len(data).to_bytes(8, "little"), data)
+    return hashlib.sha256(b"".join(pieces)).hexdigest()[:24]
 
 
 def fingerprint(texts: Iterable[str]) -> str:
-    """Return a digest of the letters and digits alone: the same for every spelling, spacing and punctuation."""
-    return digest(map(_letters_and_digits, map(normalise, texts)))
+    """Return a digest of the letters and digits alone: the same for every spelling, spacing and punctuation.
+
+    Texts that hold none at all (emoji, "???") count by their normalised text.
+    """
+    normalised = list(map(normalise, texts))
+    bare = list(map(letters, normalised))
+    return digest(bare if any(bare) else normalised)
 
 
-def _letters_and_digits(text: str) -> str:
+def letters(text: str) -> str:
+    """Return the letters and digits of a normalised text."""
     return text.translate(_ASCII_NOT_ALPHANUMERIC) if text.isascii() else _NOT_ALPHANUMERIC.sub("", text)

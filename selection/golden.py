@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from functools import cached_property
@@ -194,7 +194,13 @@ def read_golden(path: Path) -> Golden:
 
 
 def write_golden(
-    path: Path, inputs: Sequence[str], scorer: Scorer, *, tolerance: float | None = None, overwrite: bool = False
+    path: Path,
+    inputs: Sequence[str],
+    scorer: Scorer,
+    *,
+    tolerance: float | None = None,
+    overwrite: bool = False,
+    fields: Mapping[str, str] | None = None,
 ) -> int:
     """Write the dialogues of ``inputs`` with the scorer's scores, and the record beside them; return how many.
 
@@ -209,7 +215,7 @@ def write_golden(
         old = read_golden(path)
         own = {item.id: float(value) for item, value in zip(old.dialogues, old.own, strict=True) if value >= 0}
     dialogues = []
-    for record in Corpus(inputs):
+    for record in Corpus(inputs, fields=fields):
         if isinstance(record, Reject):
             raise GoldenError(f"{record}; a golden file holds dialogues only, so fix or remove this record")
         dialogues.append(record)

@@ -72,7 +72,8 @@ def select_sets(
     """Assign the dialogues of ``corpus`` to sets and write them to the folder ``output``.
 
     Scores come from ``table``, or where it is None from the dialogues' own labels; ``labels`` replace the scores of
-    the dialogues that they judge. ``aim`` chooses the thresholds. OutputError if the folder may not be written,
+    the dialogues that they judge. A corpus that keeps its records gives sets that hold all that came in, another one
+    turns and categories only. ``aim`` chooses the thresholds. OutputError if the folder may not be written,
     SelectionError if nothing can be selected.
     """
     manifest.check_selection_folder(output, overwrite=overwrite)
@@ -83,7 +84,7 @@ def select_sets(
         evidence = found.evidence
         settings, how = _aimed(settings, evidence, aim)
         decision = decide(evidence, settings)
-        _write_sets(work, decision, evidence, settings)
+        lost = found.lost + _write_sets(work, decision, evidence, settings)
         _write_table(work, decision, evidence)
         rule = RULES.get(settings.rule)
         info = SelectionInfo(
@@ -109,6 +110,7 @@ def select_sets(
             stability=stability_of(settings, evidence, decision),
             corpus=manifest.CorpusInfo(inputs=[source.name for source in corpus.sources], sha256=found.sha256),
             file_format=settings.format,
+            lost={name: count for name, count in lost.items() if count},
             settings=settings,
         )
         write_json(work / SELECTION_JSON, info)
@@ -151,8 +153,12 @@ def _aimed(settings: SelectSettings, evidence: Evidence, aim: Aim | None) -> tup
     return replace(settings, threshold=found.threshold), how
 
 
-def _write_sets(work: Path, decision: Decision, evidence: Evidence, settings: SelectSettings) -> None:
-    """Write each line of the spool to the file of its set, and the most doubtful ones to that for the judge."""
+def _write_sets(work: Path, decision: Decision, evidence: Evidence, settings: SelectSettings) -> Counter[str]:
+    """Write each line of the spool to the file of its set, and the most doubtful ones to that for the judge.
+
+    Return the counts of what the layout has no place for.
+    """
+    lost: Counter[str] = Counter()
     doubtful = np.zeros(len(evidence), dtype=bool)
     if settings.abstain and decision.chance is not None:
         count = round(settings.abstain if settings.abstain >= 1 else settings.abstain * len(evidence))
@@ -164,9 +170,10 @@ def _write_sets(work: Path, decision: Decision, evidence: Evidence, settings: Se
         asked = stack.enter_context(replacing_binary(work / ABSTAINED)) if settings.abstain else None
         spool = stack.enter_context(open(work / SPOOL, "rb"))
         for line, number, ask in zip(spool, decision.sets.tolist(), doubtful.tolist(), strict=True):
-            files[number].write(convert(line, settings.format))
+            files[number].write(convert(line, settings.format, lost))
             if ask and asked is not None:
                 asked.write(line)
+    return lost
 
 
 def _write_table(work: Path, decision: Decision, evidence: Evidence) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
 )
 @opt.inputs_argument("LABELS...")
+@opt.option_group("Input", opt.map_option)
 @opt.option_group(
     "Compare with",
     opt.scorer_option,
@@ -66,6 +67,7 @@ def agree(
     draws: int,
     json_path: Path | None,
     pictures: Path | None,
+    fields: dict[str, str],
     *,
     unseen: bool,
     baselines: bool,
@@ -86,10 +88,10 @@ def agree(
     from scorer.model import Scorer
     from scorer.outputs import write_json
 
-    labelled = read_labelled(inputs)
+    labelled = read_labelled(inputs, fields)
     if against:
         names = (", ".join(inputs), ", ".join(against))
-        found = compare.judge_against_judge(labelled, read_labelled(against), names, threshold)
+        found = compare.judge_against_judge(labelled, read_labelled(against, fields), names, threshold)
     elif scores:
         found = compare.judge_against_scores(labelled, scores, threshold)
     else:

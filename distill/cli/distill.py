@@ -23,6 +23,7 @@ _TRAINING = ("backbone", "folds", "epochs", "max_length")
     )
 )
 @opt.inputs_argument()
+@opt.option_group("Input", opt.map_option)
 @opt.option_group(
     "Output",
     opt.output_option("DIR", "The folder of the loop; DIR/scorer is the scorer."),
@@ -40,6 +41,7 @@ def distill(
     model: str,
     store_path: Path,
     rubric_path: Path | None,
+    fields: dict[str, str],
     *,
     quiet: bool,
     **given: Any,
@@ -62,7 +64,7 @@ def distill(
     training = TrainSettings(**opt.chosen({name: given.pop(name) for name in _TRAINING}), seed=settings.seed)
     label = LabelSettings(model=model, **opt.chosen(given))
     rubric = read_rubric(rubric_path)
-    dialogues, rejects = read_unlabelled(inputs)
+    dialogues, rejects = read_unlabelled(inputs, fields)
     with Bar(sys.stderr, quiet=quiet) as bar, Store(store_path) as store, store.locked():
         if rejects:
             bar.say(f"{len(rejects)} records are no dialogues; the first: {rejects[0]['detail']}")

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         multiple=True,
         help="Dialogues, not trained on, on which each precision is compared with the checkpoint.",
     ),
+    opt.map_option,
     opt.option(
         "--precision",
         "precisions",
@@ -48,7 +49,14 @@ if TYPE_CHECKING:
     *opt.settings_options(ExportSettings, "max_flips", "probe"),
 )
 def export(
-    checkpoint: Path, output: Path, check: tuple[str, ...], precisions: tuple[str, ...], *, quiet: bool, **given: Any
+    checkpoint: Path,
+    output: Path,
+    check: tuple[str, ...],
+    precisions: tuple[str, ...],
+    fields: dict[str, str],
+    *,
+    quiet: bool,
+    **given: Any,
 ) -> None:
     """Export a trained checkpoint to a scorer's folder.
 
@@ -65,7 +73,7 @@ def export(
     from distill.exporting.export import export_bundle
     from distill.training.checkpoint import load_checkpoint
 
-    bundle = export_bundle(load_checkpoint(checkpoint), output, read_dialogues(check, "--check"), settings)
+    bundle = export_bundle(load_checkpoint(checkpoint), output, read_dialogues(check, "--check", fields), settings)
     for line in () if quiet else _closing_lines(bundle):
         click.echo(line, err=True)
 

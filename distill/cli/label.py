@@ -90,6 +90,7 @@ _SAMPLE = ("strategy", "seed", "whole_conversations")
     *opt.settings_options(SampleSettings, *_SAMPLE),
     opt.scorer_option,
 )
+@opt.option_group("Input", opt.map_option)
 @opt.option_group("Speed", *speed_options)
 def label(
     inputs: tuple[str, ...],
@@ -99,6 +100,7 @@ def label(
     rubric_path: Path | None,
     count: int | None,
     bundle: Path | None,
+    fields: dict[str, str],
     *,
     dry_run: bool,
     export_only: bool,
@@ -134,7 +136,7 @@ def label(
         fail("no --model; name the judge, as --model gpt-4.1-mini, or what your own server calls it")
     sample = SampleSettings(**opt.chosen({name: given.pop(name) for name in _SAMPLE}))
     settings = LabelSettings(model=models[0], **opt.chosen(given))
-    dialogues, rejects = read_unlabelled(inputs)
+    dialogues, rejects = read_unlabelled(inputs, fields)
     if count is not None:
         dialogues = pick_dialogues(dialogues, count, sample, bundle=bundle)
     if output is None or dry_run:

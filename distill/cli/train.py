@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
 )
 @opt.inputs_argument("LABELS...")
+@opt.option_group("Input", opt.map_option)
 @opt.option_group(
     "Output",
     opt.output_option("CHECKPOINT", "The folder to write; CHECKPOINT.partial holds the work until it is whole."),
@@ -78,6 +79,7 @@ def train(
     pairs: int | None,
     soft: Path | None,
     fit: int | None,
+    fields: dict[str, str],
     *,
     resume: bool,
     overwrite: bool,
@@ -112,9 +114,9 @@ def train(
     if resume and (output / CHECKPOINT_JSON).exists():
         click.echo(f"{output} is complete already; nothing was trained", err=True)
         return
-    labelled = read_labelled(inputs)
+    labelled = read_labelled(inputs, fields)
     teaching = [load_checkpoint(path) for path in teachers]
-    dialogues = read_dialogues(unlabelled, "--unlabelled")
+    dialogues = read_dialogues(unlabelled, "--unlabelled", fields)
     teach_settings = TeachSettings(pairs=pairs, near_encoder=settings.backbone) if pairs else None
     quiet = quiet or os.environ.get("RANK", "0") != "0"  # under torchrun the first process speaks
     softly = read_soft(soft) if soft else None
@@ -138,13 +140,13 @@ def train(
         bar.say(line)
 
 
-def read_dialogues(inputs: tuple[str, ...], flag: str) -> list[Dialogue]:
+def read_dialogues(inputs: tuple[str, ...], flag: str, fields: dict[str, str]) -> list[Dialogue]:
     """Return the dialogues of an option's inputs; say on standard error how many records were none."""
     from scorer.inputs.corpus import Corpus
     from scorer.inputs.parse import Reject
 
     dialogues, rejects = [], []
-    for record in Corpus(inputs) if inputs else ():
+    for record in Corpus(inputs, fields=fields) if inputs else ():
         if isinstance(record, Reject):
             rejects.append(record)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,16 @@ from scorer.dialogue import Dialogue
 from scorer.inputs.corpus import Corpus
 
 
-def read_unlabelled(inputs: Sequence[str]) -> tuple[list[Dialogue], list[dict[str, Any]]]:
-    """Return all dialogues and, as JSON, all rejects; LabelError if there is no dialogue."""
+def read_unlabelled(
+    inputs: Sequence[str], fields: Mapping[str, str] | None = None
+) -> tuple[list[Dialogue], list[dict[str, Any]]]:
+    """Return all dialogues and, as JSON, all rejects; LabelError if there is no dialogue.
+
+    ``fields`` says which column holds what, as of ``Corpus``.
+    """
     dialogues: list[Dialogue] = []
     rejects: list[dict[str, Any]] = []
-    for record in Corpus(inputs):
+    for record in Corpus(inputs, fields=fields):
         if isinstance(record, Dialogue):
             dialogues.append(record)
         else:

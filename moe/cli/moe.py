@@ -185,11 +185,19 @@ def train_router(
 )
 @opt.argument("model", metavar="MODEL", help="Any causal checkpoint, an expert or a mixture: a folder or a hub id.")
 @opt.inputs_argument()
-@opt.option_group("Input", limit_option)
+@opt.option_group("Input", opt.map_option, limit_option)
 @opt.option_group("Output", opt.output_option("OUT", "The JSON lines to write."), _overwrite, opt.quiet_option)
 @generation_options
 def generate(
-    model: str, inputs: tuple[str, ...], output: Path, limit: int | None, *, overwrite: bool, quiet: bool, **given: Any
+    model: str,
+    inputs: tuple[str, ...],
+    output: Path,
+    limit: int | None,
+    fields: dict[str, str],
+    *,
+    overwrite: bool,
+    quiet: bool,
+    **given: Any,
 ) -> None:
     """Let MODEL answer the dialogues of IN.
 
@@ -206,7 +214,7 @@ def generate(
 
     with quiet_bar(quiet=quiet) as bar:
         bar.stage("answering", limit)
-        records = islice(Corpus(inputs), limit)
+        records = islice(Corpus(inputs, fields=fields), limit)
         found = generate_responses(model, records, output, settings, overwrite=overwrite, progress=bar)
     if not quiet:
         rejected = f", rejected {found.rejected} (see {output}.rejects.jsonl)" if found.rejected else ""
@@ -224,6 +232,7 @@ def generate(
 @opt.option_group(
     "Input",
     opt.option("--data", metavar="IN", multiple=True, required=True, help="Held-out dialogues."),
+    opt.map_option,
     limit_option,
     opt.option(
         "--scorer",
@@ -245,6 +254,7 @@ def evaluate(
     output: Path,
     scorer: Path | None,
     limit: int | None,
+    fields: dict[str, str],
     json_path: Path | None,
     *,
     quiet: bool,
@@ -262,7 +272,7 @@ def evaluate(
     from scorer.model import Scorer
     from scorer.outputs import write_json
 
-    found = read_held_out(data, limit)
+    found = read_held_out(data, limit, fields)
     named = dict(_named(model) for model in models)
     if len(named) < len(models):
         fail(f"two of the models are called the same ({', '.join(named)}); say NAME=MODEL")

@@ -23,6 +23,7 @@ from selection.settings import PUBLISHED, SelectSettings
     ),
 )
 @opt.inputs_argument()
+@opt.option_group("Input", opt.map_option)
 @opt.option_group("Output", opt.output_option("DIR", "The folder of the run."), opt.quiet_option)
 @opt.option_group(
     "Selection",
@@ -54,7 +55,14 @@ from selection.settings import PUBLISHED, SelectSettings
 )
 @opt.option_group("Every stage", *opt.settings_options(ExpertSettings, "batch_size", "max_length", "seed"))
 def run(
-    inputs: tuple[str, ...], output: Path, scorer: Path | None, marker: Path | None, *, quiet: bool, **given: Any
+    inputs: tuple[str, ...],
+    output: Path,
+    scorer: Path | None,
+    marker: Path | None,
+    fields: dict[str, str],
+    *,
+    quiet: bool,
+    **given: Any,
 ) -> None:
     """Go from the dialogues of IN to a measured mixture.
 
@@ -71,7 +79,7 @@ def run(
     selecting = Scorer.load(scorer)
     marking = selecting if marker is None else Scorer.load(marker)
     with quiet_bar(quiet=quiet) as bar:
-        found = Pipeline(inputs, output, settings, selecting, marking, bar).run()
+        found = Pipeline(inputs, output, settings, selecting, marking, bar, fields=fields).run()
     for line in evaluation_lines(found):
         click.echo(line)
     if not quiet:

@@ -99,9 +99,9 @@ class HeldOut:
         return state.hexdigest()
 
 
-def read_held_out(inputs: Sequence[str], limit: int | None = None) -> HeldOut:
+def read_held_out(inputs: Sequence[str], limit: int | None = None, fields: Mapping[str, str] | None = None) -> HeldOut:
     """Return the first ``limit`` dialogues of any inputs that are scored, all without a limit."""
-    records = list(Corpus(inputs))
+    records = list(Corpus(inputs, fields=fields))
     dialogues = [record for record in records if isinstance(record, Dialogue)]
     return HeldOut(dialogues[:limit], [record for record in records if isinstance(record, Reject)])
 

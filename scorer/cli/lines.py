@@ -14,6 +14,7 @@ from scorer.cli.table import table_lines
 from scorer.dialogue import HEADS
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
+from scorer.run.look import tally_warnings
 from scorer.run.score import Summary
 from scorer.run.windows import Tally
 
@@ -40,6 +41,8 @@ def closing_lines(summary: Summary, scorer: Scorer, output: Path) -> Iterator[st
         f"truncated: {tally.cut:,}"
         + (f" ({tally.cut_turns:,} context turns and {tally.cut_tokens:,} tokens left out)" if tally.cut else "")
     )
+    for column, count in tally.lacking.items():
+        yield f"--keep {column}: null for {count:,} of {tally.scored:,} dialogues, which have no such column"
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in Counter(tally.rejected).most_common())
     yield f"rejected: {tally.rejections:,}" + (f" ({reasons}), see {summary.rejects}" if reasons else "")
     yield f"wrote {output}" if tally.scored else f"nothing could be scored, so {output} was not written"
@@ -47,13 +50,21 @@ def closing_lines(summary: Summary, scorer: Scorer, output: Path) -> Iterator[st
 
 def warnings(tally: Tally, scorer: Scorer, corpus: Corpus) -> Iterator[str]:
     """Yield what should be known before the scores are used."""
+    yield from skipped_warning(corpus)
+    if scorer.engine.notice:
+        yield scorer.engine.notice
+    for column, count in tally.lacking.items():
+        if count == tally.scored:
+            yield f"--keep {column}: no dialogue has such a column, so it is empty; `empathy look` lists the columns"
+    if tally.scored:
+        yield from tally_warnings(tally, scorer.bundle.info.domain)
+
+
+def skipped_warning(corpus: Corpus) -> Iterator[str]:
+    """Yield the one line on files in folders that hold no dialogues, if there are any."""
     if corpus.skipped:
         names = ", ".join(corpus.skipped[:_NAMED]) + (", ..." if len(corpus.skipped) > _NAMED else "")
         yield f"{len(corpus.skipped)} files in folders hold no dialogues and were passed over: {names}"
-    if scorer.engine.notice:
-        yield scorer.engine.notice
-    if warning := scorer.bundle.info.domain.warning(tally.outside, tally.scored):
-        yield warning
 
 
 def describe(bundle: Bundle) -> Iterator[str]:

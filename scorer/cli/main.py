@@ -32,7 +32,7 @@ class Terminated(KeyboardInterrupt):
 _SECTIONS = {
     "Begin here": ("demo",),
     "Make a scorer": ("label", "train", "teach", "export", "agree", "distill", "adapt"),
-    "Score": ("score", "inspect", "check", "probe", "audit"),
+    "Score": ("look", "score", "inspect", "check", "probe", "audit"),
     "Select training sets": ("select", "report"),
     "Train experts": ("moe", "run"),
 }

@@ -186,3 +186,31 @@ quiet_option = option("-q", "--quiet", is_flag=True, help="No progress and no cl
 json_option = option(
     "--json", "json_path", metavar="FILE", type=click.Path(path_type=Path), help="Write every figure here as JSON."
 )
+
+
+def _mapping(_context: click.Context, _option: click.Parameter, given: Sequence[str]) -> dict[str, str]:
+    """Return the column of each field; EmpathyError names the fields that there are."""
+    from scorer.inputs.parse import FIELDS
+
+    found: dict[str, str] = {}
+    for entry in given:
+        name, equals, column = (part.strip() for part in entry.partition("="))
+        if not equals or not column or name not in FIELDS:
+            raise EmpathyError(
+                f"--map {ascii(entry)[1:-1]}: expected FIELD=COLUMN, where FIELD is one of {', '.join(FIELDS)}"
+            )
+        if name in found:
+            raise EmpathyError(f"--map says twice which column holds {name}: {found[name]!a} and {column!a}")
+        found[name] = column
+    return found
+
+
+map_option = option(
+    "--map",
+    "fields",
+    metavar="FIELD=COLUMN",
+    multiple=True,
+    callback=_mapping,
+    help="For layouts that are not known: the column of a field (response, context, messages, id, ...), one each.",
+)
+"""--map, as ``fields``: a dict, empty where it was not given, that ``Corpus(..., fields=...)`` takes."""

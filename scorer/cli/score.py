@@ -48,6 +48,7 @@ def _ray_address(_context: click.Context, _option: click.Parameter, value: str |
     )
 )
 @opt.inputs_argument()
+@opt.option_group("Input", opt.map_option)
 @opt.option_group(
     "Output",
     opt.output_option(
@@ -57,6 +58,12 @@ def _ray_address(_context: click.Context, _option: click.Parameter, value: str |
     ),
     *opt.existing_options,
     *opt.settings_options(ScoreSettings, "uncertainty", "strict"),
+    opt.option(
+        "--keep",
+        metavar="COLUMN",
+        multiple=True,
+        help="Carry a column of IN into the scores, or a value inside it (meta.user); may be repeated.",
+    ),
     opt.option(
         "--rejects", "rejects_path", type=click.Path(path_type=Path), help="Where rejects go if there is no OUT."
     ),
@@ -111,6 +118,7 @@ def score(
     ray_workers: int | None,
     ray_gpus: float | None,
     rejects_path: Path | None,
+    fields: dict[str, str],
     *,
     resume: bool,
     overwrite: bool,
@@ -146,7 +154,7 @@ def score(
     for message in [message for message, found in faults.items() if found]:
         fail(message)
     settings = ScoreSettings(existing=opt.existing_of(resume=resume, overwrite=overwrite), **opt.chosen(given))
-    corpus = Corpus(inputs)
+    corpus = Corpus(inputs, fields=fields, keep_records=settings.keep)
     if output is not None and engine == "auto" and not overwrite and (begun := begun_with(work_folder(output))):
         engine, precision = begun.engine, precision or begun.precision  # a run has one, from its first process on
     # On a cluster this process runs no network, and may lack the GPU that workers have.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from hashlib import blake2b
 
 from scorer.dialogue import Dialogue, content_hash
+from scorer.errors import InputError
 from scorer.inputs.formats import looks_like_data, read_source
-from scorer.inputs.id_set import HashSet
-from scorer.inputs.parse import LabelUse, Reject
+from scorer.inputs.id_set import HashSet, hash64
+from scorer.inputs.parse import FIELDS, LabelUse, Reject
 from scorer.inputs.sources import expand
 
 
@@ -21,15 +21,32 @@ class Corpus:
     "-2". Memory grows by 16 to 32 bytes per id.
     """
 
-    def __init__(self, inputs: Sequence[str], *, labels: LabelUse = "ignore", unique_ids: bool = True) -> None:
-        """Find the files that ``inputs`` stand for; InputError if there is none.
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        *,
+        labels: LabelUse = "ignore",
+        unique_ids: bool = True,
+        fields: Mapping[str, str] | None = None,
+        keep_records: bool | Collection[str] = False,
+    ) -> None:
+        """Find the files that ``inputs`` stand for; InputError if there is none, or ``fields`` names no field.
 
-        ``unique_ids`` False takes ids as they are: several judgements of one dialogue share its id. ``skipped`` are
-        files in folders that hold no records.
+        ``unique_ids`` False takes ids as they are: several judgements of one dialogue share its id. ``fields`` says
+        which column holds a field of ``FIELDS``, for layouts that no reader knows. ``keep_records`` keeps the decoded
+        record with each dialogue; of tables only the columns (or paths) that it names, if it names some. ``skipped``
+        are files in folders that hold no records.
         """
+        for name in fields or {}:
+            if name not in FIELDS:
+                raise InputError(f"{name!a} is no field, expected one of {', '.join(FIELDS)}")
         self.sources, self.skipped = expand(inputs, looks_like_data)
         self._labels = labels
         self._unique_ids = unique_ids
+        self.fields = dict(fields or {})
+        self.keeps_records: bool | frozenset[str] = (
+            keep_records if keep_records is True else frozenset(keep_records or ())
+        )
 
     @property
     def total_bytes(self) -> int | None:
@@ -48,7 +65,7 @@ class Corpus:
         repeats: dict[int, int] = {}
         for source in self.sources:
             source.bytes_read = 0
-            for record in read_source(source, self._labels):
+            for record in read_source(source, self._labels, self.fields, keep=self.keeps_records):
                 if self._unique_ids and isinstance(record, Dialogue):
                     record = _unique(record, seen, repeats)
                 yield record
@@ -56,19 +73,19 @@ class Corpus:
 
 def _unique(dialogue: Dialogue, seen: HashSet, repeats: dict[int, int]) -> Dialogue | Reject:
     """Return the dialogue with an id that did not occur before, or its reject."""
-    first = key = id_hash(dialogue.id)
-    if key in seen and dialogue.id != content_hash(dialogue.turns):
+    first = id_hash(dialogue.id)
+    if seen.add(first):
+        return dialogue
+    if dialogue.id != content_hash(dialogue.turns):
         detail = f"id {dialogue.id!a} occurred before, expected unique ids (or none: the content's hash is taken)"
         return Reject(dialogue.source, dialogue.line, "duplicate_id", detail, dialogue.id)
-    id_ = dialogue.id
-    while key in seen:
+    while True:
         repeats[first] = repeats.get(first, 1) + 1
         id_ = f"{dialogue.id}-{repeats[first]}"
-        key = id_hash(id_)
-    seen.add(key)
-    return dialogue if id_ == dialogue.id else replace(dialogue, id=id_)
+        if seen.add(id_hash(id_)):
+            return replace(dialogue, id=id_)
 
 
 def id_hash(text: str) -> int:
     """Return a 64-bit hash of an id: to tell ids apart, and to sort them in an order that nobody chose."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
+    return hash64(text)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from scorer.dialogue import Dialogue
-from scorer.inputs.parse import LabelUse, RecordError, Reject, parse_record
+from scorer.inputs.parse import LabelUse, Reject, parse_records
+from scorer.inputs.records.faults import RecordError
+from scorer.inputs.records.layouts import unwrapped
 from scorer.inputs.sources import Source
 
 EXCERPT = 500
@@ -21,9 +23,18 @@ Reader = Callable[[BinaryIO, "Place"], Records]
 class Place:
     """Makes dialogues and rejects that know where they came from; the reader advances ``line``."""
 
-    def __init__(self, source: Source, labels: LabelUse) -> None:
+    def __init__(
+        self,
+        source: Source,
+        labels: LabelUse,
+        fields: Mapping[str, str] | None = None,
+        *,
+        keep: bool | Collection[str] = False,
+    ) -> None:
         self.source = source
         self.labels = labels
+        self.fields = fields
+        self.keep = keep
         self.line = 0
 
     def reject(
@@ -33,11 +44,25 @@ class Place:
         excerpt = record[:EXCERPT].encode("utf-8", "backslashreplace").decode()
         return Reject(self.source.name, self.line if line is None else line, reason, detail, id_, excerpt)
 
-    def parse(self, value: Any, record: str | None = None) -> Dialogue | Reject:
-        """Return the dialogue in a decoded record, or its reject."""
+    def parse(self, value: Any, record: str | None = None) -> list[Dialogue | Reject]:
+        """Return the dialogues in a decoded record, or its reject; and those of the records that a wrapper holds."""
         try:
-            return parse_record(value, labels=self.labels, source=self.source.name, line=self.line)
+            found = parse_records(value, self.labels, self.source.name, self.line, self.fields, keep=bool(self.keep))
         except RecordError as error:
-            id_ = value.get("id") if isinstance(value, Mapping) else None
-            shown = ascii(id_)[1:-1] if isinstance(id_, str) else None
-            return self.reject(error.reason, error.detail, record=ascii(value) if record is None else record, id_=shown)
+            wrapped = () if self.fields else unwrapped(value)
+            if not wrapped:
+                return [self._refused(error, value, record)]
+            return [one for item in wrapped for one in self.parse(item)]
+        return [self._refused(one, value, record) if isinstance(one, RecordError) else one for one in found]
+
+    def _refused(self, error: RecordError, value: Any, record: str | None) -> Reject:
+        id_ = value.get("id") if isinstance(value, Mapping) else None
+        shown = ascii(id_)[1:-1] if isinstance(id_, str) else None
+        return self.reject(error.reason, error.detail, record=_raw(value) if record is None else record, id_=shown)
+
+
+def _raw(value: Any) -> str:
+    try:
+        return ascii(value)
+    except RecursionError:
+        return ""

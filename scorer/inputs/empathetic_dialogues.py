@@ -1,115 +1,190 @@
-"""EmpatheticDialogues: rows that are turns, grouped into conversations; each listener turn is one dialogue."""
+"""EmpatheticDialogues: rows that are turns, put in order by their index; each listener turn is one dialogue."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
-from typing import Any, BinaryIO
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from scorer.dialogue import Dialogue, Turn, content_hash
-from scorer.inputs.cursor import Place, Records
-from scorer.inputs.json_lines import text_lines
-from scorer.inputs.parse import RecordError, Reject, clean_text, until_response
-from scorer.text import normalise
+from scorer.inputs.cursor import EXCERPT, Place, Records
+from scorer.inputs.id_set import HashSet, hash64
+from scorer.inputs.notes import Notes
+from scorer.inputs.parse import Reject, until_response
+from scorer.inputs.records.faults import MAX_TURN_CHARACTERS, RecordError, clean_text
+from scorer.inputs.records.turns import visible
 
 COLUMNS = ("conv_id", "utterance_idx", "context", "prompt", "speaker_idx", "utterance")
 KEYS = ("conv_id", "utterance_idx", "speaker_idx", "utterance")
 """The columns without which there is no dialogue; ``context``, the emotion, is read where it is there."""
 
-_OPTIONAL = ("selfeval", "tags")
+OPTIONAL = ("selfeval", "tags")
 
+MAX_ROWS = 1 << 17
+"""Rows that wait for others of their conversation: all 107,220 of the data set, in whatever order."""
 
-def read_csv(stream: BinaryIO, place: Place) -> Records:
-    """The published CSV; rows of one conversation follow each other."""
-    lines = text_lines(stream, place)
-    header = next(lines)
-    names = [] if isinstance(header, Reject) else [name.strip(' "\r\n') for name in header.split(",")]
-    missing = [name for name in KEYS if name not in names]
-    if missing:
-        detail = f"the CSV lacks {', '.join(missing)}, expected the columns {', '.join(COLUMNS)}"
-        yield place.reject("wrong_columns", detail, line=0)
-        return
-    rows = Conversations(place)
-    for line in lines:
-        if isinstance(line, Reject):
-            yield line
-            rows.break_off()
-            continue
-        try:
-            row = dict(zip(names, _fields(line, names), strict=False))
-        except RecordError as error:
-            yield place.reject(error.reason, error.detail, record=line)
-            rows.break_off()
-        else:
-            yield from rows.add(row, line)
+MAX_CHARACTERS = 1 << 26
+"""Characters that wait with them."""
 
+MOVED = ("conv_id", "context", "utterance")
+"""The columns that a dialogue holds as its conversation, its category and its last turn."""
 
-def _fields(line: str, names: list[str]) -> list[str]:
-    """Return the fields of a row, one per column; optional columns at the end may be missing.
+_KEYS = frozenset(KEYS)
+_NOTES = Notes(layout="EmpatheticDialogues", used=COLUMNS, aside=())
 
-    The published files write "_comma_" for a comma and quote nothing, so a quotation mark in an utterance is just that:
-    quoted fields count only where a plain split gives another number of columns. A split that fills every column goes
-    before one that leaves out optional ones.
-    """
-    required = sum(name not in _OPTIONAL for name in names)
-    plain = line.rstrip("\r\n").split(",")
-    candidates = [plain]
-    if '"' in line:
-        quoted = next(csv.reader([line.rstrip("\r\n")]), [])
-        wrapped = any(len(field) > 1 and field[0] == field[-1] == '"' for field in plain)
-        candidates = [quoted, plain] if wrapped else [plain, quoted]
-    for fields in sorted(candidates, key=lambda fields: len(fields) != len(names)):
-        if required <= len(fields) <= len(names):
-            return [field.replace("_comma_", ",") for field in fields]
-    raise RecordError("wrong_columns", f"the row has {len(plain)} fields, expected {len(names)}")
+_Waiting = dict[int, tuple[int, str, str, str | None, str, Mapping[str, Any] | None]]
+"""By index: line, speaker, utterance, emotion, the row as it stood there, and its columns if they are kept."""
 
 
 class Conversations:
-    """Groups rows into conversations and gives a dialogue for each listener turn."""
+    """Gathers the rows of conversations, in whatever order, and gives a dialogue for each listener turn.
+
+    Rows wait until all are read or ``MAX_ROWS`` do; then the half that came first is given. A row of a conversation
+    that was given already is a reject: sort a larger file.
+    """
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._key: str | None = None
-        self._speaker = ""
-        self._turns: list[Turn] = []
-        self._broken = False
+        self._waiting: dict[str, _Waiting] = {}
+        self._rejects: list[Reject] = []
+        self._count = self._characters = 0
+        self._given = HashSet()
+        self._base = 1
 
-    def break_off(self) -> None:
-        """Note that a row was lost: the rest of its conversation has no complete context."""
-        self._broken = True
-
-    def add(self, row: Mapping[str, Any], record: str) -> Records:
-        """Take the next row; yield a dialogue or a reject if it is a listener's turn or no turn at all."""
+    def add(self, row: Mapping[str, Any], record: str) -> bool:
+        """Take the next row; return whether so much waits that ``give_half`` must follow."""
         try:
-            key, speaker = (clean_text(_as_text(row.get(name)), name) for name in ("conv_id", "speaker_idx"))
-            if key != self._key:
-                # A row that was lost just before may have begun this conversation, unless this one does.
-                first = _as_text(row.get("utterance_idx"))
-                self._broken = self._broken and first != "1"
-                self._key, self._speaker, self._turns = key, speaker, []
-            role = "user" if speaker == self._speaker else "assistant"
-            self._turns.append(Turn(role, clean_text(_as_text(row.get("utterance")), "utterance")))
-            if role == "user" and normalise(self._turns[-1].content):
-                return
-            if self._place.labels == "required":
-                raise RecordError("no_label", "EmpatheticDialogues has no scores, expected a labelled record")
-            if self._broken:
-                raise RecordError("broken_conversation", f"an earlier row of conversation {key} was rejected")
-            turns = until_response(tuple(self._turns))
-            category = _as_text(row.get("context"))
-            yield Dialogue(
-                id=content_hash(turns),
-                turns=turns,
-                conversation=key,
-                category=None if category is None else clean_text(category, "context") or None,
-                source=self._place.source.name,
-                line=self._place.line,
-            )
+            self._keep(row, record)
         except RecordError as error:
-            self.break_off()
-            yield self._place.reject(error.reason, error.detail, record=record)
+            self._rejects.append(self._place.reject(error.reason, error.detail, record=record))
+        return self._count >= MAX_ROWS or self._characters >= MAX_CHARACTERS or len(self._rejects) >= MAX_ROWS
+
+    def give_half(self) -> Records:
+        """Yield the half of the conversations that came first."""
+        yield from self._give(self._count // 2)
+
+    def refuse(self, reject: Reject) -> None:
+        """Take the reject of a row that could not be read: it is given in its place."""
+        self._rejects.append(reject)
+
+    def finish(self) -> Records:
+        """Yield all that waits."""
+        yield from self._give(0)
+
+    def _keep(self, row: Mapping[str, Any], record: str) -> None:
+        key, speaker = _text_of(row, "conv_id"), _text_of(row, "speaker_idx")
+        text, index = _text_of(row, "utterance"), _index(row.get("utterance_idx"))
+        if not key or not speaker:
+            raise RecordError("wrong_type", "conv_id or speaker_idx is empty, expected a name or a number")
+        if len(self._given) and hash64(key) in self._given:
+            where = f"conversation {key!a} began more than {MAX_ROWS // 2} rows before"
+            raise RecordError("broken_conversation", f"{where}; sort the file by conv_id and utterance_idx")
+        if not visible(text):
+            raise RecordError("empty_turn", f"utterance {index} of conversation {key!a} is empty, expected text")
+        rows = self._waiting.setdefault(key, {})
+        if index in rows:
+            if rows[index][1:3] != (speaker, text):
+                rows[index] = (self._place.line, "", "", None, record, None)  # no one knows which of the two is meant
+                raise RecordError("broken_conversation", f"two rows are utterance {index} of conversation {key!a}")
+            raise RecordError("repeated_row", f"utterance {index} of conversation {key!a} occurred before")
+        if index == 0:
+            self._base = 0
+        emotion = _as_text(row.get("context"))
+        category = (clean_text(emotion, "context") or None) if isinstance(emotion, str) else None
+        excerpt, kept = record[:EXCERPT], row if self._place.keep else None
+        rows[index] = (self._place.line, speaker, text, category, excerpt, kept)
+        self._count += 1
+        self._characters += _size(rows[index])
+
+    def _give(self, keep: int) -> Iterator[Dialogue | Reject]:
+        """Yield the conversations that came first, until at most ``keep`` rows wait; in the order of rows."""
+        found: list[Dialogue | Reject] = [*self._rejects]
+        self._rejects = []
+        while self._waiting and self._count > keep:
+            key = next(iter(self._waiting))
+            rows = self._waiting.pop(key)
+            self._count -= len(rows)
+            if keep:
+                self._characters -= sum(map(_size, rows.values()))
+                self._given.add(hash64(key))
+            found += self._dialogues(key, rows)
+        self._characters = self._characters if keep else 0
+        found.sort(key=lambda item: item.line)
+        yield from found
+
+    def _dialogues(self, key: str, rows: _Waiting) -> Iterator[Dialogue | Reject]:
+        """Yield a dialogue for each listener turn, up to the first gap; rejects for the rows behind it."""
+        turns: list[Turn] = []
+        place = self._place
+        first = rows[self._base][1] if self._base in rows else ""
+        broken: str | None = None
+        listener = ""
+        for expected, index in enumerate(sorted(rows), start=self._base):
+            line, speaker, text, category, record, kept = rows[index]
+            if broken is None and (index != expected or not speaker):
+                broken = f"utterance {expected} of conversation {key!a} is missing, was rejected or is there twice"
+            role = "user" if speaker == first else "assistant"
+            if broken is None and role == "assistant" and speaker != (listener := listener or speaker):
+                broken = f"conversation {key!a} has a third speaker, {speaker!a}, expected a speaker and a listener"
+            if broken is not None:
+                if speaker and (not first or role == "assistant"):
+                    yield place.reject("broken_conversation", broken, record=record, line=line)
+                continue
+            turns.append(Turn(role, text))
+            if role == "user":
+                continue
+            if place.labels == "required":
+                detail = "EmpatheticDialogues has no scores, expected a labelled record"
+                yield place.reject("no_label", detail, record=record, line=line)
+                continue
+            try:
+                whole = until_response(tuple(turns))
+            except RecordError as error:
+                yield place.reject(error.reason, error.detail, record=record, line=line)
+                continue
+            yield Dialogue(
+                id=content_hash(whole),
+                turns=whole,
+                conversation=key,
+                category=category,
+                source=place.source.name,
+                line=line,
+                notes=_NOTES,
+                record=kept,
+            )
+
+
+def _size(row: tuple[Any, ...]) -> int:
+    """Return about how many characters a row holds while it waits."""
+    kept = row[5] or {}
+    return len(row[2]) + len(row[4]) + sum(len(value) for value in kept.values() if isinstance(value, (str, bytes)))
+
+
+def is_row(value: Any, place: Place) -> bool:
+    """Whether a decoded record is one row of a conversation."""
+    return type(value) is dict and "utterance_idx" in value and value.keys() >= _KEYS and not place.fields
+
+
+def _index(value: Any) -> int:
+    """Return the number of an utterance; RecordError where it is none, for then no one knows where it belongs."""
+    number = value
+    if isinstance(value, str) and (text := value.strip().removesuffix(".0")).isdecimal():
+        number = int(text)
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        raise RecordError("wrong_type", f"utterance_idx is {value!a}, expected a whole number from 1")
+    return number
+
+
+def _text_of(row: Mapping[str, Any], name: str) -> str:
+    value = row.get(name)
+    if isinstance(value, str) and value.isascii() and "\0" not in value and len(value) <= MAX_TURN_CHARACTERS:
+        return value.strip()
+    return clean_text(_as_text(value), name)
 
 
 def _as_text(value: Any) -> Any:
     """Return a whole number as text (Parquet keeps indices as numbers), anything else as it is."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -8,27 +8,39 @@ from __future__ import annotations
 
 import io
 import json
+import re
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
+from typing import BinaryIO
 
 from scorer.errors import InputError, reason_of
+from scorer.inputs.archives import HEAD_BYTES, kind_of
 from scorer.inputs.arrow import read_arrow, read_parquet
+from scorer.inputs.csv_rows import header_of, is_table, read_csv
 from scorer.inputs.cursor import Place, Reader, Records
-from scorer.inputs.empathetic_dialogues import read_csv
 from scorer.inputs.json_lines import BOM, WIDE_BOMS, read_lines, read_values, read_wide
-from scorer.inputs.parse import LabelUse, holds_dialogue
+from scorer.inputs.parse import LabelUse
+from scorer.inputs.records.layouts import holds_dialogue
 from scorer.inputs.sources import BUFFER_BYTES, Source, TruncatedStreamError
 
+_WRAPPER = re.compile(rb'\{\s*"(?:[^"\\]|\\.)*"\s*:\s*(?:\[\s*[\[{]|[^\[{"]*,\s*"|"[^"]*",\s*")')
 _DATA_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".parquet", ".arrow")
 _COLUMNAR = (read_parquet, read_arrow)  # they seek in their file
 
 
-def read_source(source: Source, labels: LabelUse = "ignore") -> Records:
+def read_source(
+    source: Source,
+    labels: LabelUse = "ignore",
+    fields: Mapping[str, str] | None = None,
+    *,
+    keep: bool | Collection[str] = False,
+) -> Records:
     """Yield what one source holds, in order; a fault of the file as a whole is a reject of line 0."""
-    place = Place(source, labels)
+    place = Place(source, labels, fields or None, keep=keep)
     empty = True
     try:
         with source.open() as stream:
-            reader = _reader_for(_head(stream))
+            reader = _reader_for(_head(stream), place.fields)
             with source.seekable(stream) if reader in _COLUMNAR else nullcontext(stream) as file:
                 for record in reader(file, place):
                     empty = False
@@ -46,7 +58,8 @@ def read_source(source: Source, labels: LabelUse = "ignore") -> Records:
 
 def looks_like_data(source: Source) -> bool:
     """Whether a file found in a folder holds records, by its name or, failing that, by its content."""
-    name = source.name.removesuffix(".gz").removesuffix(".zst")
+    name = source.name.partition("::")[0] if "://" in source.name else source.name  # of a member, its own
+    name = name.removesuffix(".gz").removesuffix(".zst")
     if name.endswith(_DATA_SUFFIXES):
         return True
     try:
@@ -57,12 +70,15 @@ def looks_like_data(source: Source) -> bool:
     except OSError as error:
         raise InputError(f"{source.name}: cannot be read: {reason_of(error)}") from error
     reader = _reader_for(head)
-    if reader is not read_lines:
+    if reader is read_csv:  # any text may look like a table; here it must be one of dialogues
+        return header_of(head.lstrip().split(b"\n", 1)[0].decode(errors="replace")) is not None
+    if reader is not read_lines and head.lstrip()[:1] != b"{":
         # An array of objects is data, one object over several lines is settings, and a README may begin with "[![".
         text = head.lstrip()
         return reader is not read_values or (text[:1] == b"[" and text.lstrip(b"[ \t\r\n")[:1] == b"{")
     try:
-        return holds_dialogue(json.loads(head.split(b"\n", 1)[0]))
+        first = json.loads(head if reader is read_values else head.split(b"\n", 1)[0])
+        return holds_dialogue(first) and (reader is read_lines or b"\n" not in head.strip())
     except (ValueError, RecursionError):
         return False
 
@@ -72,17 +88,46 @@ def _head(stream: io.BufferedReader) -> bytes:
     return stream.peek(BUFFER_BYTES).removeprefix(BOM)
 
 
-def _reader_for(head: bytes) -> Reader:
+def _reader_for(head: bytes, fields: Mapping[str, str] | None = None) -> Reader:  # noqa: PLR0911 - one per format
     if head[:4] == b"PAR1":
         return read_parquet
     if head[:6] == b"ARROW1" or head[:4] == b"\xff\xff\xff\xff":
         return read_arrow
     if any(head.startswith(bom) for bom in WIDE_BOMS):
         return read_wide
+    if kind_of(head):
+        return _read_archive
     text = head.lstrip()
     first_line = text.split(b"\n", 1)[0].strip()
-    if text[:1] == b"[" or first_line == b"{":  # an array, or one object written over several lines
+    if text[:1] == b"[" or first_line == b"{" or _goes_on(first_line, text):  # an array, or an object of several lines
         return read_values
-    if {b"conv_id", b"utterance"} & {name.strip(b' "') for name in first_line.split(b",")}:
+    # A table is known by its header, or by the columns that are said to be there.
+    if first_line[:1] != b"{" and _looks_like_table(first_line.decode(errors="replace"), text, fields):
         return read_csv
     return read_lines
+
+
+def _read_archive(stream: BinaryIO, place: Place) -> Records:
+    """An archive that was not named as a local file: one reject for the whole."""
+    kind = kind_of(stream.read(HEAD_BYTES))
+    detail = f"the data are a {kind} archive; name the local file, or its members: {kind}://*::URL"
+    yield place.reject("broken_file", detail, line=0)
+
+
+def _looks_like_table(line: str, text: bytes, fields: Mapping[str, str] | None) -> bool:
+    if header_of(line) or (fields is not None and all(column in line for column in fields.values())):
+        return True
+    whole = text[: text.rfind(b"\n")].decode(errors="replace")  # the last line may be cut
+    return '"' not in line[:1] and is_table(whole)
+
+
+def _goes_on(first_line: bytes, text: bytes) -> bool:
+    """Whether the object that begins on the first line ends on a later one, or may hold the records of a whole file.
+
+    A line that is there whole is read as one: a pipe may give no more for now.
+    """
+    if first_line[:1] != b"{":
+        return False
+    if first_line[-1:] in (b"[", b"{", b",", b":"):
+        return True
+    return _WRAPPER.match(first_line) is not None and b"\n" not in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
@@ -26,14 +27,16 @@ class HashSet:
         """Whether it holds a number."""
         return self._slots[self._find(number or 1)] != 0
 
-    def add(self, number: int) -> None:
-        """Add a number; 0 counts as 1."""
+    def add(self, number: int) -> bool:
+        """Add a number; 0 counts as 1. Return whether it is new."""
         slot = self._find(number or 1)
-        if self._slots[slot] == 0:
-            self._slots[slot] = number or 1
-            self._count += 1
-            if 2 * self._count > len(self._slots):
-                self._grow()
+        if self._slots[slot]:
+            return False
+        self._slots[slot] = number or 1
+        self._count += 1
+        if 2 * self._count > len(self._slots):
+            self._grow()
+        return True
 
     def _find(self, number: int) -> int:
         """Return the slot that holds a number, or the empty one that it would get."""
@@ -57,3 +60,8 @@ class HashSet:
             settled[first] = slots[place[first]] == 0
             slots[place[settled]] = numbers[settled]
             numbers, place = numbers[~settled], (place[~settled] + np.uint64(1)) & last
+
+
+def hash64(text: str) -> int:
+    """Return 64 bits that stand for a text."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())

@@ -1,45 +1,54 @@
-"""One decoded record of any format -> a dialogue, or the reason why it is none; and a dialogue -> its record."""
+"""One decoded record of any format -> its dialogues, or the reason why it has none; and a dialogue -> its record."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
 
 from scorer.dialogue import HEADS, SCORE_RANGE, Dialogue, Labels, Turn, content_hash, conversation_key
 from scorer.inputs.label_text import scores_in_text
+from scorer.inputs.notes import Notes
+from scorer.inputs.records.answers import Answered, keys_found
+from scorer.inputs.records.columns import value_at
+from scorer.inputs.records.faults import MAX_TURN_CHARACTERS, RecordError, clean_text, shown
+from scorer.inputs.records.keys import ANSWERS, LISTS, PAIR, QUESTIONS
+from scorer.inputs.records.layouts import holds_dialogue, read_layout
+from scorer.inputs.records.turns import VISIBLE, Seen, visible
 from scorer.settings import in_range
-from scorer.text import normalise
+
+__all__ = [
+    "FIELDS",
+    "MAX_TURN_CHARACTERS",
+    "LabelUse",
+    "RecordError",
+    "Reject",
+    "clean_text",
+    "holds_dialogue",
+    "json_fault",
+    "parse_json",
+    "parse_record",
+    "parse_records",
+    "to_messages",
+    "to_record",
+    "until_response",
+]
 
 LabelUse = Literal["ignore", "optional", "required"]
 """What to do with a judge's scores: ignore them, take them where there are some, or reject records without."""
 
-MAX_TURN_CHARACTERS = 1_000_000
-"""A longer turn is rejected: no dialogue has one, and it would cost more memory than a million normal ones."""
+FIELDS = ("response", "context", "messages", "id", "category", "conversation", "system", *HEADS)
+"""What a column may be said to hold (``--map FIELD=COLUMN``)."""
 
-_NAMES_OF_ROLES = {
-    "user": "user human prompter speaker",
-    "assistant": "assistant gpt chatgpt bot model listener",
-    "system": "system developer",
-    "tool": "tool function",
-}
-_ROLES = {name: role for role, names in _NAMES_OF_ROLES.items() for name in names.split()}
-_LAYOUTS = ({"messages"}, {"conversations"}, {"context", "response"}, {"instruction", "output"})
-_LAYOUT_KEYS = set().union(*_LAYOUTS)
-EXPECTED_KEYS = "messages or conversations or context, response or instruction, output"
-_VISIBLE = re.compile(r"[!-~]")  # text that holds one of these has something visible, whatever its spelling
-
-
-class RecordError(ValueError):
-    """A record is no dialogue: a stable ``reason`` for counting and a ``detail`` for people."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        """Take a reason in snake_case and a detail that gives the value and what was expected."""
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
+_decode = msgspec.json.Decoder().decode
+_PLAIN_KEYS = ("id", "conversation", "category", *HEADS, "evaluation", "judge")
+_MOST_KEYS = 40
+_MOST_NOTES = 1 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,10 @@ class Reject:
 def parse_json(text: str) -> Any:
     """Return the value of one JSON text; RecordError ``broken_json`` where it has none."""
     try:
+        return _decode(text)  # three times as fast, and stricter: NaN, halves of surrogate pairs, depth
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        pass
+    try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise RecordError("broken_json", json_fault(error)) from None
@@ -81,54 +94,124 @@ def json_fault(error: Exception) -> str:
 
 def parse_record(value: Any, *, labels: LabelUse = "ignore", source: str = "", line: int = 0) -> Dialogue:
     """Return the dialogue in a decoded record of any form that is read; RecordError says why there is none."""
-    if not isinstance(value, Mapping):
-        raise RecordError("not_an_object", f"{_shown(value)}, expected a JSON object with messages")
-    turns = until_response(_turns(value))
-    conversation = _key(value, "conversation")
-    return Dialogue(
-        id=_key(value, "id") or content_hash(turns),
-        turns=turns,
-        conversation=conversation_key(turns) if conversation is None else conversation,
-        category=_key(value, "category"),
-        labels=None if labels == "ignore" else _labels(value, required=labels == "required"),
-        source=source,
-        line=line,
-    )
+    found = parse_records(value, labels=labels, source=source, line=line)
+    if len(found) > 1:
+        raise RecordError("ambiguous", "the record holds two answers, chosen and rejected; expected one")
+    if isinstance(found[0], RecordError):
+        raise found[0]
+    return found[0]
 
 
-def holds_dialogue(value: Any) -> bool:
-    """Whether a decoded value has the keys of a record that is read, well filled or not."""
-    return isinstance(value, Mapping) and any(keys <= value.keys() for keys in _LAYOUTS)
+def parse_records(
+    value: Any,
+    labels: LabelUse = "ignore",
+    source: str = "",
+    line: int = 0,
+    fields: Mapping[str, str] | None = None,
+    *,
+    keep: bool = False,
+) -> list[Dialogue | RecordError]:
+    """Return the dialogues in a decoded record: one, or the two of a preference pair, each perhaps with its own fault.
+
+    RecordError says why there is none. ``fields`` says which column holds what (``FIELDS``); ``keep`` keeps the record.
+    """
+    if type(value) is not dict and not isinstance(value, Mapping):
+        raise RecordError("not_an_object", f"{shown(value)}, expected a JSON object with messages")
+    record = _mapped(value, fields) if fields else value
+    found = read_layout(record)
+    id_, conversation, category = _id(record), _plain(record, "conversation"), _category(record)
+    scores = None if labels == "ignore" else _labels(record, required=labels == "required")
+    dialogues: list[Dialogue | RecordError] = []
+    for item in found:
+        if isinstance(item, RecordError):
+            dialogues.append(item)
+            continue
+        try:
+            turns = until_response(item.turns, item.seen)
+        except RecordError as error:
+            dialogues.append(error)
+            continue
+        dialogues.append(
+            Dialogue(
+                id=id_ + item.suffix if id_ else content_hash(turns),
+                turns=turns,
+                conversation=conversation_key(turns) if conversation is None else conversation,
+                category=category,
+                labels=scores,
+                source=source,
+                line=line,
+                notes=_notes(record, item, len(turns)),
+                record=value if keep else None,
+            )
+        )
+    return dialogues
 
 
-def until_response(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+def _mapped(record: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
+    """Return a record whose fields are under the names that readers know; RecordError where a column is not there.
+
+    A column that is no key may be a path (``request.messages``). What is mapped goes before what would be found.
+    """
+    found: dict[str, Any] = {}
+    for name, column in fields.items():
+        there, found[name] = value_at(record, column)
+        if not there:
+            raise RecordError("no_column", f"no column {column!a} for {name}; {keys_found(record)}")
+    dropped = set(fields.values())
+    if "response" in fields:
+        dropped |= {*ANSWERS, *PAIR}
+    if "context" in fields or "messages" in fields:
+        dropped |= {*LISTS, *QUESTIONS, "input", "context", "history"}
+    return {**{key: value for key, value in record.items() if key not in dropped}, **found}
+
+
+_seen_notes: dict[tuple[Any, ...], Notes] = {}
+
+
+def _notes(record: Mapping[str, Any], item: Answered, judged: int) -> Notes:
+    """Return what was noticed; one object for all records of one shape."""
+    seen, later = item.seen, len(item.turns) - judged
+    ends_in_user = item.turns[-1].role == "user"
+    counts = (seen.tool_turns, seen.parts, seen.thoughts, later, ends_in_user, item.top_system)
+    key = (item.layout, item.suffix, item.used, *record, *counts)
+    notes = _seen_notes.get(key)
+    if notes is None:
+        used = (*item.used, *(name for name in _PLAIN_KEYS if name in record and name not in item.used))
+        notes = Notes(
+            layout=item.layout,
+            used=used,
+            aside=tuple(str(name)[:40] for name in record if name not in used)[:_MOST_KEYS],
+            tool_turns=seen.tool_turns,
+            parts=seen.parts,
+            thoughts=seen.thoughts,
+            later_turns=later,
+            ends_in_user=ends_in_user,
+            top_system=item.top_system,
+            answer=item.suffix.removeprefix("#"),
+        )
+        if len(_seen_notes) >= _MOST_NOTES:
+            _seen_notes.clear()
+        _seen_notes[key] = notes
+    return notes
+
+
+def until_response(turns: tuple[Turn, ...], seen: Seen | None = None) -> tuple[Turn, ...]:
     """Return the turns up to the last assistant turn, which is the response; check that there is a dialogue."""
-    for number, turn in enumerate(turns, start=1):
-        if not _VISIBLE.search(turn.content) and not normalise(turn.content):
+    last = len(turns) - 1
+    while last >= 0 and turns[last].role != "assistant":
+        last -= 1
+    for number, turn in enumerate(turns[: last + 1] or turns, start=1):
+        if not VISIBLE.search(turn.content) and not visible(turn.content):
             raise RecordError("empty_turn", f"turn {number} of {len(turns)} ({turn.role}) is empty, expected text")
-    last = max((index for index, turn in enumerate(turns) if turn.role == "assistant"), default=-1)
+    if seen is not None and seen.unread:
+        raise RecordError("no_response", "the last assistant turn is a tool call, a thought or an image, without text")
     if last < 0:
         raise RecordError("no_response", f"{len(turns)} turns and no assistant turn, so there is nothing to score")
-    if not any(turn.role == "user" for turn in turns[:last]):
-        raise RecordError("one_speaker", "no user turn before the last assistant turn, expected two speakers")
+    if "user" not in [turn.role for turn in turns[:last]]:
+        left = seen.tool_turns + seen.parts if seen else 0
+        note = f" ({left} without text left out)" if left else ""
+        raise RecordError("one_speaker", f"no user turn before the last assistant turn{note}, expected two speakers")
     return turns[: last + 1]
-
-
-def clean_text(value: Any, where: str) -> str:
-    """Return text as it may enter a dialogue; RecordError for what no tokenizer or file can hold."""
-    if not isinstance(value, str):
-        raise RecordError("wrong_type", f"{where} is {_shown(value)}, expected text")
-    if len(value) > MAX_TURN_CHARACTERS:
-        raise RecordError("turn_too_long", f"{where} has {len(value)} characters, at most {MAX_TURN_CHARACTERS}")
-    if "\x00" in value:
-        raise RecordError("nul_byte", f"{where} holds a NUL character, expected text")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            code = ord(value[error.start])
-            raise RecordError("lone_surrogate", f"{where} holds half a surrogate pair (U+{code:04X})") from None
-    return value.strip()
 
 
 def to_messages(turns: Iterable[Turn]) -> list[dict[str, str]]:
@@ -150,78 +233,46 @@ def to_record(dialogue: Dialogue, *, short: bool = False) -> dict[str, Any]:
     return {"id": dialogue.id, "messages": messages, **category, **conversation}
 
 
-def _turns(record: Mapping[str, Any]) -> tuple[Turn, ...]:
-    filled = {key for key in _LAYOUT_KEYS if record.get(key) is not None}
-    for key in ("messages", "conversations"):
-        if key in filled:
-            return _messages(record[key], key)
-    if {"context", "response"} <= filled:
-        return _release(record["context"], record["response"])
-    if filled == {"instruction", "output"}:
-        return _alpaca(record)
-    raise RecordError("no_messages", f"keys {_shown(sorted(map(str, record)))}, expected {EXPECTED_KEYS}")
+def _id(record: Mapping[str, Any]) -> str | None:
+    """Return the id as text; RecordError where nobody could join by it."""
+    value = record.get("id")
+    if isinstance(value, str):
+        return clean_text(value, "id") or None
+    if value is None or value != value:
+        return None
+    if isinstance(value, bytes):
+        return str(UUID(bytes=value)) if len(value) == 16 else value.hex() or None
+    if isinstance(value, Mapping) and isinstance(value.get("$oid"), str):  # MongoDB
+        return clean_text(value["$oid"], "id") or None
+    text = _number(value)
+    if text is None:
+        raise RecordError("wrong_type", f"id is {shown(value)}, expected text or a number")
+    return text
 
 
-def _messages(value: Any, key: str) -> tuple[Turn, ...]:
-    if isinstance(value, Mapping):  # `datasets` may store a list of records as a record of lists
-        columns = list(value.values())
-        if all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
-            value = [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
-    if not isinstance(value, list):
-        raise RecordError("wrong_type", f"{key} is {_shown(value)}, expected a list of messages")
-    return tuple(_turn(item, number) for number, item in enumerate(value, start=1))
+def _number(value: Any) -> str | None:
+    """Return a number as text, a whole one without a fraction; None for what is no finite number."""
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value in (inf, -inf):
+        return None
+    return str(int(value) if value == int(value) else value)
 
 
-def _turn(item: Any, number: int) -> Turn:
-    if not isinstance(item, Mapping):
-        raise RecordError("wrong_type", f"turn {number} is {_shown(item)}, expected an object with role and content")
-    role = item.get("role") if item.get("role") is not None else item.get("from")
-    known = _ROLES.get(role.strip().lower()) if isinstance(role, str) else None
-    if known is None:
-        raise RecordError("unknown_role", f"turn {number} has role {_shown(role)}, expected user, assistant or system")
-    content = item.get("content") if item.get("content") is not None else item.get("value")
-    if isinstance(content, list):  # OpenAI's content parts
-        parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
-        content = "\n".join(clean_text(part, f"a part of turn {number}") for part in parts)
-    return Turn(known, clean_text(content, f"turn {number} ({known})"))
-
-
-def _release(context: Any, response: Any) -> tuple[Turn, ...]:
-    """Return the turns of the published form: ``</s>`` between turns, the speakers take turns up to the response."""
-    texts = [*clean_text(context, "context").split("</s>"), clean_text(response, "response")]
-    last = len(texts) - 1
-    return tuple(
-        Turn("assistant" if (last - index) % 2 == 0 else "user", text.strip()) for index, text in enumerate(texts)
-    )
-
-
-def _alpaca(record: Mapping[str, Any]) -> tuple[Turn, ...]:
-    """Return the turns of Alpaca's form, as `empathy select` writes it: ``system``, pairs of ``history``, the question.
-
-    An empty question is no turn: the assistant may have begun.
-    """
-    history = [] if record.get("history") is None else record["history"]
-    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
-        raise RecordError("wrong_type", f"history is {_shown(history)}, expected pairs of a question and an answer")
-
-    def text(name: str, value: Any) -> str:
-        return "" if value is None else clean_text(value, name)
-
-    question = [text(name, record.get(name)) for name in ("instruction", "input")]
-    turns = [Turn("system", text("system", record.get("system")))]
-    for asked, answer in history:
-        turns += [Turn("user", text("history", asked)), Turn("assistant", text("history", answer))]
-    turns += [Turn("user", "\n".join(filter(None, question))), Turn("assistant", text("output", record["output"]))]
-    return tuple(turn for turn in turns if turn.content or turn.role == "assistant")
-
-
-def _key(record: Mapping[str, Any], name: str) -> str | None:
+def _plain(record: Mapping[str, Any], name: str) -> str | None:
+    """Return an optional key as text; None where it holds something else, which costs no dialogue."""
     value = record.get(name)
     if value is None or value == "":
         return None
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return clean_text(value, name) or None
+    return (clean_text(value, name) or None) if isinstance(value, str) else _number(value)
+
+
+def _category(record: Mapping[str, Any]) -> str | None:
+    value = record.get("category")
+    if isinstance(value, list):
+        texts = [item if isinstance(item, str) else _number(item) for item in value]
+        return ", ".join(clean_text(text, "category") for text in texts if text) or None
+    return _plain(record, "category")
 
 
 def _labels(record: Mapping[str, Any], *, required: bool) -> Labels | None:
@@ -242,24 +293,15 @@ def _published(text: str) -> list[Any]:
     try:
         found = scores_in_text(text)
     except ValueError as error:
-        raise RecordError("bad_label", f"evaluation {_shown(text)}: {error}") from None
+        raise RecordError("bad_label", f"evaluation {shown(text)}: {error}") from None
     for head, values in zip(HEADS, found, strict=True):
         if len(values) != 1:
-            raise RecordError("bad_label", f"evaluation {_shown(text)} has {len(values)} values of {head}, expected 1")
+            raise RecordError("bad_label", f"evaluation {shown(text)} has {len(values)} values of {head}, expected 1")
     return [float(values.pop()) for values in found]
 
 
 def _label(head: str, value: Any) -> float:
     low, high = SCORE_RANGE
     if not in_range(value, low, high):
-        raise RecordError("bad_label", f"{head} is {_shown(value)}, expected a number from {low:g} to {high:g}")
+        raise RecordError("bad_label", f"{head} is {shown(value)}, expected a number from {low:g} to {high:g}")
     return float(value)
-
-
-def _shown(value: Any) -> str:
-    """Return a value for a message: its type, and the value where it is short."""
-    try:
-        text = ascii(value) if not isinstance(value, (Mapping, list)) or len(value) < 10 else "..."
-    except RecursionError:  # the JSON reader goes a little deeper than this
-        text = "..."
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

@@ -14,12 +14,14 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from backports import zstd
 
 from scorer.errors import InputError, reason_of
+from scorer.inputs import archives
 from scorer.outputs import is_own_output
 
 STDIN = "-"
@@ -163,6 +165,8 @@ def _found(name: str) -> _Found:
         raise InputError("'': an empty name, expected a file, folder, glob or URL (is a variable not set?)")
     if name == STDIN:
         yield Source(STDIN), True
+    elif name.startswith("tar://") and Path(archive := name.partition("::")[2]).is_file():
+        yield from _in_tar(name.removeprefix("tar://").partition("::")[0], archive)
     elif "://" in name:
         yield from _at_url(name)
     else:
@@ -176,8 +180,12 @@ def _at_path(name: str) -> _Found:
     path = Path(name)
     if path.is_dir():
         yield from _in_folder(path)
+    elif path.is_file():
+        source = Source(name, path.stat().st_size)
+        kind = _archive_kind(source)
+        yield from _in_archive(name, kind) if kind else [(source, True)]
     elif path.exists():
-        yield Source(name, path.stat().st_size if path.is_file() else None), True
+        yield Source(name), True
     elif not _GLOB_CHARACTERS & set(name):
         raise InputError(f"{name}: no such file or folder")
     elif matches := sorted(glob.glob(name, recursive=True)):
@@ -199,7 +207,37 @@ def _in_folder(folder: Path) -> _Found:
             if not folder.resolve().is_relative_to(entry.resolve()):  # a link to a folder above has no end
                 yield from _in_folder(entry)
         elif entry.is_file():
-            yield Source(str(entry), entry.stat().st_size), False
+            source = Source(str(entry), entry.stat().st_size)
+            kind = _archive_kind(source) if entry.name.endswith(archives.SUFFIXES) else ""
+            yield from _in_archive(str(entry), kind) if kind else [(source, False)]
+
+
+def _archive_kind(source: Source) -> str:
+    try:
+        with source.open() as stream:
+            return archives.kind_of(stream.peek(archives.HEAD_BYTES)[: archives.HEAD_BYTES])
+    except (TruncatedStreamError, OSError):
+        return ""  # its reader will say so
+
+
+def _in_archive(name: str, kind: str) -> _Found:
+    """Yield the files of an archive, under the names that fsspec gives them ("zip://a.csv::b.zip")."""
+    try:
+        found = list(archives.zip_members(name) if kind == "zip" else archives.tar_members(name, Source(name).open()))
+    except TruncatedStreamError as error:
+        raise InputError(f"{name}: the tar archive is not whole: {reason_of(error)}") from None
+    for member, size in found:
+        if not any(map(_is_passed_over, member.removeprefix("./").split("/"))):
+            yield Source(f"{kind}://{member}::{name}", size), False
+
+
+def _in_tar(wanted: str, archive: str) -> _Found:
+    """Yield the members of that name, in that folder or of that pattern; fsspec knows fewer compressions."""
+    for source, _ in _in_archive(archive, "tar"):
+        member = source.name.removeprefix("tar://").partition("::")[0].removeprefix("./")
+        name = wanted.removeprefix("./").strip("/")
+        if member == name or member.startswith(f"{name}/") or fnmatch(member, name):
+            yield source, member == name
 
 
 def _in_dataset(folder: Path, state: Path) -> _Found:
@@ -227,7 +265,10 @@ def _at_url(url: str) -> list[tuple[Source, bool]]:
                 raise FileNotFoundError
             for file in [match] if is_named else sorted(fs.find(match)):
                 if is_named or not any(map(_is_passed_over, file.removeprefix(match).split("/"))):
-                    found.append((Source(fs.unstrip_protocol(file), fs.info(file).get("size")), is_named))
+                    # A member of an archive ("zip://a.csv::b.zip") is known by the archive's name too.
+                    kind, archive = url.split("://", maxsplit=1)[0], url.partition("::")[2]
+                    whole = f"{kind}://{file}::{archive}" if archive else ""
+                    found.append((Source(whole or fs.unstrip_protocol(file), fs.info(file).get("size")), is_named))
     except ImportError as error:
         raise InputError(f"{url}: {reason_of(error)}; pip install that package") from None
     except FileNotFoundError:
@@ -252,6 +293,15 @@ def _open_raw(name: str) -> BinaryIO:
     import fsspec
 
     try:
-        return cast("BinaryIO", fsspec.open(name, "rb").open())
+        if name.startswith("tar://") and "::" in name:
+            member, archive = name.removeprefix("tar://").split("::", maxsplit=1)
+            return archives.open_tar_member(member, Source(archive).open())
+        if "::" not in name:
+            return cast("BinaryIO", fsspec.open(name, "rb").open())
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 - the archive closes before its member has been read
+        with fsspec.open(name, "rb") as member:
+            shutil.copyfileobj(member, copy, BUFFER_BYTES)
+        copy.seek(0)
+        return cast("BinaryIO", copy)
     except Exception as error:  # every fsspec driver raises exceptions of its own
         raise InputError(f"{name}: cannot be read: {reason_of(error)}") from error

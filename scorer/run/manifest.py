@@ -27,7 +27,10 @@ _OF_SHARE = re.compile(r"_manifest-(\d+)-of-(\d+)\.jsonl")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What must be the same for a run to be resumed. ``scorer`` is a bundle's hash, ``shards`` how many share it."""
+    """What must be the same for a run to be resumed.
+
+    ``scorer`` is a bundle's hash, ``shards`` how many share it, ``keep`` the columns that are kept.
+    """
 
     scorer: str
     engine: str
@@ -35,6 +38,7 @@ class Identity:
     window: int
     uncertainty: bool
     shards: int
+    keep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,17 @@ from typing import Any
 from scorer.engines.base import Scores
 from scorer.errors import OutputError
 from scorer.inputs.parse import Reject
-from scorer.outputs import check_parent, json_line, partial, replacing, writing
+from scorer.outputs import check_parent, check_same, json_line, partial, replacing, writing
 from scorer.run.manifest import Identity, Manifest, manifest_of, manifests
-from scorer.run.score_file import SUFFIXES, column_names, join_shards, metadata_text, read_metadata, write_scores
+from scorer.run.score_file import (
+    SUFFIXES,
+    column_names,
+    join_shards,
+    kept_shard,
+    metadata_text,
+    read_metadata,
+    write_scores,
+)
 from scorer.run.settings import ScoreSettings
 from scorer.run.windows import Window
 
@@ -66,12 +74,23 @@ class Run:
             self.close()
             raise
 
-    def add(self, window: Window, ids: Sequence[str], scores: Scores, rejects: Sequence[Reject]) -> None:
-        """Write a finished window, in any order: after this it survives anything."""
+    def add(
+        self,
+        window: Window,
+        ids: Sequence[str],
+        scores: Scores,
+        rejects: Sequence[Reject],
+        kept: Mapping[str, Sequence[str | None]] | None = None,
+    ) -> None:
+        """Write a finished window, in any order: after this it survives anything.
+
+        ``kept`` are columns of the input, each value as JSON.
+        """
         with writing(self.output, then=_THEN):
             if ids:
                 columns = dict(zip(column_names(scores.shape[1]), scores.T, strict=True))
-                write_scores(self._shard_of(window.number), {"id": ids, **columns}, self._metadata)
+                carried = {name: kept_shard(column, final=not self.is_file) for name, column in (kept or {}).items()}
+                write_scores(self._shard_of(window.number), {"id": ids, **columns, **carried}, self._metadata)
             if rejects:
                 with replacing(self._rejects_of(window.number)) as file:
                     file.writelines(map(json_line, rejects))
@@ -120,7 +139,7 @@ class Run:
     def _join(self) -> None:
         shards = [self._shard_of(number) for number in sorted(self.done) if self.done[number].tally.scored]
         if shards:
-            join_shards(self.output, shards, self._metadata)
+            join_shards(self.output, shards, self._metadata, self._identity.keep)
         # Without its manifest the folder is no run any more, should this be interrupted.
         self._begun.close()
         self._begun.path.unlink()
@@ -193,6 +212,7 @@ class Run:
             )
         if known.get("uncertainty", False) != mine.get("uncertainty", False):
             raise OutputError(f"{self.output}: is finished, {_COLUMNS[mine['uncertainty']]}; say --overwrite")
+        check_same(self.output, {"keep": known.get("keep", [])}, {"keep": mine.get("keep", [])}, "say --overwrite")
 
     @property
     def _begun(self) -> Manifest:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
@@ -17,7 +17,8 @@ from scorer.bundle.encode import Encoded, Encoder
 from scorer.dialogue import Dialogue, content_hash
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
-from scorer.run.windows import WHOLE, Share, Tally
+from scorer.inputs.records.columns import columns_as_json
+from scorer.run.windows import WHOLE, Share, Tally, large_conversations
 
 _WINDOW_CHARACTERS = 1 << 24
 _FIRST_WINDOW = 1 << 10
@@ -30,8 +31,9 @@ class Prepared:
     """A window that is ready for the network.
 
     ``records`` is the hash of its records, ``size`` their number, and ``position`` how many bytes of the input were
-    read by then. ``ids`` and ``encoded`` are of its dialogues, in order; those of the same text share one object. Of a
-    window that was finished before, only the first four are given.
+    read by then. ``ids`` and ``encoded`` are of its dialogues, in order; those of the same text share one object.
+    ``kept`` are the columns to be kept, by name, as JSON, None where a record has none; ``keys`` are those of the first
+    record. Of a window that was finished before, only the first four are given.
     """
 
     number: int
@@ -40,6 +42,8 @@ class Prepared:
     position: int
     ids: list[str] = field(default_factory=list)
     encoded: list[Encoded] = field(default_factory=list)
+    kept: dict[str, list[str | None]] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
     rejects: list[Reject] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
 
@@ -50,21 +54,36 @@ class Prepared:
 
 
 def prepare_windows(
-    corpus: Corpus, encoder: Encoder, domain: Domain, size: int, done: Collection[int] = (), share: Share = WHOLE
+    corpus: Corpus,
+    encoder: Encoder,
+    domain: Domain,
+    size: int,
+    done: Collection[int] = (),
+    share: Share = WHOLE,
+    keep: Sequence[str] = (),
 ) -> Iterator[Prepared]:
-    """Yield the windows of a share, ``size`` records each, in order; of those ``done`` no more than their hash."""
-    for number, records in enumerate(windows(corpus, size)):
+    """Yield the windows of a share, ``size`` records each, in order; of those ``done`` no more than their hash.
+
+    ``keep`` are columns of the records that go with their dialogues.
+    """
+    for number, records in enumerate(windows(corpus, size, keep)):
         if not share.has(number):
             continue
         position = corpus.bytes_read
         if number in done:
             yield Prepared(number=number, records=records_hash(records), size=len(records), position=position)
         else:
-            yield prepare(records, encoder, domain, number=number, position=position)
+            yield prepare(records, encoder, domain, keep, number=number, position=position)
 
 
 def prepare(
-    records: Sequence[Record], encoder: Encoder, domain: Domain, *, number: int = 0, position: int = 0
+    records: Sequence[Record],
+    encoder: Encoder,
+    domain: Domain,
+    keep: Sequence[str] = (),
+    *,
+    number: int = 0,
+    position: int = 0,
 ) -> Prepared:
     """Return one window ready for the network. A dialogue that the tokenizer fails on becomes a reject."""
     dialogues = [record for record in records if isinstance(record, Dialogue)]
@@ -73,6 +92,7 @@ def prepare(
     if poisoned:
         dialogues = [dialogue for dialogue in dialogues if dialogue.id not in poisoned]
         rejects = sorted([*rejects, *poisoned.values()], key=lambda reject: (reject.source, reject.line))
+    kept = {name: [_kept(dialogue).get(name) for dialogue in dialogues] for name in keep}
     return Prepared(
         number=number,
         records=records_hash(records),
@@ -80,21 +100,26 @@ def prepare(
         position=position,
         ids=[dialogue.id for dialogue in dialogues],
         encoded=encoded,
+        kept=kept,
+        keys=(*dialogues[0].notes.used, *dialogues[0].notes.aside) if kept and dialogues else (),
         rejects=rejects,
-        tally=_tally(domain, dialogues, encoded, rejects),
+        tally=_tally(domain, dialogues, encoded, rejects, kept),
     )
 
 
-def windows(corpus: Corpus, size: int) -> Iterator[list[Record]]:
+def windows(corpus: Corpus, size: int, keep: Sequence[str] = ()) -> Iterator[list[Record]]:
     """Yield windows of ``size`` records, fewer where these are so long that their text would fill the memory.
 
-    The first ones are smaller, so that the network need not wait for a whole window to be read.
+    The first ones are smaller, so that the network need not wait for a whole window to be read. Of a dialogue's record
+    only the columns to ``keep`` remain, as JSON.
     """
     window: list[Record] = []
     characters = number = 0
     for record in corpus:
+        if isinstance(record, Dialogue):
+            record = with_columns(record, keep)
+            characters += sum(len(turn.content) for turn in record.turns) + sum(map(len, _kept(record).values()))
         window.append(record)
-        characters += sum(len(turn.content) for turn in record.turns) if isinstance(record, Dialogue) else 0
         if len(window) >= min(size, _FIRST_WINDOW << min(number, 32)) or characters >= _WINDOW_CHARACTERS:
             yield window
             window, characters, number = [], 0, number + 1
@@ -102,12 +127,25 @@ def windows(corpus: Corpus, size: int) -> Iterator[list[Record]]:
         yield window
 
 
+def with_columns(dialogue: Dialogue, keep: Sequence[str]) -> Dialogue:
+    """Return a dialogue with nothing of its record but the columns to keep, as JSON."""
+    if keep:
+        return replace(dialogue, record=columns_as_json(dialogue.record or {}, keep))
+    return dialogue if dialogue.record is None else replace(dialogue, record=None)
+
+
+def _kept(dialogue: Dialogue) -> Mapping[str, str]:
+    return dialogue.record or {}
+
+
 def records_hash(records: Sequence[Record]) -> str:
-    """Return a hash of ids, contents and faults, by which a resumed run knows its input again."""
+    """Return a hash of ids, contents and faults, by which a resumed run knows its input again, with kept columns."""
     state = sha256()
     for record in records:
         if isinstance(record, Dialogue):
             state.update(f"{record.id}\0{content_hash(record.turns)}\n".encode())
+            for name, value in _kept(record).items():
+                state.update(f"{name}\0{value}\n".encode())
         else:
             state.update(f"{record.line}\0{record.reason}\0{record.record}\n".encode())
     return state.hexdigest()[:32]
@@ -131,7 +169,11 @@ def _encode(encoder: Encoder, dialogues: Sequence[Dialogue]) -> tuple[list[Encod
 
 
 def _tally(
-    domain: Domain, dialogues: Sequence[Dialogue], encoded: Sequence[Encoded], rejects: Sequence[Reject]
+    domain: Domain,
+    dialogues: Sequence[Dialogue],
+    encoded: Sequence[Encoded],
+    rejects: Sequence[Reject],
+    kept: Mapping[str, Sequence[str | None]],
 ) -> Tally:
     outside: Mapping[str, Any] = domain.outside(dialogues, encoded) if dialogues else {}
     return Tally(
@@ -143,4 +185,7 @@ def _tally(
         tokens=sum(map(len, encoded)),
         rejected=dict(Counter(reject.reason for reject in rejects)),
         outside={name: int(rows.sum()) for name, rows in outside.items()},
+        noted=dict(Counter(name for dialogue in dialogues for name in dialogue.notes.present)),
+        lacking={name: count for name, column in kept.items() if (count := column.count(None))},
+        conversations=large_conversations(dialogue.conversation for dialogue in dialogues),
     )

@@ -38,7 +38,7 @@ _PATIENCE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ReadJob:
-    """What to read: the windows of a share of a corpus, those ``done`` for their hash only."""
+    """What to read: the windows of a share of a corpus, those ``done`` for their hash only; columns to ``keep``."""
 
     corpus: Corpus
     encoder: Encoder
@@ -46,10 +46,11 @@ class ReadJob:
     size: int
     done: Collection[int]
     share: Share
+    keep: Sequence[str] = ()
 
     def windows(self) -> Iterator[Prepared]:
         """Yield them in order."""
-        return prepare_windows(self.corpus, self.encoder, self.domain, self.size, self.done, self.share)
+        return prepare_windows(self.corpus, self.encoder, self.domain, self.size, self.done, self.share, self.keep)
 
     def split(self, parts: int) -> list[ReadJob]:
         """Return so many jobs that have its windows in turn."""

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from scorer.dialogue import HEADS
-from scorer.errors import RejectedError
+from scorer.errors import InputError, RejectedError
 from scorer.inputs.corpus import Corpus
+from scorer.inputs.records.answers import keys_found
 from scorer.model import Scorer
 from scorer.progress import Progress, Silent
 from scorer.run.backend import Backend, Local
@@ -66,13 +67,16 @@ def score_on(
     """Do what ``score_files`` does, on any backend."""
     start = time.monotonic()
     scorer = backend.scorer
+    progress = progress or Silent()
+    if settings.keep and not corpus.keeps_records:
+        raise InputError("columns can be kept only of a corpus that keeps its records: Corpus(..., keep_records=True)")
     if settings.uncertainty:
         scorer.uncertainty(np.zeros((0, 2), dtype=np.float32))  # a scorer without one says so before anything is done
     with Run(output, run_identity(scorer, settings), run_metadata(scorer, settings), settings) as run:
         resumed = sum(window.tally.records for window in run.done.values())
         complete_before = run.complete
         if not complete_before:
-            _score_rest(backend, corpus, run, settings, Estimate(progress or Silent(), corpus.total_bytes))
+            _score_rest(backend, corpus, run, settings, progress)
             run.finish()
         total = Tally()
         for window in run.done.values():
@@ -81,12 +85,13 @@ def score_on(
     return Summary(total, resumed, time.monotonic() - start, rejects, complete_before)
 
 
-def _score_rest(backend: Backend, corpus: Corpus, run: Run, settings: ScoreSettings, estimate: Estimate) -> None:
+def _score_rest(backend: Backend, corpus: Corpus, run: Run, settings: ScoreSettings, progress: Progress) -> None:
     """Score the windows that no earlier run finished; OutputError if those are not in the input any more."""
     scorer, earlier = backend.scorer, dict(run.done)
+    estimate = Estimate(progress, corpus.total_bytes)
     readers = readers_for(corpus, scorer.engine) if settings.readers is None else settings.readers
     domain = scorer.bundle.info.domain
-    job = ReadJob(corpus, scorer.encoder, domain, settings.window, frozenset(earlier), settings.share)
+    job = ReadJob(corpus, scorer.encoder, domain, settings.window, frozenset(earlier), settings.share, settings.keep)
 
     def unfinished(prepared: Iterator[Prepared]) -> Iterator[Prepared]:
         for window in prepared:
@@ -94,14 +99,25 @@ def _score_rest(backend: Backend, corpus: Corpus, run: Run, settings: ScoreSetti
                 run.check_same(finished, window.records)
                 estimate.skipped(window.size, window.position)
             else:
+                if window.number == 0:  # who misspelt a column need not wait for the end
+                    for column in lacking_all(window.tally):
+                        where = f"the first {window.size:,} records"
+                        progress.say(
+                            f"--keep {column}: no such column in {where}; the first has {keys_found(window.keys)}"
+                        )
                 yield window
 
     with reading(job, readers) as prepared:
         for window, columns in backend.score(acceptable(unfinished(prepared), settings), estimate):
             tally = replace(window.tally, sums=columns[:, : len(HEADS)].sum(axis=0, dtype=float).tolist())
-            run.add(Window(window.number, window.records, tally), window.ids, columns, window.rejects)
+            run.add(Window(window.number, window.records, tally), window.ids, columns, window.rejects, window.kept)
     for finished in earlier.values():
         run.check_same(finished, "not in the input any more")
+
+
+def lacking_all(tally: Tally) -> list[str]:
+    """Return the columns to be kept that no dialogue has."""
+    return [column for column, count in tally.lacking.items() if count == tally.scored]
 
 
 def acceptable(windows: Iterator[Prepared], settings: ScoreSettings) -> Iterator[Prepared]:
@@ -121,13 +137,16 @@ def run_identity(scorer: Scorer, settings: ScoreSettings) -> Identity:
         window=settings.window,
         uncertainty=settings.uncertainty,
         shards=settings.share.count,
+        keep=settings.keep,
     )
 
 
 def run_metadata(scorer: Scorer, settings: ScoreSettings) -> dict[str, Any]:
-    """Return what is written beside the scores: the scorer, its cuts, and the engine that ran it."""
+    """Return what is written beside the scores: the scorer, its cuts, the engine that ran it, the columns kept."""
+    kept = {"keep": list(settings.keep)} if settings.keep else {}
     return scorer.bundle.provenance() | {
         "engine": scorer.engine.name,
         "precision": scorer.engine.precision,
         "uncertainty": settings.uncertainty,
+        **kept,
     }

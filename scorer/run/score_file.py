@@ -1,13 +1,16 @@
 """The score file: its columns, what it says of its scorer, and how it is written; `score_table` reads it back.
 
 A Parquet file says of its scorer in its metadata, a .jsonl or .csv file in OUT.meta.json beside it.
+
+Columns that are kept of the input come as JSON. In a folder of shards, each of which is final when it is written, they
+are text: a text as it is, anything else as JSON. In one file they wait as JSON until all shards are there: .jsonl holds
+the values themselves, .csv text as above, .parquet numbers or truth values where the whole column agrees, else text.
 """
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +25,13 @@ if TYPE_CHECKING:
 
 METADATA_KEY = b"empathy.scorer"
 """Key of the Parquet metadata that names the scorer and holds its cuts, as JSON."""
+
+_KINDS = b"empathy.kinds"
+"""Key of a kept column's metadata in a shard: the kinds of its values."""
+
+_NOTHING: Mapping[str, str | None] = {}
+
+_EXACT = 1 << 53  # whole numbers below it are exact among numbers with a fraction
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -43,12 +53,31 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def write_scores(path: Path, columns: Mapping[str, Any], metadata: str) -> None:
-    """Write columns, ``id`` and scores among them, to a Parquet file; ``metadata`` is what it says of its scorer."""
+    """Write columns, ``id`` and scores among them, to a Parquet file; ``metadata`` is what it says of its scorer.
+
+    A column may be what ``kept_shard`` gives.
+    """
     import pyarrow as pa  # 0.1 s that `import scorer` need not cost
     import pyarrow.parquet as pq
 
+    arrays = {name: column[1] if isinstance(column, tuple) else column for name, column in columns.items()}
+    table = pa.table(arrays)
+    for place, (name, column) in enumerate(columns.items()):
+        if isinstance(column, tuple):
+            table = table.set_column(place, column[0].with_name(name), table.column(place))
     with replacing_binary(path) as file:
-        pq.write_table(pa.table(columns).replace_schema_metadata({METADATA_KEY: metadata}), file)
+        pq.write_table(table.replace_schema_metadata({METADATA_KEY: metadata}), file)
+
+
+def kept_shard(column: Sequence[str | None], *, final: bool) -> tuple[pa.Field, pa.Array]:
+    """Return a kept column of a shard, given as JSON: text if the shard is final, else JSON and the kinds of values."""
+    import pyarrow as pa
+
+    texts = ["null" if value is None else value for value in column]
+    if final:
+        return pa.field("", pa.string()), pa.array(map(_as_text, texts), pa.string())
+    kinds = json.dumps(sorted({_kind(text) for text in texts}))
+    return pa.field("", pa.string(), metadata={_KINDS: kinds}), pa.array(texts, pa.string())
 
 
 def metadata_text(metadata: Mapping[str, Any]) -> str:
@@ -56,42 +85,62 @@ def metadata_text(metadata: Mapping[str, Any]) -> str:
     return json.dumps(metadata, sort_keys=True)
 
 
-def join_shards(output: Path, shards: Iterable[Path], metadata: str) -> None:
-    """Make one score file, of the kind that its suffix says, from shards that ``write_scores`` wrote."""
-    import pyarrow.parquet as pq
+def join_shards(output: Path, shards: Sequence[Path], metadata: str, kept: Sequence[str] = ()) -> None:
+    """Make one score file, of the kind that its suffix says, from shards that ``write_scores`` wrote.
 
+    ``kept`` are the columns of the input in them, as JSON.
+    """
     if output.suffix != ".parquet":  # the shards carry the metadata, and so does what they join to
         with replacing(meta_path(output)) as file:
             file.write(metadata + "\n")
-    _JOIN[output.suffix](output, map(pq.read_table, shards))
+    _JOIN[output.suffix](output, shards, kept)
 
 
-def _join_parquet(output: Path, shards: Iterator[pa.Table]) -> None:
+def _join_parquet(output: Path, shards: Sequence[Path], kept: Sequence[str]) -> None:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    first = next(shards)
+    schemas = [pq.read_schema(shard) for shard in shards] if kept else []
+    kinds = {
+        name: set().union(*(json.loads((schema.field(name).metadata or {})[_KINDS]) for schema in schemas))
+        for name in kept
+    }
+    fields = {name: pa.field(name, _type_of(found)) for name, found in kinds.items()}
+
+    def typed(table: pa.Table) -> pa.Table:
+        for name, field in fields.items():
+            read = _as_text if field.type == pa.string() else json.loads
+            values = pa.array(map(read, table[name].to_pylist()), field.type)
+            table = table.set_column(table.column_names.index(name), field, values)
+        return table
+
+    tables = (typed(pq.read_table(shard)) for shard in shards)
+    first = next(tables)
     with replacing_binary(output) as file, pq.ParquetWriter(file, first.schema) as writer:
         writer.write_table(first)
-        for shard in shards:
-            writer.write_table(shard)
+        for table in tables:
+            writer.write_table(table)
 
 
-def _join_jsonl(output: Path, shards: Iterator[pa.Table]) -> None:
+def _join_jsonl(output: Path, shards: Sequence[Path], kept: Sequence[str]) -> None:
     with replacing(output) as file:
-        for shard in shards:
-            file.writelines(score_line(*row) for row in _rows(shard))
+        for _, rows in _tables(shards, kept):
+            file.writelines(
+                score_line(id_, *scores, kept=dict(zip(kept, more, strict=True))) for id_, scores, more in rows
+            )
 
 
-def _join_csv(output: Path, shards: Iterator[pa.Table]) -> None:
+def _join_csv(output: Path, shards: Sequence[Path], kept: Sequence[str]) -> None:
     with replacing(output) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        for number, shard in enumerate(shards):
+        for number, (names, rows) in enumerate(_tables(shards, kept)):
             if number == 0:
-                writer.writerow(shard.column_names)
-            writer.writerows((id_, *map(str, values)) for id_, *values in _rows(shard))
+                file.write(",".join(map(_csv_field, names)) + "\n")
+            for id_, scores, more in rows:
+                fields = [_csv_field(id_), *map(str, scores), *map(_csv_field, map(_as_text, more))]
+                file.write(",".join(fields) + "\n")
 
 
-_JOIN: dict[str, Callable[[Path, Iterator[Any]], None]] = {
+_JOIN: dict[str, Callable[[Path, Sequence[Path], Sequence[str]], None]] = {
     ".parquet": _join_parquet,
     ".jsonl": _join_jsonl,
     ".csv": _join_csv,
@@ -106,15 +155,74 @@ def column_names(count: int) -> tuple[str, ...]:
     return (*HEADS, *UNCERTAINTY_COLUMNS)[:count]
 
 
-def score_line(id_: str, *values: np.float32) -> str:
-    """Return one JSON line; scores as the shortest decimals that give the same float32."""
+def score_line(id_: str, *values: np.float32, kept: Mapping[str, str | None] = _NOTHING) -> str:
+    """Return one JSON line; scores as the shortest decimals that give the same float32, ``kept`` values as JSON."""
     scores = "".join(f', "{name}": {value!s}' for name, value in zip(column_names(len(values)), values, strict=True))
-    return f'{{"id": {json.dumps(id_)}{scores}}}\n'
+    more = "".join(f", {json.dumps(name)}: {value or 'null'}" for name, value in kept.items())
+    return f'{{"id": {json.dumps(id_)}{scores}{more}}}\n'
 
 
-def _rows(shard: pa.Table) -> Iterator[tuple[Any, ...]]:
-    ids, *columns = shard.column_names
-    return zip(shard[ids].to_pylist(), *(shard[name].to_numpy() for name in columns), strict=True)
+_Row = tuple[str, tuple["np.float32", ...], tuple[str, ...]]
+
+
+def _tables(shards: Iterable[Path], kept: Sequence[str]) -> Iterator[tuple[list[str], Iterator[_Row]]]:
+    """Yield the columns of each shard, and its rows: id, scores, kept values as JSON."""
+    import pyarrow.parquet as pq
+
+    for shard in shards:
+        table = pq.read_table(shard)
+        scores = [table[name].to_numpy() for name in table.column_names[1:] if name not in kept]
+        more = [table[name].to_pylist() for name in kept]
+        ids = table["id"].to_pylist()
+        rows = (
+            (ids[row], tuple(column[row] for column in scores), tuple(column[row] for column in more))
+            for row in range(len(ids))
+        )
+        yield table.column_names, rows
+
+
+def _csv_field(text: str | None) -> str:
+    """Return a field of CSV; what is null is empty, and a text that is empty is in quotes."""
+    if text is None:
+        return ""
+    return '"' + text.replace('"', '""') + '"' if not text or any(mark in text for mark in ',"\n\r') else text
+
+
+def _as_text(value: str) -> str | None:
+    """Return the text of a value that is given as JSON: a text as it is, None for null, anything else as its JSON."""
+    if value[:1] == '"':
+        text: str = json.loads(value)
+        return text
+    return None if value == "null" else value
+
+
+def _kind(value: str) -> str:
+    """Return what a value is that is given as JSON."""
+    if value[:1] == '"':
+        return "text"
+    if value in ("null", "true", "false"):
+        return "null" if value == "null" else "truth"
+    if value[:1] in "[{":
+        return "other"
+    if not value.lstrip("-").isdigit():
+        return "number"
+    number = abs(int(value))
+    return "integer" if number < _EXACT else "long" if number < 1 << 63 else "other"
+
+
+def _type_of(kinds: set[str]) -> pa.DataType:
+    """Return the type of a column of such values."""
+    import pyarrow as pa
+
+    types = {
+        ("integer",): pa.int64(),
+        ("long",): pa.int64(),
+        ("integer", "long"): pa.int64(),
+        ("number",): pa.float64(),
+        ("integer", "number"): pa.float64(),
+        ("truth",): pa.bool_(),
+    }
+    return types.get(tuple(sorted(kinds - {"null"})), pa.string())
 
 
 def meta_path(output: Path) -> Path:

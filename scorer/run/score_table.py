@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scorer.arrays import Hashes, Numbers
 from scorer.bundle.bundle import load_bundle
 from scorer.bundle.cuts import JUDGE_CUTS, Cuts, read_cuts
-from scorer.bundle.uncertainty import Uncertainty
+from scorer.bundle.uncertainty import UNCERTAINTY_COLUMNS, Uncertainty
 from scorer.dialogue import HEADS, SCORE_RANGE
 from scorer.engines.base import Scores
 from scorer.errors import InputError, reason_of
@@ -24,6 +24,7 @@ from scorer.inputs.corpus import id_hash
 from scorer.outputs import read_json
 from scorer.run.manifest import missing_from
 from scorer.run.score_file import SUFFIXES, read_metadata
+from scorer.run.settings import SCORE_COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -91,9 +92,14 @@ def read_scores(path: Path, *, scorer: Path | None = None, raw_cuts: bool = Fals
 
 
 def read_columns(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Return all columns of a score file or folder, ids as text; InputError if they cannot be read as scores."""
+    """Return the columns of a score file or folder, ids as text; InputError if they cannot be read as scores.
+
+    Columns that were kept of the input (`empathy score --keep`) are left out: what they are called means nothing here.
+    """
+    dataset = _open(path)
+    kept = _kept(path)
     with _readable(path):
-        table = _open(path).to_table()
+        table = dataset.to_table(columns=[name for name in dataset.schema.names if name not in kept])
         place = table.column_names.index("id")
         table = table.set_column(place, "id", table.column(place).cast("string"))
         return {name: table[name].to_numpy() for name in table.column_names}
@@ -103,6 +109,12 @@ def said_of_scorer(path: Path) -> dict[str, Any]:
     """Return what a score file or folder says of its scorer (name, sha256, cuts ...), {} where it says nothing."""
     files = _files(path)
     return read_metadata(files[0]) if files else {}
+
+
+def _kept(path: Path) -> list[str]:
+    """Return the columns of a score file that are not the scorer's but the input's."""
+    kept = said_of_scorer(path).get("keep", [])
+    return [name for name in kept if name not in SCORE_COLUMNS] if isinstance(kept, list) else []
 
 
 def describe_scorer(path: Path) -> dict[str, Any]:
@@ -173,12 +185,17 @@ def _dataset(path: Path) -> ds.Dataset:
     # Left to guess, pyarrow makes numbers and dates of ids that look like them.
     types = pa.schema([("id", pa.string()), *((head, pa.float64()) for head in HEADS)])
     if kind == ".jsonl":  # as a dataset, pyarrow guesses all the same
-        table = arrow_json.read_json(files[0], parse_options=arrow_json.ParseOptions(explicit_schema=types))
+        more: dict[str, Any] = {}
+        if _kept(path):  # their values may be of any type, a line each of its own
+            types = pa.schema([*types, *((name, pa.float64()) for name in UNCERTAINTY_COLUMNS)])
+            more = {"unexpected_field_behavior": "ignore"}
+        table = arrow_json.read_json(files[0], parse_options=arrow_json.ParseOptions(explicit_schema=types, **more))
         # A column of the schema that no line has is there all the same, empty.
         return ds.dataset(table.select([name for name in table.column_names if table[name].null_count < len(table)]))
     if kind == ".csv":
         options = csv.ConvertOptions(column_types=types)
-        return ds.dataset(str(files[0]), format=ds.CsvFileFormat(convert_options=options))
+        parsing = csv.ParseOptions(newlines_in_values=bool(_kept(path)))
+        return ds.dataset(str(files[0]), format=ds.CsvFileFormat(parse_options=parsing, convert_options=options))
     if kind == ".parquet":
         return ds.dataset([str(file) for file in files], format="parquet")
     raise InputError(f"{path}: expected scores as {', '.join(SUFFIXES)} or a folder of `empathy score`")

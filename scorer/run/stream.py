@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 from scorer.dialogue import Dialogue
@@ -15,7 +15,7 @@ from scorer.outputs import json_line
 from scorer.progress import Silent
 from scorer.run.backend import Local
 from scorer.run.estimate import Estimate
-from scorer.run.prepare import prepare
+from scorer.run.prepare import prepare, with_columns
 from scorer.run.score import acceptable
 from scorer.run.score_file import score_line
 from scorer.run.settings import ScoreSettings
@@ -36,10 +36,13 @@ def score_stream(
     """
     total = Tally()
     domain = scorer.bundle.info.domain
-    arriving = (prepare(records, scorer.encoder, domain) for records in _arriving(corpus, settings.window))
+    keep = settings.keep
+    arriving = (prepare(records, scorer.encoder, domain, keep) for records in _arriving(corpus, settings.window, keep))
     windows = acceptable(arriving, settings)
     for window, scores in Local(scorer, settings).score(windows, Estimate(Silent(), None)):
-        scores_out.writelines(score_line(id_, *row) for id_, row in zip(window.ids, scores, strict=True))
+        kept = [{name: column[row] for name, column in window.kept.items()} for row in range(len(window.ids))]
+        rows = zip(window.ids, scores, kept, strict=True)
+        scores_out.writelines(score_line(id_, *values, kept=more) for id_, values, more in rows)
         scores_out.flush()
         rejects_out.writelines(map(json_line, window.rejects))
         rejects_out.flush()
@@ -47,14 +50,14 @@ def score_stream(
     return total
 
 
-def _arriving(corpus: Corpus, size: int) -> Iterator[list[Dialogue | Reject]]:
+def _arriving(corpus: Corpus, size: int, keep: Sequence[str]) -> Iterator[list[Dialogue | Reject]]:
     """Yield what has arrived, at most ``size`` records at a time; a thread reads ahead by as much."""
     arrived: queue.Queue[_Item] = queue.Queue(maxsize=size)
 
     def read() -> None:
         try:
             for record in corpus:
-                arrived.put(record)
+                arrived.put(with_columns(record, keep) if isinstance(record, Dialogue) else record)
             arrived.put(None)
         except BaseException as error:  # noqa: BLE001 - handed on: the thread that scores raises it
             arrived.put(error)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
 from scorer.dialogue import HEADS
+from scorer.inputs.id_set import hash64
+
+# A conversation with more than this share of the dialogues, and so many of them, is worth a warning.
+_MUCH, _MANY = 0.1, 10
+_SHARE_KEPT = 0.05  # of a window: a conversation with less of each has no large share of all
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,9 @@ class Tally:
     """What one window, or a whole run, came to. ``sums`` are of the scores, per head.
 
     ``repeats`` are dialogues of the same text as another one of their window, which was scored for both. ``rejected``
-    counts records per reason, ``outside`` dialogues per way in which they lie outside the training domain.
+    counts records per reason, ``outside`` dialogues per way in which they lie outside the training domain, ``noted``
+    dialogues per note of what reading left aside (see ``scorer.inputs.notes``), ``conversations`` dialogues per
+    conversation that has much of its window, ``lacking`` dialogues without a column that is to be kept.
     """
 
     scored: int = 0
@@ -49,6 +58,9 @@ class Tally:
     sums: list[float] = field(default_factory=lambda: [0.0] * len(HEADS))
     rejected: dict[str, int] = field(default_factory=dict)
     outside: dict[str, int] = field(default_factory=dict)
+    noted: dict[str, int] = field(default_factory=dict)
+    lacking: dict[str, int] = field(default_factory=dict)
+    conversations: dict[str, int] = field(default_factory=dict)
 
     @property
     def records(self) -> int:
@@ -60,14 +72,31 @@ class Tally:
         """The records that were no dialogue."""
         return sum(self.rejected.values())
 
+    @property
+    def largest_share(self) -> float:
+        """The share of the largest conversation in the dialogues, where it is worth a warning; else 0."""
+        most = max(self.conversations.values(), default=0)
+        return most / self.scored if most >= _MANY and most > _MUCH * self.scored else 0.0
+
     def add(self, other: Tally) -> None:
         """Add what another window came to."""
         for name in ("scored", "repeats", "cut", "cut_turns", "cut_tokens", "tokens"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.sums = [a + b for a, b in zip(self.sums, other.sums, strict=True)]
-        for counts, more in ((self.rejected, other.rejected), (self.outside, other.outside)):
-            for name, count in more.items():
+        for kind in ("rejected", "outside", "noted", "lacking", "conversations"):
+            counts = getattr(self, kind)
+            for name, count in getattr(other, kind).items():
                 counts[name] = counts.get(name, 0) + count
+
+
+def large_conversations(keys: Iterable[str]) -> dict[str, int]:
+    """Return the conversations that have much of a window, by the hash of their key, and how many dialogues each has.
+
+    Summed over windows they show one that has much of a corpus, without keeping every key.
+    """
+    counts = Counter(keys)
+    least = max(2, _SHARE_KEPT * counts.total())
+    return {f"{hash64(key):016x}": count for key, count in counts.items() if count >= least}
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ _HEADINGS = ("id", "head", "expected", "got", "difference", "tolerance", "decisi
         multiple=True,
         help="Make GOLDEN from these dialogues and the scores that the scorer gives them now.",
     ),
+    opt.map_option,
     opt.option(
         "--overwrite", is_flag=True, help="With --write: replace GOLDEN; its lines keep tolerances of their own."
     ),
@@ -54,6 +55,7 @@ def check_golden(
     bundle: Path | None,
     engine: str,
     inputs: tuple[str, ...],
+    fields: dict[str, str],
     json_path: Path | None,
     *,
     overwrite: bool,
@@ -76,11 +78,13 @@ def check_golden(
         if json_path or settings.max_flips is not None:
             fail("--json and --max-flips are of a check and --write makes a golden file; leave them out")
         scorer = Scorer.load(bundle, engine=engine)
-        count = write_golden(golden, inputs, scorer, tolerance=settings.tolerance, overwrite=overwrite)
+        count = write_golden(golden, inputs, scorer, tolerance=settings.tolerance, overwrite=overwrite, fields=fields)
         ran = f"{scorer.bundle.info.name} {scorer.bundle.sha256[:12]} ({scorer.engine.name} {scorer.engine.precision})"
         click.echo(f"wrote {golden}: {count} dialogues with the scores of {ran}")
         _warn([scorer.engine.notice])
         return
+    if fields:
+        fail("--map is about the dialogues that make a golden file; name them with --write")
     if overwrite:
         fail("--overwrite is about a golden file that is written; name its dialogues with --write")
     expected = read_golden(golden)

@@ -26,8 +26,9 @@ SCORES, SETS, REPORT = "scores.parquet", "sets", "report.html"
         "DIR", "For scores, sets, report; replaces an earlier demo's.  [default: empathy-demo]", required=False
     ),
     opt.scorer_option,
+    opt.map_option,
 )
-def demo(inputs: tuple[str, ...], output: Path | None, bundle: Path | None) -> None:
+def demo(inputs: tuple[str, ...], output: Path | None, bundle: Path | None, fields: dict[str, str]) -> None:
     """Score IN, select training sets from it, draw a report.
 
     Left out, IN is the examples that come with the package. The scores are shown in the terminal as well.
@@ -43,7 +44,10 @@ def demo(inputs: tuple[str, ...], output: Path | None, bundle: Path | None) -> N
 
     if STDIN in inputs:
         fail("the demo reads its input more than once, so standard input will not do; name a file")
-    corpus, output = Corpus(inputs or (str(examples_path()),)), output or Path("empathy-demo")
+    if fields and not inputs:
+        fail("--map is about the columns of IN; name an input")
+    corpus = Corpus(inputs or (str(examples_path()),), fields=fields, keep_records=True)
+    output = output or Path("empathy-demo")
     scorer = Scorer.load(bundle)
     with writing(output):
         output.mkdir(exist_ok=True)

@@ -43,6 +43,7 @@ from selection.settings import ReportSettings
     opt.option(
         "--dialogues", metavar="IN", multiple=True, help="Their dialogues: texts, categories and lengths, by id."
     ),
+    opt.map_option,
     *opt.settings_options(ReportSettings, "rule", "threshold"),
     opt.option(
         "--scorer",
@@ -58,6 +59,7 @@ def report(
     json_path: Path | None,
     labels: tuple[str, ...],
     dialogues: tuple[str, ...],
+    fields: dict[str, str],
     scorer: Path | None,
     *,
     raw_cuts: bool,
@@ -81,6 +83,8 @@ def report(
     about_scores = [name for name, value in (plain | {"scorer": scorer, "raw-cuts": raw_cuts}).items() if value]
     if about_scores and all(is_selection(path) for path in sources):
         fail(f"--{about_scores[0]} is about plain scores, and a selection folder has its own; leave it out")
+    if fields and not dialogues:
+        fail("--map is about the columns of --dialogues; name them")
     if scorer is not None and raw_cuts:
         fail("--scorer gives the cuts and --raw-cuts does without; give one of them")
     found = write_report(
@@ -89,6 +93,7 @@ def report(
         ReportSettings(**opt.chosen(given)),
         labels=labels,
         dialogues=dialogues,
+        fields=fields,
         scorer=scorer,
         raw_cuts=raw_cuts,
         json_path=json_path,

@@ -16,6 +16,7 @@ from selection.settings import Limits, SelectSettings
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from scorer.inputs.parse import LabelUse
     from scorer.run.score_table import ScoreTable
     from selection.files.manifest import SelectionInfo, Thresholds
     from selection.select import Selection
@@ -30,6 +31,7 @@ _LIMITS = ("share", "count", "tokens", "floor", "cap")
     )
 )
 @opt.inputs_argument()
+@opt.option_group("Input", opt.map_option)
 @opt.option_group(
     "Scores",
     opt.path_option("--scores", "SCORES", "`empathy score`'s output for IN.  [default: the labels in IN]"),
@@ -74,6 +76,7 @@ def select(
     match: tuple[str, ...],
     tokenizer: Path | None,
     scorer: Path | None,
+    fields: dict[str, str],
     *,
     match_per_head: bool,
     target_share: float | None,
@@ -117,7 +120,9 @@ def select(
     limits = Limits(**{name: given.pop(name) for name in _LIMITS})
     settings = SelectSettings(threshold=(at_s, at_r), limits=limits, **opt.chosen(given))
     check_selection_folder(output, overwrite=overwrite)
-    corpus = Corpus(inputs, labels="required", unique_ids=False) if scores is None else Corpus(inputs)
+    labelled = scores is None
+    use: LabelUse = "required" if labelled else "ignore"
+    corpus = Corpus(inputs, labels=use, unique_ids=not labelled, fields=fields, keep_records=True)
     table = None if scores is None else read_scores(scores, scorer=scorer, raw_cuts=raw_cuts)
     if settings.abstain and (table is None or table.error is None):
         fail("--abstain needs to know the scorer's error, and nothing says it; score with a scorer that has one")
@@ -166,6 +171,8 @@ def _tokenizer(path: Path | None, scorer: Path | None, table: ScoreTable | None)
 
 def select_lines(selection: Selection) -> Iterator[str]:
     """Yield what a selection came to, one fact per line."""
+    from selection.files.layouts import LOST
+
     info = selection.info
     (head_s, at_s), (head_r, at_r) = info.rule.threshold.items()
     at = f"T = {at_s:g}" if at_s == at_r else f"T = {at_s:g} ({head_s}), {at_r:g} ({head_r})"
@@ -174,6 +181,10 @@ def select_lines(selection: Selection) -> Iterator[str]:
     for name, entry in info.sets.items():
         yield f"  {name:12} {entry.count:>10,}  {entry.share:6.1%}  {entry.borderline:,} borderline"
     yield from _both_low(info)
+    if info.lost:
+        what = ", ".join(f"{count:,} {LOST[name]}" for name, count in info.lost.items())
+        keeps = "" if info.file_format == "openai" else "; --format openai keeps them"
+        yield f"left out, as {info.file_format} has no place for them: {what}{keeps}"
     if info.stability:
         first = next(iter(info.sets))
         low, high = info.stability.jaccard_interval_90[first]

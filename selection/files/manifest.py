@@ -116,9 +116,11 @@ class CorpusInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionInfo:
-    """What selection.json holds. ``scorer`` is what the score file says of its scorer, as it stands there.
+    """What selection.json holds.
 
-    ``both_low`` dialogues have S < T and R < T, each by its own scores; None in folders of earlier releases.
+    ``scorer`` is what the score file says of its scorer, as it stands there. ``both_low`` dialogues have S < T and
+    R < T, each by its own scores; None in folders of earlier releases. ``lost`` counts what the sets' layout has no
+    place for (`selection.files.layouts.LOST`).
     """
 
     format: Literal["empathy-selection"] = "empathy-selection"
@@ -140,6 +142,7 @@ class SelectionInfo:
     stability: Stability | None = None
     corpus: CorpusInfo | None = None
     file_format: str | None = None
+    lost: dict[str, int] = field(default_factory=dict)
     settings: SelectSettings = field(default_factory=SelectSettings)
 
     def __post_init__(self) -> None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -28,7 +27,7 @@ from scorer.run.score_table import ScoreTable
 from selection.deciding.decide import Evidence
 from selection.errors import SelectionError
 from selection.files.labels import Index, Judges, LabelTable, another_text
-from selection.files.layouts import to_line
+from selection.files.layouts import to_line, whole_line
 from selection.files.manifest import REJECTS
 
 if TYPE_CHECKING:
@@ -38,16 +37,21 @@ if TYPE_CHECKING:
 SPOOL, ROWS = "spool.jsonl", "rows.arrow"
 
 _WINDOW = 8192
+_WINDOW_BYTES = 1 << 25
+_LARGE_LINE = 1 << 14  # the record of a longer one does not wait in memory
+
+_Item = tuple[Dialogue | Reject, bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Spooled:
     """What the pass leaves of the dialogues beside the files: ``evidence`` is in input order, as the files are.
 
-    ``sha256`` is of the ids and texts of all dialogues.
+    ``sha256`` is of the ids and texts of all dialogues. ``lost`` counts what no line of the spool holds.
     """
 
     evidence: Evidence
+    lost: Counter[str]
     rejected: Counter[str]
     judges: Judges
     sha256: str
@@ -79,11 +83,28 @@ def spool_corpus(
         pa.ipc.new_stream(str(folder / ROWS), schema) as rows,
     ):
         run = _Pass(table, labels, tokenizer, strict, spool, rejects, rows, schema)
-        records = iter(corpus)
-        while window := list(islice(records, _WINDOW)):
+        for window in _windows(corpus, run.lost):
             run.add(window)
             progress.update(corpus.bytes_read)
     return run.finish()
+
+
+def _windows(corpus: Corpus, lost: Counter[str]) -> Iterator[list[_Item]]:
+    """Yield windows of records, each dialogue with its line for the spool."""
+    window: list[_Item] = []
+    size = 0
+    for record in corpus:
+        if isinstance(record, Reject):
+            window.append((record, b""))
+        else:
+            line = whole_line(record, corpus.fields, lost)
+            window.append((replace(record, record=None) if len(line) > _LARGE_LINE else record, line))
+            size += len(line)
+        if len(window) == _WINDOW or size >= _WINDOW_BYTES:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window
 
 
 class _Columns:
@@ -113,6 +134,7 @@ class _Pass:
         self.columns = _Columns()
         self.category_codes: dict[str, int] = {}
         self.rejected: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()
         self.first_reject = ""
         self.judges = Judges()
         self.digest = sha256()
@@ -121,19 +143,21 @@ class _Pass:
         self.index = None if self.table is None else Index(self.table.hashes)
         self.label_index = None if self.labels is None else Index(self.labels.hashes)
 
-    def add(self, window: list[Dialogue | Reject]) -> None:
+    def add(self, window: list[_Item]) -> None:
         import pyarrow as pa
 
-        dialogues = []
-        for record in window if self.table is None else self._take_scores(window, self.table):
+        dialogues, lines = [], []
+        records = [record for record, _ in window]
+        taken = records if self.table is None else self._take_scores(records, self.table)
+        for record, (_, line) in zip(taken, window, strict=True):
             if isinstance(record, Reject):
                 self._reject(record)
             elif self.table is not None or self._take_label(record):
                 dialogues.append(record)
-        lines = [to_line(to_record(dialogue)) for dialogue in dialogues]
+                lines.append(line)
         known = self.category_codes
-        for dialogue, line in zip(dialogues, lines, strict=True):
-            self.digest.update(line)
+        for dialogue in dialogues:
+            self.digest.update(to_line(to_record(dialogue)))
             self.columns.conversations.append(id_hash(dialogue.conversation))
             category = dialogue.category
             self.columns.categories.append(-1 if category is None else known.setdefault(category, len(known)))
@@ -171,7 +195,9 @@ class _Pass:
             tokens=np.array(columns.tokens, dtype=np.int64) if self.tokenizer is not None else None,
         )
         judges = self.judges if self.labels is None else self.labels.judges
-        return Spooled(evidence=evidence, rejected=self.rejected, judges=judges, sha256=self.digest.hexdigest())
+        return Spooled(
+            evidence=evidence, lost=self.lost, rejected=self.rejected, judges=judges, sha256=self.digest.hexdigest()
+        )
 
     def _take_scores(self, window: list[Dialogue | Reject], table: ScoreTable) -> list[Dialogue | Reject]:
         """Look up the scores of a window's dialogues; return the window, with rejects for those without one."""

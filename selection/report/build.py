@@ -52,6 +52,7 @@ def write_report(
     settings: ReportSettings,
     *,
     dialogues: Sequence[str] = (),
+    fields: Mapping[str, str] | None = None,
     labels: Sequence[str] = (),
     scorer: Path | None = None,
     raw_cuts: bool = False,
@@ -60,8 +61,9 @@ def write_report(
 ) -> Section:
     """Write a page on one source, or on several against the first, and return every number on it.
 
-    ``dialogues`` are inputs with the texts of plain score files, ``labels`` inputs with a judge's scores of some
-    dialogues. ``scorer`` is that of score files that say no cuts. OutputError if a file may not be written,
+    ``dialogues`` are inputs with the texts of plain score files (``fields`` as of ``Corpus``),
+    ``labels`` inputs with a judge's scores of some dialogues. ``scorer`` is that of score files that say no cuts.
+    OutputError if a file may not be written,
     SelectionError for sources that cannot be read and for ids of ``dialogues`` or ``labels`` that match nothing.
     """
     import vl_convert  # noqa: F401 - altair draws with it, and misses it only then
@@ -75,7 +77,7 @@ def write_report(
         raise SelectionError(
             f"the labels say what a judgement cost (${table.judges.price:.4g} on average); leave --judge-price out"
         )
-    corpus = Corpus(dialogues) if dialogues else None
+    corpus = Corpus(dialogues, fields=fields) if dialogues else None
     found = figures(paths, settings, corpus=corpus, labels=table, scorer=scorer, raw_cuts=raw_cuts)
     page = render_report(found, draw_report(found))
     if json_path is not None:

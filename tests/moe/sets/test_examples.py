@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from hashlib import sha256
 from pathlib import Path
 
@@ -139,7 +140,7 @@ def test_batches_hold_every_row_once_and_keep_to_their_budget() -> None:
 def test_every_layout_of_select_gives_the_same_examples(layout: str, tmp_path: Path) -> None:
     records = [to_record(dialogue) for dialogue in varied(30)]
     write_lines(tmp_path / "plain.jsonl", records)
-    write_lines(tmp_path / "set.jsonl", [LAYOUTS[layout](dict(entry)) for entry in records])
+    write_lines(tmp_path / "set.jsonl", [LAYOUTS[layout](dict(entry), Counter()) for entry in records])
     expected, found = (read_examples(tmp_path / name, chat()).examples for name in ("plain.jsonl", "set.jsonl"))
     assert [one.ids.tolist() for one in found] == [one.ids.tolist() for one in expected]
     assert [one.conversation for one in found] == [one.conversation for one in expected]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,8 @@ def source(tmp_path: Path) -> Path:
 
 
 def write_source(path: Path, count: int) -> Path:
-    records: list[object] = [record(*(t.content for t in d.turns), id=f"d{i}") for i, d in enumerate(varied(count))]
+    said = ([turn.content for turn in dialogue.turns] for dialogue in varied(count))
+    records: list[object] = [record(*texts, id=f"d{number}", n=number) for number, texts in enumerate(said)]
     for place in (3, 17, count // 2, count):
         records.insert(place, {"messages": []})
     return write_lines(path, records)
@@ -90,7 +92,7 @@ def on_ray(
 ) -> tuple[Summary, str]:
     """Score on the cluster of RAY_ADDRESS; return what that came to, and the line that says who scored."""
     with Cluster(scorer, settings, ClusterSettings(threads=1), "auto") as cluster:
-        summary = score_on(cluster, Corpus([str(source)]), output, settings, progress)
+        summary = score_on(cluster, Corpus([str(source)], keep_records=settings.keep), output, settings, progress)
         return summary, cluster.closing()[0]
 
 
@@ -119,9 +121,11 @@ class Slow(AtEachBatch):
 def test_a_cluster_gives_the_rows_shards_rejects_and_manifest_of_one_process(
     scorer: Scorer, source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    score_files(scorer, Corpus([str(source)]), tmp_path / "here", SETTINGS)
-    summary, closing = on_ray(scorer, source, tmp_path / "there")
+    settings = replace(SETTINGS, keep=("n",))
+    score_files(scorer, Corpus([str(source)], keep_records=True), tmp_path / "here", settings)
+    summary, closing = on_ray(scorer, source, tmp_path / "there", settings)
     same_output(tmp_path / "here", tmp_path / "there")
+    assert read_scores(tmp_path / "there")["n"].to_pylist() == [str(number) for number in range(400)]
     assert (summary.tally.records, summary.tally.scored, summary.tally.rejections) == (404, 400, 4)
     assert re.match("workers: [12] of 1 threads, on one machine", closing)  # both are 127.0.0.1
     assert capfd.readouterr() == ("", "")

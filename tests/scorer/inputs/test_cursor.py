@@ -43,17 +43,17 @@ def test_surrogates_in_a_record_are_escaped_so_that_it_can_be_written(place: Pla
 
 
 def test_dialogue_has_the_source_and_line(place: Place) -> None:
-    found = place.parse(record("i am sad", "so sorry", id="a"), "its text")
+    (found,) = place.parse(record("i am sad", "so sorry", id="a"), "its text")
     assert isinstance(found, Dialogue)
     assert (found.id, found.source, found.line) == ("a", "in.jsonl", 3)
     place.line += 1
-    again = place.parse(record("i am sad", "so sorry"))
+    (again,) = place.parse(record("i am sad", "so sorry"))
     assert isinstance(again, Dialogue)
     assert again.line == 4
 
 
 def test_what_is_no_dialogue_has_the_source_and_line_and_its_text(place: Place) -> None:
-    found = place.parse({"id": "a"}, '{"id": "a"}  ')
+    (found,) = place.parse({"id": "a"}, '{"id": "a"}  ')
     assert isinstance(found, Reject)
     assert (found.source, found.line, found.reason) == ("in.jsonl", 3, "no_messages")
     assert (found.id, found.record) == ("a", '{"id": "a"}  ')
@@ -61,7 +61,7 @@ def test_what_is_no_dialogue_has_the_source_and_line_and_its_text(place: Place) 
 
 @pytest.mark.parametrize(("text", "shown"), [(None, "{'id': '\\xe9'}"), ("", ""), ("raw", "raw")])
 def test_value_is_shown_where_there_is_no_text(place: Place, text: str | None, shown: str) -> None:
-    found = place.parse({"id": "é"}, text)
+    (found,) = place.parse({"id": "é"}, text)
     assert isinstance(found, Reject)
     assert found.record == shown
 
@@ -75,7 +75,7 @@ def test_value_is_shown_where_there_is_no_text(place: Place, text: str | None, s
     ids=range(10),
 )
 def test_id_of_a_reject_is_shown_if_it_is_text_alone(place: Place, value: Any, shown: str | None) -> None:
-    found = place.parse(value)
+    (found,) = place.parse(value)
     assert isinstance(found, Reject)
     assert found.id == shown
     assert shown is None or shown.isprintable()

@@ -25,7 +25,7 @@ BAD_LINES: dict[str, tuple[bytes, str]] = {
     "two objects": (b"{} {}", "broken_json"),
     "a text": (b'"text"', "not_an_object"),
     "null": (b"null", "not_an_object"),
-    "an array": (b"[%s]" % GOOD, "not_an_object"),
+    "an array": (b"[%s]" % GOOD, "duplicate_id"),
     "no turns": (b"{}", "no_messages"),
     "an unknown role": (json.dumps({"messages": [{"role": "x", "content": "hi"}]}).encode(), "unknown_role"),
     "an empty turn": (json.dumps(record("hi", "")).encode(), "empty_turn"),

@@ -1,8 +1,9 @@
-"""Each layout holds every text, once and in order, whoever speaks when."""
+"""Each layout holds every text, once and in order, whoever speaks when, or counts what it has no place for."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -17,7 +18,7 @@ from selection.files.layouts import LAYOUTS, convert, to_line
 from selection.settings import FORMATS
 from tests.selection.selection_data import dialogues
 
-NAMES = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
+NAMES = {"s": "system", "u": "user", "a": "assistant"}
 
 # Every order of up to four turns before the response that has a user in it.
 ORDERS = ["".join(order) for length in range(1, 5) for order in product(NAMES, repeat=length) if "u" in order]
@@ -38,8 +39,17 @@ def dialogue(order: str, texts: Sequence[str] = ()) -> Dialogue:
     return Dialogue(id="id-1", turns=(*turns, Turn("assistant", "response")), conversation="c-1", category="sad")
 
 
-def laid_out(order: str, layout: str) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(convert(to_line(to_record(dialogue(order))), layout))
+def converted(one: Dialogue, layout: str) -> tuple[bytes, Counter[str]]:
+    """Return the line of a dialogue in a layout, and what it has no place for."""
+    lost: Counter[str] = Counter()
+    line = convert(to_line(to_record(one)), layout, lost)
+    return line, +lost
+
+
+def laid_out(order: str, layout: str, expected_loss: int = 0) -> dict[str, Any]:
+    line, lost = converted(dialogue(order), layout)
+    assert lost == ({"turns_between": expected_loss} if expected_loss else {})
+    value: dict[str, Any] = json.loads(line)
     assert [value.pop(name) for name in ("id", "conversation", "category")] == ["id-1", "c-1", "sad"]
     return value
 
@@ -56,8 +66,8 @@ def test_openai_is_the_form_of_the_contract() -> None:
 
 
 def test_sharegpt_names_the_speakers_its_way() -> None:
-    said = [("system", "s1"), ("human", "u2"), ("tool", "t3"), ("gpt", "response")]
-    assert laid_out("sut", "sharegpt") == {"conversations": [{"from": name, "value": text} for name, text in said]}
+    said = [("system", "s1"), ("human", "u2"), ("gpt", "a3"), ("human", "u4"), ("gpt", "response")]
+    assert laid_out("suau", "sharegpt") == {"conversations": [{"from": name, "value": text} for name, text in said]}
 
 
 @pytest.mark.parametrize(
@@ -73,23 +83,28 @@ def test_sharegpt_names_the_speakers_its_way() -> None:
         ("uaau", {"instruction": "u4", "history": [["u1", "a2\na3"]]}),
         ("au", {"instruction": "u2", "history": [["", "a1"]]}),
         ("aau", {"instruction": "u3", "history": [["", "a1\na2"]]}),
-        ("ut", {"instruction": "u1\nt2"}),
-        ("uat", {"instruction": "t3", "history": [["u1", "a2"]]}),
-        ("ua", {"instruction": "", "history": [["u1", "a2"]]}),
-        ("uaua", {"instruction": "", "history": [["u1", "a2"], ["u3", "a4"]]}),
+        ("ua", {"instruction": "u1"}),
+        ("uaua", {"instruction": "u3", "history": [["u1", "a2"]]}),
+        ("uasa", {"instruction": "u1", "system": "s3"}),
     ],
 )
 def test_alpaca_takes_the_last_question_and_pairs_what_was_before(order: str, expected: dict[str, Any]) -> None:
-    assert laid_out(order, "alpaca") == {"input": "", "output": "response", **expected}
+    value = laid_out(order, "alpaca", unanswered(order))
+    assert value == {"input": "", "output": "response", **expected}
+
+
+def unanswered(order: str) -> int:
+    """Return how many assistant turns stand between the last question and the answer, where Alpaca has no place."""
+    return order[order.rindex("u") :].count("a")
 
 
 def test_alpaca_holds_every_text_once_and_in_order() -> None:
     for order in ORDERS:
-        value = laid_out(order, "alpaca")
+        value = laid_out(order, "alpaca", unanswered(order))
         pairs = value.get("history", [])
         said = [text for pair in pairs for text in pair] + [value["instruction"], value["output"]]
         texts = [f"{letter}{number}" for number, letter in enumerate(order, start=1)]
-        told = [text for text in texts if text[0] != "s"]
+        told = [text for place, text in enumerate(texts) if text[0] == "u" or (text[0] == "a" and "u" in order[place:])]
         assert "\n".join(filter(None, said)).split("\n") == [*told, "response"], order
         assert value.get("system", "").split("\n") == ([text for text in texts if text[0] == "s"] or [""]), order
         # A pair is one question and its answer: only the first question may be missing.
@@ -102,7 +117,7 @@ def test_what_is_written_is_read_again_as_the_same_dialogue(layout: str, tmp_pat
     written = [
         replace(dialogue(order), id=f"d{number}", conversation=f"c{number % 7}") for number, order in enumerate(ORDERS)
     ]
-    path.write_bytes(b"".join(convert(to_line(to_record(one)), layout) for one in written))
+    path.write_bytes(b"".join(converted(one, layout)[0] for one in written))
     assert dialogues(path) == written
 
 
@@ -110,7 +125,7 @@ def test_what_is_written_is_read_again_as_the_same_dialogue(layout: str, tmp_pat
 @pytest.mark.parametrize("text", HOSTILE_TEXTS)
 def test_a_text_of_any_characters_is_one_line_and_comes_back(layout: str, text: str, tmp_path: Path) -> None:
     one = dialogue("uu", [text, "second"])
-    line = convert(to_line(to_record(one)), layout)
+    line, _ = converted(one, layout)
     assert line.count(b"\n") == 1
     assert line.endswith(b"}\n")
     if layout == "alpaca":
@@ -123,15 +138,17 @@ def test_a_text_of_any_characters_is_one_line_and_comes_back(layout: str, text: 
 def test_text_is_written_as_it_is_and_not_as_escapes() -> None:
     line = to_line(to_record(dialogue("u", ["grüße 😢 中文"])))
     assert "grüße 😢 中文".encode() in line
-    assert convert(line, "openai") == line
+    assert convert(line, "openai", Counter()) == line
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("order", ORDERS)
 def test_every_layout_is_read_as_the_same_scored_turn(order: str, layout: str) -> None:
     given = dialogue(order)
-    found = parse_record(json.loads(convert(to_line(to_record(given)), layout)))
+    line, lost = converted(given, layout)
+    found = parse_record(json.loads(line))
     names = ("id", "conversation", "category", "response")
     assert [getattr(found, name) for name in names] == [getattr(given, name) for name in names]
     first, second = (sorted(" ".join(turn.content for turn in one.turns).split()) for one in (given, found))
-    assert first == second
+    assert len(first) - len(second) == lost.total()
+    assert set(second) <= set(first)

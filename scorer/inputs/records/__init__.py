@@ -1,0 +1,1 @@
+"""One decoded record -> the turns of the answer that is meant."""

@@ -1,0 +1,242 @@
+"""Which keys of a record hold its turns and the answer that is meant; where two may, none is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from scorer.dialogue import Turn
+from scorer.inputs.records.answers import (
+    Answered,
+    ambiguous,
+    answer_in,
+    filled,
+    has_pair,
+    keys_found,
+    no_unknown_answer,
+    pair_of,
+)
+from scorer.inputs.records.faults import RecordError, clean_text
+from scorer.inputs.records.keys import (
+    ANSWERS,
+    KEYS,
+    LESSER_ANSWERS,
+    LESSER_QUESTIONS,
+    LISTS,
+    PAIR,
+    QUESTIONS,
+    SURE_LISTS,
+    SYSTEM,
+)
+from scorer.inputs.records.questions import asked_and_answered, asked_in_text, of_answer, released
+from scorer.inputs.records.turns import Seen, is_message, read_turn, read_turns
+
+_RELEASE = {"context", "response"}
+
+EXPECTED_KEYS = "messages or conversations or context, response or instruction, output"
+_NEAREST = (
+    *(("messages",), ("conversations",), ("context", "response"), ("instruction", "output"), ("prompt", "response")),
+    *(("prompt", "completion"), ("prompt", "chosen", "rejected"), ("question", "answer"), ("chosen", "rejected")),
+    ("conv_id", "utterance_idx", "speaker_idx", "utterance"),
+)
+
+
+def holds_dialogue(value: Any) -> bool:
+    """Whether a decoded value has the keys of a record that is read, well filled or not."""
+    if not isinstance(value, Mapping):
+        return False
+    if "messages" in value or "conversations" in value:
+        return True
+    if any(isinstance(value.get(key), (list, Mapping)) for key in LISTS):
+        return True
+    asked = any(key in value for key in (*QUESTIONS, *LESSER_QUESTIONS, "context"))
+    answered = any(key in value for key in (*ANSWERS, *LESSER_ANSWERS, *PAIR))
+    return (asked and answered) or all(key in value for key in PAIR)
+
+
+def unwrapped(value: Any, depth: int = 4) -> list[Any]:  # noqa: C901, PLR0911 - one per kind of wrapper
+    """Return the records that a value holds in lists or in one object of it; a list of messages is a record."""
+    if isinstance(value, list):
+        if value and all(is_message(item) for item in value):
+            return [{"messages": value}]
+        return value if any(isinstance(item, (list, Mapping)) for item in value) else []
+    if not isinstance(value, Mapping):
+        return []
+    for key in LISTS:  # several dialogues under the name of one
+        many = value.get(key)
+        if isinstance(many, list) and many and all(map(_is_dialogue, many)):
+            named = isinstance(value.get("id"), (str, int))
+            ids = [{"id": f"{value['id']}#{number}"} if named else {} for number in range(1, len(many) + 1)]
+            return [{**value, key: turns, **id_} for turns, id_ in zip(many, ids, strict=True)]
+    if len(value) > 1 and (rows := _rows_of_columns(value)):
+        return rows
+    if holds_dialogue(value) or not depth:
+        return []
+    if value and all(map(_is_dialogue, value.values())):  # by id
+        return [{"id": key, "messages": turns} for key, turns in value.items()]
+    lists = [
+        item for item in value.values() if isinstance(item, list) and any(_holds_record(one, depth) for one in item)
+    ]
+    if lists:
+        return [record for item in lists for record in item]
+    inner = [item for item in value.values() if isinstance(item, Mapping) and _holds_record(item, depth)]
+    if len(inner) == 1 and holds_dialogue(inner[0]):
+        outer = {key: item for key, item in value.items() if item is not inner[0]}
+        return [{**outer, **inner[0]}]
+    return inner
+
+
+def _holds_turns(value: Any) -> bool:
+    """Whether a value may be a list of messages; ``turns`` and ``conversation`` are also a count and a key."""
+    if isinstance(value, str):
+        return value.lstrip()[:2] == "[{"
+    return isinstance(value, (list, Mapping)) and bool(value)
+
+
+def _holds_record(value: Any, depth: int) -> bool:
+    return (
+        holds_dialogue(value)
+        or _is_dialogue(value)
+        or (isinstance(value, Mapping) and bool(unwrapped(value, depth - 1)))
+    )
+
+
+def _rows_of_columns(value: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of a table that is kept as columns: each a list, or an object by the row's name (pandas)."""
+    columns = list(value.values())
+    if all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
+        rows = [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
+    elif all(isinstance(column, Mapping) and column.keys() == columns[0].keys() for column in columns):
+        rows = [{name: column[key] for name, column in value.items()} for key in columns[0]]
+    else:
+        return []
+    return rows if all(map(holds_dialogue, rows)) else []
+
+
+def _is_dialogue(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(is_message, value))
+
+
+def read_layout(record: Mapping[str, Any]) -> list[Answered | RecordError]:  # noqa: C901 - short ways first
+    """Return the turns for each answer that a record holds: one, or the two of a preference pair."""
+    record = usual_names(record)
+    present = KEYS.intersection(record)
+    if "conversation" in present and isinstance(record["conversation"], str) and record["conversation"][:1] not in " [":
+        present -= {"conversation"}  # its key
+    if len(present) == 1:  # the short way of most records
+        (key,) = present
+        if key in SURE_LISTS and record[key] is not None:
+            seen = Seen()
+            turns = read_turns(record[key], key, seen)
+            if seen.unread or not turns or turns[-1].role != "assistant":
+                no_unknown_answer(record, turns)
+            return [Answered(key, (key,), turns, seen)]
+    if present == _RELEASE and None not in (record["context"], record["response"]):
+        return [released(record, ["response"])]
+    if (asked := asked_in_text(record, present)) is not None:
+        return [asked]
+    if present:
+        present_keys = [
+            key for key in LISTS if record.get(key) is not None and (key in SURE_LISTS or _holds_turns(record[key]))
+        ]
+        if present_keys:
+            lists = [key for key in present_keys if record[key] not in ([], {}, "")] or present_keys
+            if record[lists[0]] not in ([], {}, "") or not asked_and_answered(record):
+                return [*_with_system(record, _of_lists(record, lists))]
+        if found := of_answer(record):
+            return [*_with_system(record, found)]
+    raise RecordError("no_messages", f"{keys_found(record)}, expected {EXPECTED_KEYS}{_nearest(record)}")
+
+
+def usual_names(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a record with the usual names of a preference pair, where it has OpenAI's."""
+    if "preferred_output" not in record:
+        return record
+    names = {"preferred_output": "chosen", "non_preferred_output": "rejected"}
+    found = {names.get(key, key): value for key, value in record.items()}
+    asked = found.get("input")
+    return {**found, **asked, "input": None} if isinstance(asked, Mapping) and "messages" in asked else found
+
+
+def _nearest(record: Mapping[str, Any]) -> str:
+    """Return a hint: the known layout that shares most keys, and what it lacks."""
+    names = {str(key).strip().lower(): str(key) for key in record}
+    best: tuple[str, ...] = ()
+    best_share, lacking = 0.0, list[str]()
+    for layout in _NEAREST:
+        near = {key: get_close_matches(key, names, 1, 0.8) for key in layout}
+        share = sum(map(bool, near.values())) / len(layout)
+        if share > best_share:
+            best, best_share = layout, share
+            lacking = [key for key in layout if key not in record]
+    if not best:
+        return "; name the columns with --map response=COLUMN --map context=COLUMN"
+    return f"; nearest layout {', '.join(best)}: {', '.join(lacking) or 'a value'} lacking (--map FIELD=COLUMN)"
+
+
+def _with_system(
+    record: Mapping[str, Any], found: Iterable[Answered | RecordError]
+) -> Iterable[Answered | RecordError]:
+    """Put a system prompt that stands beside the turns before them, unless they begin with one."""
+    key, text = next(
+        ((key, text) for key in SYSTEM if key in record and (text := _system_text(record[key], key))), ("", "")
+    )
+    for item in found:
+        if not key or isinstance(item, RecordError) or (item.turns and item.turns[0].role == "system"):
+            yield item
+        else:
+            turns = (Turn("system", text), *item.turns)
+            yield Answered(item.layout, (*item.used, key), turns, item.seen, item.suffix, top_system=True)
+
+
+def _system_text(value: Any, key: str) -> str:
+    """Return a system prompt, also one in parts; "" where there is none."""
+    if isinstance(value, str):
+        return clean_text(value, key)
+    parts = value.get("parts", value) if isinstance(value, Mapping) else value
+    message = {"role": "system", "content": [parts] if isinstance(parts, Mapping) else parts}
+    turn = read_turn(message, 1, Seen()) if isinstance(message["content"], list) else None
+    return turn.content if turn else ""
+
+
+def _of_lists(record: Mapping[str, Any], keys: list[str]) -> list[Answered | RecordError]:  # noqa: C901, PLR0912 - one per pair
+    """Return the turns of a list of messages and the answer beside it, if there is one."""
+    seen = Seen()
+    first = keys[0]
+    turns = read_turns(record[first], first, seen)
+    for other in keys[1:]:
+        try:
+            more = read_turns(record[other], other, Seen())
+        except RecordError:
+            continue  # something else of that name
+        if more and more != turns:
+            raise ambiguous(f"{first} and {other} hold different turns", other, "messages")
+    if has_pair(record):
+        return pair_of(record, turns, seen, first, (first,))
+    answered = bool(turns) and turns[-1].role == "assistant" and not seen.unread
+    names = [key for key in ANSWERS if key in record and filled(record[key])]
+    if not names and not answered:
+        names = [key for key in LESSER_ANSWERS if key in record and filled(record[key])]
+    if not names:
+        if not answered:
+            no_unknown_answer(record, turns)
+        return [Answered(first, (first,), turns, seen)]
+    texts: dict[str, str] = {}
+    for name in names:
+        aside = Seen()
+        if (text := answer_in(record[name], name, aside, strict=not answered)) is not None:
+            texts.setdefault(text, name)
+            seen.thoughts += 0 if answered else aside.thoughts
+    if answered:
+        differing = [name for text, name in texts.items() if text != turns[-1].content]
+        if differing:
+            raise ambiguous(f"{first} end in an answer and {differing[0]} holds another", differing[0])
+        return [Answered(first, (first, *texts.values()), turns, seen)]
+    if len(texts) > 1:
+        raise ambiguous(f"{' and '.join(texts.values())} hold different answers", next(iter(texts.values())))
+    if not texts:
+        return [Answered(first, (first,), turns, seen)]
+    ((text, name),) = texts.items()
+    seen.unread = False
+    return [Answered(f"{first} + {name}", (first, name), (*turns, Turn("assistant", text)), seen)]

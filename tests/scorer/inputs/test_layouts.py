@@ -1,0 +1,261 @@
+# ruff: noqa: E501, PT017 - a table reads best with one case a line
+"""Which answer of a record is judged: the one that is meant, or none."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+
+from scorer.dialogue import Dialogue, conversation_key
+from scorer.inputs.parse import parse_record, parse_records
+from scorer.inputs.records.faults import RecordError
+
+U, A = {"role": "user", "content": "Hi."}, {"role": "assistant", "content": "OLD"}
+AGAIN = {"role": "user", "content": "And you?"}
+OPEN = [U, A, AGAIN]
+FIT = "ambiguous"
+CALL = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+GOOD = {"role": "assistant", "content": "NEW"}
+
+
+def said(content: Any, role: str = "assistant", **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **more}
+
+
+# The record, and the answer that is meant or the reason why none is judged.
+MEANT: dict[str, tuple[dict[str, Any], str]] = {
+    "generation beside messages": ({"messages": OPEN, "generation": "NEW"}, "NEW"),
+    "completion beside messages": ({"messages": OPEN, "completion": "NEW"}, "NEW"),
+    "response beside messages": ({"messages": OPEN, "response": "NEW"}, "NEW"),
+    "output beside conversations": ({"conversations": OPEN, "output": "NEW"}, "NEW"),
+    "answer beside messages": ({"messages": OPEN, "answer": "NEW"}, "NEW"),
+    "a message as answer": ({"messages": OPEN, "response": GOOD}, "NEW"),
+    "a list of one answer": ({"messages": OPEN, "responses": ["NEW"]}, "NEW"),
+    "choices of an API": ({"messages": OPEN, "choices": [{"message": GOOD}]}, "NEW"),
+    "a response of an API": ({"messages": OPEN, "response": {"choices": [{"message": GOOD}]}}, "NEW"),
+    "an answer of several": ({"messages": OPEN, "responses": ["NEW", "other"]}, FIT),
+    "two answers that differ": ({"messages": OPEN, "response": "NEW", "output": "other"}, FIT),
+    "two answers that agree": ({"messages": OPEN, "response": "NEW", "output": "NEW"}, "NEW"),
+    "an answer and the turns' own": ({"messages": [U, A], "generation": "NEW"}, FIT),
+    "the turns' own answer again": ({"messages": [U, GOOD], "response": "NEW"}, "NEW"),
+    "an answer under a name of its own": ({"messages": OPEN, "model_answer_text": "NEW"}, FIT),
+    "an answer's model is no answer": ({"messages": OPEN, "response_model": "gpt-4"}, "OLD"),
+    "a gold answer beside the turns' own": ({"messages": [U, GOOD], "answer": "42"}, "NEW"),
+    "a number is no answer": ({"messages": [U, GOOD], "output": 3}, "NEW"),
+    "turns that end in a user": ({"messages": OPEN}, "OLD"),
+    "two lists that differ": ({"messages": [U, A], "conversations": [U, GOOD]}, FIT),
+    "two lists that agree": ({"messages": [U, GOOD], "conversations": [U, GOOD]}, "NEW"),
+    "an empty list beside a filled one": ({"messages": [], "conversations": [U, GOOD]}, "NEW"),
+    "an empty list beside question and answer": ({"messages": [], "prompt": "Hi.", "response": "NEW"}, "NEW"),
+    "conversation, a list": ({"conversation": [U, GOOD]}, "NEW"),
+    "dialog": ({"dialog": [U, GOOD]}, "NEW"),
+    "dialogue": ({"dialogue": [{"speaker": "user", "text": "Hi."}, {"speaker": "bot", "text": "NEW"}]}, "NEW"),
+    "chat": ({"chat": [U, GOOD]}, "NEW"),
+    "messages as text": ({"messages": '[{"role": "user", "content": "Hi."}, {"role": "ai", "content": "NEW"}]'}, "NEW"),
+    "prompt, response": ({"prompt": "Hi.", "response": "NEW"}, "NEW"),
+    "prompt, completion": ({"prompt": "Hi.", "completion": "NEW", "label": True}, "NEW"),
+    "prompt and completion as messages": ({"prompt": [U], "completion": [GOOD]}, "NEW"),
+    "question, answer": ({"question": "Hi.", "answer": "NEW"}, "NEW"),
+    "question, response, answer": ({"question": "Hi.", "answer": "gold", "response": "NEW"}, "NEW"),
+    "input, output": ({"input": "Hi.", "output": "NEW"}, "NEW"),
+    "instruction, context, response": ({"instruction": "Hi.", "context": "Built in 1852.", "response": "NEW"}, "NEW"),
+    "a question that may be either": ({"prompt": "Hi.", "question": "Who?", "response": "NEW"}, FIT),
+    "a question beside turns in context": ({"question": "Hi.", "context": "a</s>b", "response": "NEW"}, FIT),
+    "a user's name is no question": ({"context": "Hi.", "response": "NEW", "user": "u12"}, "NEW"),
+    "context, a list of messages": ({"context": [U], "response": "NEW"}, "NEW"),
+    "a tool call and its result": ({"messages": [U, CALL, said("7", "tool"), GOOD]}, "NEW"),
+    "a tool call with empty text": ({"messages": [U, said("", tool_calls=[1]), said("7", "tool"), GOOD]}, "NEW"),
+    "a tool call without content": ({"messages": [U, {"role": "assistant", "tool_calls": [1]}, GOOD]}, "NEW"),
+    "function_call and observation": ({"messages": [U, said("f()", "function_call"), said("7", "observation"), GOOD]}, "NEW"),
+    "a tool call at the end": ({"messages": [U, A, AGAIN, CALL]}, "no_response"),
+    "a tool call and its result at the end": ({"messages": [U, A, CALL, said("7", "tool")]}, "no_response"),
+    "an empty answer at the end": ({"messages": [U, A, AGAIN, said("")]}, "empty_turn"),
+    "an empty user turn at the end": ({"messages": [U, GOOD, said("", "user")]}, "NEW"),
+    "an empty system prompt": ({"messages": [said("", "system"), U, GOOD]}, "NEW"),
+    "an image beside text": ({"messages": [said([{"type": "text", "text": "Hi."}, {"type": "image_url"}], "user"), GOOD]}, "NEW"),
+    "parts with value": ({"messages": [said([{"type": "text", "value": "Hi."}], "user"), GOOD]}, "NEW"),
+    "an image alone among turns": ({"messages": [U, A, said([{"type": "image"}], "user"), GOOD]}, "NEW"),
+    "an image and nothing else": ({"messages": [said([{"type": "image"}], "user"), GOOD]}, "one_speaker"),
+    "an image as answer": ({"messages": [U, A, AGAIN, said([{"type": "image"}])]}, "no_response"),
+    "a thought before the answer": ({"messages": [U, said("<think>Hm. <b></think>\n\nNEW")]}, "NEW"),
+    "the end of a thought": ({"messages": [U, said("Hm.</think>NEW")]}, "NEW"),
+    "a thought alone": ({"messages": [U, A, AGAIN, said("<think>Hm.</think>")]}, "no_response"),
+    "a thought without an end": ({"messages": [U, A, AGAIN, said("<think>Hm. NEW")]}, "no_response"),
+    "a thought as a part": ({"messages": [U, said([{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "NEW"}])]}, "NEW"),
+    "a thought in an answer": ({"prompt": "Hi.", "response": "<thinking>Hm.</thinking> NEW"}, "NEW"),
+    "channels": ({"messages": [U, said("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>NEW")]}, "NEW"),
+    "less than is no thought": ({"messages": [U, said("1 < 2 <3 [x]")]}, "1 < 2 <3 [x]"),
+    "other roles": ({"messages": [{"from": "human", "value": "Hi."}, {"from": "listener", "value": "NEW"}]}, "NEW"),
+    "a chosen answer alone": ({"prompt": "Hi.", "chosen": "NEW"}, "NEW"),
+    "an answer of a batch": ({"custom_id": "1", "messages": [U], "response": {"body": {"choices": [{"message": GOOD}]}}}, "NEW"),
+    "a request of Anthropic": ({"messages": OPEN, "response": {"role": "assistant", "content": [{"type": "text", "text": "NEW"}]}}, "NEW"),
+    "an answer as an object": ({"messages": OPEN, "generation": {"text": "NEW"}}, "NEW"),
+    "an answer under a plain name": ({"messages": OPEN, "text": "NEW"}, FIT),
+    "the turns again as text": ({"messages": OPEN, "text": "<user>Hi.<bot>OLD<user>And you?"}, "OLD"),
+    "a final answer": ({"messages": OPEN, "final": "NEW"}, FIT),
+    "contents of Gemini": ({"contents": [{"role": "user", "parts": [{"text": "Hi."}]}, {"role": "model", "parts": [{"text": "NEW"}]}]}, "NEW"),
+    "a list as Python writes it": ({"messages": str([U, GOOD])}, "NEW"),
+    "a list that is broken": ({"messages": "[{'role': 'user', "}, "wrong_type"),
+    "parts of an exported chat": ({"messages": [{"author": {"role": "user"}, "content": {"content_type": "text", "parts": ["Hi."]}}, GOOD]}, "NEW"),
+    "a refusal": ({"messages": [U, said(None, refusal="NEW")]}, "NEW"),
+    "a tool's result in a user turn": ({"messages": [U, said([{"type": "tool_use", "id": "1"}]), said([{"type": "tool_result", "content": "7"}], "user"), GOOD]}, "NEW"),
+    "a transcript as prompt": ({"prompt": "Human: Hi.\n\nAssistant: OLD\n\nHuman: And?\n\nAssistant:", "response": "NEW"}, "NEW"),
+    "messages as input": ({"input": OPEN, "output": [GOOD]}, "NEW"),
+    "human and ai": ({"human": "Hi there.", "ai": "NEW"}, "NEW"),
+    "inputs and targets": ({"inputs": "Hi there.", "targets": "NEW"}, "NEW"),
+    "two models' answers": ({"prompt": "Hi.", "response_a": "x", "response_b": "y"}, "no_messages"),
+    "a list of models' answers": ({"prompt": "Hi.", "responses": [{"response": "x"}, {"response": "y"}]}, FIT),
+    "two assistant turns in a row": ({"messages": [U, A, GOOD]}, "NEW"),
+    "speakers by name": ({"dialogue": [{"speaker": "Anna", "text": "Hi."}, {"speaker": "Bob", "text": "NEW"}]}, "unknown_role"),
+    "texts without speakers": ({"dialog": ["Hi.", "NEW"]}, "wrong_type"),
+    "ESConv": ({"emotion_type": "sad", "dialog": [{"speaker": "seeker", "content": "Hi."}, {"speaker": "supporter", "content": "NEW", "annotation": {}}]}, "NEW"),
+    "WildChat": ({"conversation_hash": "h", "conversation": [{**U, "turn_identifier": 1}, {**GOOD, "turn_identifier": 1}], "turn": 1}, "NEW"),
+    "OpenOrca": ({"id": "1", "system_prompt": "S", "question": "Hi.", "response": "NEW"}, "NEW"),
+    "Dolly": ({"instruction": "Hi.", "context": "", "response": "NEW", "category": "qa"}, "NEW"),
+    "reasoning beside content": ({"messages": [U, said("NEW", reasoning_content="Hm.")]}, "NEW"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MEANT)
+def test_the_answer_that_is_meant_is_judged_or_none_is(case: str) -> None:
+    value, expected = MEANT[case]
+    try:
+        found = parse_record(value).response
+    except RecordError as error:
+        found = error.reason
+        assert error.detail.isascii()
+    assert found == expected
+
+
+PAIRS: dict[str, dict[str, Any]] = {
+    "prompt and texts": {"prompt": "Hi.", "chosen": "NEW", "rejected": "bad"},
+    "prompt and messages": {"prompt": [U], "chosen": [GOOD], "rejected": [said("bad")]},
+    "whole dialogues": {"chosen": [U, GOOD], "rejected": [U, said("bad")]},
+    "whole dialogues beside the prompt": {"prompt": "Hi.", "messages": [U, GOOD], "chosen": [U, GOOD], "rejected": [U, said("bad")]},
+    "transcripts": {"chosen": "\n\nHuman: Hi.\n\nAssistant: NEW", "rejected": "\n\nHuman: Hi.\n\nAssistant: bad"},
+    "ShareGPT": {"conversations": [{"from": "human", "value": "Hi."}], "chosen": {"from": "gpt", "value": "NEW"}, "rejected": {"from": "gpt", "value": "bad"}},
+    "instruction": {"instruction": "Hi.", "input": "", "chosen": "NEW", "rejected": "bad"},
+    "OpenAI's": {"input": {"messages": [U]}, "preferred_output": [GOOD], "non_preferred_output": [said("bad")]},
+    "messages that end in the chosen one": {"messages": [U, GOOD], "chosen": "NEW", "rejected": "bad"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PAIRS)
+def test_preference_pair_gives_two_dialogues(case: str) -> None:
+    found = parse_records({**PAIRS[case], "id": 7})
+    assert [(item.id, item.response) for item in found if isinstance(item, Dialogue)] == [
+        ("7#chosen", "NEW"),
+        ("7#rejected", "bad"),
+    ]
+    assert {item.context[-1].content for item in found if isinstance(item, Dialogue)} == {"Hi."}
+
+
+def test_fault_of_one_of_a_pair_costs_not_the_other() -> None:
+    chosen, rejected = parse_records({"prompt": "Hi.", "chosen": "NEW", "rejected": " "})
+    assert isinstance(chosen, Dialogue)
+    assert isinstance(rejected, RecordError)
+
+
+def test_question_is_in_the_context_with_what_it_is_about() -> None:
+    value = {"instruction": "When was it built?", "context": "Built in 1852.", "response": "In 1852."}
+    assert [turn.content for turn in parse_record(value).turns] == ["When was it built?\nBuilt in 1852.", "In 1852."]
+
+
+def test_system_prompt_beside_the_turns_counts_as_one_among_them() -> None:
+    inline = {"messages": [said("Be kind.", "system"), U, GOOD]}
+    for beside in (
+        {"messages": [U, GOOD]},
+        {"prompt": "Hi.", "response": "NEW"},
+        {"context": "Hi.", "response": "NEW"},
+    ):
+        for system in (
+            "Be kind.",
+            ["Be kind."],
+            [{"type": "text", "text": "Be kind."}],
+            {"parts": [{"text": "Be kind."}]},
+        ):
+            dialogue = parse_record({**beside, "system": system})
+            assert dialogue == parse_record(inline)
+            assert dialogue.notes.top_system
+
+
+@pytest.mark.parametrize(
+    ("more", "id_", "category"),
+    [
+        ({"id": 2.0}, "2", None),
+        ({"id": uuid.UUID(int=5).bytes}, str(uuid.UUID(int=5)), None),
+        ({"id": {"$oid": "5f"}}, "5f", None),
+        ({"id": "a", "category": ["sad", "angry", 3]}, "a", "sad, angry, 3"),
+        ({"id": "a", "category": 4}, "a", "4"),
+        ({"id": "a", "category": float("nan")}, "a", None),
+        ({"id": "a", "category": {"x": 1}, "conversation": {}}, "a", None),
+    ],
+)
+def test_odd_key_costs_no_dialogue(more: dict[str, Any], id_: str, category: str | None) -> None:
+    dialogue = parse_record({"messages": [U, GOOD], **more})
+    assert (dialogue.id, dialogue.category) == (id_, category)
+
+
+def test_notes_tell_what_was_left_out() -> None:
+    turns = [
+        U,
+        CALL,
+        said("7", "tool"),
+        said([{"type": "text", "text": "<think>x</think>NEW"}, {"type": "image"}]),
+        AGAIN,
+    ]
+    notes = parse_record({"messages": turns, "id": "1", "model": "m", "category": "c"}).notes
+    assert (notes.layout, notes.used, notes.aside) == ("messages", ("messages", "id", "category"), ("model",))
+    assert (notes.tool_turns, notes.parts, notes.thoughts, notes.later_turns, notes.ends_in_user) == (2, 1, 1, 1, True)
+
+
+@pytest.mark.parametrize("first", ["😢", "???", "Hi."])
+def test_conversations_that_share_a_system_prompt_or_an_emoji_are_different(first: str) -> None:
+    def key(*texts: tuple[str, str]) -> str:
+        return parse_record({"messages": [said(text, role) for role, text in texts]}).conversation
+
+    def whole(user: str) -> str:
+        return key(("system", "Be kind."), ("user", user), ("assistant", "Oh."))
+
+    assert whole(first) != whole("My dog died.")
+    assert key(("user", first), ("assistant", "a")) != key(("user", "😭"), ("assistant", "a"))
+    longer = key(("user", first), ("assistant", "a"), ("user", "b"), ("assistant", "c"))
+    assert longer == key(("user", first), ("assistant", "a"))
+
+
+def test_conversation_that_the_listener_began_has_one_key() -> None:
+    long = parse_record({"messages": [A, U, A, AGAIN, GOOD]})
+    assert long.conversation == parse_record({"messages": [A, U, A]}).conversation
+    assert long.conversation != conversation_key((long.turns[0],))
+
+
+def test_error_names_the_keys_and_the_nearest_layout() -> None:
+    with pytest.raises(
+        RecordError, match=r"keys Completion, k0, k1, .*nearest layout prompt, completion: completion lack"
+    ):
+        parse_record({"Completion": "x", "prompt": "Hi.", **{f"k{number}": 1 for number in range(12)}})
+
+
+FIELDS: list[tuple[dict[str, str], dict[str, Any], tuple[str, ...]]] = [
+    ({"response": "a", "context": "q"}, {"a": "NEW", "q": "Hi."}, ("Hi.", "NEW")),
+    ({"response": "a", "context": "q"}, {"a": "NEW", "q": "x</s>y</s>z", "response": "OLD"}, ("x", "y", "z", "NEW")),
+    ({"messages": "log.turns"}, {"log": {"turns": [U, GOOD]}}, ("Hi.", "NEW")),
+    ({"messages": "m", "response": "a"}, {"m": OPEN, "a": "NEW", "output": "x"}, ("Hi.", "OLD", "And you?", "NEW")),
+    ({"response": "a"}, {"prompt": "Hi.", "a": "NEW", "completion": "OLD"}, ("Hi.", "NEW")),
+]
+
+
+@pytest.mark.parametrize(("fields", "value", "expected"), FIELDS)
+def test_columns_are_what_they_are_said_to_be(
+    fields: dict[str, str], value: dict[str, Any], expected: tuple[str, ...]
+) -> None:
+    (dialogue,) = parse_records({**value, "uid": "u1"}, fields={**fields, "id": "uid"})
+    assert isinstance(dialogue, Dialogue)
+    assert (dialogue.id, *(turn.content for turn in dialogue.turns)) == ("u1", *expected)
+
+
+def test_column_that_is_not_there_is_a_reject() -> None:
+    with pytest.raises(RecordError, match="no column 'nope' for response; keys q"):
+        parse_records({"q": "Hi."}, fields={"response": "nope"})
