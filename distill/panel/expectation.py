@@ -97,7 +97,7 @@ def _dict(value: Any) -> Mapping[str, Any]:
 
 
 _SCORE = re.compile(r"[^\w.\-−]*+(\d{1,3})[^\w.\-−]*+", re.ASCII)  # a space, quote or comma may be of the token
-_SEVERAL_DIGITS = re.compile(r"\d\d", re.ASCII)
+_SEVERAL_DIGITS = re.compile(r"\W*+\d{2,9}\W*+", re.ASCII)
 
 
 def _chances(tokens: _Tokens, place: int, said: int) -> dict[int, float] | None:
@@ -130,7 +130,7 @@ def _chances(tokens: _Tokens, place: int, said: int) -> dict[int, float] | None:
 def _has_long_numbers(tokens: _Tokens) -> bool:
     """Whether any token has two digits: then the tokenizer writes 10 as one."""
     texts = (entry.get("token") for _, entries in tokens for entry in entries if isinstance(entry, Mapping))
-    return any(_SEVERAL_DIGITS.search(text) for text in texts if isinstance(text, str))
+    return any(_SEVERAL_DIGITS.fullmatch(text) for text in texts if isinstance(text, str))
 
 
 _WRITTEN = {str(level) for level in SCALE}
