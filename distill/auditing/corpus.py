@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,11 +114,11 @@ def limit_of(scored: Scored, settings: AuditSettings) -> float:
     return float(measured) - settings.tolerance
 
 
-def read_rows(scored: Scored, rows: Ints, inputs: Sequence[str]) -> list[Dialogue]:
+def read_rows(scored: Scored, rows: Ints, inputs: Sequence[str], fields: Mapping[str, str]) -> list[Dialogue]:
     """Return the dialogues of some rows, in their order, by one pass over the inputs; InputError if one is missing."""
     wanted = {int(scored.hashes[row]): place for place, row in enumerate(rows)}
     found: dict[int, Dialogue] = {}
-    for record in Corpus(inputs):
+    for record in Corpus(inputs, fields=fields):
         if isinstance(record, Dialogue) and (place := wanted.get(id_hash(record.id))) is not None:
             found[place] = record
             if len(found) == len(wanted):

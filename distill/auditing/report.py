@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,11 +37,17 @@ class Request:
 
     scores: Sequence[Path]
     inputs: Sequence[str]
+    fields: Mapping[str, str]
     scorer: Path | None
     output: Path | None
     write_bundle: Path | None
     store: Path
     rubric: Path | None
+
+    @property
+    def mapped(self) -> list[str]:
+        """The options that say which column holds what."""
+        return [part for name, column in self.fields.items() for part in ("--map", f"{name}={column}")]
 
 
 def check_outputs(output: Path | None, bundle: Path | None) -> None:
@@ -92,7 +98,7 @@ def _write_worth(path: Path, asked: Asked, rounds: Rounds, request: Request) -> 
     scored, settings = rounds.scored, rounds.settings
     rows = scored.worth(settings.worth, asked.sample.rows, settings.threshold, settings.seed)
     with writing(path), replacing(path) as file:
-        for dialogue in read_rows(scored, rows, request.inputs):
+        for dialogue in read_rows(scored, rows, request.inputs, request.fields):
             file.write(json.dumps(to_record(dialogue, short=True), ensure_ascii=False) + "\n")
 
 
@@ -125,7 +131,9 @@ def _next_steps(found: Audit, asked: Asked, rounds: Rounds, request: Request) ->
 
 def _rescore(rounds: Rounds, request: Request) -> list[str]:
     bundle = str(request.write_bundle or "recalibrated")
-    score = shlex.join(["empathy", "score", *request.inputs, "-o", "rescored.parquet", "--scorer", bundle])
+    score = shlex.join(
+        ["empathy", "score", *request.inputs, *request.mapped, "-o", "rescored.parquet", "--scorer", bundle]
+    )
     return [score] if request.write_bundle else [_again(rounds, request, "--write-bundle", bundle), score]
 
 
@@ -134,7 +142,7 @@ def _label_and_train(rounds: Rounds, request: Request) -> list[str]:
     if request.output is None:
         sample = ["--sample", str(min(rounds.settings.worth, len(rounds.scored))), "--strategy", "uncertain"]
         sample += ["--scorer", str(request.scorer)] if request.scorer else []
-        more, labels = [*label, *request.inputs, *sample], ["labels.jsonl"]
+        more, labels = [*label, *request.inputs, *request.mapped, *sample], ["labels.jsonl"]
     else:
         more = [*label, str(request.output / WORTH)]
         labels = [str(request.output / "more-labels.jsonl"), str(request.output / LABELS)]
@@ -172,7 +180,16 @@ def _again(rounds: Rounds, request: Request, *more: str) -> str:
             options += [option, f"{value:g}"]
     inputs = [part for name in request.inputs for part in ("--dialogues", name)]
     return shlex.join(
-        ["empathy", "audit", *map(str, request.scores), *inputs, *options, *_judge_options(rounds, request), *more]
+        [
+            "empathy",
+            "audit",
+            *map(str, request.scores),
+            *inputs,
+            *request.mapped,
+            *options,
+            *_judge_options(rounds, request),
+            *more,
+        ]
     )
 
 

@@ -29,13 +29,16 @@ _SHOWN = {
     )
 )
 @opt.inputs_argument("LABELS...")
+@opt.option_group("Input", opt.map_option)
 @opt.option_group("Output", opt.output_option("BUNDLE", "The adapted scorer, a new folder."), opt.quiet_option)
 @opt.option_group(
     "Begin with",
     opt.scorer_option,
     opt.option("--seed", type=int, default=0, help="Decides which conversations are in which fold."),
 )
-def adapt(inputs: tuple[str, ...], output: Path, bundle: Path | None, *, seed: int, quiet: bool) -> None:
+def adapt(
+    inputs: tuple[str, ...], fields: dict[str, str], output: Path, bundle: Path | None, *, seed: int, quiet: bool
+) -> None:
     """Recalibrate a scorer by some labels of your own domain.
 
     LABELS are some 200 dialogues, drawn at random, with sensibility and rationality: `empathy label`'s output, or any
@@ -49,7 +52,7 @@ def adapt(inputs: tuple[str, ...], output: Path, bundle: Path | None, *, seed: i
     from distill.labelled import read_labelled
     from scorer.bundle.bundle import load_bundle
 
-    labelled = read_labelled(inputs)
+    labelled = read_labelled(inputs, fields)
     names = ", ".join(Path(name).name for name in inputs)
     found = adapt_bundle(load_bundle(bundle), labelled, names, output, seed=seed)
     if labelled.rejects and not quiet:

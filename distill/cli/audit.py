@@ -32,6 +32,7 @@ EXIT_NOT_TRUSTED = 1
 @opt.option_group(
     "Corpus",
     opt.option("--dialogues", metavar="IN", multiple=True, help="The dialogues that were scored; may follow SCORES."),
+    opt.map_option,
     opt.scorer_option,
 )
 @opt.option_group(
@@ -56,6 +57,7 @@ EXIT_NOT_TRUSTED = 1
 def audit(
     sources: tuple[str, ...],
     dialogues: tuple[str, ...],
+    fields: dict[str, str],
     bundle: Path | None,
     output: Path | None,
     write_bundle: Path | None,
@@ -95,7 +97,7 @@ def audit(
     if write_bundle is not None and scored.bundle is None:
         fail("--write-bundle needs the scorer of these scores; name its bundle with --scorer")
     rows = scored.order(settings.seed)[: settings.most]
-    texts = read_rows(scored, rows, inputs)
+    texts = read_rows(scored, rows, inputs, fields)
     if dry_run:
         from distill.cli.label import estimate_lines
 
@@ -108,6 +110,7 @@ def audit(
     request = Request(
         scores=scores,
         inputs=inputs,
+        fields=fields,
         scorer=bundle,
         output=output,
         write_bundle=write_bundle,

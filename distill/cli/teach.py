@@ -19,6 +19,7 @@ from scorer.cli import options as opt
     )
 )
 @opt.inputs_argument("TEACHER... IN...")
+@opt.option_group("Input", opt.map_option)
 @opt.option_group(
     "Output",
     opt.output_option("FILE", "The Parquet file to write; FILE.partial holds the work until it is whole."),
@@ -26,7 +27,16 @@ from scorer.cli import options as opt
     opt.quiet_option,
 )
 @opt.option_group("Re-paired dialogues", *opt.settings_options(TeachSettings, "pairs", "near_encoder", "seed"))
-def teach(inputs: tuple[str, ...], output: Path, *, resume: bool, overwrite: bool, quiet: bool, **given: Any) -> None:
+def teach(
+    inputs: tuple[str, ...],
+    fields: dict[str, str],
+    output: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+    **given: Any,
+) -> None:
     """Score dialogues by teachers, for students to learn.
 
     TEACHER is a checkpoint of `empathy train`, best one with --folds: then each fold's scores are by the models that
@@ -52,7 +62,7 @@ def teach(inputs: tuple[str, ...], output: Path, *, resume: bool, overwrite: boo
         missing = "a checkpoint of `empathy train`" if not teachers else "dialogues to score"
         raise click.UsageError(f"{', '.join(inputs)}: {missing} is missing; expected TEACHER... IN...")
     checkpoints = [load_checkpoint(name) for name in teachers]
-    dialogues = read_dialogues(rest, "IN")
+    dialogues = read_dialogues(rest, "IN", fields)
     with Bar(sys.stderr, quiet=quiet) as bar:
         soft = teaching.teach(checkpoints, dialogues, settings, output, existing=existing, progress=bar)
         bar.say(f"{len(soft)} dialogues, {soft.re_paired} of them re-paired, scored by {len(checkpoints)} teachers")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EXIT_BEYOND = 1
 
-_DEFAULTS = ", ".join(f"{entry.name} {entry.default:g}" for entry in fields(ProbeLimits))
+_DEFAULTS = ", ".join(f"{entry.name} {entry.default:g}" for entry in fields_of(ProbeLimits))
 
 
 @opt.command(
@@ -29,7 +29,7 @@ _DEFAULTS = ", ".join(f"{entry.name} {entry.default:g}" for entry in fields(Prob
 )
 @opt.inputs_argument("[IN]...", required=False)
 @opt.option_group("Scorer", opt.scorer_option, opt.engine_option)
-@opt.option_group("Contexts", *opt.settings_options(ProbeSettings, "sample", "seed"))
+@opt.option_group("Contexts", opt.map_option, *opt.settings_options(ProbeSettings, "sample", "seed"))
 @opt.option_group(
     "Limits",
     opt.option(
@@ -43,6 +43,7 @@ _DEFAULTS = ", ".join(f"{entry.name} {entry.default:g}" for entry in fields(Prob
 @opt.option_group("Output", *opt.settings_options(ProbeSettings, "show"), opt.json_option, opt.quiet_option)
 def probe_scorer(
     inputs: tuple[str, ...],
+    fields: dict[str, str],
     bundle: Path | None,
     engine: str,
     given: tuple[str, ...],
@@ -70,7 +71,7 @@ def probe_scorer(
     if json_path is not None:
         check_new(json_path, overwrite=True)
         check_apart(json_path, *inputs)
-    dialogues = _read(inputs) if inputs else example_contexts()
+    dialogues = _read(inputs, fields) if inputs else example_contexts()
     scorer = Scorer.load(bundle, engine=engine)
     with Bar(sys.stderr, quiet=quiet) as progress:
         found = probe(scorer, dialogues, settings, data=", ".join(inputs) or EXAMPLES, progress=progress)
@@ -110,13 +111,13 @@ def _short(text: str, width: int = 100) -> str:
     return line if len(line) <= width else f"{line[: width - 3]}..."
 
 
-def _read(inputs: Sequence[str]) -> Iterator[Dialogue]:
+def _read(inputs: Sequence[str], fields: dict[str, str]) -> Iterator[Dialogue]:
     """Yield the dialogues of the inputs; say on standard error how many records were none."""
     from scorer.dialogue import Dialogue
     from scorer.inputs.corpus import Corpus
 
     rejects = []
-    for record in Corpus(inputs):
+    for record in Corpus(inputs, fields=fields):
         if isinstance(record, Dialogue):
             yield record
         else:
@@ -128,7 +129,7 @@ def _read(inputs: Sequence[str]) -> Iterator[Dialogue]:
 
 def _limits(given: Sequence[str]) -> ProbeLimits:
     found = {}
-    known = [entry.name for entry in fields(ProbeLimits)]
+    known = [entry.name for entry in fields_of(ProbeLimits)]
     for text in given:
         kind, _, share = text.partition("=")
         if kind not in known:

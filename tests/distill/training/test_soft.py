@@ -161,7 +161,12 @@ def test_teaching_gives_each_fold_its_own_models_and_resumes(
     monkeypatch.setattr(module, "_uncalibrated", once)
     with pytest.raises(_Stopped):
         teach([teacher], dialogues, TeachSettings(pairs=2), output)
-    monkeypatch.setattr(module, "_uncalibrated", lambda c, *rest: (scored.append(c.path), real(c, *rest))[1])
+
+    def noted(checkpoint: Checkpoint, *rest: Any) -> Any:
+        scored.append(checkpoint.path)
+        return real(checkpoint, *rest)
+
+    monkeypatch.setattr(module, "_uncalibrated", noted)
     soft = teach([teacher], dialogues, TeachSettings(pairs=2), output, existing="resume")
     assert scored == [teacher.path / "folds" / "0", teacher.path / "folds" / "1"]  # no model twice
     assert len(soft) > 2 * len(dialogues)
