@@ -2,6 +2,7 @@
 #   make demo    score the examples with the included scorer, select sets, draw the report (INPUT=path: your own file)
 #   make test    run the tests
 #   make check   run the linters and the type checker
+#   make starter RELEASE=val_results.json UNLABELLED="a.jsonl b.json" [WORK=folder JOBS=6]   make the included scorer anew
 # Each creates .venv with the versions pinned in constraints.txt.
 
 PYTHON ?= python3
@@ -12,7 +13,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-all check format docs lock clean
+WORK ?= starter-work
+JOBS ?= 1
+TEACHER_BACKBONE ?= sentence-transformers/all-mpnet-base-v2
+STUDENT_BACKBONE ?= sentence-transformers/all-MiniLM-L6-v2
+
+.PHONY: demo test test-all check format docs lock clean starter
 
 demo: $(VENV)/base
 	@$(BIN)/empathy demo $(INPUT)
@@ -38,6 +44,11 @@ format: $(VENV)/dev
 # Write docs/commands.md from the help texts of the commands.
 docs: $(VENV)/dev
 	$(BIN)/python -m tests.test_docs
+
+# From the data to the bundle in $(WORK)/starter; a killed run continues. JOBS fits run at once: 6 suit a large GPU.
+starter: $(VENV)/dev
+	$(BIN)/python -m benchmarks.starter $(RELEASE) $(UNLABELLED) --work $(WORK) --jobs $(JOBS) \
+		--teacher-backbone $(TEACHER_BACKBONE) --student-backbone $(STUDENT_BACKBONE)
 
 # Update constraints.txt after a change of pyproject.toml; needs uv. torch keeps the version that was measured.
 lock:

@@ -1,0 +1,53 @@
+"""The recipe of the starter, end to end by `benchmarks.starter --smoke` on tiny encoders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.starter import chained, main
+from distill.training.checkpoint import load_checkpoint
+from distill.training.soft import read_soft
+from scorer.bundle.bundle import load_bundle
+from tests.conftest import record, write_lines
+from tests.distill.tiny import labelled_records, write_backbone
+
+
+def test_neighbours_become_one_dialogue_of_four_turns() -> None:
+    first, second, third = (record(f"i am {n}", f"so {n}") for n in "abc")
+    shares = {"conversations": [{"from": "user", "value": "x"}]}
+    found = list(chained([first, second, shares, third]))
+    assert [len(row.get("messages", [])) for row in found] == [2, 2, 4, 0, 2]  # type: ignore[arg-type]
+    assert found[2]["messages"] == [*first["messages"], *second["messages"]]
+
+
+@pytest.mark.slow
+def test_the_smoke_run_makes_a_bundle_and_continues_where_it_was(tmp_path: Path) -> None:
+    rows = [
+        {
+            "context": " </s> ".join(turn["content"] for turn in row["messages"][:-1]),
+            "response": row["messages"][-1]["content"],
+            "evaluation": f"- Rationality: {row['rationality']} - Sensibility: {row['sensibility']}",
+        }
+        for row in labelled_records(240)
+    ]
+    release = tmp_path / "val_results.json"
+    release.write_text(json.dumps(rows))
+    unlabelled = write_lines(tmp_path / "more.jsonl", [record(f"i am sad {n}", f"so sorry {n}") for n in range(40)])
+    arguments = [str(release), str(unlabelled), "--work", str(tmp_path / "work"), "--smoke", "--jobs", "2"]
+    arguments += ["--teacher-backbone", str(write_backbone(tmp_path / "teacher", kind="mpnet"))]
+    arguments += ["--student-backbone", str(write_backbone(tmp_path / "student"))]
+    done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    soft = read_soft(tmp_path / "work" / "soft.parquet")
+    assert soft.re_paired > 0
+    student = load_checkpoint(tmp_path / "work" / "student").info
+    assert student.settings.counterexamples > 0
+    assert student.training.unlabelled == len(soft) - len(set(soft.hashes) & set(student.training.content_hashes))
+    assert load_bundle(tmp_path / "work" / "starter").info.name == "starter"
+    again = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert again.exit_code == 0
+    assert " s  empathy" not in again.output  # nothing was run twice
