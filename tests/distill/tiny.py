@@ -45,7 +45,14 @@ def write_backbone(folder: Path, *, kind: str = "bert", seed: int = 0, layers: i
 
 def tiny_settings(backbone: Path, **more: Any) -> TrainSettings:
     """Return settings by which such an encoder learns in seconds."""
-    values: dict[str, Any] = {"epochs": 4, "learning_rate": 5e-3, "max_length": 64, "batch_size": 16, **more}
+    values: dict[str, Any] = {
+        "epochs": 4,
+        "learning_rate": 5e-3,
+        "layer_decay": 0.9,
+        "max_length": 64,
+        "batch_size": 16,
+        **more,
+    }
     return TrainSettings(backbone=str(backbone), **values)
 
 
