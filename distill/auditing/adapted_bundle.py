@@ -53,6 +53,9 @@ def write_adapted(
         raise BundleError(f"{output}: exists already; name a new folder or remove it first")
     files = {name: data for name, data in bundle.files.items() if name in bundle.info.files}
     notes = []
+    if known := len({*labelled.hashes} & {*bundle.info.training.content_hashes}):
+        whose = f"{bundle.info.name} was trained on {known:,} of these {len(labelled):,} dialogues"
+        notes.append(f"{whose}: the figures are too good; adapt with others")
     if change.model is not None:
         dropped = [name for name in _DROPPED if files.pop(name, None) is not None]
         notes += [f"{name} was left out: it is not of the adapted network" for name in dropped]

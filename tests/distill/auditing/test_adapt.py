@@ -187,6 +187,10 @@ def test_the_command_writes_a_bundle_whose_card_says_what_it_comes_from(tmp_path
     shown = CliRunner().invoke(inspect, [str(tmp_path / "mine")])
     assert f"adapted from tiny ({bundle.sha256[:12]}) with 150 labels" in shown.output
     assert json.loads((tmp_path / "mine" / "scorer.json").read_text())["adapted_from"]["before"]["paper.kappa"]
+    assert info.probe is None  # one of other scores would be a lie
+    again = CliRunner().invoke(adapt, [given[0], "--scorer", str(tmp_path / "mine"), "-o", str(tmp_path / "again")])
+    assert "mine was trained on 150 of these 150 dialogues" in again.output
+    assert "was trained on" not in done.output
 
 
 def test_what_cannot_be_adapted_is_refused(tmp_path: Path, bundle: Bundle) -> None:
