@@ -18,7 +18,7 @@ from tests.distill.tiny import labelled_records, write_backbone
 
 def test_neighbours_become_one_dialogue_of_four_turns() -> None:
     first, second, third = (record(f"i am {n}", f"so {n}") for n in "abc")
-    shares = {"conversations": [{"from": "user", "value": "x"}]}
+    shares: dict[str, object] = {"conversations": [{"from": "user", "value": "x"}]}
     found = list(chained([first, second, shares, third]))
     assert [len(row.get("messages", [])) for row in found] == [2, 2, 4, 0, 2]  # type: ignore[arg-type]
     assert found[2]["messages"] == [*first["messages"], *second["messages"]]
