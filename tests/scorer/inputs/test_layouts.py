@@ -1,4 +1,4 @@
-# ruff: noqa: E501, PT017 - a table reads best with one case a line
+# ruff: noqa: E501, PT017 - a table reads best with one case per line
 """Which answer of a record is judged: the one that is meant, or none."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# ruff: noqa: E501, RUF015 - a table reads best with one case a line
+# ruff: noqa: E501, RUF015 - a table reads best with one case per line
 """Generated dialogues in every layout, with noise: the judged turn is the one that was meant, or the record is rejected."""
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ FILES: dict[str, tuple[str, list[str]]] = {
     "a table of preferences": ("prompt;chosen;rejected\na;B;C\n", ["B", "C"]),
     "a table of nothing known": ("id;text;prompt\n1;x;y\n2;x;y\n", ["wrong_columns"]),
     "lists of messages": ('[[{"role":"user","content":"A"},{"role":"ai","content":"B"}]]', ["B"]),
-    "a list a line": ('[{"role":"user","content":"A"},{"role":"ai","content":"B"}]\n' * 2, ["B", "B"]),
+    "one list per line": ('[{"role":"user","content":"A"},{"role":"ai","content":"B"}]\n' * 2, ["B", "B"]),
     "a wrapper": ('{"data": [\n{"prompt":"A","response":"B"},\n{"prompt":"C","response":"D"}\n]}', ["B", "D"]),
     "a wrapper on one line": ('{"v":1,"data":[{"prompt":"A","response":"B"},{"prompt":"C","response":"D"}]}', ["B", "D"]),
     "a wrapper of splits": ('{"train":[{"prompt":"A","response":"B"}],\n"test":[{"prompt":"C","response":"D"}]}', ["B", "D"]),
