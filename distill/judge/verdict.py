@@ -11,7 +11,7 @@ from typing import Any
 
 from distill.judge.rubric import SCALE
 from scorer.dialogue import HEADS
-from scorer.inputs.label_text import scores_in_text
+from scorer.inputs.records.label_text import scores_in_text
 
 MAX_REPLY_CHARACTERS = 20_000
 """A verdict has fifty; more after the thinking is no verdict, and looking for one in it would only cost time."""

@@ -12,12 +12,12 @@ from uuid import UUID
 import msgspec
 
 from scorer.dialogue import HEADS, SCORE_RANGE, Dialogue, Labels, Turn, content_hash, conversation_key
-from scorer.inputs.label_text import scores_in_text
 from scorer.inputs.notes import Notes
 from scorer.inputs.records.answers import Answered, keys_found
 from scorer.inputs.records.columns import value_at
 from scorer.inputs.records.faults import MAX_TURN_CHARACTERS, RecordError, clean_text, shown
 from scorer.inputs.records.keys import ANSWERS, LISTS, PAIR, QUESTIONS
+from scorer.inputs.records.label_text import scores_in_text
 from scorer.inputs.records.layouts import holds_dialogue, read_layout
 from scorer.inputs.records.turns import VISIBLE, Seen, visible
 from scorer.settings import in_range
