@@ -68,7 +68,8 @@ def embed(texts: list[tuple[str, ...]], encoder: str) -> Floats:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    tokenizer, model = AutoTokenizer.from_pretrained(encoder), AutoModel.from_pretrained(encoder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(encoder, trust_remote_code=False)
+    model = AutoModel.from_pretrained(encoder, trust_remote_code=False, use_safetensors=True).eval()
     parts = []
     for kind in (" ".join(text) for text in texts), (text[-1] for text in texts), (text[0] for text in texts):
         flat = list(kind)

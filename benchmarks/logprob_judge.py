@@ -43,8 +43,10 @@ class Model:
 
         where = {"gguf_file": path.name} if path.is_file() else {}
         folder = str(path.parent if path.is_file() else path)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, **where)
-        self.model = AutoModelForCausalLM.from_pretrained(folder, **where, dtype=torch.float32).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **where)
+        self.model = AutoModelForCausalLM.from_pretrained(
+            folder, trust_remote_code=False, **where, dtype=torch.float32
+        ).eval()
         self.exact: dict[str, list[float]] = {}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scorer.errors import EmpathyError
+from scorer.errors import EmpathyError, reason_of
 
 
 class TrainError(EmpathyError):
@@ -35,3 +35,10 @@ class LabelError(EmpathyError):
 
 class SampleError(EmpathyError):
     """A sample cannot be chosen: more is wanted than there is, or a strategy lacks what it chooses by."""
+
+
+def reason_to_refuse(error: BaseException) -> str:
+    """Return why transformers could not load a model, as one line; never its advice to run the model's own code."""
+    if "trust_remote_code" in str(error):
+        return "it needs code of its own, which is never run"
+    return reason_of(error)

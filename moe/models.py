@@ -16,9 +16,9 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
+from distill.errors import reason_to_refuse
 from moe.errors import ModelError
 from moe.provenance import BaseInfo
-from scorer.errors import reason_of
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -70,7 +70,7 @@ def loading(what: str, fix: str = "") -> Iterator[None]:
     try:
         yield
     except _FAULTS as error:
-        raise ModelError(f"{what} ({reason_of(error)}){fix}") from None
+        raise ModelError(f"{what} ({reason_to_refuse(error)}){fix}") from None
 
 
 def open_weights(folder: Path) -> Weights:
@@ -101,14 +101,14 @@ def find_model(name: str) -> Path:
 def load_config(folder: Path | str) -> PretrainedConfig:
     """Return a model's configuration; ModelError if there is none."""
     with loading(f"{folder}: its config.json cannot be used"):
-        return AutoConfig.from_pretrained(folder)
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 
 def load_tokenizer(folder: Path | str) -> Any:
     """Return a model's tokenizer; ModelError if there is none."""
     found = find_model(str(folder))
     with loading(f"{folder}: its tokenizer cannot be loaded"):
-        return AutoTokenizer.from_pretrained(found)
+        return AutoTokenizer.from_pretrained(found, trust_remote_code=False)
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
@@ -125,15 +125,21 @@ def load_causal(folder: Path | str, *, eager: bool = False) -> PreTrainedModel:
     on_gpu = torch.cuda.is_available()
     attention = "eager" if eager and not on_gpu else None
     is_expert = (Path(folder) / ADAPTER_CONFIG).exists()
+    if is_expert and not (Path(folder) / ADAPTER_WEIGHTS).exists():  # peft would unpickle adapter_model.bin
+        raise ModelError(f"{folder}: holds no {ADAPTER_WEIGHTS}; save the adapter as safetensors first")
     base = find_model(adapter_base(Path(folder)) if is_expert else str(folder))
     with loading(f"{folder}: cannot be loaded as a causal language model"):
         model = AutoModelForCausalLM.from_pretrained(
-            base, dtype=torch.bfloat16 if on_gpu else torch.float32, attn_implementation=attention
+            base,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.bfloat16 if on_gpu else torch.float32,
+            attn_implementation=attention,
         )
         if is_expert:
             from peft import PeftModel  # half a second that plain models need not cost
 
-            model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+            model = PeftModel.from_pretrained(model, str(folder), trust_remote_code=False).merge_and_unload()
         return model
 
 

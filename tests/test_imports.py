@@ -51,6 +51,28 @@ def test_a_package_imports_only_those_before_it(package: str) -> None:
     assert {(str(path), name) for path in files for name in imported(path) & (later | {"tests", "benchmarks"})} == set()
 
 
+def loads(text: str) -> list[tuple[int, bool]]:
+    """Return where a source names a loader of transformers, and whether it calls it and refuses the model's code."""
+    tree, refusing = ast.parse(text), set()
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        for keyword in call.keywords:
+            if keyword.arg == "trust_remote_code" and ast.unparse(keyword.value) == "False":
+                refusing.add(call.func)
+    named = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    return [(node.lineno, node in refusing) for node in named if node.attr in ("from_pretrained", "from_config")]
+
+
+def test_nothing_that_is_loaded_may_bring_code_of_its_own() -> None:
+    found = 0
+    for path in (path for folder in (*ORDER, "benchmarks") for path in (ROOT / folder).rglob("*.py")):
+        for line, refuses in loads(path.read_text()):
+            assert refuses, f"{path}:{line}: say trust_remote_code=False"
+            found += 1
+    assert found > 10
+    for wrong in ("A.from_pretrained(x)", "A.from_pretrained(x, trust_remote_code=True)", "f(A.from_config)"):
+        assert loads(wrong) == [(1, False)]
+
+
 def test_the_scorer_imports_only_what_the_base_install_brings() -> None:
     for path in (ROOT / "scorer").rglob("*.py"):
         assert imported(path) - set(sys.stdlib_module_names) - BASE - OPTIONAL - {"scorer"} == set(), path

@@ -63,7 +63,8 @@ def checkpoint_of(bundle: Bundle, folder: Path) -> Path:
     import torch  # an extra
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-    model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(bundle.path))
+    config = AutoConfig.from_pretrained(bundle.path, trust_remote_code=False)
+    model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
     weights = {name: torch.from_numpy(np.array(array)) for name, array in weights_of(bundle).items()}
     missing = [name for name, _ in model.named_parameters() if name not in weights]
     if missing:
@@ -72,7 +73,7 @@ def checkpoint_of(bundle: Bundle, folder: Path) -> Path:
         )
     model.load_state_dict(weights, strict=False)
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(bundle.path).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(bundle.path, trust_remote_code=False).save_pretrained(folder)
     return folder
 
 
@@ -101,7 +102,7 @@ def roberta_base(folder: Path, tokenizer: Path) -> None:
     from distill.training.network import load_backbone
 
     torch.manual_seed(0)
-    found = AutoTokenizer.from_pretrained(tokenizer)
+    found = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
     spelling = PreTrainedTokenizerFast(  # without token types, of which RoBERTa has one
         tokenizer_object=found.backend_tokenizer,
         model_input_names=["input_ids", "attention_mask"],

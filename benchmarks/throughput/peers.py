@@ -111,8 +111,10 @@ def optimum(model: Path, pairs: Pairs, max_length: int, threads: int) -> Scores:
     from optimum.onnxruntime import ORTModelForSequenceClassification
     from transformers import AutoTokenizer
 
-    network = ORTModelForSequenceClassification.from_pretrained(model, session_options=_session_options(threads))
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    network = ORTModelForSequenceClassification.from_pretrained(
+        model, session_options=_session_options(threads), trust_remote_code=False
+    )
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     parts = []
     for start in range(0, len(pairs), BATCH_SIZE):
         contexts, responses = zip(*pairs[start : start + BATCH_SIZE], strict=True)
@@ -151,8 +153,10 @@ def export(kind: str, checkpoint: Path, output: Path) -> None:
         from optimum.onnxruntime import ORTModelForSequenceClassification
         from transformers import AutoTokenizer
 
-        ORTModelForSequenceClassification.from_pretrained(checkpoint, export=True).save_pretrained(output)
-        AutoTokenizer.from_pretrained(checkpoint).save_pretrained(output)
+        ORTModelForSequenceClassification.from_pretrained(
+            checkpoint, export=True, trust_remote_code=False
+        ).save_pretrained(output)
+        AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False).save_pretrained(output)
         return
     from sentence_transformers import CrossEncoder
     from sentence_transformers.backend import export_optimized_onnx_model

@@ -14,6 +14,7 @@ from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.pipeline import make_pipeline
 from transformers import AutoModel
 
+from distill.errors import TrainError, reason_to_refuse
 from distill.labelled import LabelledSet
 from distill.training.calibrate import cross_levels
 from distill.training.network import load_backbone, to_tensors
@@ -64,7 +65,10 @@ def embed(labelled: LabelledSet, name: str) -> npt.NDArray[np.float32]:
     backbone = load_backbone(name)
     encoded = backbone.encoder(min(256, backbone.max_length)).encode(labelled.dialogues)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModel.from_pretrained(name).eval().to(device)
+    try:
+        model = AutoModel.from_pretrained(name, trust_remote_code=False, use_safetensors=True).eval().to(device)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise TrainError(f"encoder {name!r}: its weights cannot be loaded ({reason_to_refuse(error)})") from None
     order = np.argsort([len(item) for item in encoded], kind="stable")
     features = np.zeros((len(encoded), backbone.hidden_size), dtype=np.float32)
     for start in range(0, len(order), _BATCH):

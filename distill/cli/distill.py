@@ -13,7 +13,7 @@ from scorer.cli import options as opt
 from scorer.cli.main import EXIT_NOTHING_SCORED
 
 _LOOP = ("check", "step", "rounds", "strategy", "target", "min_gain", "seed")
-_TRAINING = ("backbone", "folds", "epochs", "max_length")
+_TRAINING = ("backbone", "allow_pickle", "folds", "epochs", "max_length")
 
 
 @opt.command(

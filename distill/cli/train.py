@@ -51,7 +51,9 @@ if TYPE_CHECKING:
     ),
     *opt.settings_options(TrainSettings, "judge_share"),
 )
-@opt.option_group("Encoder", *opt.settings_options(TrainSettings, "backbone", "layers", "frozen_layers", "max_length"))
+@opt.option_group(
+    "Encoder", *opt.settings_options(TrainSettings, "backbone", "allow_pickle", "layers", "frozen_layers", "max_length")
+)
 @opt.option_group(
     "Measuring",
     *opt.settings_options(TrainSettings, "folds", "split_seed"),

@@ -17,11 +17,10 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from distill.errors import TrainError
+from distill.errors import TrainError, reason_to_refuse
 from scorer.bundle.encode import Encoded, Encoder
 from scorer.dialogue import HEADS
 from scorer.engines.base import Scores, collate
-from scorer.errors import reason_of
 from scorer.progress import Progress, Silent
 
 TRAIN_PAD_MULTIPLE = 16
@@ -62,11 +61,11 @@ def load_backbone(name: str, layers: int | None = None) -> Backbone:
     ``layers`` is how many of its lowest layers to keep; None is all.
     """
     try:
-        config = AutoConfig.from_pretrained(name)
-        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError) as error:  # each of them occurs
         raise TrainError(
-            f"backbone {name!r}: cannot be loaded ({reason_of(error)}); expected the id of an encoder on the "
+            f"backbone {name!r}: cannot be loaded ({reason_to_refuse(error)}); expected the id of an encoder on the "
             "Hugging Face hub, or a folder with its config.json, weights and tokenizer.json"
         ) from None
     if not getattr(tokenizer, "is_fast", False):
@@ -80,8 +79,13 @@ def load_backbone(name: str, layers: int | None = None) -> Backbone:
     positions = getattr(config, "max_position_embeddings", None) or 512
     # RoBERTa counts positions from the padding id + 1, so two of its 514 are never used.
     usable = positions - (tokenizer.pad_token_id + 1 if config.model_type in _POSITIONS_AFTER_PAD else 0)
-    with torch.device("meta"):  # counts its parameters without making them
-        network = AutoModelForSequenceClassification.from_config(config)
+    try:
+        with torch.device("meta"):  # counts its parameters without making them
+            network = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    except ValueError as error:  # it is no encoder, or one by code of its own
+        raise TrainError(
+            f"backbone {name!r}: cannot score ({reason_to_refuse(error)}); expected an encoder (BERT, RoBERTa)"
+        ) from None
     return Backbone(
         name=name,
         tokenizer=tokenizer,
@@ -97,18 +101,20 @@ def load_backbone(name: str, layers: int | None = None) -> Backbone:
 _POSITIONS_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "xmod", "data2vec-text")
 
 
-def load_network(name: str | Path, layers: int | None = None, dropout: float | None = None) -> PreTrainedModel:
+def load_network(
+    name: str | Path, layers: int | None = None, dropout: float | None = None, *, allow_pickle: bool = False
+) -> PreTrainedModel:
     """Return a backbone with a head of two regression outputs; a checkpoint keeps its head.
 
     ``layers`` is how many of its lowest layers to keep, also in the configuration; None is all. ``dropout`` None is the
-    backbone's own.
+    backbone's own. ``allow_pickle`` also loads weights that are not safetensors.
     """
     changed: dict[str, Any] = (
         {} if layers is None else {"num_hidden_layers": layers}
     )  # weights of the layers above are passed over
     if dropout is not None:
         # DistilBERT has other names for both.
-        known = AutoConfig.from_pretrained(name).to_dict()
+        known = AutoConfig.from_pretrained(name, trust_remote_code=False).to_dict()
         changed |= {key: dropout for key in _DROPOUTS if key in known}
     # On a processor the fused attention's backward pass in bfloat16 takes several times as long (measured).
     attention = None if torch.cuda.is_available() else "eager"
@@ -117,6 +123,8 @@ def load_network(name: str | Path, layers: int | None = None, dropout: float | N
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
             name,
+            trust_remote_code=False,
+            use_safetensors=None if allow_pickle else True,
             num_labels=len(HEADS),
             problem_type="regression",
             id2label=dict(enumerate(HEADS)),
@@ -125,7 +133,11 @@ def load_network(name: str | Path, layers: int | None = None, dropout: float | N
             **changed,
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise TrainError(f"backbone {str(name)!r}: its weights cannot be loaded ({reason_of(error)})") from None
+        lacks = not allow_pickle and "safetensors" in str(error)
+        fix = "; if they are a pickle, save them as safetensors, or say --allow-pickle" if lacks else ""
+        raise TrainError(
+            f"backbone {str(name)!r}: its weights cannot be loaded ({reason_to_refuse(error)}){fix}"
+        ) from None
     finally:
         transformers_logging.set_verbosity(verbosity)
     return model

@@ -24,6 +24,9 @@ class TrainSettings:
     """
 
     backbone: str = setting(DEFAULT_BACKBONE, "The encoder to fine-tune: its id on the Hugging Face hub, or a folder.")
+    allow_pickle: bool = setting(
+        False, "Load an encoder that has no safetensors, from a pickle; only if you trust who made it."
+    )
     epochs: int = setting(3, "Passes over the data.", 1, 1000)
     learning_rate: float | None = setting(None, "Of the last layer.", 1e-8, 1, shown="1.2e-4 x 768 / hidden size")
     batch_size: int = setting(32, "Dialogues per step and device.", 1, 4096)

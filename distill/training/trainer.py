@@ -84,7 +84,7 @@ def fine_tune(
     """
     keep_freed_memory()
     set_seed(settings.seed)
-    model = load_network(backbone.name, backbone.layers, settings.dropout)
+    model = load_network(backbone.name, backbone.layers, settings.dropout, allow_pickle=settings.allow_pickle)
     frozen = min(settings.frozen_layers, backbone.layers)
     for name, parameter in model.named_parameters() if frozen else ():
         if depth_of(name, backbone.layers, model.base_model_prefix) <= frozen:  # the embeddings are of depth 0
