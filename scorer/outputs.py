@@ -121,6 +121,8 @@ def check_new(output: Path, *, overwrite: bool = False) -> None:
     check_parent(output)
     if output.is_dir():
         raise OutputError(f"{output}: is a folder; name a file")
+    if output.exists() and not output.is_file():
+        raise OutputError(f"{output}: is a device or a pipe, which a file would replace; name a file")
     if output.exists() and not overwrite:
         raise OutputError(f"{output}: exists already; name another output or say --overwrite")
 
@@ -141,13 +143,6 @@ def check_folder(output: Path, existing: Existing, mark: str, maker: str, writte
     if existing != "overwrite":
         hint = "it is finished" if existing == "resume" else "name another output or say --overwrite"
         raise OutputError(f"{output}: exists already; {hint}")
-
-
-def check_apart(output: Path, *inputs: Path | str) -> None:
-    """Raise OutputError if an output would replace what it is made from."""
-    for path in inputs:
-        if Path(path).exists() and output.resolve() == Path(path).resolve():
-            raise OutputError(f"{output}: is an input as well, which it would replace; name another output")
 
 
 def partial(output: Path) -> Path:

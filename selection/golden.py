@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 
+from scorer.apart import check_apart
 from scorer.arrays import Floats, Ints, Mask
 from scorer.bundle.cuts import read_cuts
 from scorer.dialogue import HEADS, SCORE_RANGE, Dialogue
@@ -210,6 +211,8 @@ def write_golden(
     if path.suffix != ".jsonl":
         raise OutputError(f"{path}: a golden file is JSON lines, expected a name that ends in .jsonl")
     check_new(path, overwrite=overwrite)
+    for written in (path, meta_path(path)):
+        check_apart(written, *inputs)
     own: dict[str, float] = {}
     if path.exists():
         old = read_golden(path)

@@ -38,7 +38,8 @@ from moe.provenance import MOE_JSON, BaseInfo, ComposedMixture, ExpertInfo, Rout
 from moe.sets.chat import Chat
 from moe.sets.examples import read_examples, set_source
 from moe.settings import ComposeSettings
-from scorer.outputs import check_apart, new_folder, replacing_binary, write_json
+from scorer.apart import check_apart
+from scorer.outputs import new_folder, replacing_binary, write_json
 from selection.folds import fold_of
 
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

@@ -22,7 +22,8 @@ from moe.sets.chat import Chat
 from moe.sets.examples import read_examples, set_source
 from moe.settings import RouterSettings
 from moe.training.trainer import begin_training, fit_causal, losses_of
-from scorer.outputs import Existing, check_apart, new_folder, write_json
+from scorer.apart import check_apart
+from scorer.outputs import Existing, new_folder, write_json
 from scorer.progress import Progress
 
 MIXTURES = {"mixtral": "num_local_experts", "qwen3_moe": "num_experts"}

@@ -17,15 +17,18 @@ An option of a settings record is None where the user did not give it, so that t
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from itertools import combinations
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import click
 import cloup
 
-from scorer.errors import EmpathyError
+from scorer.apart import check_apart, check_json
+from scorer.errors import EmpathyError, OutputError
 from scorer.outputs import Existing
 from scorer.settings import Setting, setting_of
 
@@ -48,9 +51,42 @@ class Command(cloup.Command):
         super().__init__(*args, **_with_context(more))
         self.examples = examples
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, unless an output is, holds or lies in an input (what else names a file is an input)."""
+        given = ctx.params
+        outputs = [Path(given[name]) for name in _OUTPUTS if given.get(name) is not None]
+        named = [
+            name
+            for entry in self.params
+            if entry.name not in (*_OUTPUTS, "store_path") and not isinstance(entry.type, click.Choice)
+            for name in _names(given.get(entry.name or ""))
+        ]
+        for output in outputs:
+            for path in (output, output.with_name(f"{output.name}.rejects.jsonl")):
+                check_apart(path, *named)
+        store = [Path(given["store_path"])] if given.get("store_path") else []
+        for one, other in combinations([*outputs, *store], 2):
+            if one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other)):
+                raise OutputError(f"{one}: would be written twice; name two files")
+        if (found := ctx.params.get("json_path")) is not None:
+            check_json(found)
+        return super().invoke(ctx)
+
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the first sentence, the examples and the rest of the text."""
         _write_help(self.help, self.examples, formatter)
+
+
+_OUTPUTS = ("output", "json_path", "rejects_path", "pictures", "write_bundle")
+"""The parameters of commands that name what is written."""
+
+
+def _names(given: Any) -> list[str]:
+    """Return the names that a parameter holds, with the record beside each; of NAME=MODEL the model."""
+    many = given if isinstance(given, (list, tuple)) else (given,)
+    names = [str(name) for name in many if isinstance(name, (str, Path)) and str(name)]
+    names += [name.partition("=")[2] for name in names if "=" in name and not os.path.lexists(name)]
+    return [*names, *(f"{name}.meta.json" for name in names if name != "-")]
 
 
 class Group(cloup.Group):

@@ -194,6 +194,7 @@ def _close(lines: list[str], tally: Tally, scorer: Scorer, corpus: Corpus, *, qu
 def _score_to_stdout(
     scorer: Scorer, corpus: Corpus, settings: ScoreSettings, rejects_path: Path | None, *, quiet: bool
 ) -> None:
+    from scorer.apart import check_rejects
     from scorer.outputs import writing
     from scorer.run.stream import score_stream
 
@@ -201,6 +202,7 @@ def _score_to_stdout(
         if rejects_path is None:
             tally = score_stream(scorer, corpus, sys.stdout, sys.stderr, settings)
         else:
+            check_rejects(rejects_path)
             with writing(rejects_path), open(rejects_path, "w", encoding="utf-8") as file:
                 tally = score_stream(scorer, corpus, sys.stdout, file, settings)
     except BrokenPipeError:

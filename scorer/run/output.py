@@ -32,6 +32,9 @@ from scorer.run.settings import ScoreSettings
 from scorer.run.windows import Window
 
 REJECTS = "rejects.jsonl"
+EARLIER = ".earlier"
+"""Where the scores that a folder held lie until those that replace them are whole."""
+
 _COLUMNS = {True: "without the columns of --uncertainty", False: "with the columns of --uncertainty"}
 _THEN = "; fix that and continue with --resume"
 
@@ -119,6 +122,7 @@ class Run:
                 self._join()
             else:
                 self._begun.end(len(self.done))
+                shutil.rmtree(self.folder / EARLIER, ignore_errors=True)
                 for part in parts:
                     part.unlink()
         self.complete = True
@@ -150,7 +154,7 @@ class Run:
         check_parent(self.output)
         self._check_kind()
         foreign = not self.is_file and self.folder.is_dir() and not manifests(self.folder)
-        if foreign and any(self.folder.iterdir()):
+        if foreign and any(path.name != EARLIER for path in self.folder.iterdir()):
             raise OutputError(f"{self.output}: holds other files and no manifest of a run; name a new or empty folder")
         if existing == "error":
             self._refuse()
@@ -192,13 +196,20 @@ class Run:
             raise OutputError(f"{self.output}: exists already; name another output or say --overwrite")
 
     def _clear(self) -> None:
-        """Remove an earlier run's shards and nothing else; an earlier file stays until the new one takes its place."""
+        """Put an earlier run's shards aside and nothing else; like an earlier file they stay until the new ones are."""
         if self._share.count > 1:
             raise OutputError(f"{self.folder}: may hold other processes' shards; remove the folder to start afresh")
-        for path in [*self.folder.glob("part-*"), *self.folder.glob("shard-*"), *manifests(self.folder)]:
-            path.unlink(missing_ok=True)
-        if not self.is_file:
-            self.rejects.unlink(missing_ok=True)
+        earlier = [*self.folder.glob("part-*"), *self.folder.glob("shard-*"), *manifests(self.folder)]
+        aside = self.folder / EARLIER
+        # Where there is such a folder, these are unfinished, and what was whole lies there.
+        keep = not self.is_file and not aside.exists() and any(self.folder.glob("part-*"))
+        if keep:
+            aside.mkdir()
+        for path in [*earlier, *([] if self.is_file else [self.rejects])]:
+            if keep and path.exists():
+                path.rename(aside / path.name)
+            else:
+                path.unlink(missing_ok=True)
         self._begun.close()
         self._manifest = Manifest(self.folder, self._share, self._identity)
 

@@ -15,7 +15,7 @@ from scorer.cli.main import fail
 if TYPE_CHECKING:
     from scorer.inputs.corpus import Corpus
 
-SCORES, SETS, REPORT = "scores.parquet", "sets", "report.html"
+SCORES, SETS, REPORT, MARK = "scores.parquet", "sets", "report.html", "demo.json"
 
 
 @opt.command(examples=("empathy demo", "empathy demo dialogues.jsonl -o my-demo"))
@@ -33,12 +33,13 @@ def demo(inputs: tuple[str, ...], output: Path | None, bundle: Path | None, fiel
 
     Left out, IN is the examples that come with the package. The scores are shown in the terminal as well.
     """
+    from scorer.apart import check_apart
     from scorer.cli.preview import examples_path, show_scores
     from scorer.cli.progress import Bar
     from scorer.inputs.corpus import Corpus
     from scorer.inputs.sources import STDIN
     from scorer.model import Scorer
-    from scorer.outputs import writing
+    from scorer.outputs import check_folder, write_json, writing
     from scorer.run.score import score_files
     from scorer.run.settings import ScoreSettings
 
@@ -49,8 +50,11 @@ def demo(inputs: tuple[str, ...], output: Path | None, bundle: Path | None, fiel
     corpus = Corpus(inputs or (str(examples_path()),), fields=fields, keep_records=True)
     output = output or Path("empathy-demo")
     scorer = Scorer.load(bundle)
+    check_apart(output, *inputs)
+    check_folder(output, "overwrite", MARK, "`empathy demo`")
     with writing(output):
         output.mkdir(exist_ok=True)
+    write_json(output / MARK, {"made_by": "empathy demo"})
     with Bar(sys.stderr) as progress:
         score_files(scorer, corpus, output / SCORES, ScoreSettings(existing="overwrite"), progress)
     show_scores(scorer, corpus, output / SCORES, sys.stdout)

@@ -64,13 +64,10 @@ def probe_scorer(
     """
     from scorer.cli.progress import Bar
     from scorer.model import Scorer
-    from scorer.outputs import check_apart, check_new, write_json
+    from scorer.outputs import write_json
     from selection.probing.probe import EXAMPLES, example_contexts, probe
 
     settings = ProbeSettings(limits=_limits(given), **opt.chosen(chosen))
-    if json_path is not None:
-        check_new(json_path, overwrite=True)
-        check_apart(json_path, *inputs)
     dialogues = _read(inputs, fields) if inputs else example_contexts()
     scorer = Scorer.load(bundle, engine=engine)
     with Bar(sys.stderr, quiet=quiet) as progress:

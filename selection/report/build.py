@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from msgspec import to_builtins
 
+from scorer.apart import check_apart
 from scorer.dialogue import Dialogue
 from scorer.errors import OutputError
 from scorer.inputs.corpus import Corpus
-from scorer.outputs import check_apart, check_new, replacing, write_json, writing
+from scorer.outputs import check_new, replacing, write_json, writing
 from scorer.run.score_table import read_scores
 from selection.errors import SelectionError
 from selection.files.labels import LabelTable, read_labels
