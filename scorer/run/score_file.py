@@ -10,6 +10,7 @@ the values themselves, .csv text as above, .parquet numbers or truth values wher
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,7 +137,7 @@ def _join_csv(output: Path, shards: Sequence[Path], kept: Sequence[str]) -> None
             if number == 0:
                 file.write(",".join(map(_csv_field, names)) + "\n")
             for id_, scores, more in rows:
-                fields = [_csv_field(id_), *map(str, scores), *map(_csv_field, map(_as_text, more))]
+                fields = [_csv_field(as_csv_text(id_)), *map(str, scores), *map(_csv_field, map(_as_csv, more))]
                 file.write(",".join(fields) + "\n")
 
 
@@ -145,6 +146,9 @@ _JOIN: dict[str, Callable[[Path, Sequence[Path], Sequence[str]], None]] = {
     ".jsonl": _join_jsonl,
     ".csv": _join_csv,
 }
+
+_RUN_BY_SPREADSHEETS = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+"""What begins a formula, also full-width or after a blank that an import strips, and the apostrophes before it."""
 
 SUFFIXES = tuple(_JOIN)
 """The kinds of score file that are one file; an output of any other name is a folder of Parquet shards."""
@@ -179,6 +183,22 @@ def _tables(shards: Iterable[Path], kept: Sequence[str]) -> Iterator[tuple[list[
             for row in range(len(ids))
         )
         yield table.column_names, rows
+
+
+def as_csv_text(text: str) -> str:
+    """Return a text as it stands in CSV: after an apostrophe where a spreadsheet would run it or change it."""
+    return f"'{text}" if _RUN_BY_SPREADSHEETS.match(text) else text
+
+
+def from_csv_text(text: str) -> str:
+    """Return the text that ``as_csv_text`` was given."""
+    return text[1:] if text[:1] == "'" and _RUN_BY_SPREADSHEETS.match(text) else text
+
+
+def _as_csv(value: str) -> str | None:
+    """Return a value that is given as JSON as it stands in CSV; numbers stay numbers."""
+    text = _as_text(value)
+    return as_csv_text(text) if text is not None and value[:1] == '"' else text
 
 
 def _csv_field(text: str | None) -> str:

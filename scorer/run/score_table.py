@@ -23,7 +23,7 @@ from scorer.errors import InputError, reason_of
 from scorer.inputs.corpus import id_hash
 from scorer.outputs import read_json
 from scorer.run.manifest import missing_from
-from scorer.run.score_file import SUFFIXES, read_metadata
+from scorer.run.score_file import SUFFIXES, from_csv_text, read_metadata
 from scorer.run.settings import SCORE_COLUMNS
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def read_scores(path: Path, *, scorer: Path | None = None, raw_cuts: bool = Fals
     rows = 0
     with _readable(path):
         for batch in dataset.to_batches(columns=["id", *HEADS]):
-            ids = batch.column("id").cast("string").to_pylist()
+            ids = _texts(path, batch.column("id"))
             values = np.stack([batch.column(head).to_numpy(zero_copy_only=False) for head in HEADS], axis=1)
             _check_values(path, rows, ids, values.astype(np.float64) if values.dtype == object else values)
             hashes.append(np.fromiter(map(id_hash, ids), dtype=np.uint64, count=len(ids)))
@@ -101,8 +101,14 @@ def read_columns(path: Path) -> dict[str, npt.NDArray[Any]]:
     with _readable(path):
         table = dataset.to_table(columns=[name for name in dataset.schema.names if name not in kept])
         place = table.column_names.index("id")
-        table = table.set_column(place, "id", table.column(place).cast("string"))
+        table = table.set_column(place, "id", [_texts(path, table.column(place))])
         return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def _texts(path: Path, ids: Any) -> list[Any]:
+    """Return the ids of a column of a score file."""
+    found: list[Any] = ids.cast("string").to_pylist()
+    return [id_ and from_csv_text(id_) for id_ in found] if path.suffix == ".csv" else found
 
 
 def said_of_scorer(path: Path) -> dict[str, Any]:

@@ -113,16 +113,16 @@ def test_json_and_rejects_replace_their_like_alone() -> None:
 
 @pytest.mark.usefixtures("place")
 def test_earlier_shards_stay_until_the_new_ones_are_whole(bundle: Bundle) -> None:
-    scorer, corpus = Scorer.load(bundle.path), lambda: Corpus(["d.jsonl"])
-    score_files(scorer, corpus(), Path("out"), ScoreSettings())
+    scorer = Scorer.load(bundle.path)
+    score_files(scorer, Corpus(["d.jsonl"]), Path("out"), ScoreSettings())
     earlier = content(Path("out"))
     with pytest.raises(Killed):
-        score_files(scorer, corpus(), Path("out"), ScoreSettings(existing="overwrite"), kill_after(0))
+        score_files(scorer, Corpus(["d.jsonl"]), Path("out"), ScoreSettings(existing="overwrite"), kill_after(0))
     for _ in range(2):
         assert content(Path("out/.earlier")) == {name: earlier[name] for name in content(Path("out/.earlier"))}
         assert "part-000000.parquet" in content(Path("out/.earlier"))
         with pytest.raises(Killed):
-            score_files(scorer, corpus(), Path("out"), ScoreSettings(existing="overwrite"), kill_after(0))
-    score_files(scorer, corpus(), Path("out"), ScoreSettings(existing="resume"))
+            score_files(scorer, Corpus(["d.jsonl"]), Path("out"), ScoreSettings(existing="overwrite"), kill_after(0))
+    score_files(scorer, Corpus(["d.jsonl"]), Path("out"), ScoreSettings(existing="resume"))
     assert not Path("out/.earlier").exists()
     assert read_scores(Path("out")).num_rows == 4
