@@ -62,7 +62,7 @@ class Command(cloup.Command):
             for name in _names(given.get(entry.name or ""))
         ]
         for output in outputs:
-            for path in (output, output.with_name(f"{output.name}.rejects.jsonl")):
+            for path in (output, Path(f"{output}.rejects.jsonl")):
                 check_apart(path, *named)
         store = [Path(given["store_path"])] if given.get("store_path") else []
         for one, other in combinations([*outputs, *store], 2):

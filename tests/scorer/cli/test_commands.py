@@ -104,7 +104,7 @@ def test_nothing_to_score_is_exit_code_1_and_rejects(empathy: Run, bundle: Bundl
         (["in.jsonl", "-o", "out.csv", "--rejects", "r"], "--rejects is for runs without -o"),
         (["in.jsonl", "-o", "out.csv", "--engine", "abacus"], "expected auto or one of onnxruntime"),
         (["in.jsonl", "-o", "out.csv", "--scorer", "nowhere"], "nowhere: no such folder"),
-        (["in.jsonl", "-o", "out.csv", "--scorer", "."], "holds no scorer.json"),
+        (["in.jsonl", "--scorer", "."], "holds no scorer.json"),
         (["empty", "-o", "out.csv"], "empty: no file of dialogues there"),
         (["nothing*", "-o", "out.csv"], "matches no file"),
         (["bogus://x/y", "-o", "out.csv"], "bogus://x/y"),
