@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+import re
+
+_USER = re.compile(r"(?<=://)(?:[^\s/?#]*@|[^\s/:]*:(?!\d+/|:)\S*?@)")
+_END = r"""(?=['"),:;.>\]}]*(?:\s|$))"""
+_QUERY = re.compile(rf"(?i)(\bhttps?://[^\s?#]*)[?#]\S*?{_END}|(\b[a-z][\w+.-]*://[^\s?#]*)\?(?=[\w.%-]+=)\S*?{_END}")
+
+
+def without_secrets(text: str) -> str:
+    """Return a text whose URLs have lost what may be a secret: user and password, query (a signature) and fragment.
+
+    What was there is "***". A "?" of another kind of URL than http may be a pattern: it stays unless NAME= follows.
+    """
+    if "://" not in text:
+        return text
+    return _QUERY.sub(lambda found: f"{found[1] or found[2]}?***", _USER.sub("***@", text))
+
 
 class EmpathyError(Exception):
-    """Base of every error a user can cause. Its text is one line: the value, what was expected, the fix."""
+    """Base of every error a user can cause. Its text is one line: the value, what was expected, the fix.
+
+    No URL in it shows a password or a signature, whoever wrote the text.
+    """
+
+    def __init__(self, *parts: object) -> None:
+        """Take the line."""
+        super().__init__(*(without_secrets(part) if isinstance(part, str) else part for part in parts))
 
 
 class InputError(EmpathyError):
@@ -46,4 +69,4 @@ def reason_of(error: BaseException) -> str:
     """Return what an exception of a library says, as one line of at most 300 characters."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return without_secrets(" ".join(str(error).split()))[:300] or type(error).__name__

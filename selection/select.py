@@ -108,7 +108,7 @@ def select_sets(
             labels=None if labels is None else _labels(labels, evidence),
             judge=found.judges.info() if found.judges.judgements else None,
             stability=stability_of(settings, evidence, decision),
-            corpus=manifest.CorpusInfo(inputs=[source.name for source in corpus.sources], sha256=found.sha256),
+            corpus=manifest.CorpusInfo(inputs=[source.shown for source in corpus.sources], sha256=found.sha256),
             file_format=settings.format,
             lost={name: count for name, count in lost.items() if count},
             settings=settings,

@@ -17,7 +17,7 @@ from distill.judge.records import OPENAI_URL
 from distill.settings import DEFAULT_KEY
 from scorer.cli.table import table_lines
 from scorer.dialogue import training_hash
-from scorer.errors import OutputError
+from scorer.errors import OutputError, without_secrets
 from scorer.inputs.parse import to_record
 from scorer.outputs import check_folder, check_parent, replacing, write_json, writing
 
@@ -118,7 +118,11 @@ def _write_bundle(asked: Asked, rounds: Rounds, request: Request) -> None:
 
 
 def _next_steps(found: Audit, asked: Asked, rounds: Rounds, request: Request) -> list[str]:
-    """Return the commands that the verdict asks for, as a user types them."""
+    """Return the commands that the verdict asks for, as a user types them, but for secrets in URLs."""
+    return [without_secrets(step) for step in _steps(found, asked, rounds, request)]
+
+
+def _steps(found: Audit, asked: Asked, rounds: Rounds, request: Request) -> list[str]:
     if found.verdict == "recalibrate":
         return _rescore(rounds, request)
     if found.verdict == "label and retrain":

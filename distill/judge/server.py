@@ -16,6 +16,7 @@ from distill.judge.records import OPENAI_URL, Asking, host_of
 from distill.judge.replies import fault_in
 from distill.judge.rubric import SCHEMA
 from distill.settings import DEFAULT_KEY
+from distill.wire import client_for, striking
 
 if TYPE_CHECKING:
     from openai import APIConnectionError, APIStatusError
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _NO_KEY = "no-key-needed"
-_MIN_SECRET = 8
-"""A shorter "key" is the placeholder of a local server; striking it out would mutilate texts."""
 
 Kind = Literal["busy", "failed", "lost", "refused", "adapt"]
 _BUSY = (429, 503, 529)
@@ -129,7 +128,10 @@ class Endpoint:
         self._timeout = timeout
         self._key_name = key_name
         self._key = find_key(asking.base_url, key_name)
-        self.client = AsyncOpenAI(api_key=self._key, base_url=asking.base_url, max_retries=0, timeout=timeout)
+        self.redact = striking(self._key)
+        self.client = AsyncOpenAI(
+            api_key=self._key, base_url=asking.base_url, max_retries=0, timeout=timeout, http_client=client_for(timeout)
+        )
         new = asking.base_url == OPENAI_URL or host_of(asking.base_url).endswith(".azure.com")
         self._form = Form(
             "max_completion_tokens" if new else "max_tokens", alternatives=ALTERNATIVES if logprobs else 0
@@ -192,6 +194,8 @@ class Endpoint:
         except APIStatusError as error:
             raise self._refusal(error, used) from None
         except APIConnectionError as error:
+            if isinstance(error.__cause__, LabelError):  # no call can succeed
+                raise error.__cause__ from None
             raise self._broken(error) from None
 
     def learn(self, status: int, said: str) -> bool:
@@ -201,10 +205,6 @@ class Endpoint:
             raise self._meaning(status, self._line(said), "", {}, form)
         except CallError:
             return self._form != form
-
-    def redact(self, text: str) -> str:
-        """Return a text without the key, should the server have put it there."""
-        return text.replace(self._key, "***") if len(self._key) >= _MIN_SECRET else text
 
     def _line(self, text: str) -> str:
         """Return a foreign text as part of one line: without the key, and without what would act on a terminal."""

@@ -42,12 +42,12 @@ class Place:
     ) -> Reject:
         """Return the reject of the record at this line, or at another one; ``record`` is its raw text."""
         excerpt = record[:EXCERPT].encode("utf-8", "backslashreplace").decode()
-        return Reject(self.source.name, self.line if line is None else line, reason, detail, id_, excerpt)
+        return Reject(self.source.shown, self.line if line is None else line, reason, detail, id_, excerpt)
 
     def parse(self, value: Any, record: str | None = None) -> list[Dialogue | Reject]:
         """Return the dialogues in a decoded record, or its reject; and those of the records that a wrapper holds."""
         try:
-            found = parse_records(value, self.labels, self.source.name, self.line, self.fields, keep=bool(self.keep))
+            found = parse_records(value, self.labels, self.source.shown, self.line, self.fields, keep=bool(self.keep))
         except RecordError as error:
             wrapped = () if self.fields else unwrapped(value)
             if not wrapped:

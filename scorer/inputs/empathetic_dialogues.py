@@ -146,7 +146,7 @@ class Conversations:
                 turns=whole,
                 conversation=key,
                 category=category,
-                source=place.source.name,
+                source=place.source.shown,
                 line=line,
                 notes=_NOTES,
                 record=kept,

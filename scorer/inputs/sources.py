@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, cast
 
 from backports import zstd
 
-from scorer.errors import InputError, reason_of
+from scorer.errors import InputError, reason_of, without_secrets
 from scorer.inputs import archives
 from scorer.outputs import is_own_output
 
@@ -44,6 +44,11 @@ class Source:
     name: str
     size: int | None = None
     bytes_read: int = field(default=0, compare=False)
+
+    @property
+    def shown(self) -> str:
+        """The name as it is shown and written: a URL without user, password and signature."""
+        return without_secrets(self.name)
 
     def advance_to(self, position: int) -> None:
         """Note how far a reader that seeks has come; the position never goes back, nor beyond the size."""
@@ -143,7 +148,7 @@ def expand(names: Iterable[str], is_data: Callable[[Source], bool]) -> tuple[lis
             if is_named or is_data(source):
                 sources.append(source)
             else:
-                skipped.append(source.name)
+                skipped.append(source.shown)
         if len(sources) == before:
             held = f"; it holds only {', '.join(skipped[:3])}" if skipped else ""
             raise InputError(f"{name}: no file of dialogues there, expected JSON, CSV, Parquet or Arrow files{held}")

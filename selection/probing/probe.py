@@ -18,6 +18,7 @@ from scorer.bundle.probed import Probed, ProbedKind
 from scorer.cli.preview import examples_path
 from scorer.dialogue import Dialogue
 from scorer.engines.base import Scores
+from scorer.errors import without_secrets
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
 from scorer.progress import Progress, Silent
@@ -91,7 +92,7 @@ def probe(
     kept = PAPER.apply(real, cuts) == 0
     means = real.mean(axis=0, dtype=float)
     record = Probed(
-        data=data if data.isprintable() else ascii(data)[1:-1],
+        data=without_secrets(data if data.isprintable() else ascii(data)[1:-1]),
         contexts=len(chosen),
         seed=settings.seed,
         engine=scorer.engine.name,

@@ -15,9 +15,12 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
+from scorer.cli.main import main
 from scorer.errors import InputError
 from scorer.inputs.corpus import Corpus
+from scorer.inputs.parse import Reject
 from tests.conftest import record, write_lines
 from tests.scorer.inputs.input_data import data, error, ids, write, write_dataset_dict
 
@@ -166,6 +169,7 @@ def test_s3_url_of_nothing_is_an_error(url: str) -> None:
 def http_server(tmp_path: Path) -> Iterator[str]:
     """Serve a folder with one file on loopback."""
     write_lines(tmp_path / "in.jsonl", [record("i am sad", "so sorry", id="a")])
+    (tmp_path / "bad.jsonl").write_text("no JSON\n")
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
@@ -185,3 +189,31 @@ def test_a_file_behind_http_is_read_and_a_missing_one_is_one_line(http_server: s
     assert [item.id for item in found] == ["a"]
     with pytest.raises(InputError, match=r"none.jsonl: no such file"):
         Corpus([f"{http_server}/none.jsonl"])
+
+
+def test_a_signed_url_is_read_and_its_secrets_show_nowhere(http_server: str) -> None:
+    url = http_server.replace("://", "://me:hunter2@")
+    found = list(Corpus([f"{url}/in.jsonl?sig=hunter2", f"{url}/bad.jsonl?sig=hunter2"]))
+    host = http_server.removeprefix("http://")
+    assert [item.source for item in found] == [f"http://***@{host}/{name}.jsonl?***" for name in ("in", "bad")]
+    assert isinstance(found[1], Reject)
+    for name in ("none.jsonl", "in.jsonl"):
+        with pytest.raises(InputError, match=r"none.jsonl\?\*\*\*: no |named twice") as caught:
+            Corpus([f"{url}/{name}?sig=hunter2"] * 2)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_selection_names_its_inputs_without_secrets(http_server: str, tmp_path: Path) -> None:
+    url = http_server.replace("://", "://me:hunter2@")
+    scores = tmp_path / "scores.jsonl"
+    write_lines(tmp_path / "two.jsonl", [record("i am sad", text, id=text) for text in "ab"])
+    write_lines(
+        scores, [{"id": "a", "sensibility": 9, "rationality": 1}, {"id": "b", "sensibility": 1, "rationality": 9}]
+    )
+    into = ["--scores", str(scores), "--raw-cuts", "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, ["select", f"{url}/two.jsonl?sig=hunter2", *into])
+    assert result.exit_code == 0, result.output
+    assert "hunter2" not in result.output
+    written = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert any(b"two.jsonl?***" in text for text in written)
+    assert not any(b"hunter2" in text for text in written)
