@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import zlib
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
@@ -11,6 +12,12 @@ from distill.errors import LabelError
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
+
+MAX_ANSWER_BYTES = 1 << 24
+"""Some 100 times what the answer to one question holds with all its log-probabilities (16 MiB)."""
+MAX_FILE_BYTES = 1 << 30
+"""The results of a batch: 50,000 answers, or 10,000 with log-probabilities."""
+_WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 _MIN_SECRET = 8
 """A shorter "key" is the placeholder of a local server; striking it out would mutilate texts."""
@@ -40,11 +47,17 @@ def _spellings(sign: str) -> str:
     return rf"(?:\\{{0,8}}{re.escape(sign)}|\\{{1,8}}u00{code}|%{code})"  # bounded: backslashes without end are no key
 
 
+class TooMuchError(Exception):
+    """An answer is longer than any that could be meant, or in an encoding that is not read."""
+
+
 def client_for(timeout: float) -> Any:
-    """Return the HTTP client of the openai package; every answer is checked before it is read."""
+    """Return the HTTP client of the openai package; every answer is checked and bounded before it is read."""
     from openai import DefaultAsyncHttpxClient
 
-    return DefaultAsyncHttpxClient(timeout=timeout, event_hooks={"response": [_check]})
+    # Only what is decoded here, within bounds, is asked for.
+    headers = {"accept-encoding": "gzip"}
+    return DefaultAsyncHttpxClient(timeout=timeout, headers=headers, event_hooks={"response": [_check, _bound]})
 
 
 async def _check(answer: Any) -> None:
@@ -58,6 +71,49 @@ async def _check(answer: Any) -> None:
             f"{urlsplit(here).netloc}: redirects to {_shown(urljoin(here, place))}, another server, which would get "
             "every dialogue; name that one in --base-url if you trust it"
         )
+
+
+async def _bound(answer: Any) -> None:
+    """Read no more of an answer than could be meant, and decode no more of it; else TooMuchError while it is read."""
+    most = MAX_FILE_BYTES if answer.request.url.path.endswith("/content") else MAX_ANSWER_BYTES
+    encoding = answer.headers.get("content-encoding", "identity").strip().lower()
+    answer.headers.pop("content-encoding", None)
+    inner = answer.stream
+    answer.stream = _bounded_stream(inner, most, encoding)
+
+
+def _bounded_stream(inner: Any, most: int, encoding: str) -> Any:
+    """Return a stream like ``inner`` that ends in TooMuchError beyond so many bytes, before or after decoding."""
+    base: Any = next(
+        kind for kind in type(inner).__mro__ if kind.__name__ == "AsyncByteStream"
+    )  # of openai's own httpx
+
+    class Bounded(base):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            async for part in _parts(inner, most, encoding):
+                yield part
+
+        async def aclose(self) -> None:
+            await inner.aclose()
+
+    return Bounded()
+
+
+async def _parts(inner: Any, most: int, encoding: str) -> AsyncIterator[bytes]:
+    if encoding not in {"", "identity", *_WINDOW_BITS}:
+        raise TooMuchError(f"an answer in the encoding {encoding[:40]!a}, expected gzip, deflate or none")
+    decoder = zlib.decompressobj(_WINDOW_BITS[encoding]) if encoding in _WINDOW_BITS else None
+    came = given = 0
+    async for raw in inner:
+        came += len(raw)
+        try:
+            part = raw if decoder is None else decoder.decompress(raw, most - given + 1)
+        except zlib.error as error:
+            raise TooMuchError(f"an answer that cannot be decompressed: {error}") from None
+        given += len(part)
+        if came > most or given > most:
+            raise TooMuchError(f"an answer of more than {most >> 20} MiB")
+        yield part
 
 
 def same_server(here: str, there: str) -> bool:

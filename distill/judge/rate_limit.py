@@ -6,13 +6,15 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from math import isfinite
 
 MAX_BACKOFF = 60.0
 MAX_RETRY_AFTER = 3600.0
 """A server that asks for more than an hour is not waited for any longer at a time."""
+_LEAST_RETRY_AFTER = 0.01
+"""Less would be no pause, and the next refusal."""
 
 _JITTER = 0.25
 
@@ -64,11 +66,26 @@ class Pace:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a server asks to wait: ``retry-after-ms``, or ``retry-after`` in seconds or as a date."""
-    for name, seconds in (("retry-after-ms", 0.001), ("retry-after", 1)):
-        with suppress(KeyError, ValueError):
-            wait = float(headers[name]) * seconds
-            return max(0.0, wait) if isfinite(wait) else None
-    with suppress(ValueError):
-        return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - time.time())
-    return None
+    """Return the seconds that a server asks to wait: ``retry-after-ms``, or ``retry-after`` in seconds or as a date.
+
+    None where it says nothing of use (no number, no time, a past date): the own back-off holds. At most an hour.
+    """
+    found = (_seconds(headers.get("retry-after-ms", ""), 0.001), _seconds(headers.get("retry-after", "")))
+    wait = next((wait for wait in (*found, _until(headers.get("retry-after", ""))) if wait is not None), 0.0)
+    return min(wait, MAX_RETRY_AFTER) if wait >= _LEAST_RETRY_AFTER else None
+
+
+def _seconds(text: str, unit: float = 1.0) -> float | None:
+    try:
+        wait = float(text) * unit
+    except ValueError:
+        return None
+    return wait if isfinite(wait) else None
+
+
+def _until(text: str) -> float | None:
+    try:
+        date = parsedate_to_datetime(text)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
+    except (ValueError, OverflowError):  # no date, or one beyond all calendars
+        return None

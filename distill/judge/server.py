@@ -16,7 +16,7 @@ from distill.judge.records import OPENAI_URL, Asking, host_of
 from distill.judge.replies import fault_in
 from distill.judge.rubric import SCHEMA
 from distill.settings import DEFAULT_KEY
-from distill.wire import client_for, striking
+from distill.wire import TooMuchError, client_for, striking
 
 if TYPE_CHECKING:
     from openai import APIConnectionError, APIStatusError
@@ -191,6 +191,8 @@ class Endpoint:
             return await call()
         except TimeoutError:
             raise CallError("lost", "timeout", f"no whole answer within {self._timeout:g} s") from None
+        except TooMuchError as error:
+            raise CallError("lost", "too_much", self._line(str(error))) from None
         except APIStatusError as error:
             raise self._refusal(error, used) from None
         except APIConnectionError as error:

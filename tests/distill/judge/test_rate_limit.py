@@ -19,12 +19,21 @@ from distill.judge.rate_limit import MAX_BACKOFF, Pace, retry_after
         ({"retry-after": "0.5"}, 0.5),
         ({"retry-after-ms": "250"}, 0.25),
         ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
-        ({"retry-after": "-3"}, 0),
+        ({"retry-after": "-3"}, None),
+        ({"retry-after": "0"}, None),
+        ({"retry-after-ms": "0"}, None),
+        ({"retry-after": "1e-9"}, None),
+        ({"retry-after": "1e20"}, 3600),
+        ({"retry-after": "9" * 400}, None),
+        ({"retry-after-ms": "nan", "retry-after": "4"}, 4),
+        ({"retry-after": "Fri, 01 Jan 100000000000000000000 00:00:00 GMT"}, None),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, 3600),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 -2359"}, 3600),
         ({"retry-after": "soon"}, None),
         ({"retry-after-ms": "x", "retry-after": "1"}, 1),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),
-        ({"retry-after": formatdate(0, usegmt=True)}, 0),
+        ({"retry-after": formatdate(0, usegmt=True)}, None),
     ],
 )
 def test_what_a_server_asks_to_wait(headers: dict[str, str], seconds: float | None) -> None:
@@ -74,3 +83,20 @@ def test_a_cool_down_holds_everybody_and_grows_until_an_answer_comes() -> None:
         assert pace.cooling > 0.35
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("shorter", [None, 0.02, 0.0, -5.0])
+def test_a_shorter_pause_cuts_no_running_one(shorter: float | None) -> None:
+    pace = Pace(None, None, first_backoff=0.01)
+    pace.cool_down(30)
+    pace.cool_down(shorter)
+    assert 29 < pace.cooling <= 30
+
+
+def test_a_server_that_asks_for_no_pause_gets_growing_ones() -> None:
+    pace, waits = Pace(None, None, first_backoff=8), []
+    for _ in range(3):
+        pace.cool_down(retry_after({"retry-after": "0"}))
+        waits.append(pace.cooling)
+        pace._cool_until = 0.0
+    assert all(0.74 * base <= wait <= 1.25 * base for base, wait in zip((8, 16, 32), waits, strict=True))
