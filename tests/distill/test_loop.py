@@ -141,7 +141,7 @@ def test_another_loops_folder_and_too_few_dialogues_are_refused(make: Make, tmp_
     with pytest.raises(OutputError, match=r"was begun with temperature 0\.0 and this run has 1\.0"):
         make(NOBODY, label={"temperature": 1.0})
     assert state.read_text() == before
-    state.write_text(before.replace('"step":60', '"step":"sixty"'))
+    state.write_text(before.replace('"step": 60', '"step": "sixty"'))
     with pytest.raises(OutputError, match=r"distill\.json: is damaged .*step"):
         make(NOBODY)
     state.rename(tmp_path / "out" / "other")
