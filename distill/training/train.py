@@ -88,7 +88,7 @@ def train_scorer(
     raw = np.full(labelled.scores.shape, np.nan, dtype=np.float32)
     for fit in split.fits:
         model = None  # the last fit's, whose memory the next one needs
-        raw[fit.held_out], model = _run(run, fit)
+        raw[fit.held_out], model = run_fit(run, fit)
     if run.processes.is_main_process:
         finish(run, split, raw, model or load_network(run.folder(split.fits[-1])), output)
         shutil.rmtree(run.work)
@@ -115,7 +115,7 @@ def train_fit(
         raise TrainError(f"fit is {number}, expected 0 to {len(split.fits) - 1}, the last one on everything")
     fit = split.fits[number]
     run.total = run.steps(fit)
-    _run(run, fit)
+    run_fit(run, fit)
     return run.folder(fit)
 
 
@@ -200,10 +200,10 @@ def _check_room(output: Path, backbone: Backbone, settings: TrainSettings) -> No
         )
 
 
-def _run(run: TrainRun, fit: Fit) -> tuple[Scores, PreTrainedModel | None]:
-    """Return the raw scores of the rows that a fit is held out from, (H, 2), and its model; keep its checkpoint.
+def run_fit(run: TrainRun, fit: Fit) -> tuple[Scores, PreTrainedModel | None]:
+    """Train one fit, and return the raw scores of the rows that it is held out from, (H, 2), and its model.
 
-    The model is None where an earlier run finished the fit.
+    Its checkpoint is kept in ``run``'s folder; the model is None where an earlier run finished the fit.
     """
     folder = run.folder(fit)
     scores_file = folder.with_name(f"{folder.name}.npy")
