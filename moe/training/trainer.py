@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from torch.utils.data import Sampler
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from distill.training.network import keep_freed_memory
@@ -65,7 +65,7 @@ def fit_causal(
         data_collator=lambda batch: pad_examples(batch, pad_id),
         train_dataset=train,
         eval_dataset=held_out or None,
-        callbacks=[Steps(progress, name)],
+        callbacks=[_SaveAfterEpoch(), Steps(progress, name)],
     )
     resume_training(trainer, folder)
     return trainer
@@ -93,6 +93,28 @@ def losses_of(trainer: Trainer) -> Losses:
         training_loss=[round(entry["loss"], 4) for entry in log if "loss" in entry],
         held_out_loss=[round(entry["eval_loss"], 4) for entry in log if "eval_loss" in entry] or None,
     )
+
+
+class _SaveAfterEpoch(TrainerCallback):
+    """Moves what would be saved in the last step of an epoch behind the epoch's end, where the held-out loss is read.
+
+    Reading it draws from the global generator. A checkpoint from before it lacks the loss, and a training that goes on
+    from there has other dropout than one that was never interrupted.
+    """
+
+    def __init__(self) -> None:
+        self._due = False
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Put off what is due in the last step of an epoch."""
+        ends = state.global_step % (state.max_steps // state.num_train_epochs) == 0
+        if control.should_save and ends:
+            control.should_save, self._due = False, True
+
+    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Save it: the Trainer reads the loss first."""
+        if self._due:
+            control.should_save, self._due = True, False
 
 
 class _ByLength(Sampler[int]):

@@ -101,8 +101,13 @@ def large_conversations(keys: Iterable[str]) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One finished window: its place in the run, the hash of its records, and what it came to."""
+    """One finished window: its place in the run, the hash of its records, and what it came to.
+
+    ``shard`` and ``rejected`` are the hashes of its files of scores and of rejects, None where it has none.
+    """
 
     number: int
     records: str
     tally: Tally
+    shard: str | None = None
+    rejected: str | None = None
