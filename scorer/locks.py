@@ -38,7 +38,9 @@ def locked(output: Path, *, shared: bool = False) -> Iterator[None]:
     if not output_is.parent.is_dir() or (output_is.exists() and not (output_is.is_file() or output_is.is_dir())):
         yield
         return
-    descriptor = _open(file, f"{output}: another process is writing it; wait until it has ended, or name another", shared)
+    descriptor = _open(
+        file, f"{output}: another process is writing it; wait until it has ended, or name another", shared
+    )
     if descriptor is None:
         yield
         return
@@ -53,7 +55,7 @@ def locked(output: Path, *, shared: bool = False) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _open(file: Path, busy: str, shared: bool) -> int | None:  # noqa: FBT001
+def _open(file: Path, busy: str, shared: bool) -> int | None:
     """Return the descriptor of a locked file, None where the folder takes no file."""
     while True:
         try:

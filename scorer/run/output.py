@@ -12,8 +12,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from scorer.inputs.parse import Reject
 from scorer.locks import locked
 from scorer.outputs import check_parent, json_line, partial, replacing, writing
 from scorer.run.manifest import Identity, Manifest, begun_with, manifest_of, manifests
+from scorer.run.prepare import records_hash, windows
 from scorer.run.score_file import (
     SUFFIXES,
     column_names,
@@ -36,9 +36,8 @@ from scorer.run.score_file import (
     read_metadata,
     write_scores,
 )
-from scorer.run.prepare import records_hash, windows
 from scorer.run.settings import ScoreSettings
-from scorer.run.windows import Window
+from scorer.run.windows import FinishedInput, Window, input_of
 
 REJECTS = "rejects.jsonl"
 EARLIER = ".earlier"
@@ -50,18 +49,8 @@ _COMPARED: Mapping[str, Any] = {"engine": None, "precision": None, "uncertainty"
 _THEN = "; fix that and continue with --resume"
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedInput:
-    """What a finished file was made from: the hash of all windows of the input, of so many records each."""
-
-    sha256: str
-    windows: int
-    window: int
-
-
-def input_of(records: Sequence[str], window: int) -> FinishedInput:
-    """Return what an input is, from the hashes of its windows in order, cut with ``window`` records at most."""
-    return FinishedInput(sha256("\n".join(records).encode()).hexdigest(), len(records), window)
+def _compared(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: metadata.get(name, left_out) for name, left_out in _COMPARED.items()}
 
 
 def work_folder(output: Path) -> Path:
@@ -298,7 +287,9 @@ class Run:
                 f"{self.output}: is finished, by another scorer ({known.get('name')} {str(known.get('sha256'))[:12]}); "
                 f"{AFRESH}"
             )
-        before, now = ({name: made.get(name, left_out) for name, left_out in _COMPARED.items()} for made in (known, mine))
+        before, now = (
+            {name: made.get(name, left_out) for name, left_out in _COMPARED.items()} for made in (known, mine)
+        )
         check_made_from(self.output, before, now)
         try:
             self._known = msgspec.convert(known.get("input"), FinishedInput)

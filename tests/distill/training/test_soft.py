@@ -74,7 +74,7 @@ def test_near_responses_answer_contexts_of_the_same_words() -> None:
 def test_a_file_of_soft_scores_comes_back_whole(tmp_path: Path) -> None:
     dialogues = others(6)
     soft = soft_of(dialogues, ["elsewhere", *(d.conversation for d in dialogues[1:])])
-    write_soft(tmp_path / "soft.parquet", soft)
+    write_soft(tmp_path / "soft.parquet", soft, {})
     again = read_soft(tmp_path / "soft.parquet")
     assert list(again.dialogues) == dialogues
     assert (list(again.partners), again.info, again.sha256) == (soft.partners, soft.info, soft.sha256)
@@ -99,7 +99,7 @@ def spoil(path: Path, how: str) -> None:
 @pytest.mark.parametrize("how", ["text", "column", "metadata", "dialogue", "gone"])
 def test_a_spoilt_file_is_one_line_with_its_name(how: str, tmp_path: Path) -> None:
     path = tmp_path / "soft.parquet"
-    write_soft(path, soft_of(others(4)))
+    write_soft(path, soft_of(others(4)), {})
     spoil(path, how)
     labels = write_lines(tmp_path / "labels.jsonl", labelled_records(120))
     result = invoke(str(labels), "-o", str(tmp_path / "out"), "--soft", str(path), command="train")
