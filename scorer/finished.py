@@ -53,16 +53,21 @@ def file_hashes(output: Path) -> dict[str, str]:
 
 def changed_file(output: Path, files: Mapping[str, str]) -> Path | None:
     """Return the first of some files in ``output`` that is missing or not what its hash says, None if all are right."""
-    for name, known in files.items():
-        path = output / name if name else output
-        if not path.is_file() or file_hash(path) != known:
-            return path
-    return None
+    paths = {output / name if name else output: known for name, known in files.items()}
+    return next((path for path, known in paths.items() if not path.is_file() or file_hash(path) != known), None)
 
 
 def seal(folder: Path, identity: Any) -> None:
     """Note in a folder that is whole what it was made from: a record of all that a run must share to resume it."""
     write_json(folder / RUN, Finished(identity=msgspec.to_builtins(identity), files=file_hashes(folder)))
+
+
+def sealed_files(folder: Path) -> dict[str, str]:
+    """Return the hashes that were noted of a folder's files, {} where none were."""
+    try:
+        return read_json(folder / RUN, Finished, AFRESH).files
+    except FileNotFoundError:
+        return {}
 
 
 def check_sealed(output: Path, identity: Any) -> None:

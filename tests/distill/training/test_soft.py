@@ -187,7 +187,12 @@ def test_the_commands_teach_and_train_on_the_file_fit_by_fit(
     assert result.exit_code == 0, result.stderr
     assert "scored by 1 teachers" in result.stderr
     assert "--folds 2 --split-seed 0" in result.stderr
-    assert "complete already" in invoke(*map(str, (teacher.path, more, "-o", file, "--resume")), command="teach").stderr
+    arguments = [*map(str, (teacher.path, labels, more, "-o", file, "--resume"))]
+    assert "complete already" in invoke(*arguments, "--pairs", "1", command="teach").stderr
+    for changed, message in ((arguments, "pairs 1 and this run has 0"), ([*arguments[:1], *arguments[2:]], "inputs")):
+        again = invoke(*changed, *(["--pairs", "1"] if message == "inputs" else []), command="teach")
+        assert (again.exit_code, len(again.stderr.splitlines())) == (2, 1)
+        assert f"is finished and was made with {message}" in again.stderr
     given = [*map(str, (labels, "--backbone", backbone, "--soft", file, "--folds", "2", "--epochs", "1"))]
     given += ["--max-length", "64", "--judge-share", "0", "--dropout", "0", "-o"]
     for number in (2, 0, 1):

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -336,6 +337,43 @@ def test_the_command_trains_and_counts_what_it_left_out(folded: Checkpoint, back
     again = invoke(*arguments, command="train")
     assert again.exit_code == 2
     assert "--overwrite" in again.stderr.splitlines()[-1]
+    # Complete is only what was made from the same.
+    text = path.read_text()
+    path.write_text(text.replace('"sensibility": ', '"sensibility": 0.', 1))
+    assert "is finished and was made with inputs " in _refused(arguments)
+    path.write_text(text)
+    said = others.read_text()
+    others.write_text(said.replace("we won", "we lost"))
+    assert "is finished and was made with inputs " in _refused(arguments)
+    others.write_text(said)
+    assert "epochs 1 and this run has 2" in _refused([*arguments, "--epochs", "2"])
+    (tmp_path / "out" / "oof.parquet").unlink()
+    assert "oof.parquet: is missing or was changed" in _refused(arguments)
+
+
+def _refused(arguments: list[str]) -> str:
+    """Return the one line that a resumed training ends with."""
+    again = invoke(*arguments, "--resume", command="train")
+    assert again.exit_code == 2
+    return str(again.stderr.splitlines()[-1])
+
+
+def test_another_backbone_under_the_same_name_or_another_fold_is_another_training(
+    backbone: Path, labelled: LabelledSet, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(backbone, tmp_path / "backbone")
+    train_scorer(labelled, tiny_settings(copy, epochs=1), tmp_path / "out")
+    known = load_checkpoint(tmp_path / "out").sha256
+    assert train_scorer(labelled, tiny_settings(copy, epochs=1), tmp_path / "out", existing="resume").sha256 == known
+    moved = [replace(dialogue, conversation=f"{row}") for row, dialogue in enumerate(labelled.dialogues)]
+    with pytest.raises(OutputError, match="made with inputs"):
+        train_scorer(
+            replace(labelled, dialogues=moved), tiny_settings(copy, epochs=1), tmp_path / "out", existing="resume"
+        )
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(OutputError, match="made with backbone"):
+        train_scorer(labelled, tiny_settings(copy, epochs=1), tmp_path / "out", existing="resume")
 
 
 LABELS = labelled_records(160)
