@@ -76,8 +76,9 @@ class Command(cloup.Command):
         if (found := ctx.params.get("json_path")) is not None:
             check_json(found)
         with ExitStack() as stack:
-            for output in outputs if os.environ.get("RANK", "0") == "0" else []:  # of torchrun's processes the first
-                stack.enter_context(locked(output, shared=_shares(given)))
+            if os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first
+                for path in [Path(given[name]) for name in _OUTPUTS if given.get(name) is not None]:
+                    stack.enter_context(locked(path, shared=_shares(given)))
             return super().invoke(ctx)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

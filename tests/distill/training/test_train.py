@@ -157,6 +157,42 @@ def test_a_killed_training_is_resumed_and_comes_to_the_same_end(
     np.testing.assert_allclose(raw_scores(folded.path), raw_scores(output), atol=2e-2)
 
 
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+@pytest.mark.parametrize("patience", [None, 1])
+def test_a_kill_in_any_epoch_changes_not_a_byte(
+    epoch: int, patience: int | None, backbone: Path, labelled: LabelledSet, tmp_path: Path
+) -> None:
+    settings = tiny_settings(backbone, epochs=6, patience=patience, learning_rate=0.02)
+    watch = Watch()
+    train_scorer(labelled, settings, tmp_path / "whole", progress=watch)
+    assert (len(watch.steps) < watch.stages[0][1]) == (patience is not None)  # type: ignore[operator]
+    per_epoch = watch.stages[0][1] // 6  # type: ignore[operator]
+    with pytest.raises(KeyboardInterrupt):
+        train_scorer(labelled, settings, tmp_path / "out", progress=Watch("final", int(per_epoch * epoch) + 1))
+    train_scorer(labelled, settings, tmp_path / "out", existing="resume")
+    first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "out"))
+    assert first == second
+
+
+def test_a_training_that_stopped_early_and_was_killed_then_learns_no_more(
+    backbone: Path, labelled: LabelledSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tiny_settings(backbone, epochs=6, patience=1, learning_rate=0.02)
+    train_scorer(labelled, settings, tmp_path / "whole")
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("distill.training.train.predict", dies)
+        train_scorer(labelled, settings, tmp_path / "out")
+    watch = Watch()
+    train_scorer(labelled, settings, tmp_path / "out", existing="resume", progress=watch)
+    assert watch.steps == []
+    first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "out"))
+    assert first == second
+
+
 def test_sigterm_ends_a_training_that_can_be_resumed(backbone: Path, tmp_path: Path, empathy: Run) -> None:
     path, output = labelled_file(tmp_path / "labels.jsonl", 160), tmp_path / "out"
     command = ["train", path, "-o", output, "--backbone", backbone, "--folds", "2", "--max-length", "64"]

@@ -84,8 +84,8 @@ def test_the_same_records_are_the_same_input_wherever_they_lie(scorer: Scorer, s
 def test_other_settings_are_not_complete(scorer: Scorer, source: Path, tmp_path: Path) -> None:
     for name in NAMES:
         run(scorer, source, tmp_path / name)
-        with pytest.raises(OutputError, match=r"(made|begun) with keep nothing and this run has id"):
-            run(scorer, source, tmp_path / name, keep=("id",))
+        with pytest.raises(OutputError, match=r"(made|begun) with keep nothing and this run has category"):
+            run(scorer, source, tmp_path / name, keep=("category",))
         other = Scorer.load(write_tiny_bundle(tmp_path / f"bundle-{name}", seed=9).path, engine="onnxruntime")
         with pytest.raises(OutputError, match=r"another scorer|begun with scorer"):
             run(other, source, tmp_path / name)
