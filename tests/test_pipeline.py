@@ -182,7 +182,9 @@ def test_bad_runs_are_one_line(world: World, tmp_path: Path) -> None:
     assert "does not exist" in command(2, "run", world.corpus, "-o", tmp_path / "a/b", "--base", world.base)
     with pytest.raises(SettingError, match="evaluate on is 0"):
         replace(world.settings, evaluate_on=0)
-    assert "holds no state.json" in command(2, "run", world.corpus, "-o", world.base, "--base", world.base)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    assert "holds no state.json" in command(2, "run", world.corpus, "-o", tmp_path / "mine", "--base", world.base)
 
 
 @pytest.mark.slow

@@ -183,9 +183,10 @@ def test_a_training_that_stopped_early_and_was_killed_then_learns_no_more(
     def dies(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr("distill.training.train.predict", dies)
-        train_scorer(labelled, settings, tmp_path / "out")
+        with pytest.raises(KeyboardInterrupt):
+            train_scorer(labelled, settings, tmp_path / "out")
     watch = Watch()
     train_scorer(labelled, settings, tmp_path / "out", existing="resume", progress=watch)
     assert watch.steps == []
