@@ -38,9 +38,8 @@ def locked(output: Path, *, shared: bool = False) -> Iterator[None]:
     if not output_is.parent.is_dir() or (output_is.exists() and not (output_is.is_file() or output_is.is_dir())):
         yield
         return
-    descriptor = _open(
-        file, f"{output}: another process is writing it; wait until it has ended, or name another", shared
-    )
+    busy = f"{output}: another process is writing it; wait until it has ended, or name another output"
+    descriptor = _open(file, busy, shared=shared)
     if descriptor is None:
         yield
         return
@@ -55,7 +54,7 @@ def locked(output: Path, *, shared: bool = False) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _open(file: Path, busy: str, shared: bool) -> int | None:
+def _open(file: Path, busy: str, *, shared: bool) -> int | None:
     """Return the descriptor of a locked file, None where the folder takes no file."""
     while True:
         try:
