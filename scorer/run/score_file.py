@@ -124,7 +124,7 @@ def _join_parquet(output: Path, shards: Sequence[Path], kept: Sequence[str], met
             writer.write_table(table.replace_schema_metadata(about))
 
 
-def _join_jsonl(output: Path, shards: Sequence[Path], kept: Sequence[str], _: str) -> None:
+def _join_jsonl(output: Path, shards: Sequence[Path], kept: Sequence[str], _metadata: str) -> None:
     with replacing(output) as file:
         for _, rows in _tables(shards, kept):
             file.writelines(
@@ -132,7 +132,7 @@ def _join_jsonl(output: Path, shards: Sequence[Path], kept: Sequence[str], _: st
             )
 
 
-def _join_csv(output: Path, shards: Sequence[Path], kept: Sequence[str], _: str) -> None:
+def _join_csv(output: Path, shards: Sequence[Path], kept: Sequence[str], _metadata: str) -> None:
     with replacing(output) as file:
         for number, (names, rows) in enumerate(_tables(shards, kept)):
             if number == 0:

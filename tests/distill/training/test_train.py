@@ -402,7 +402,7 @@ def test_another_backbone_under_the_same_name_or_another_fold_is_another_trainin
     train_scorer(labelled, tiny_settings(copy, epochs=1), tmp_path / "out")
     known = load_checkpoint(tmp_path / "out").sha256
     assert train_scorer(labelled, tiny_settings(copy, epochs=1), tmp_path / "out", existing="resume").sha256 == known
-    moved = [replace(dialogue, conversation=f"{row}") for row, dialogue in enumerate(labelled.dialogues)]
+    moved = tuple(replace(dialogue, conversation=f"{row}") for row, dialogue in enumerate(labelled.dialogues))
     with pytest.raises(OutputError, match="made with inputs"):
         train_scorer(
             replace(labelled, dialogues=moved), tiny_settings(copy, epochs=1), tmp_path / "out", existing="resume"
