@@ -31,9 +31,9 @@ from distill.sampling.embeddings import embed_dialogues
 from distill.sampling.strategies import choose_rows
 from distill.settings import STRATEGIES, SampleSettings
 from distill.training.calibrate import cross_calibrate, cross_levels, cut_table
+from distill.training.fits import identify
 from distill.training.network import has_bf16, load_backbone, predict
 from distill.training.settings import TrainSettings
-from distill.training.train import identify
 from distill.training.trainer import TrainingRows, fine_tune
 from scorer.outputs import replacing, replacing_binary
 from selection.folds import folds_of
@@ -107,7 +107,7 @@ def main(
     settings = TrainSettings(backbone=backbone, batch_size=16, learning_rate=1e-4)
     work = work / learner
     work.mkdir(parents=True, exist_ok=True)
-    check_same(work, {"learner": learner, **asdict(identify(labelled, settings, (), ()))})
+    check_same(work, {"learner": learner, **asdict(identify(labelled, settings, load_backbone(backbone), (), ()))})
     embeddings = kept(work / "embeddings.npy", lambda: embed_dialogues(labelled.dialogues, backbone))
     learn = ridge(labelled, embeddings) if learner == "ridge" else fine_tuned(labelled, settings)
     bench = Bench(labelled, learn, embeddings, tuple(map(int, sizes.split(","))), work)

@@ -14,6 +14,7 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -33,7 +34,7 @@ from distill.settings import LabelSettings, LoopSettings, SampleSettings
 from distill.training.checkpoint import load_checkpoint
 from distill.training.settings import TrainSettings
 from distill.training.train import checked_backbone, train_scorer
-from scorer.dialogue import HEADS, Dialogue
+from scorer.dialogue import HEADS, Dialogue, content_hash
 from scorer.model import Scorer
 from scorer.outputs import check_folder, check_same, new_folder, read_json, replacing, write_json, writing
 from scorer.progress import Progress, Silent
@@ -69,8 +70,9 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopIdentity:
-    """All that must be the same for a loop to be continued."""
+    """All that must be the same for a loop to be continued; ``inputs`` is a hash of all dialogues."""
 
+    inputs: str = ""
     asking: Asking
     draws: int
     training: TrainSettings
@@ -231,7 +233,9 @@ class Loop:
 
     def _open(self) -> LoopState:
         settings = self.settings
+        known_by = [[dialogue.id, dialogue.conversation, content_hash(dialogue.turns)] for dialogue in self.dialogues]
         identity = LoopIdentity(
+            inputs=sha256(json.dumps(known_by).encode()).hexdigest(),
             asking=asking_of(self.label, self.rubric),
             draws=self.label.draws,
             training=self.training,

@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Pretra
 from distill.errors import reason_to_refuse
 from moe.errors import ModelError
 from moe.provenance import BaseInfo
+from scorer.finished import folder_hash
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -166,9 +167,7 @@ def base_info(name: str, folder: Path) -> BaseInfo:
 
 
 def model_hash(name: str) -> str:
-    """Return a hash of a checkpoint's weights, an expert's with its base's."""
+    """Return a hash of all files that a checkpoint is made of, an expert's with its base's: every byte is read."""
     folder = find_model(name)
-    if not (folder / ADAPTER_CONFIG).exists():
-        return open_weights(folder).fingerprint()
-    own = sha256((folder / ADAPTER_WEIGHTS).read_bytes()).hexdigest()
-    return f"{own} on {model_hash(adapter_base(folder))}"
+    own = folder_hash(folder, _WEIGHTS)
+    return f"{own} on {model_hash(adapter_base(folder))}" if (folder / ADAPTER_CONFIG).exists() else own

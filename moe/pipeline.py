@@ -2,9 +2,9 @@
 
     split -> score -> select -> experts -> compose -> train -> evaluate
 
-Each stage writes into one folder. state.json there holds, for each finished stage, a hash of its settings and of the
-hashes of the stages before it; that of the first is of the corpus. A stage is skipped where nothing that it depends on
-changed, and an interrupted one is resumed.
+Each stage writes into one folder. state.json there holds, for each finished stage, a hash of its settings and of what
+the stages before it made, that of the first is of the corpus; and the hash of each of its own files. A stage is skipped
+where nothing that it depends on changed and its files are what it made; an interrupted one is resumed.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ from moe.evaluation.evaluate import RESULT, Evaluation, evaluate_models, read_he
 from moe.evaluation.responses import FIX_AND_REPEAT, REPEAT
 from moe.mixture.compose import compose_mixture
 from moe.models import model_hash
-from moe.provenance import MOE_JSON, Expert, TrainedMixture
+from moe.provenance import Expert, TrainedMixture
 from moe.settings import RunSettings
 from moe.training.expert import train_expert
 from moe.training.router import train_mixture
 from scorer.dialogue import Dialogue
+from scorer.finished import changed_file, file_hashes
 from scorer.inputs.corpus import Corpus
+from scorer.locks import locked
 from scorer.model import Scorer
 from scorer.outputs import Existing, check_folder, read_json, replacing_binary, write_json, writing
 from scorer.progress import Progress, Silent
@@ -41,22 +43,28 @@ from scorer.run.score import score_files
 from scorer.run.score_table import read_scores
 from scorer.run.settings import ScoreSettings
 from selection.files.layouts import to_line, whole_line
-from selection.files.manifest import SELECTION_JSON, read_selection_info
+from selection.files.manifest import read_selection_info
 from selection.folds import fold_of
 from selection.select import select_sets
 
 RUN_STATE = "state.json"
 _PARTS = 10_000
+_SPLIT = ("corpus.jsonl", "held_out.jsonl")
+_DATA = (".jsonl", ".parquet", ".safetensors")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageState:
-    """A stage of a run: the hash with which it was begun and, once it is finished, done; and what it came to."""
+    """A stage of a run: the hash with which it was begun and, once it is finished, done; and what it came to.
+
+    ``files`` are the hashes of what it made, by output and the path in it.
+    """
 
     begun: str
     done: str | UnsetType = UNSET
     seconds: float | UnsetType = UNSET
     found: str | UnsetType = UNSET
+    files: dict[str, dict[str, str]] | UnsetType = UNSET
 
 
 class Pipeline:
@@ -86,27 +94,36 @@ class Pipeline:
         """Go through all stages and return evaluation.json."""
         output, settings = self._output, self._settings
         result = output / "evaluation" / RESULT
-        with writing(output, then=FIX_AND_REPEAT):
+        with locked(output), writing(output, then=FIX_AND_REPEAT):
             self._open()
             corpus = _hash(list(_source_hashes(self._inputs)))
             depends = [corpus, settings.held_out, *([self._fields] if self._fields else [])]
-            split = self._stage("split", depends, "corpus.jsonl", self._split)
-            score = self._stage("score", [split, self._scorer.bundle.sha256], "scores.parquet", self._score)
-            chosen = self._stage("select", [score, settings.select], f"selection/{SELECTION_JSON}", self._select)
+            split = self._stage("split", depends, _SPLIT, self._split)
+            score = self._stage("score", [split, self._scorer.bundle.sha256], ["scores.parquet"], self._score)
+            depends = [split, score, settings.select]
+            chosen = self._stage("select", depends, ["selection"], self._select)
             known = tuple(read_selection_info(output / "selection").sets)
             names = settings.sets or known[:2]
             base = model_hash(settings.expert.base)
             experts = []
             for name in names:
                 depends = [chosen, base, name, replace(settings.expert, base="")]
-                marker = f"experts/{name}/{MOE_JSON}"
-                experts.append(self._stage(f"expert {name}", depends, marker, partial(self._expert, name)))
+                made = [f"experts/{name}"]
+                experts.append(self._stage(f"expert {name}", depends, made, partial(self._expert, name)))
             work = partial(self._compose, names)
-            mixed = self._stage("compose", [experts, settings.compose], f"composed/{MOE_JSON}", work)
+            mixed = self._stage("compose", [chosen, base, experts, settings.compose], ["composed"], work)
             work = partial(self._train, names)
-            trained = self._stage("train", [mixed, settings.router], f"moe/{MOE_JSON}", work)
-            depends = [trained, experts, split, self._marker.bundle.sha256, settings.generate, settings.evaluate_on]
-            self._stage("evaluate", depends, f"evaluation/{RESULT}", partial(self._evaluate, names))
+            trained = self._stage("train", [chosen, mixed, settings.router], ["moe"], work)
+            depends = [
+                trained,
+                experts,
+                base,
+                split,
+                self._marker.bundle.sha256,
+                settings.generate,
+                settings.evaluate_on,
+            ]
+            self._stage("evaluate", depends, ["evaluation"], partial(self._evaluate, names))
             return read_json(result, Evaluation, REPEAT)
 
     def _open(self) -> None:
@@ -117,25 +134,29 @@ class Pipeline:
             write_json(path, self._state)
         self._state = read_json(path, dict[str, StageState], REPEAT)
 
-    def _stage(self, name: str, depends: Sequence[Any], marker: str, work: Callable[[Existing], str]) -> str:
-        """Do a stage unless it is done, and return the hash of all that it depends on.
+    def _stage(self, name: str, depends: Sequence[Any], outputs: Sequence[str], work: Callable[[Existing], str]) -> str:
+        """Do a stage unless it is done, and return a hash of all that it depends on and of the data that it made.
 
         ``work`` is told to resume where the stage was begun with the same hash, else to replace what there is.
         """
         key = _hash([name, depends])
         known = self._state.get(name)
-        if known and known.done == key and (self._output / marker).exists():
-            self._progress.say(f"{name}: unchanged, skipped")
-            return key
+        if known and known.done == key and known.files:
+            changed = (changed_file(self._output / output, files) for output, files in known.files.items())
+            if (path := next(filter(None, changed), None)) is None:
+                self._progress.say(f"{name}: unchanged, skipped")
+                return _hash([key, _data(known.files)])
+            self._progress.say(f"{name}: {path} is missing or was changed since it was made")
         self._progress.say(f"{name}: begins")
         resumes = known is not None and known.begun == key and known.done is UNSET
         self._keep(name, StageState(begun=key))
         start = time.monotonic()
         found = work("resume" if resumes else "overwrite")
         seconds = time.monotonic() - start
-        self._keep(name, StageState(begun=key, done=key, seconds=round(seconds, 1), found=found))
+        files = {output: file_hashes(self._output / output) for output in outputs}
+        self._keep(name, StageState(begun=key, done=key, seconds=round(seconds, 1), found=found, files=files))
         self._progress.say(f"{name}: {found} ({seconds:.0f} s)")
-        return key
+        return _hash([key, _data(files)])
 
     def _keep(self, name: str, state: StageState) -> None:
         self._state[name] = state
@@ -143,7 +164,7 @@ class Pipeline:
 
     def _split(self, _: Existing) -> str:
         """Assign conversations, by a hash, to those that are selected from and those that are held out."""
-        names = ("corpus.jsonl", "held_out.jsonl", "rejects.jsonl")
+        names = (*_SPLIT, "rejects.jsonl")
         counts = [0, 0, 0]
         with ExitStack() as stack:
             files = [stack.enter_context(replacing_binary(self._output / name)) for name in names]
@@ -179,7 +200,6 @@ class Pipeline:
     def _expert(self, name: str, existing: Existing) -> str:
         output = self._output / "experts" / name
         output.parent.mkdir(exist_ok=True)
-        existing = _unless_done(existing, output)
         made = train_expert(self._set(name), output, self._settings.expert, existing=existing, progress=self._progress)
         return _came_to(made)
 
@@ -193,7 +213,7 @@ class Pipeline:
 
     def _train(self, names: Sequence[str], existing: Existing) -> str:
         composed, output = str(self._output / "composed"), self._output / "moe"
-        sets, existing = [self._set(name) for name in names], _unless_done(existing, output)
+        sets = [self._set(name) for name in names]
         made = train_mixture(composed, sets, output, self._settings.router, existing=existing, progress=self._progress)
         return _came_to(made)
 
@@ -225,9 +245,14 @@ def _hash(value: Any) -> str:
     return sha256(json.dumps(msgspec.to_builtins(value), sort_keys=True).encode()).hexdigest()
 
 
-def _unless_done(existing: Existing, output: Path) -> Existing:
-    """Return what to do with an output: a training that ended just before the run was killed is done again."""
-    return "overwrite" if output.exists() else existing
+def _data(files: Mapping[str, Mapping[str, str]]) -> list[Any]:
+    """Return what later stages read of a stage's files; what only tells of them has the day in it."""
+    return [
+        [output, name, known]
+        for output, made in files.items()
+        for name, known in made.items()
+        if Path(name or output).suffix in _DATA
+    ]
 
 
 def _came_to(made: Expert | TrainedMixture | None) -> str:

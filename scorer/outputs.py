@@ -7,10 +7,10 @@ of the same kind may resume it. JSON is read back as a typed record, so that a d
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +21,7 @@ from typing import IO, Any, BinaryIO, Literal, TypeVar
 import msgspec
 
 from scorer.errors import EmpathyError, OutputError
+from scorer.locks import locked
 
 Existing = Literal["error", "resume", "overwrite"]
 """What to do with an output that exists: refuse, resume the run that began it, or replace it."""
@@ -31,7 +32,10 @@ FilesOf = Callable[[Path], Collection[str]]
 MANIFESTS = "_manifest*.jsonl"
 """What matches the name of every manifest in a folder of scores, a share's among them."""
 
-_RUN = "run.json"
+RUN = "run.json"
+"""What a run was begun with: in OUT.partial, and in a folder that is finished."""
+
+_HASH = re.compile("[0-9a-f]{32,}")
 
 T = TypeVar("T")
 
@@ -133,7 +137,7 @@ def check_folder(output: Path, existing: Existing, mark: str, maker: str, writte
     ``mark`` is the file that ``maker`` (the name of a command) puts into every folder that it makes, so that no other
     folder is ever replaced. ``written`` is what ``new_folder`` gets.
     """
-    with writing(output):
+    with locked(output), writing(output):
         _settle(output.resolve(), mark, written)
     check_parent(output)
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
@@ -156,11 +160,12 @@ def new_folder(output: Path, *, mark: str = "", written: FilesOf | None = None, 
 
     What it replaces is removed only then, and of that only what ``written`` names: other files move into the new
     folder. A later run ends what a kill left half done. ``mark`` is the file by which a replaced folder is known, so
-    that nothing else is ever removed. Left out, all files of ``output`` are replaced.
+    that nothing else is ever removed. Left out, all files of ``output`` are replaced. OutputError where another
+    process writes ``output`` at this moment.
     """
     named, output = output, output.resolve()  # of a link what it leads to, and "." has a name
     work, old = output.with_name(f".{output.name}.unfinished"), _aside(output)
-    with writing(named, then=then):
+    with locked(named), writing(named, then=then):
         _settle(output, mark, written)
         if old.exists():
             raise OutputError(f"{old}: holds other files, and what is replaced goes there; move them away")
@@ -220,7 +225,7 @@ def begin_work(output: Path, identity: Any, existing: Existing) -> Path:
     there and ``existing`` is ``error``, or where it was begun with something else.
     """
     work = partial(output)
-    manifest = work / _RUN
+    manifest = work / RUN
     if work.exists() and existing == "error":
         raise OutputError(f"{work}: an earlier run's; continue it with --resume or start afresh with --overwrite")
     with writing(output):
@@ -236,7 +241,12 @@ def begin_work(output: Path, identity: Any, existing: Existing) -> Path:
 
 
 def check_same(
-    where: Path, known: Mapping[str, Any], mine: Mapping[str, Any], fix: str = "start afresh with --overwrite"
+    where: Path,
+    known: Mapping[str, Any],
+    mine: Mapping[str, Any],
+    fix: str = "start afresh with --overwrite",
+    *,
+    how: str = "was begun with",
 ) -> None:
     """Raise OutputError for the first value in which a run that was begun ``where`` differs from this one.
 
@@ -245,27 +255,14 @@ def check_same(
     for name in sorted({*known, *mine}):
         before, now = known.get(name), mine.get(name)
         if isinstance(before, dict) and isinstance(now, dict):
-            check_same(where, before, now, fix)
+            check_same(where, before, now, fix, how=how)
         elif before != now:
             name, before, now = name.replace("_", " "), _listed(before), _listed(now)
-            raise OutputError(f"{where}: was begun with {name} {before} and this run has {now}; use the same, or {fix}")
+            raise OutputError(f"{where}: {how} {name} {before} and this run has {now}; use the same, or {fix}")
 
 
 def _listed(value: Any) -> Any:
-    """Return a list as it may stand in a message."""
-    return (", ".join(map(str, value)) or "nothing") if isinstance(value, (list, tuple)) else value
-
-
-def lock(descriptor: int, busy: str) -> None:
-    """Take the lock of an open file until it is closed or the process ends; OutputError ``busy`` if another has it."""
-    if os.name != "posix":
-        return
-    import fcntl  # POSIX only
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OutputError(busy) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # some network file systems have no locks
-            raise
+    """Return a value as it may stand in a message: a list with commas, of a hash the beginning."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(_listed(one)) for one in value) or "nothing"
+    return f"{value[:12]}..." if isinstance(value, str) and _HASH.fullmatch(value) else value

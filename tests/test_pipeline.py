@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from moe.errors import SettingError
@@ -20,6 +23,7 @@ from scorer.model import Scorer
 from scorer.progress import Silent
 from tests.conftest import Run, varied, write_lines, write_tiny_bundle
 from tests.moe.conftest import command, write_base
+from tests.scorer.test_locks import another_thread
 
 STAGES = ["split", "score", "select", "expert sensibility", "expert rationality", "compose", "train", "evaluate"]
 TINY: dict[str, Any] = {"max_length": 160, "checkpointing": False, "held_out": 0}
@@ -70,6 +74,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("world"))
 
 
+def cut_bytes(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
 def done(found: Mapping[str, str]) -> list[str]:
     return [stage for stage, what in found.items() if "skipped" not in what]
 
@@ -92,6 +100,53 @@ def test_one_call_goes_from_a_corpus_to_a_measured_mixture(world: World) -> None
     assert selected_by["sha256"] == world.scorer.bundle.sha256
     assert "marks its own choice" in found.notes[0]
     assert (out / "evaluation" / "responses.html").exists()
+
+
+def cut(path: Path) -> None:
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-3]))
+
+
+def raised(path: Path) -> None:
+    table = pq.read_table(path)
+    scores = pa.array(table["sensibility"].to_numpy() + np.float32(1), pa.float32())
+    pq.write_table(table.set_column(1, "sensibility", scores), path)
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "again"),
+    [
+        ("experts/sensibility/adapter_model.safetensors", Path.unlink, ["expert sensibility"]),
+        ("experts/rationality/tokenizer.json", cut, ["expert rationality"]),
+        ("corpus.jsonl", cut, ["split"]),
+        ("held_out.jsonl", Path.unlink, ["split"]),
+        ("scores.parquet", raised, ["score"]),
+        ("scores.parquet", Path.unlink, ["score"]),
+        ("selection/rationality.jsonl", cut, ["select"]),
+        ("selection/selection.parquet", Path.unlink, ["select"]),
+        ("composed/model.safetensors", Path.unlink, ["compose"]),
+        ("moe/model.safetensors", cut_bytes, ["train"]),
+        ("evaluation/base.jsonl", cut, ["evaluate"]),
+        ("evaluation/base.json", Path.unlink, ["evaluate"]),
+    ],
+)
+def test_a_stage_whose_files_were_changed_is_not_done(
+    path: str, change: Callable[[Path], Any], again: list[str], world: World
+) -> None:
+    _, whole = world.run()
+    changed = world.folder / "out" / path
+    before = changed.read_bytes()
+    change(changed)
+    stages, found = world.run()
+    assert done(stages) == again  # which makes the same, so that the others need nothing
+    if changed.suffix not in (".json", ".parquet"):
+        assert changed.read_bytes() == before
+    assert found == whole
+    assert done(world.run()[0]) == []
+
+
+def test_two_runs_in_one_folder_are_refused(world: World) -> None:
+    with another_thread(world.folder / "out"), pytest.raises(OutputError, match="another process is writing it"):
+        world.run()
 
 
 def test_what_did_not_change_is_skipped_and_what_did_is_done_again(world: World) -> None:
@@ -127,7 +182,9 @@ def test_bad_runs_are_one_line(world: World, tmp_path: Path) -> None:
     assert "does not exist" in command(2, "run", world.corpus, "-o", tmp_path / "a/b", "--base", world.base)
     with pytest.raises(SettingError, match="evaluate on is 0"):
         replace(world.settings, evaluate_on=0)
-    assert "holds no state.json" in command(2, "run", world.corpus, "-o", world.base, "--base", world.base)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    assert "holds no state.json" in command(2, "run", world.corpus, "-o", tmp_path / "mine", "--base", world.base)
 
 
 @pytest.mark.slow

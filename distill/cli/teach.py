@@ -53,9 +53,7 @@ def teach(
     from distill.training.checkpoint import CHECKPOINT_JSON, load_checkpoint
     from scorer.cli.progress import Bar
 
-    if resume and output.exists():
-        click.echo(f"{output} is complete already; nothing was scored", err=True)
-        return
+    complete = resume and output.exists()
     teachers = [name for name in inputs if (Path(name) / CHECKPOINT_JSON).is_file()]
     rest = tuple(name for name in inputs if name not in teachers)
     if not teachers or not rest:
@@ -65,5 +63,8 @@ def teach(
     dialogues = read_dialogues(rest, "IN", fields)
     with Bar(sys.stderr, quiet=quiet) as bar:
         soft = teaching.teach(checkpoints, dialogues, settings, output, existing=existing, progress=bar)
+        if complete:
+            click.echo(f"{output} is complete already; nothing was scored", err=True)
+            return
         bar.say(f"{len(soft)} dialogues, {soft.re_paired} of them re-paired, scored by {len(checkpoints)} teachers")
         bar.say(f"written to {output}; next: empathy train LABELS --soft {output} -o STUDENT" + soft.info.as_options)

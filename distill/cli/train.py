@@ -113,9 +113,7 @@ def train(
     from distill.training.train import train_fit, train_scorer
     from scorer.cli.progress import Bar
 
-    if resume and (output / CHECKPOINT_JSON).exists():
-        click.echo(f"{output} is complete already; nothing was trained", err=True)
-        return
+    complete = (resume or fit is not None) and (output / CHECKPOINT_JSON).exists()
     labelled = read_labelled(inputs, fields)
     teaching = [load_checkpoint(path) for path in teachers]
     dialogues = read_dialogues(unlabelled, "--unlabelled", fields)
@@ -125,19 +123,24 @@ def train(
     with Bar(sys.stderr, quiet=quiet) as bar:
         if fit is not None:
             folder = train_fit(labelled, settings, output, fit, soft=softly, progress=bar)
-            bar.say(f"written to {folder}; when all fits are there: the same command with --resume and without --fit")
-            return
-        checkpoint = train_scorer(
-            labelled,
-            settings,
-            output,
-            teachers=teaching,
-            unlabelled=dialogues,
-            teaching=teach_settings,
-            soft=softly,
-            existing=existing,
-            progress=bar,
-        )
+            if not complete:
+                bar.say(f"written to {folder}; when all fits are there: the same with --resume and without --fit")
+                return
+        else:
+            checkpoint = train_scorer(
+                labelled,
+                settings,
+                output,
+                teachers=teaching,
+                unlabelled=dialogues,
+                teaching=teach_settings,
+                soft=softly,
+                existing=existing,
+                progress=bar,
+            )
+    if complete:
+        click.echo(f"{output} is complete already; nothing was trained", err=True)
+        return
     for line in _closing_lines(checkpoint, len(labelled.rejects)):
         bar.say(line)
 

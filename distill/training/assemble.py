@@ -8,6 +8,7 @@ import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from msgspec import to_builtins
@@ -23,12 +24,16 @@ from scorer.arrays import Ints
 from scorer.bundle.domain import fit_domain
 from scorer.dialogue import HEADS
 from scorer.engines.base import Scores
+from scorer.finished import seal
 from scorer.outputs import new_folder, replacing
 from scorer.run.score_file import write_scores
 
 
-def finish(run: TrainRun, split: Split, raw: Scores, model: PreTrainedModel, output: Path) -> None:
-    """Calibrate the final ``model`` on ``raw`` held-out predictions (N, 2), NaN where none is, and write all of it."""
+def finish(run: TrainRun, split: Split, raw: Scores, model: PreTrainedModel, output: Path, identity: Any) -> None:
+    """Calibrate the final ``model`` on ``raw`` held-out predictions (N, 2), NaN where none is, and write all of it.
+
+    ``identity`` is the record of all that it was made from.
+    """
     labelled, rows = run.labelled, np.flatnonzero(~np.isnan(raw).any(axis=1))
     scores, labels, folds = raw[rows], labelled.scores[rows], split.folds[rows]
     calibration = fit_calibration(scores, labels)
@@ -59,6 +64,7 @@ def finish(run: TrainRun, split: Split, raw: Scores, model: PreTrainedModel, out
             # Links, not copies: both names must be there until the whole takes its place.
             skip = shutil.ignore_patterns("*.npy", ".*")
             shutil.copytree(run.work / FOLDS, whole / FOLDS, ignore=skip, copy_function=_link)
+        seal(whole, identity)
 
 
 def _write_oof(

@@ -1,11 +1,13 @@
-"""What a training consists of: its fits, assigned to rows once, and what these fits share."""
+"""What a training consists of: its fits, assigned to rows once, what these share, and by what it is known again."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
+from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,12 +16,13 @@ from accelerate import PartialState
 
 from distill.errors import TrainError
 from distill.labelled import LabelledSet
-from distill.training.checkpoint import FOLDS, CheckpointInfo, LearntFrom
-from distill.training.network import Backbone, has_bf16
-from distill.training.settings import TrainSettings
-from distill.training.soft import Lessons
+from distill.training.checkpoint import FOLDS, Checkpoint, CheckpointInfo, LearntFrom
+from distill.training.network import Backbone, content_of, has_bf16
+from distill.training.settings import TeachSettings, TrainSettings
+from distill.training.soft import Lessons, SoftSet
 from scorer.arrays import Ints, Mask
 from scorer.bundle.encode import Encoded, Encoder
+from scorer.dialogue import Dialogue, training_hash
 from scorer.progress import Progress
 from selection.folds import HOLDOUT_PARTS, folds_of
 
@@ -134,6 +137,53 @@ class TrainRun:
             content_hashes=sorted(learnt.hashes),
             unlabelled_hashes=sorted(unlabelled),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainIdentity:
+    """What must be the same for a training to be resumed; ``inputs`` is a hash of all dialogues and labels.
+
+    ``backbone`` and ``near_encoder`` are hashes of their files and stand in the settings' names' place; ``teachers``
+    are the hashes of the teachers' checkpoints, or that of their soft scores.
+    """
+
+    settings: TrainSettings
+    backbone: str
+    inputs: str
+    teachers: list[str]
+    teaching: TeachSettings | None = None
+    near_encoder: str | None = None
+
+
+def identify(
+    labelled: LabelledSet,
+    settings: TrainSettings,
+    backbone: Backbone,
+    teachers: Sequence[Checkpoint],
+    unlabelled: Sequence[Dialogue],
+    teaching: TeachSettings | None = None,
+    soft: SoftSet | None = None,
+) -> TrainIdentity:
+    """Return what must be the same for a training to be resumed."""
+    state = blake2b(digest_size=16)
+    rows = zip(labelled.dialogues, labelled.scores.tolist(), labelled.weights.tolist(), strict=True)
+    for dialogue, scores, weight in rows:
+        state.update(f"{_known_by(dialogue)}{scores}{weight}\n".encode())
+    for dialogue in unlabelled:
+        state.update(f"{_known_by(dialogue)}\n".encode())
+    return TrainIdentity(
+        settings=replace(settings, backbone=""),
+        backbone=backbone.sha256,
+        inputs=state.hexdigest(),
+        teachers=[soft.sha256] if soft else [teacher.sha256 for teacher in teachers],
+        teaching=replace(teaching, near_encoder=None) if teaching else None,
+        near_encoder=content_of(teaching.near_encoder) if teaching and teaching.near_encoder else None,
+    )
+
+
+def _known_by(dialogue: Dialogue) -> str:
+    """Return all of a dialogue that a training looks at: its text, and its conversation, which decides its fold."""
+    return json.dumps([dialogue.id, dialogue.conversation, training_hash(dialogue)])
 
 
 def _said_by_judges(labelled: LabelledSet, key: str) -> list[str] | None:

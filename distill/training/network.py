@@ -21,11 +21,13 @@ from distill.errors import TrainError, reason_to_refuse
 from scorer.bundle.encode import Encoded, Encoder
 from scorer.dialogue import HEADS
 from scorer.engines.base import Scores, collate
+from scorer.finished import folder_hash
 from scorer.progress import Progress, Silent
 
 TRAIN_PAD_MULTIPLE = 16
 """Lengths are padded to a multiple: each new shape costs oneDNN a compilation, and matrix units work in sixteens."""
 
+_FILES = ("*.json", "*.safetensors", "*.bin", "*.txt", "*.model")
 _PREDICT_TOKENS = {"cpu": 8192, "cuda": 65536}
 _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # of mallopt, in malloc.h
@@ -44,6 +46,12 @@ class Backbone:
     pad_id: int
     has_token_types: bool
     max_length: int
+    commit: str | None = None
+
+    @property
+    def sha256(self) -> str:
+        """A hash of its files; of one that the hub gave, id and commit."""
+        return content_of(self.name, self.commit)
 
     @property
     def vocabulary(self) -> int:
@@ -53,6 +61,13 @@ class Backbone:
     def encoder(self, max_length: int) -> Encoder:
         """Return what turns dialogues into this backbone's token ids."""
         return Encoder(self.tokenizer.backend_tokenizer, max_length)
+
+
+def content_of(name: str, commit: str | None = None) -> str:
+    """Return by which bytes a model is known: a hash of its folder's files, or its id on the hub, with the commit."""
+    if Path(name).is_dir():
+        return folder_hash(Path(name), _FILES)
+    return f"{name} {commit}" if commit else name
 
 
 def load_backbone(name: str, layers: int | None = None) -> Backbone:
@@ -95,6 +110,7 @@ def load_backbone(name: str, layers: int | None = None) -> Backbone:
         pad_id=int(tokenizer.pad_token_id),
         has_token_types=getattr(config, "type_vocab_size", 0) > 1,
         max_length=usable,
+        commit=getattr(config, "_commit_hash", None),
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,11 +25,13 @@ from scorer.arrays import Mask
 from scorer.bundle.encode import Encoded, Encoder
 from scorer.dialogue import HEADS, Dialogue, training_hash
 from scorer.engines.base import Scores
-from scorer.errors import reason_of
+from scorer.errors import OutputError, reason_of
+from scorer.finished import AFRESH, Finished, check_made_from
 from scorer.inputs.parse import parse_record, to_record
 from scorer.outputs import replacing_binary
 
-_KEY = b"empathy-soft"
+_KEY, _RUN = b"empathy-soft", b"empathy-run"
+_CONTENT = "content"
 _VERSION = 1
 
 
@@ -92,7 +95,7 @@ class SoftSet:
     def sha256(self) -> str:
         """The hash of everything that a student learns from it."""
         digest = sha256(json.dumps(to_builtins(self.info)).encode())
-        digest.update("\n".join((*self.hashes, *self.partners)).encode())
+        digest.update("\n".join((*self.hashes, *self.partners, *(d.conversation for d in self.dialogues))).encode())
         digest.update(np.ascontiguousarray(self.scores).tobytes())
         return digest.hexdigest()
 
@@ -161,17 +164,35 @@ def check_split(folds: int, split_seed: int, settings: TrainSettings) -> None:
         )
 
 
-def write_soft(path: Path, soft: SoftSet) -> None:
-    """Write soft scores as Parquet: ``dialogue`` (JSON), ``partner``, and two columns per fold."""
+def write_soft(path: Path, soft: SoftSet, identity: Any) -> None:
+    """Write soft scores as Parquet: ``dialogue`` (JSON), ``partner``, and two columns per fold.
+
+    ``identity`` is the record of all that they were made from.
+    """
     columns: dict[str, pa.Array] = {
         "dialogue": pa.array([json.dumps(to_record(d), ensure_ascii=False) for d in soft.dialogues], pa.string()),
         "partner": pa.array(list(soft.partners), pa.string()),
     }
     for fold, scores in enumerate(soft.scores):
         columns |= {f"{head}_{fold}": pa.array(scores[:, i], pa.float32()) for i, head in enumerate(HEADS)}
-    table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(to_builtins(soft.info))})
+    made = Finished(identity=to_builtins(identity), files={_CONTENT: soft.sha256})
+    about = {_KEY: json.dumps(to_builtins(soft.info)), _RUN: json.dumps(to_builtins(made))}
+    table = pa.table(columns).replace_schema_metadata(about)
     with replacing_binary(path) as file:
         pq.write_table(table, file, compression="zstd")
+
+
+def check_soft(path: Path, identity: Any) -> SoftSet:
+    """Return the soft scores of a file; OutputError unless they were made from the same, and are what was made."""
+    soft = read_soft(path)
+    try:
+        known = convert(json.loads((pq.read_schema(path).metadata or {})[_RUN]), Finished)
+    except (KeyError, ValueError, ValidationError):
+        raise OutputError(f"{path}: is finished and does not say what it was made from; {AFRESH}") from None
+    check_made_from(path, known.identity, identity)
+    if known.files.get(_CONTENT) != soft.sha256:
+        raise OutputError(f"{path}: was changed since it was made; {AFRESH}")
+    return soft
 
 
 def read_soft(path: Path) -> SoftSet:

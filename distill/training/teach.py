@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -14,24 +15,29 @@ from msgspec import UNSET
 
 from distill.errors import TrainError
 from distill.training.checkpoint import FOLDS, Checkpoint
-from distill.training.network import has_bf16, predict
+from distill.training.network import content_of, has_bf16, predict
 from distill.training.pairs import re_pair
 from distill.training.settings import TeachSettings
-from distill.training.soft import SoftInfo, SoftSet, write_soft
+from distill.training.soft import SoftInfo, SoftSet, check_soft, write_soft
 from scorer.bundle.encode import Encoded
 from scorer.dialogue import Dialogue, training_hash
 from scorer.engines.base import Scores
+from scorer.locks import locked
 from scorer.outputs import Existing, begin_work, check_new, replacing_binary
 from scorer.progress import Progress, Silent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeachIdentity:
-    """What must be the same for teaching to be resumed; ``inputs`` is a hash of all dialogues."""
+    """What must be the same for teaching to be resumed; ``inputs`` is a hash of all dialogues.
+
+    ``near_encoder`` is a hash of its files and stands in the place of the settings' name.
+    """
 
     settings: TeachSettings
     inputs: str
     teachers: list[str]
+    near_encoder: str | None = None
 
 
 def check_teachers(teachers: Sequence[Checkpoint]) -> tuple[int, int]:
@@ -59,18 +65,39 @@ def teach(
 ) -> SoftSet:
     """Score dialogues, and ``settings.pairs`` re-paired ones of each, and write the teachers' means to ``output``.
 
-    Dialogues of the same text count once. A killed run keeps each model's scores in ``output``.partial. TrainError says
-    what the teachers lack, OutputError why ``output`` may not be written.
+    Dialogues of the same text count once. A killed run keeps each model's scores in ``output``.partial. A whole
+    ``output`` is returned as it is, if all that it was made from is the same. TrainError says what the teachers lack,
+    OutputError why ``output`` may not be written.
     """
-    progress = progress or Silent()
+    with locked(output):
+        return _teach(teachers, dialogues, settings, output, existing, progress or Silent())
+
+
+def _teach(
+    teachers: Sequence[Checkpoint],
+    dialogues: Sequence[Dialogue],
+    settings: TeachSettings,
+    output: Path,
+    existing: Existing,
+    progress: Progress,
+) -> SoftSet:
     folds, split_seed = check_teachers(teachers)
-    check_new(output, overwrite=existing == "overwrite")
+    resumed = existing == "resume" and output.is_file()
+    check_new(output, overwrite=resumed or existing == "overwrite")
     hashes = [teacher.sha256 for teacher in teachers]
     distinct: dict[str, Dialogue] = {}
     for dialogue in dialogues:
         distinct.setdefault(training_hash(dialogue), dialogue)
-    state = blake2b("".join(f"{key}{d.conversation}" for key, d in distinct.items()).encode(), digest_size=16)
-    work = begin_work(output, TeachIdentity(settings=settings, inputs=state.hexdigest(), teachers=hashes), existing)
+    known = json.dumps([[d.id, d.conversation, key] for key, d in distinct.items()])
+    identity = TeachIdentity(
+        settings=replace(settings, near_encoder=None),
+        inputs=blake2b(known.encode(), digest_size=16).hexdigest(),
+        teachers=hashes,
+        near_encoder=content_of(settings.near_encoder) if settings.near_encoder else None,
+    )
+    if resumed:
+        return check_soft(output, identity)
+    work = begin_work(output, identity, existing)
     rows = list(distinct.values())
     partners = [dialogue.conversation for dialogue in rows]
     progress.stage("re-pairing dialogues")
@@ -87,7 +114,7 @@ def teach(
         teacher_hashes=hashes,
     )
     soft = SoftSet(rows, partners, scores, info)
-    write_soft(output, soft)
+    write_soft(output, soft, identity)
     shutil.rmtree(work)
     return soft
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from hashlib import blake2b
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ from distill.training.checkpoint import (
     save_checkpoint,
     writing_weights,
 )
-from distill.training.fits import Fit, Split, TrainRun, assign
+from distill.training.fits import Fit, Split, TrainIdentity, TrainRun, assign, identify
 from distill.training.network import Backbone, load_backbone, load_network, predict
 from distill.training.settings import TeachSettings, TrainSettings
 from distill.training.soft import Lessons, SoftSet, check_split, read_soft
@@ -40,25 +40,14 @@ from distill.training.trainer import Steps, TrainingRows, fine_tune
 from scorer.arrays import Ints
 from scorer.dialogue import Dialogue
 from scorer.engines.base import Scores
+from scorer.finished import check_sealed
+from scorer.locks import locked
 from scorer.outputs import Existing, begin_work, check_folder, new_folder, replacing_binary
 from scorer.progress import Progress, Silent
 from selection.folds import HOLDOUT_PARTS, inner_holdout
 
 _BYTES_PER_PARAMETER = 4
 _TRAINER_COPIES = 6  # two checkpoints at once, each with the weights and AdamW's two moments
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainIdentity:
-    """What must be the same for a training to be resumed; ``inputs`` is a hash of all dialogues and labels.
-
-    ``teachers`` are the hashes of the teachers' checkpoints, or that of their soft scores.
-    """
-
-    settings: TrainSettings
-    inputs: str
-    teachers: list[str]
-    teaching: TeachSettings | None = None
 
 
 def train_scorer(
@@ -81,16 +70,22 @@ def train_scorer(
     are folds, the teacher of a fold is the one that did not see it either.
 
     TrainError says what the labels, the backbone or a teacher lack, before anything is trained; OutputError why
-    ``output`` may not be written. What a killed run finished stands in ``output``.partial until it is resumed.
+    ``output`` may not be written. What a killed run finished stands in ``output``.partial until it is resumed; a whole
+    ``output`` is returned as it is, if all that it was made from is the same.
     """
-    run, split = _begin(labelled, settings, output, teachers, unlabelled, teaching, soft, existing, progress)
+    with _locked(output):
+        begun = _begin(labelled, settings, output, teachers, unlabelled, teaching, soft, existing, progress)
+        return load_checkpoint(output) if begun is None else _train(*begun, output)
+
+
+def _train(run: TrainRun, split: Split, identity: TrainIdentity, output: Path) -> Checkpoint:
     run.total = sum(map(run.steps, split.fits))
-    raw = np.full(labelled.scores.shape, np.nan, dtype=np.float32)
+    raw = np.full(run.labelled.scores.shape, np.nan, dtype=np.float32)
     for fit in split.fits:
         model = None  # the last fit's, whose memory the next one needs
         raw[fit.held_out], model = run_fit(run, fit)
     if run.processes.is_main_process:
-        finish(run, split, raw, model or load_network(run.folder(split.fits[-1])), output)
+        finish(run, split, raw, model or load_network(run.folder(split.fits[-1])), output, identity)
         shutil.rmtree(run.work)
     run.processes.wait_for_everyone()
     return load_checkpoint(output)
@@ -108,15 +103,33 @@ def train_fit(
     """Train only one fit of a training, 0 to K - 1 or K for the one on everything, and return its folder.
 
     Several processes may do so at once; `train_scorer` with the same arguments and ``existing`` = ``resume`` then finds
-    the fits done. TrainError where there is no such fit.
+    the fits done. TrainError where there is no such fit. Where the whole is there, its folder is returned.
     """
-    run, split = _begin(labelled, settings, output, (), (), None, soft, "resume", progress)
-    if not 0 <= number < len(split.fits):
-        raise TrainError(f"fit is {number}, expected 0 to {len(split.fits) - 1}, the last one on everything")
-    fit = split.fits[number]
-    run.total = run.steps(fit)
-    run_fit(run, fit)
-    return run.folder(fit)
+    with _locked(output, shared=True):
+        begun = _begin(labelled, settings, output, (), (), None, soft, "resume", progress)
+        if begun is None:
+            return output
+        run, split, _ = begun
+        if not 0 <= number < len(split.fits):
+            raise TrainError(f"fit is {number}, expected 0 to {len(split.fits) - 1}, the last one on everything")
+        fit = split.fits[number]
+        run.total = run.steps(fit)
+        run.folder(fit).parent.mkdir(exist_ok=True)
+        with _locked(run.folder(fit)):
+            run_fit(run, fit)
+        return run.folder(fit)
+
+
+@contextmanager
+def _locked(output: Path, *, shared: bool = False) -> Iterator[None]:
+    """Lock an output for the first process of a training; the others are its own."""
+    with locked(output, shared=shared) if _processes().is_main_process else nullcontext():
+        yield
+
+
+def _processes() -> PartialState:
+    """Return the processes of torchrun, or this one."""
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def _begin(
@@ -129,8 +142,11 @@ def _begin(
     soft: SoftSet | None,
     existing: Existing,
     progress: Progress | None,
-) -> tuple[TrainRun, Split]:
-    """Check everything that can be wrong, and return what the fits share; the teachers have scored by then."""
+) -> tuple[TrainRun, Split, TrainIdentity] | None:
+    """Check everything that can be wrong, and return what the fits share; the teachers have scored by then.
+
+    None where the output is there, of this very training.
+    """
     check_trainable(labelled, settings.folds or HOLDOUT_PARTS)
     split = assign(labelled.conversations, settings)
     backbone = checked_backbone(settings)
@@ -141,11 +157,15 @@ def _begin(
     encoder = backbone.encoder(settings.max_length)
     lessons = Lessons.of(soft, labelled, settings, encoder) if soft else None
     # Under torchrun every process comes here; the first one writes, the others wait and read.
-    processes = PartialState(cpu=not torch.cuda.is_available())
+    processes = _processes()
+    identity = identify(labelled, settings, backbone, teachers, unlabelled, teaching, soft)
     with processes.main_process_first():
+        if existing == "resume" and (output / CHECKPOINT_JSON).exists():
+            if processes.is_main_process:
+                check_sealed(output, identity)
+            return None
         if processes.is_main_process:
             check_folder(output, existing, CHECKPOINT_JSON, "`empathy train`")
-        identity = identify(labelled, settings, teachers, unlabelled, teaching, soft)
         work = begin_work(output, identity, existing if processes.is_main_process else "resume")
     _check_room(output, backbone, settings)
     progress = progress or Silent()
@@ -157,7 +177,8 @@ def _begin(
                 teach(teachers, dialogues, teaching or TeachSettings(), path, existing="resume", progress=progress)
             lessons = Lessons.of(read_soft(path), labelled, settings, encoder)
     encoded = encoder.encode(labelled.dialogues)
-    return TrainRun(labelled, settings, backbone, encoder, encoded, lessons, work, progress, processes), split
+    run = TrainRun(labelled, settings, backbone, encoder, encoded, lessons, work, progress, processes)
+    return run, split, identity
 
 
 def checked_backbone(settings: TrainSettings) -> Backbone:
@@ -168,24 +189,6 @@ def checked_backbone(settings: TrainSettings) -> Backbone:
             f"max length is {settings.max_length} and {settings.backbone} takes {backbone.max_length} tokens at most"
         )
     return backbone
-
-
-def identify(
-    labelled: LabelledSet,
-    settings: TrainSettings,
-    teachers: Sequence[Checkpoint],
-    unlabelled: Sequence[Dialogue],
-    teaching: TeachSettings | None = None,
-    soft: SoftSet | None = None,
-) -> TrainIdentity:
-    """Return what must be the same for a training to be resumed."""
-    state = blake2b(digest_size=16)
-    for content, row in zip(labelled.hashes, labelled.scores.tolist(), strict=True):
-        state.update(f"{content}{row}".encode())
-    for dialogue in unlabelled:
-        state.update(dialogue.id.encode())
-    hashes = [soft.sha256] if soft else [teacher.sha256 for teacher in teachers]
-    return TrainIdentity(settings=settings, inputs=state.hexdigest(), teachers=hashes, teaching=teaching)
 
 
 def _check_room(output: Path, backbone: Backbone, settings: TrainSettings) -> None:

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from accelerate.utils import extract_model_from_parallel
 from transformers import (
-    EarlyStoppingCallback,
     PreTrainedModel,
     PrinterCallback,
     Trainer,
@@ -92,7 +91,7 @@ def fine_tune(
     mean, sd = train.targets.mean(axis=0), train.targets.std(axis=0)
     callbacks: list[TrainerCallback] = [_SaveSeldom(), *([steps] if steps else [])]
     if validation is not None and settings.patience is not None:
-        callbacks.append(EarlyStoppingCallback(early_stopping_patience=settings.patience))
+        callbacks.append(_Patience(settings.patience))
     trainer = _Regressor(
         model=model,
         args=_arguments(settings, folder, early_stopping=validation is not None),
@@ -103,6 +102,8 @@ def fine_tune(
         settings=settings,
         backbone=backbone,
     )
+    if validation is not None and settings.patience is not None:
+        _end_where_it_ended(trainer, folder, settings.patience)
     with nullcontext() if torch.cuda.is_available() else QuickDropout():
         resume_training(trainer, folder)
     extract_model_from_parallel(model, keep_fp32_wrapper=False)  # computes in float32 again
@@ -248,6 +249,35 @@ class _SaveSeldom(TrainerCallback):
         now = time.monotonic()
         if not torch.cuda.is_available() or now - self._saved > _SAVE_SECONDS:
             self._saved, control.should_save = now, True
+
+
+class _Patience(TrainerCallback):
+    """Stops after so many epochs that brought no lower error, counted in the log, which a resumed training has too.
+
+    The library's own counts anew after a resume, and so ends later.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+
+    def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Say whether to stop."""
+        if _epochs_in_vain(state.log_history) >= self._patience:
+            control.should_training_stop = True
+
+
+def _epochs_in_vain(log: Sequence[dict[str, Any]]) -> int:
+    """Return how many epochs there were after the best one."""
+    errors = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
+    return len(errors) - 1 - errors.index(min(errors)) if errors else 0
+
+
+def _end_where_it_ended(trainer: Trainer, folder: Path, patience: int) -> None:
+    """Let a training that had been stopped early, and then killed before it was kept, go through no more epochs."""
+    if (last := last_whole(folder)) is not None:
+        state = TrainerState.load_from_json(str(Path(last) / "trainer_state.json"))
+        if _epochs_in_vain(state.log_history) >= patience:
+            trainer.args.num_train_epochs = round(state.epoch)
 
 
 class Steps(TrainerCallback):

@@ -12,12 +12,13 @@ from moe.cli.options import (
     PATH,
     SetsCommand,
     base_option,
-    complete_already,
     generation_options,
+    is_complete,
     limit_option,
     parse_size,
     quiet_bar,
     say,
+    say_complete,
     sets_option,
 )
 from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings, Schedule
@@ -61,14 +62,15 @@ def expert(set_path: Path, output: Path, *, resume: bool, overwrite: bool, quiet
     Exit codes: 0 done, 2 usage, set or model error.
     """
     existing = opt.existing_of(resume=resume, overwrite=overwrite)
-    if resume and complete_already(output):
-        return
+    complete = resume and is_complete(output)
     settings = ExpertSettings(**opt.chosen(given))
     from moe.training.expert import train_expert
 
     with quiet_bar(quiet=quiet) as bar:
         info = train_expert(set_path, output, settings, existing=existing, progress=bar)
-    if info and not quiet:
+    if complete:
+        say_complete(output)
+    elif info and not quiet:
         say(*training_lines(info.metrics, [info.set]), f"wrote {output}")
 
 
@@ -156,14 +158,15 @@ def train_router(
     Exit codes: 0 done, 2 usage, set or model error.
     """
     existing = opt.existing_of(resume=resume, overwrite=overwrite)
-    if resume and complete_already(output):
-        return
+    complete = resume and is_complete(output)
     settings = RouterSettings(**opt.chosen(given))
     from moe.training.router import PICTURE, train_mixture
 
     with quiet_bar(quiet=quiet) as bar:
         info = train_mixture(mixture, sets, output, settings, existing=existing, progress=bar)
-    if info and not quiet:
+    if complete:
+        say_complete(output)
+    elif info and not quiet:
         routing = info.metrics.routing
         say(
             *training_lines(info.metrics, info.sets),

@@ -59,12 +59,14 @@ def parse_size(size: str) -> int:
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
-def complete_already(output: Path) -> bool:
-    """Whether a training's output is there, so that nothing is left to resume; says so."""
-    complete = (output / "moe.json").exists()
-    if complete:
-        say(f"{output} is complete already; nothing was trained")
-    return complete
+def is_complete(output: Path) -> bool:
+    """Whether a training's output is there."""
+    return (output / "moe.json").exists()
+
+
+def say_complete(output: Path) -> None:
+    """Say that nothing was left to train."""
+    say(f"{output} is complete already; nothing was trained")
 
 
 def quiet_bar(*, quiet: bool) -> Bar:

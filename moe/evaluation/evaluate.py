@@ -26,8 +26,10 @@ from moe.provenance import read_made
 from moe.sets.chat import Chat, Dropped, Example
 from moe.settings import GenerateSettings
 from scorer.dialogue import Dialogue, training_hash
+from scorer.finished import changed_file, seal, sealed_files
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
+from scorer.locks import locked
 from scorer.model import Scorer
 from scorer.outputs import check_folder, read_json, write_json, writing
 from scorer.progress import Progress, Silent
@@ -120,8 +122,8 @@ def evaluate_models(
     responses.html, which shows them side by side. Perplexity is on the responses that the dialogues have, all else on
     what the models answer.
     """
-    _check(models, data, output)
-    with writing(output, then=FIX_AND_REPEAT):
+    with locked(output), writing(output, then=FIX_AND_REPEAT):
+        _check(models, data, output)
         output.mkdir(exist_ok=True)
         info = Evaluation(
             dialogues=len(data.dialogues),
@@ -133,21 +135,25 @@ def evaluate_models(
         if not (output / RESULT).exists():
             write_json(output / RESULT, info)  # it tells later runs whose folder this is
         figures: dict[str, ModelFigures] = {}
+        made = sealed_files(output)
         for name, path in models.items():
             identity = MeasureIdentity(
                 data=info.data, settings=settings, scorer=scorer.bundle.sha256, model=model_hash(path)
             )
             file = output / f"{name}.json"
-            known = read_json(file, ModelFigures, REPEAT) if file.exists() else None
-            if known is None or known.identity != identity or not (output / f"{name}.jsonl").exists():
+            mine = {file.name: made.get(file.name, ""), f"{name}.jsonl": made.get(f"{name}.jsonl", "")}
+            known = None if changed_file(output, mine) else read_json(file, ModelFigures, REPEAT)
+            if known is None or known.identity != identity:
                 known = _measure(name, path, data, output, identity, scorer, progress or Silent())
                 write_json(file, known)
+                seal(output, {})
             figures[name] = known
         responses = {name: read_responses(output / f"{name}.jsonl") for name in models}
         figures[REFERENCE] = _reference(next(iter(responses.values())), scorer)
         info = replace(info, models=figures, notes=list(_notes(models, data, scorer)))
         write_json(output / RESULT, info)
         write_page(output / PAGE, responses, info.dialogues)
+        seal(output, {})
     return info
 
 

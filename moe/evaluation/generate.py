@@ -20,6 +20,7 @@ from moe.sets.chat import Chat, Dropped, Example
 from moe.settings import GenerateSettings
 from scorer.dialogue import Dialogue, Turn
 from scorer.inputs.parse import Reject
+from scorer.locks import locked
 from scorer.outputs import check_new, writing
 from scorer.progress import Progress, Silent
 
@@ -61,8 +62,20 @@ def generate_responses(
     Records that cannot be answered go to OUT.rejects.jsonl. OUT.partial holds the work until all is done; the same
     command resumes it. ``progress`` is told the dialogues that are done, in a stage that the caller began.
     """
+    with locked(output):
+        return _generate(model_name, records, output, settings, progress or Silent(), overwrite=overwrite)
+
+
+def _generate(
+    model_name: str,
+    records: Iterable[Dialogue | Reject],
+    output: Path,
+    settings: GenerateSettings,
+    progress: Progress,
+    *,
+    overwrite: bool,
+) -> Answered:
     check_new(output, overwrite=overwrite)
-    progress = progress or Silent()
     chat = Chat(load_tokenizer(model_name), settings.max_length)
     with writing(output, then=FIX_AND_REPEAT):
         journal = Journal(output, RunIdentity(model=model_hash(model_name), settings=settings))

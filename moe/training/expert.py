@@ -20,13 +20,15 @@ from moe.models import (
     load_causal,
     load_config,
     load_tokenizer,
+    model_hash,
     tokenizer_hash,
 )
-from moe.provenance import MOE_JSON, Expert
+from moe.provenance import MOE_JSON, Expert, read_made
 from moe.sets.chat import Chat
 from moe.sets.examples import read_examples, set_source
 from moe.settings import TARGETS, ExpertSettings
-from moe.training.trainer import begin_training, fit_causal, losses_of
+from moe.training.trainer import beginning, fit_causal, losses_of
+from scorer.finished import seal
 from scorer.outputs import Existing, new_folder, write_json
 from scorer.progress import Progress
 
@@ -50,7 +52,7 @@ def train_expert(
 
     Of several processes the first returns it. ModelError says why the base cannot become a mixture later, SetError what
     the set lacks, both before anything is trained; OutputError why ``output`` may not be written. What a killed run did
-    stands in ``output``.partial.
+    stands in ``output``.partial. A whole ``output`` is left as it is, if all that it was made from is the same.
     """
     source = set_source(set_path)
     folder = find_model(settings.base)
@@ -59,32 +61,35 @@ def train_expert(
     found = read_examples(set_path, chat)
     train, held_out = found.split(settings.held_out, settings.seed)
     base = base_info(settings.base, folder)
-    identity = _Identity(set=source.sha256, base=base.fingerprint, settings=replace(settings, base=""))
-    processes, work = begin_training(output, "expert", identity, existing)
-    with writing_weights(output):
-        set_seed(settings.seed)
-        base_model = load_causal(folder, eager=True)
-        model = get_peft_model(base_model, _lora(settings, folder), autocast_adapter_dtype=not _is_fsdp())
-        trainer = fit_causal(model, train, held_out, settings, work / "trainer", chat.pad_id, progress, "expert")
-        whole = work / "whole"
-        trainer.save_model(str(whole))  # gathers the shards of FSDP
-        info = None
-        if processes.is_main_process:
-            info = Expert(
-                base=base,
-                tokenizer_sha256=tokenizer_hash(chat.tokenizer),
-                set=replace(found.about(source), trained_on=len(train), held_out=len(held_out)),
-                settings=replace(settings, base=base.name),
-                metrics=losses_of(trainer),
-            )
-            with new_folder(output) as made:
-                for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-                    shutil.copy2(whole / name, made / name)
-                chat.tokenizer.save_pretrained(made)
-                write_json(made / MOE_JSON, info)
-            shutil.rmtree(work)
-    processes.wait_for_everyone()
-    return info
+    identity = _Identity(set=source.sha256, base=model_hash(settings.base), settings=replace(settings, base=""))
+    with beginning(output, "expert", identity, existing) as (processes, work):
+        if work is None:
+            return read_made(output, Expert)
+        with writing_weights(output):
+            set_seed(settings.seed)
+            base_model = load_causal(folder, eager=True)
+            model = get_peft_model(base_model, _lora(settings, folder), autocast_adapter_dtype=not _is_fsdp())
+            trainer = fit_causal(model, train, held_out, settings, work / "trainer", chat.pad_id, progress, "expert")
+            whole = work / "whole"
+            trainer.save_model(str(whole))  # gathers the shards of FSDP
+            info = None
+            if processes.is_main_process:
+                info = Expert(
+                    base=base,
+                    tokenizer_sha256=tokenizer_hash(chat.tokenizer),
+                    set=replace(found.about(source), trained_on=len(train), held_out=len(held_out)),
+                    settings=replace(settings, base=base.name),
+                    metrics=losses_of(trainer),
+                )
+                with new_folder(output) as made:
+                    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+                        shutil.copy2(whole / name, made / name)
+                    chat.tokenizer.save_pretrained(made)
+                    write_json(made / MOE_JSON, info)
+                    seal(made, identity)
+                shutil.rmtree(work)
+        processes.wait_for_everyone()
+        return info
 
 
 def _is_fsdp() -> bool:

@@ -16,13 +16,14 @@ from distill.training.checkpoint import writing_weights
 from moe.errors import ModelError, SettingError
 from moe.mixture.initial_router import mixture_of
 from moe.mixture.routing_table import draw_routing, gates, measure_routing
-from moe.models import find_model, load_causal, load_config, load_tokenizer, open_weights
+from moe.models import find_model, load_causal, load_config, load_tokenizer, model_hash
 from moe.provenance import MOE_JSON, Mixture, RouterLosses, RoutingChange, TrainedMixture, read_made
 from moe.sets.chat import Chat
 from moe.sets.examples import read_examples, set_source
 from moe.settings import RouterSettings
-from moe.training.trainer import begin_training, fit_causal, losses_of
+from moe.training.trainer import beginning, fit_causal, losses_of
 from scorer.apart import check_apart
+from scorer.finished import seal
 from scorer.outputs import Existing, new_folder, write_json
 from scorer.progress import Progress
 
@@ -52,7 +53,8 @@ def train_mixture(
     """Train a mixture's routers on the union of ``sets``, write it to ``output`` and return its moe.json.
 
     Of several processes the first returns it. moe.json and routing.png say to which expert each set's tokens go, by
-    layer, before and after, on the dialogues that are held out (without any, on some of those that are trained on).
+    layer, before and after, on the dialogues that are held out (without any, on some of those that are trained on). A
+    whole ``output`` is left as it is, if all that it was made from is the same.
     """
     check_apart(output, mixture)
     sources = [set_source(path) for path in sets]
@@ -66,29 +68,31 @@ def train_mixture(
     held_out = [example for _, out in parts.values() for example in out]
     measured = {name: (out or learnt)[:_MEASURED] for name, (learnt, out) in parts.items()}
     hashes = [source.sha256 for source in sources]
-    identity = _Identity(sets=hashes, mixture=open_weights(folder).fingerprint(), settings=settings)
-    processes, work = begin_training(output, "moe", identity, existing)
-    with writing_weights(output):
-        set_seed(settings.seed)
-        model = load_causal(folder, eager=True)
-        before = measure_routing(model, measured, chat.pad_id)
-        _prepare(model, settings)
-        trainer = fit_causal(model, train, held_out, settings, work / "trainer", chat.pad_id, progress, "router")
-        info = None
-        if processes.is_main_process:
-            change = RoutingChange(before=before, after=measure_routing(model, measured, chat.pad_id))
-            about = read_made(folder, Mixture) or Mixture()
-            info = TrainedMixture(
-                **{name: getattr(about, name) for name in _KEPT},
-                sets=[one.about(source) for source, one in zip(sources, found.values(), strict=True)],
-                settings=settings,
-                metrics=RouterLosses(**asdict(losses_of(trainer)), routing=change),
-                expert_names=_experts(about, config),
-            )
-            _write(model, config, output, chat, info)
-            shutil.rmtree(work)
-    processes.wait_for_everyone()
-    return info
+    identity = _Identity(sets=hashes, mixture=model_hash(mixture), settings=settings)
+    with beginning(output, "moe", identity, existing) as (processes, work):
+        if work is None:
+            return read_made(output, TrainedMixture)
+        with writing_weights(output):
+            set_seed(settings.seed)
+            model = load_causal(folder, eager=True)
+            before = measure_routing(model, measured, chat.pad_id)
+            _prepare(model, settings)
+            trainer = fit_causal(model, train, held_out, settings, work / "trainer", chat.pad_id, progress, "router")
+            info = None
+            if processes.is_main_process:
+                change = RoutingChange(before=before, after=measure_routing(model, measured, chat.pad_id))
+                about = read_made(folder, Mixture) or Mixture()
+                info = TrainedMixture(
+                    **{name: getattr(about, name) for name in _KEPT},
+                    sets=[one.about(source) for source, one in zip(sources, found.values(), strict=True)],
+                    settings=settings,
+                    metrics=RouterLosses(**asdict(losses_of(trainer)), routing=change),
+                    expert_names=_experts(about, config),
+                )
+                _write(model, config, output, chat, info, identity)
+                shutil.rmtree(work)
+        processes.wait_for_everyone()
+        return info
 
 
 _KEPT = ("base", "tokenizer_sha256", "architecture", "experts", "router", "shared")
@@ -117,7 +121,7 @@ def _prepare(model: Any, settings: RouterSettings) -> None:
     model.router_aux_loss_coef = settings.balance
 
 
-def _write(model: Any, config: Any, output: Path, chat: Chat, info: TrainedMixture) -> None:
+def _write(model: Any, config: Any, output: Path, chat: Chat, info: TrainedMixture, identity: _Identity) -> None:
     model.config.output_router_logits, model.config.use_cache = config.output_router_logits, config.use_cache
     extract_model_from_parallel(model, keep_fp32_wrapper=False)
     model.to(config.dtype or torch.float32)  # as the mixture came
@@ -127,6 +131,7 @@ def _write(model: Any, config: Any, output: Path, chat: Chat, info: TrainedMixtu
         routing = info.metrics.routing
         draw_routing({"before training": routing.before, "after": routing.after}, info.expert_names, folder / PICTURE)
         write_json(folder / MOE_JSON, info)
+        seal(folder, identity)
 
 
 def _experts(about: Mixture, config: Any) -> list[str]:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from torch.utils.data import Sampler
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from distill.training.network import keep_freed_memory
 from distill.training.trainer import Steps, resume_training, training_arguments
-from moe.provenance import Losses, check_place
+from moe.provenance import MOE_JSON, Losses, check_place
 from moe.sets.chat import Example
 from moe.sets.examples import pad_examples
 from moe.settings import Schedule
+from scorer.finished import check_sealed
+from scorer.locks import locked
 from scorer.outputs import Existing, begin_work
 from scorer.progress import Progress, Silent
 
@@ -65,24 +68,32 @@ def fit_causal(
         data_collator=lambda batch: pad_examples(batch, pad_id),
         train_dataset=train,
         eval_dataset=held_out or None,
-        callbacks=[Steps(progress, name)],
+        callbacks=[_SaveAfterEpoch(), Steps(progress, name)],
     )
     resume_training(trainer, folder)
     return trainer
 
 
-def begin_training(output: Path, kind: str, identity: Any, existing: Existing) -> tuple[PartialState, Path]:
-    """Return the processes of a training and the folder OUT.partial in which it works.
+@contextmanager
+def beginning(output: Path, kind: str, identity: Any, existing: Existing) -> Iterator[tuple[PartialState, Path | None]]:
+    """Give the processes of a training and the folder OUT.partial in which it works; until the end it is locked.
 
     ``kind`` is what the output will be, as its moe.json says; ``identity`` is a record of all that must be the same for
-    an interrupted training to be resumed. Under torchrun every process comes here; the first one writes, the others
-    wait and read. OutputError if the output may not be written.
+    an interrupted training to be resumed. The folder is None where the output is there, of this very training. Under
+    torchrun every process comes here; the first one writes, the others wait and read. OutputError if the output may not
+    be written, or another training writes it.
     """
     processes = PartialState(cpu=not torch.cuda.is_available())
-    with processes.main_process_first():
-        existing = existing if processes.is_main_process else "resume"
-        check_place(output, kind, existing)
-        return processes, begin_work(output, identity, existing)
+    first = processes.is_main_process
+    with locked(output) if first else nullcontext():
+        with processes.main_process_first():
+            complete = existing == "resume" and (output / MOE_JSON).exists()
+            if complete and first:
+                check_sealed(output, identity)
+            elif first:
+                check_place(output, kind, existing)
+            work = None if complete else begin_work(output, identity, existing if first else "resume")
+        yield processes, work
 
 
 def losses_of(trainer: Trainer) -> Losses:
@@ -93,6 +104,28 @@ def losses_of(trainer: Trainer) -> Losses:
         training_loss=[round(entry["loss"], 4) for entry in log if "loss" in entry],
         held_out_loss=[round(entry["eval_loss"], 4) for entry in log if "eval_loss" in entry] or None,
     )
+
+
+class _SaveAfterEpoch(TrainerCallback):
+    """Moves what would be saved in the last step of an epoch behind the epoch's end, where the held-out loss is read.
+
+    Reading it draws from the global generator. A checkpoint from before it lacks the loss, and a training that goes on
+    from there has other dropout than one that was never interrupted.
+    """
+
+    def __init__(self) -> None:
+        self._due = False
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Put off what is due in the last step of an epoch."""
+        ends = state.global_step % (state.max_steps // state.num_train_epochs) == 0
+        if control.should_save and ends:
+            control.should_save, self._due = False, True
+
+    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Save it: the Trainer reads the loss first."""
+        if self._due:
+            control.should_save, self._due = True, False
 
 
 class _ByLength(Sampler[int]):

@@ -19,6 +19,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import fields
 from itertools import combinations
 from pathlib import Path
@@ -29,6 +30,7 @@ import cloup
 
 from scorer.apart import check_apart, check_json
 from scorer.errors import EmpathyError, OutputError
+from scorer.locks import locked
 from scorer.outputs import Existing
 from scorer.settings import Setting, setting_of
 
@@ -52,7 +54,10 @@ class Command(cloup.Command):
         self.examples = examples
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, unless an output is, holds or lies in an input (what else names a file is an input)."""
+        """Run the command, unless an output is, holds or lies in an input (what else names a file is an input).
+
+        Of two processes that would write one output, the second says so.
+        """
         given = ctx.params
         outputs = [Path(given[name]) for name in _OUTPUTS if given.get(name) is not None]
         named = [
@@ -70,7 +75,11 @@ class Command(cloup.Command):
                 raise OutputError(f"{one}: would be written twice; name two files")
         if (found := ctx.params.get("json_path")) is not None:
             check_json(found)
-        return super().invoke(ctx)
+        with ExitStack() as stack:
+            if os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first
+                for path in [Path(given[name]) for name in _OUTPUTS if given.get(name) is not None]:
+                    stack.enter_context(locked(path, shared=_shares(given)))
+            return super().invoke(ctx)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the first sentence, the examples and the rest of the text."""
@@ -79,6 +88,11 @@ class Command(cloup.Command):
 
 _OUTPUTS = ("output", "json_path", "rejects_path", "pictures", "write_bundle")
 """The parameters of commands that name what is written."""
+
+
+def _shares(given: Mapping[str, Any]) -> bool:
+    """Whether a command writes a part of its output, beside others that write theirs."""
+    return getattr(given.get("share"), "count", 1) > 1 or given.get("fit") is not None
 
 
 def _names(given: Any) -> list[str]:

@@ -138,8 +138,7 @@ def score(
     from scorer.inputs.corpus import Corpus
     from scorer.model import Scorer
     from scorer.run.backend import Backend, Local
-    from scorer.run.manifest import begun_with
-    from scorer.run.output import work_folder
+    from scorer.run.output import engine_of
     from scorer.run.score import score_on
 
     url = output is not None and re.match("[a-z0-9+]{2,}:/", str(output)) is not None
@@ -155,8 +154,8 @@ def score(
         fail(message)
     settings = ScoreSettings(existing=opt.existing_of(resume=resume, overwrite=overwrite), **opt.chosen(given))
     corpus = Corpus(inputs, fields=fields, keep_records=settings.keep)
-    if output is not None and engine == "auto" and not overwrite and (begun := begun_with(work_folder(output))):
-        engine, precision = begun.engine, precision or begun.precision  # a run has one, from its first process on
+    if output is not None and engine == "auto" and not overwrite and (known := engine_of(output)):
+        engine, precision = known[0], precision or known[1]  # a run has one, from its first process on
     # On a cluster this process runs no network, and may lack the GPU that workers have.
     here = ("auto", None) if ray_gpus else (engine, precision)
     scorer = Scorer.load(bundle, engine=here[0], threads=threads if ray is None else 1, precision=here[1])

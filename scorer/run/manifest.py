@@ -16,7 +16,8 @@ from typing import Any
 import msgspec
 
 from scorer.errors import OutputError
-from scorer.outputs import MANIFESTS, check_same, json_line, lock
+from scorer.locks import lock
+from scorer.outputs import MANIFESTS, check_same, json_line
 from scorer.run.windows import Share, Window
 
 NAME = "_manifest.jsonl"

@@ -11,14 +11,22 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from scorer.engines.base import Scores
 from scorer.errors import OutputError
+from scorer.finished import AFRESH, check_made_from, file_hash
+from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
-from scorer.outputs import check_parent, check_same, json_line, partial, replacing, writing
-from scorer.run.manifest import Identity, Manifest, manifest_of, manifests
+from scorer.locks import locked
+from scorer.outputs import check_parent, json_line, partial, replacing, writing
+from scorer.run.manifest import Identity, Manifest, begun_with, manifest_of, manifests
+from scorer.run.prepare import records_hash, windows
 from scorer.run.score_file import (
     SUFFIXES,
     column_names,
@@ -29,19 +37,35 @@ from scorer.run.score_file import (
     write_scores,
 )
 from scorer.run.settings import ScoreSettings
-from scorer.run.windows import Window
+from scorer.run.windows import FinishedInput, Window, input_of
 
 REJECTS = "rejects.jsonl"
 EARLIER = ".earlier"
 """Where the scores that a folder held lie until those that replace them are whole."""
 
-_COLUMNS = {True: "without the columns of --uncertainty", False: "with the columns of --uncertainty"}
+_COMPARED: Mapping[str, Any] = {"engine": None, "precision": None, "uncertainty": False, "keep": []}
+"""What of a finished file's metadata must be as this run's, and what it is where they do not say."""
+
 _THEN = "; fix that and continue with --resume"
+
+
+def _compared(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: metadata.get(name, left_out) for name, left_out in _COMPARED.items()}
 
 
 def work_folder(output: Path) -> Path:
     """Return where the shards of an output are written: itself, or a folder beside it if it is one file."""
     return partial(output) if output.suffix in SUFFIXES else output
+
+
+def engine_of(output: Path) -> tuple[str, str] | None:
+    """Return the engine and precision of the run that an output is of, begun or finished; None where there is none."""
+    if begun := begun_with(work_folder(output)):
+        return begun.engine, begun.precision
+    if output.suffix not in SUFFIXES or not output.is_file():
+        return None
+    known = read_metadata(output)
+    return (str(known["engine"]), str(known["precision"])) if {"engine", "precision"} <= known.keys() else None
 
 
 class Run:
@@ -64,6 +88,7 @@ class Run:
         self._identity = identity
         self._about, self._metadata = metadata, metadata_text(metadata)
         self._manifest: Manifest | None = None
+        self._locks = ExitStack()
         if share.count > 1 and self.is_file:
             raise OutputError(f"{output}: is one file; several processes share a folder, so name one for --shard")
         if self.is_file:
@@ -72,6 +97,7 @@ class Run:
             self.rejects = output / (REJECTS if share.count == 1 else f"shard-{share}.{REJECTS}")
         try:
             with writing(output):
+                self._locks.enter_context(locked(output, shared=share.count > 1))
                 self._open(settings)
         except OutputError:
             self.close()
@@ -94,9 +120,11 @@ class Run:
                 columns = dict(zip(column_names(scores.shape[1]), scores.T, strict=True))
                 carried = {name: kept_shard(column, final=not self.is_file) for name, column in (kept or {}).items()}
                 write_scores(self._shard_of(window.number), {"id": ids, **columns, **carried}, self._metadata)
+                window = replace(window, shard=file_hash(self._shard_of(window.number)))
             if rejects:
                 with replacing(self._rejects_of(window.number)) as file:
                     file.writelines(map(json_line, rejects))
+                window = replace(window, rejected=file_hash(self._rejects_of(window.number)))
             self._begun.add(window)
         self.done[window.number] = window
 
@@ -109,8 +137,12 @@ class Run:
             )
 
     def finish(self) -> None:
-        """Make the output from the shards: whole at its own name, or not there."""
+        """Make the output from the shards: whole at its own name, or not there.
+
+        OutputError for a shard that is not what was written.
+        """
         with writing(self.output, then=_THEN):
+            self._check_shards()
             parts = [path for number in sorted(self.done) if (path := self._rejects_of(number)).exists()]
             if parts:
                 with replacing(self.rejects) as file:
@@ -131,6 +163,7 @@ class Run:
         """Let other processes write."""
         if self._manifest is not None:
             self._manifest.close()
+        self._locks.close()
 
     def __enter__(self) -> Run:
         """Return the run."""
@@ -143,7 +176,8 @@ class Run:
     def _join(self) -> None:
         shards = [self._shard_of(number) for number in sorted(self.done) if self.done[number].tally.scored]
         if shards:
-            join_shards(self.output, shards, self._metadata, self._identity.keep)
+            about = metadata_text({**self._about, "input": asdict(self._input())})
+            join_shards(self.output, shards, about, self._identity.keep)
         # Without its manifest the folder is no run any more, should this be interrupted.
         self._begun.close()
         self._begun.path.unlink()
@@ -170,9 +204,7 @@ class Run:
             if self._is_mine(unfinished.name):
                 unfinished.unlink()
         self.done, self.complete = self._manifest.read()
-        for window in self.done.values():
-            if window.tally.scored and not self._shard_of(window.number).exists():
-                raise OutputError(f"{self._shard_of(window.number)}: is missing; start afresh with --overwrite")
+        self._check_shards()
 
     def _is_mine(self, temporary: str) -> bool:
         """Whether a temporary file is of this process's share: the others may be writing theirs at this moment."""
@@ -213,17 +245,56 @@ class Run:
         self._begun.close()
         self._manifest = Manifest(self.folder, self._share, self._identity)
 
+    def _check_shards(self) -> None:
+        """Raise OutputError for the first file of a finished window that is missing or not what was written."""
+        for number, window in sorted(self.done.items()):
+            files = {self._shard_of(number): (window.tally.scored, window.shard)}
+            if not self.complete:  # what is complete has them in one file
+                files[self._rejects_of(number)] = (window.tally.rejections, window.rejected)
+            for path, (count, known) in files.items():
+                if not count:
+                    continue
+                if not path.exists():
+                    raise OutputError(f"{path}: is missing; start afresh with --overwrite")
+                if known is None:
+                    said = "was written by an earlier release, whose manifest does not say what it holds"
+                    raise OutputError(f"{path}: {said}; start afresh with --overwrite")
+                if file_hash(path) != known:
+                    raise OutputError(f"{path}: is not what was written here; start afresh with --overwrite")
+
+    def _input(self) -> FinishedInput:
+        """Return what the input was, from the windows of all of it."""
+        return input_of([self.done[number].records for number in sorted(self.done)], self._identity.window)
+
+    def check_input(self, corpus: Corpus) -> None:
+        """Raise OutputError unless a complete output was made from the records that ``corpus`` holds now."""
+        known = self._known if self.is_file else self._input()
+        found = input_of(
+            [
+                records_hash(records)
+                for number, records in enumerate(windows(corpus, known.window, self._identity.keep))
+                if self._share.has(number)
+            ],
+            known.window,
+        )
+        if found != known:
+            raise OutputError(f"{self.output}: is finished and was made from another input; {AFRESH}")
+
     def _check_finished_file(self) -> None:
-        known = read_metadata(self.output)
-        mine = self._about
+        known, mine = read_metadata(self.output), self._about
         if known.get("sha256") != mine["sha256"]:
             raise OutputError(
                 f"{self.output}: is finished, by another scorer ({known.get('name')} {str(known.get('sha256'))[:12]}); "
-                "name another output or say --overwrite"
+                f"{AFRESH}"
             )
-        if known.get("uncertainty", False) != mine.get("uncertainty", False):
-            raise OutputError(f"{self.output}: is finished, {_COLUMNS[mine['uncertainty']]}; say --overwrite")
-        check_same(self.output, {"keep": known.get("keep", [])}, {"keep": mine.get("keep", [])}, "say --overwrite")
+        before, now = (
+            {name: made.get(name, left_out) for name, left_out in _COMPARED.items()} for made in (known, mine)
+        )
+        check_made_from(self.output, before, now)
+        try:
+            self._known = msgspec.convert(known.get("input"), FinishedInput)
+        except msgspec.ValidationError:
+            raise OutputError(f"{self.output}: is finished and does not say of which input; {AFRESH}") from None
 
     @property
     def _begun(self) -> Manifest:

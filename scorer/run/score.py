@@ -75,7 +75,10 @@ def score_on(
     with Run(output, run_identity(scorer, settings), run_metadata(scorer, settings), settings) as run:
         resumed = sum(window.tally.records for window in run.done.values())
         complete_before = run.complete
-        if not complete_before:
+        if complete_before:
+            progress.stage("comparing the input")
+            run.check_input(corpus)
+        else:
             _score_rest(backend, corpus, run, settings, progress)
             run.finish()
         total = Tally()

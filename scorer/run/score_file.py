@@ -91,13 +91,13 @@ def join_shards(output: Path, shards: Sequence[Path], metadata: str, kept: Seque
 
     ``kept`` are the columns of the input in them, as JSON.
     """
-    if output.suffix != ".parquet":  # the shards carry the metadata, and so does what they join to
+    if output.suffix != ".parquet":
         with replacing(meta_path(output)) as file:
             file.write(metadata + "\n")
-    _JOIN[output.suffix](output, shards, kept)
+    _JOIN[output.suffix](output, shards, kept, metadata)
 
 
-def _join_parquet(output: Path, shards: Sequence[Path], kept: Sequence[str]) -> None:
+def _join_parquet(output: Path, shards: Sequence[Path], kept: Sequence[str], metadata: str) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -115,15 +115,16 @@ def _join_parquet(output: Path, shards: Sequence[Path], kept: Sequence[str]) -> 
             table = table.set_column(table.column_names.index(name), field, values)
         return table
 
+    about = {METADATA_KEY: metadata}
     tables = (typed(pq.read_table(shard)) for shard in shards)
     first = next(tables)
-    with replacing_binary(output) as file, pq.ParquetWriter(file, first.schema) as writer:
-        writer.write_table(first)
+    with replacing_binary(output) as file, pq.ParquetWriter(file, first.schema.with_metadata(about)) as writer:
+        writer.write_table(first.replace_schema_metadata(about))
         for table in tables:
-            writer.write_table(table)
+            writer.write_table(table.replace_schema_metadata(about))
 
 
-def _join_jsonl(output: Path, shards: Sequence[Path], kept: Sequence[str]) -> None:
+def _join_jsonl(output: Path, shards: Sequence[Path], kept: Sequence[str], _metadata: str) -> None:
     with replacing(output) as file:
         for _, rows in _tables(shards, kept):
             file.writelines(
@@ -131,7 +132,7 @@ def _join_jsonl(output: Path, shards: Sequence[Path], kept: Sequence[str]) -> No
             )
 
 
-def _join_csv(output: Path, shards: Sequence[Path], kept: Sequence[str]) -> None:
+def _join_csv(output: Path, shards: Sequence[Path], kept: Sequence[str], _metadata: str) -> None:
     with replacing(output) as file:
         for number, (names, rows) in enumerate(_tables(shards, kept)):
             if number == 0:
@@ -141,7 +142,7 @@ def _join_csv(output: Path, shards: Sequence[Path], kept: Sequence[str]) -> None
                 file.write(",".join(fields) + "\n")
 
 
-_JOIN: dict[str, Callable[[Path, Sequence[Path], Sequence[str]], None]] = {
+_JOIN: dict[str, Callable[[Path, Sequence[Path], Sequence[str], str], None]] = {
     ".parquet": _join_parquet,
     ".jsonl": _join_jsonl,
     ".csv": _join_csv,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Self
 
 from scorer.dialogue import HEADS
@@ -101,8 +102,27 @@ def large_conversations(keys: Iterable[str]) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One finished window: its place in the run, the hash of its records, and what it came to."""
+    """One finished window: its place in the run, the hash of its records, and what it came to.
+
+    ``shard`` and ``rejected`` are the hashes of its files of scores and of rejects, None where it has none.
+    """
 
     number: int
     records: str
     tally: Tally
+    shard: str | None = None
+    rejected: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedInput:
+    """What a finished file was made from: the hash of all windows of the input, of so many records each."""
+
+    sha256: str
+    windows: int
+    window: int
+
+
+def input_of(records: Sequence[str], window: int) -> FinishedInput:
+    """Return what an input is, from the hashes of its windows in order, cut with ``window`` records at most."""
+    return FinishedInput(sha256("\n".join(records).encode()).hexdigest(), len(records), window)

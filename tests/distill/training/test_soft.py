@@ -74,7 +74,7 @@ def test_near_responses_answer_contexts_of_the_same_words() -> None:
 def test_a_file_of_soft_scores_comes_back_whole(tmp_path: Path) -> None:
     dialogues = others(6)
     soft = soft_of(dialogues, ["elsewhere", *(d.conversation for d in dialogues[1:])])
-    write_soft(tmp_path / "soft.parquet", soft)
+    write_soft(tmp_path / "soft.parquet", soft, {})
     again = read_soft(tmp_path / "soft.parquet")
     assert list(again.dialogues) == dialogues
     assert (list(again.partners), again.info, again.sha256) == (soft.partners, soft.info, soft.sha256)
@@ -99,7 +99,7 @@ def spoil(path: Path, how: str) -> None:
 @pytest.mark.parametrize("how", ["text", "column", "metadata", "dialogue", "gone"])
 def test_a_spoilt_file_is_one_line_with_its_name(how: str, tmp_path: Path) -> None:
     path = tmp_path / "soft.parquet"
-    write_soft(path, soft_of(others(4)))
+    write_soft(path, soft_of(others(4)), {})
     spoil(path, how)
     labels = write_lines(tmp_path / "labels.jsonl", labelled_records(120))
     result = invoke(str(labels), "-o", str(tmp_path / "out"), "--soft", str(path), command="train")
@@ -187,7 +187,12 @@ def test_the_commands_teach_and_train_on_the_file_fit_by_fit(
     assert result.exit_code == 0, result.stderr
     assert "scored by 1 teachers" in result.stderr
     assert "--folds 2 --split-seed 0" in result.stderr
-    assert "complete already" in invoke(*map(str, (teacher.path, more, "-o", file, "--resume")), command="teach").stderr
+    arguments = [*map(str, (teacher.path, labels, more, "-o", file, "--resume"))]
+    assert "complete already" in invoke(*arguments, "--pairs", "1", command="teach").stderr
+    for changed, message in ((arguments, "pairs 1 and this run has 0"), ([*arguments[:1], *arguments[2:]], "inputs")):
+        again = invoke(*changed, *(["--pairs", "1"] if message == "inputs" else []), command="teach")
+        assert (again.exit_code, len(again.stderr.splitlines())) == (2, 1)
+        assert f"is finished and was made with {message}" in again.stderr
     given = [*map(str, (labels, "--backbone", backbone, "--soft", file, "--folds", "2", "--epochs", "1"))]
     given += ["--max-length", "64", "--judge-share", "0", "--dropout", "0", "-o"]
     for number in (2, 0, 1):

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,43 @@ def test_a_killed_training_is_resumed_and_comes_to_the_same_end(
     assert watch.steps[-1] == ("final", total)
     assert (output / "folds" / "0" / "model.safetensors").stat().st_mtime_ns == kept
     np.testing.assert_allclose(raw_scores(folded.path), raw_scores(output), atol=2e-2)
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+@pytest.mark.parametrize("patience", [None, 1])
+def test_a_kill_in_any_epoch_changes_not_a_byte(
+    epoch: int, patience: int | None, backbone: Path, labelled: LabelledSet, tmp_path: Path
+) -> None:
+    settings = tiny_settings(backbone, epochs=6, patience=patience, learning_rate=0.02)
+    watch = Watch()
+    train_scorer(labelled, settings, tmp_path / "whole", progress=watch)
+    assert (len(watch.steps) < watch.stages[0][1]) == (patience is not None)  # type: ignore[operator]
+    per_epoch = watch.stages[0][1] // 6  # type: ignore[operator]
+    with pytest.raises(KeyboardInterrupt):
+        train_scorer(labelled, settings, tmp_path / "out", progress=Watch("final", int(per_epoch * epoch) + 1))
+    train_scorer(labelled, settings, tmp_path / "out", existing="resume")
+    first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "out"))
+    assert first == second
+
+
+def test_a_training_that_stopped_early_and_was_killed_then_learns_no_more(
+    backbone: Path, labelled: LabelledSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tiny_settings(backbone, epochs=6, patience=1, learning_rate=0.02)
+    train_scorer(labelled, settings, tmp_path / "whole")
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("distill.training.train.predict", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train_scorer(labelled, settings, tmp_path / "out")
+    watch = Watch()
+    train_scorer(labelled, settings, tmp_path / "out", existing="resume", progress=watch)
+    assert watch.steps == []
+    first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "out"))
+    assert first == second
 
 
 def test_sigterm_ends_a_training_that_can_be_resumed(backbone: Path, tmp_path: Path, empathy: Run) -> None:
@@ -336,6 +374,43 @@ def test_the_command_trains_and_counts_what_it_left_out(folded: Checkpoint, back
     again = invoke(*arguments, command="train")
     assert again.exit_code == 2
     assert "--overwrite" in again.stderr.splitlines()[-1]
+    # Complete is only what was made from the same.
+    text = path.read_text()
+    path.write_text(text.replace('"sensibility": ', '"sensibility": 0.', 1))
+    assert "is finished and was made with inputs " in _refused(arguments)
+    path.write_text(text)
+    said = others.read_text()
+    others.write_text(said.replace("we won", "we lost"))
+    assert "is finished and was made with inputs " in _refused(arguments)
+    others.write_text(said)
+    assert "epochs 1 and this run has 2" in _refused([*arguments, "--epochs", "2"])
+    (tmp_path / "out" / "oof.parquet").unlink()
+    assert "oof.parquet: is missing or was changed" in _refused(arguments)
+
+
+def _refused(arguments: list[str]) -> str:
+    """Return the one line that a resumed training ends with."""
+    again = invoke(*arguments, "--resume", command="train")
+    assert again.exit_code == 2
+    return str(again.stderr.splitlines()[-1])
+
+
+def test_another_backbone_under_the_same_name_or_another_fold_is_another_training(
+    backbone: Path, labelled: LabelledSet, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(backbone, tmp_path / "backbone")
+    train_scorer(labelled, tiny_settings(copy, epochs=1), tmp_path / "out")
+    known = load_checkpoint(tmp_path / "out").sha256
+    assert train_scorer(labelled, tiny_settings(copy, epochs=1), tmp_path / "out", existing="resume").sha256 == known
+    moved = tuple(replace(dialogue, conversation=f"{row}") for row, dialogue in enumerate(labelled.dialogues))
+    with pytest.raises(OutputError, match="made with inputs"):
+        train_scorer(
+            replace(labelled, dialogues=moved), tiny_settings(copy, epochs=1), tmp_path / "out", existing="resume"
+        )
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(OutputError, match="made with backbone"):
+        train_scorer(labelled, tiny_settings(copy, epochs=1), tmp_path / "out", existing="resume")
 
 
 LABELS = labelled_records(160)

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, Trainer
 
 from moe.errors import ModelError, SetError, SettingError
 from moe.models import load_causal
 from moe.sets.chat import DEFAULT_TEMPLATE
 from moe.settings import ExpertSettings, GenerateSettings, RouterSettings
 from moe.training.expert import train_expert
+from moe.training.router import train_mixture
 from scorer.errors import OutputError
 from selection.folds import fold_of
 from tests.conftest import record, write_lines
@@ -29,6 +30,25 @@ def train(made: Made, output: Path, *, existing: Any = "error", progress: Any = 
     """Train on the first set, at a learning rate at which a few steps change the model."""
     settings = ExpertSettings(base=str(made.base), **{"learning_rate": 0.02, **TINY, **more})
     return train_expert(made.sets[0], output, settings, existing=existing, progress=progress)
+
+
+BYTES: dict[str, Any] = {"epochs": 3, "held_out": 0.2}
+
+
+@pytest.fixture(scope="module")
+def whole(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An expert of three epochs that nobody interrupted."""
+    output = tmp_path_factory.mktemp("whole") / "out"
+    train(made, output, **BYTES)
+    return output
+
+
+def assert_same_bytes(first: Path, second: Path) -> None:
+    """Compare the weights, and what was logged of their training."""
+    wanted, found = (json.loads((expert / "moe.json").read_text())["metrics"] for expert in (first, second))
+    assert len(wanted["held_out_loss"]) == 3
+    assert found == wanted
+    assert (first / "adapter_model.safetensors").read_bytes() == (second / "adapter_model.safetensors").read_bytes()
 
 
 def assert_same_weights(first: Path, second: Path) -> None:
@@ -70,6 +90,44 @@ def test_a_killed_training_is_resumed_and_ends_as_a_whole_one(made: Made, tmp_pa
     train(made, tmp_path / "out", existing="resume", **sizes)
     assert_same_weights(tmp_path / "whole", tmp_path / "out")
     assert not (tmp_path / "out.partial").exists()
+
+
+@pytest.mark.parametrize("step", [4, 6, 7, 9])
+def test_a_kill_around_an_epoch_s_end_changes_not_a_byte(step: int, whole: Path, made: Made, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train(made, tmp_path / "out", progress=KilledAt(step), **BYTES)
+    train(made, tmp_path / "out", existing="resume", **BYTES)
+    assert_same_bytes(whole, tmp_path / "out")
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_a_kill_while_the_held_out_loss_is_read_loses_none(
+    epoch: int, whole: Path, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate, read = Trainer.evaluate, iter(range(1, 99))
+
+    def dies(self: Trainer, *rest: Any, **more: Any) -> Any:
+        if next(read) == epoch:
+            raise Killed
+        return evaluate(self, *rest, **more)
+
+    monkeypatch.setattr(Trainer, "evaluate", dies)
+    with pytest.raises(Killed):
+        train(made, tmp_path / "out", **BYTES)
+    train(made, tmp_path / "out", existing="resume", **BYTES)
+    assert_same_bytes(whole, tmp_path / "out")
+
+
+@pytest.mark.parametrize("step", [4, 7])
+def test_a_router_s_training_too_ends_as_a_whole_one(step: int, made: Made, tmp_path: Path) -> None:
+    settings = RouterSettings(**TINY, epochs=3, held_out=0.2, also_experts=True)
+    found = [train_mixture(str(made.mixture), made.sets, tmp_path / "whole", settings)]
+    with pytest.raises(Killed):
+        train_mixture(str(made.mixture), made.sets, tmp_path / "out", settings, progress=KilledAt(step))
+    found.append(train_mixture(str(made.mixture), made.sets, tmp_path / "out", settings, existing="resume"))
+    first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "out"))
+    assert first == second
+    assert found[0].metrics == found[1].metrics  # type: ignore[union-attr]
 
 
 def test_checkpointing_changes_nothing(made: Made, tmp_path: Path) -> None:
@@ -149,6 +207,48 @@ def test_the_command_trains_says_what_it_left_out_and_keeps_what_there_is(made: 
     assert "complete already" in command(0, *arguments, "--resume")
     assert "--overwrite" in command(2, *arguments)
     command(0, *arguments, "--overwrite", "-q")
+    # Complete is only what was made from the same.
+    assert "and this run has 2;" in command(2, *arguments, "--resume", "--epochs", "2")
+    text = path.read_text()
+    path.write_text(text.replace("i am", "I am", 1))
+    assert "is finished and was made with set " in command(2, *arguments, "--resume")
+    path.write_text(text)
+    weights = tmp_path / "out" / "adapter_model.safetensors"
+    kept = weights.read_bytes()
+    weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    assert "adapter_model.safetensors: is missing or was changed" in command(2, *arguments, "--resume")
+    weights.unlink()
+    assert "adapter_model.safetensors: is missing or was changed" in command(2, *arguments, "--resume")
+    weights.write_bytes(kept)
+    assert "complete already" in command(0, *arguments, "--resume")
+
+
+def test_a_base_that_was_changed_in_any_byte_is_another(made: Made, tmp_path: Path) -> None:
+    base = shutil.copytree(made.base, tmp_path / "base")
+    settings = ExpertSettings(base=str(base), **TINY)
+    train_expert(made.sets[0], tmp_path / "out", settings)
+    assert train_expert(made.sets[0], tmp_path / "out", settings, existing="resume")
+    weights = base / "model.safetensors"
+    kept = weights.read_bytes()
+    weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))  # not in a first row, which is all the fingerprint reads
+    with pytest.raises(OutputError, match="made with base"):
+        train_expert(made.sets[0], tmp_path / "out", settings, existing="resume")
+    weights.write_bytes(kept)
+    config = base / "tokenizer_config.json"
+    config.write_text(config.read_text().replace("{", '{"x": 1,', 1))
+    with pytest.raises(OutputError, match="made with base"):
+        train_expert(made.sets[0], tmp_path / "out", settings, existing="resume")
+
+
+def test_a_finished_router_is_complete_only_for_the_same(made: Made, tmp_path: Path) -> None:
+    arguments = ("moe", "train", made.mixture, "--sets", *made.sets, "-o", tmp_path / "out", "--max-length", "96")
+    command(0, *arguments, "-q")
+    assert "complete already" in command(0, *arguments, "--resume")
+    other = ("moe", "train", made.mixture, "--sets", *made.sets[::-1], "-o", tmp_path / "out", "--max-length", "96")
+    assert "made with sets" in command(2, *other, "--resume")
+    assert "made with seed 0 and this run has 1" in command(2, *arguments, "--resume", "--seed", "1")
+    (tmp_path / "out" / "run.json").unlink()
+    assert "does not say what it was made from" in command(2, *arguments, "--resume")
 
 
 def test_settings_that_only_python_can_give_are_checked() -> None:

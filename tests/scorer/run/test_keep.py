@@ -130,7 +130,7 @@ def test_a_killed_run_resumes_to_the_same_bytes_and_keeps_its_columns(scorer: Sc
     source.write_text(text)
     assert run(scorer, source, output, window=8, existing="resume").resumed == 24
     assert output.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
-    with pytest.raises(OutputError, match=r"was begun with keep text, .* and this run has nothing"):
+    with pytest.raises(OutputError, match=r"was made with keep text, .* and this run has nothing"):
         run(scorer, source, output, (), window=8, existing="resume")
 
 

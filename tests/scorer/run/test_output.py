@@ -76,6 +76,7 @@ def test_a_finished_file_holds_every_row_in_order_and_nothing_lies_beside_it(tmp
     run = begun(output)
     add(run, 1, rejects=1)
     run.finish()
+    run.close()
     if output.suffix == ".parquet":
         ids = pq.read_table(output)["id"].to_pylist()
     elif output.suffix == ".jsonl":
@@ -102,6 +103,7 @@ def test_a_run_that_scored_nothing_writes_rejects_only(tmp_path: Path) -> None:
     run = open_run(tmp_path / "out.parquet")
     add(run, 0, rows=0, rejects=3)
     run.finish()
+    run.close()
     assert names(tmp_path) == {"out.parquet.rejects.jsonl"}
 
 

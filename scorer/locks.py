@@ -1,0 +1,89 @@
+"""Locks of outputs: of two processes that would write one, the second is told so.
+
+A lock is the system's, on an open file, so that a process which is dead, however it died, holds none.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import get_ident
+
+from scorer.errors import OutputError
+
+if os.name == "posix":
+    import fcntl
+
+_MODE = 0o600
+
+_HELD: dict[Path, int] = {}
+"""The outputs that this process has locked, and the thread that did, which may do so again inside."""
+
+
+@contextmanager
+def locked(output: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock of an output, a file .OUT.lock beside it; OutputError if another process (or thread) has it.
+
+    ``shared`` is for processes that write different parts of one output: they exclude only whoever wants it alone. An
+    output that cannot be there (no folder, a device) is not locked: whoever writes it says what is wrong.
+    """
+    output_is = output.resolve()  # of a link what it leads to, and "." has a name
+    if _HELD.get(output_is) == get_ident():
+        yield
+        return
+    file = output_is.with_name(f".{output_is.name}.lock")
+    if not output_is.parent.is_dir() or (output_is.exists() and not (output_is.is_file() or output_is.is_dir())):
+        yield
+        return
+    busy = f"{output}: another process is writing it; wait until it has ended, or name another output"
+    descriptor = _open(file, busy, shared=shared)
+    if descriptor is None:
+        yield
+        return
+    _HELD[output_is] = get_ident()
+    try:
+        yield
+    finally:
+        _HELD.pop(output_is, None)
+        with suppress(OSError, OutputError):
+            lock(descriptor, "")  # whoever shares it still needs the file
+            file.unlink()
+        os.close(descriptor)
+
+
+def _open(file: Path, busy: str, *, shared: bool) -> int | None:
+    """Return the descriptor of a locked file, None where the folder takes no file."""
+    while True:
+        try:
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+        except OSError:
+            return None
+        try:
+            lock(descriptor, busy, shared=shared)
+            found = file.stat()
+        except FileNotFoundError:  # whoever had it removed it meanwhile
+            os.close(descriptor)
+            continue
+        except BaseException:
+            os.close(descriptor)
+            raise
+        mine = os.fstat(descriptor)
+        if (mine.st_dev, mine.st_ino) == (found.st_dev, found.st_ino):
+            return descriptor
+        os.close(descriptor)
+
+
+def lock(descriptor: int, busy: str, *, shared: bool = False) -> None:
+    """Take the lock of an open file until it is closed or the process ends; OutputError ``busy`` if another has it."""
+    if os.name != "posix":
+        return
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OutputError(busy) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # some network file systems have no locks
+            raise
