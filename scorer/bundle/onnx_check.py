@@ -13,8 +13,7 @@ from scorer.bundle.protobuf import DamagedError, fields
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 
-OPERATORS = frozenset(
-    """
+_NAMES = """
     Abs Add And Cast CastLike Ceil Clip Cos Div Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid
     HardSwish Identity IsInf IsNaN LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or Pow Reciprocal
     Relu Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt Sub Sum Tanh Where Xor
@@ -30,8 +29,8 @@ OPERATORS = frozenset(
     DequantizeLinear QuantizeLinear
 
     If
-    """.split()
-)
+"""
+OPERATORS = frozenset(_NAMES.split())
 """The operators that exports of encoders write, and their like. None repeats, reads files or draws at random.
 
 ``If`` runs nothing twice: exporters write it for DeBERTa, and no encoder has one in another.

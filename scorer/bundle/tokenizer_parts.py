@@ -23,7 +23,8 @@ LONGEST_MAPPING = 18
 
 # One character or class, repeated: it never matches nothing, and in no text does it search twice.
 _PLAIN_REGEX = re.compile(
-    r"(?:[^\\.^$|?*+()\[\]{}]|\\[sSdDwWnrt]|\[(?:[^\\\[\]&]|\\[sSdDwWnrt])+\])(?:\+|\{[1-9],?\})?"
+    r"(?:[^\\.^$|?*+()\[\]{}]|\\[sSdDwWnrt]|\[(?:[^\\\[\]&]|\\[sSdDwWnrt])+\])"  # the character or class
+    r"(?:\+|\{[1-9],?\})?"  # how often
 )
 _SPLITS = {
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",  # GPT-2
