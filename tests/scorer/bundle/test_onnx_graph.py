@@ -1,4 +1,4 @@
-"""What a model may do: known operators, each at most once, and work that follows from the length of a dialogue alone."""
+"""What a model may do: known operators, each at most once, and work that follows from a dialogue's length alone."""
 
 from __future__ import annotations
 
@@ -72,16 +72,12 @@ def test_a_model_without_an_embedding_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "operator",
-    ["Loop", "Scan", "SequenceMap", "NonZero", "RandomNormal", "Optional", "StringConcat", "", "Xyz\n", "if"],
+    "operator", ["Loop", "Scan", "SequenceMap", "NonZero", "RandomNormal", "Optional", "StringConcat", "Xyz\n", "if"]
 )
 def test_an_operator_that_no_export_writes_is_refused(operator: str) -> None:
     model = make_model(ROWS)
-    model.graph.node.append(helper.make_node(operator or "Add", ["words"], ["new"]))
-    if operator:
-        assert f"uses the operator {operator!a}, expected those that encoders are exported to" in refusal(model)
-    else:
-        check_onnx(model.SerializeToString())
+    model.graph.node.append(helper.make_node(operator, ["words"], ["new"]))
+    assert f"uses the operator {operator!a}, expected those that encoders are exported to" in refusal(model)
 
 
 def loop() -> Any:

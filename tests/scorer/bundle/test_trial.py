@@ -193,16 +193,16 @@ def test_a_tokenizer_that_only_the_library_refuses_is_refused_by_inspect(folder:
         ("import os; os._exit(7)", "(exit status 7)"),
     ],
 )
+@pytest.mark.usefixtures("started")
 def test_a_process_that_ends_itself_is_one_line(
-    bundle: Bundle, started: list[Any], monkeypatch: pytest.MonkeyPatch, code: str, message: str
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, code: str, message: str
 ) -> None:
     monkeypatch.setattr(trial, "own_python", lambda *_: ([sys.executable, "-c", code], {}))
     assert message in refusal(bundle.path)
 
 
-def test_a_process_that_cannot_be_started_is_one_line(
-    bundle: Bundle, started: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("started")
+def test_a_process_that_cannot_be_started_is_one_line(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "own_python", lambda *_: (["/nowhere/python"], {}))
     assert "no process could be started to try it out (No such file or directory)" in refusal(bundle.path)
 
