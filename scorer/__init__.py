@@ -5,8 +5,8 @@ The whole public surface of the package::
     from scorer import Scorer
     scores = Scorer.load().score([{"messages": [{"role": "user", "content": "..."}, ...]}])  # (N, 2)
 
-Names are loaded when they are first used, so that ``import scorer`` costs next to nothing. What libraries would report to
-their makers is turned off, unless the environment says otherwise.
+Names are loaded when they are first used, so that ``import scorer`` costs next to nothing. What libraries would report
+to their makers is turned off, unless the environment says otherwise.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# ONNX Runtime 1.32 reports every process that imports it, with a number that stays with the machine. It looks here once,
-# when it is imported.
+# ONNX Runtime 1.32 reports every process that imports it, with a number that stays with the machine. It looks here
+# once, when it is imported.
 for _name, _value in {
     "ORT_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
