@@ -25,7 +25,7 @@ import msgspec
 
 from scorer.bundle.info import FORMAT, FORMAT_VERSION, ScorerInfo, is_plain_name
 from scorer.bundle.onnx_check import OnnxFileError, check_onnx
-from scorer.bundle.tokenizer_check import TokenizerFileError, check_tokenizer
+from scorer.bundle.tokenizer.check import TokenizerFileError, check_tokenizer
 from scorer.dialogue import HEADS, SCORE_RANGE, TEMPLATE_VERSION
 from scorer.errors import BundleError, reason_of
 from scorer.outputs import json_text, new_folder, replacing_binary

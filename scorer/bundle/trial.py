@@ -1,6 +1,6 @@
 """Try a scorer out before it runs: load it and score a first batch in a process of its own, within a time and memory.
 
-What a file says can be checked (`onnx_check`, `tokenizer_check`); how much work that comes to shows only when it is
+What a file says can be checked (`onnx_check`, `tokenizer.check`); how much work that comes to shows only when it is
 done, inside libraries that nothing can interrupt but the end of their process. A bundle that passed is remembered by
 its hash in the user's cache folder and not tried again; where nothing can be written there, it is at every start.
 """

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from scorer.bundle.tokenizer_parts import TokenizerFile
+from scorer.bundle.tokenizer.file import TokenizerFile
 
 _SEQUENCES = {
     "normalizer": "normalizers",

@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from scorer.bundle.bundle import STARTER
-from scorer.bundle.tokenizer_check import TokenizerFileError, check_tokenizer
+from scorer.bundle.tokenizer.check import TokenizerFileError, check_tokenizer
 from tests.conftest import make_tokenizer
 
 ROWS = make_tokenizer().get_vocab_size()
