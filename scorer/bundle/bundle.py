@@ -24,8 +24,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from scorer.bundle.info import FORMAT, FORMAT_VERSION, ScorerInfo, is_plain_name
-from scorer.bundle.onnx_check import OnnxFileError, check_onnx
-from scorer.bundle.tokenizer.check import TokenizerFileError, check_tokenizer
 from scorer.dialogue import HEADS, SCORE_RANGE, TEMPLATE_VERSION
 from scorer.errors import BundleError, reason_of
 from scorer.outputs import json_text, new_folder, replacing_binary
@@ -177,6 +175,9 @@ def write_bundle(folder: Path, info: Mapping[str, Any], files: Mapping[str, byte
 
 def _checked(folder: Path, info: ScorerInfo, files: Mapping[str, bytes]) -> bytes:
     """Check models and tokenizer as data, and against each other; return the tokenizer as it may be loaded."""
+    from scorer.bundle.onnx_check import OnnxFileError, check_onnx  # not needed for the starter
+    from scorer.bundle.tokenizer.check import TokenizerFileError, check_tokenizer
+
     rows = []
     for name in sorted(name for name in files if name.endswith(".onnx")):
         try:
