@@ -5,13 +5,24 @@ The whole public surface of the package::
     from scorer import Scorer
     scores = Scorer.load().score([{"messages": [{"role": "user", "content": "..."}, ...]}])  # (N, 2)
 
-Names are loaded when they are first used, so that ``import scorer`` costs next to nothing.
+Names are loaded when they are first used, so that ``import scorer`` costs next to nothing. What libraries would report
+to their makers is turned off, unless the environment says otherwise.
 """
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime 1.32 reports every process that imports it, with a number that stays with the machine. It looks here
+# once, when it is imported.
+for _name, _value in {
+    "ORT_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}.items():
+    os.environ.setdefault(_name, _value)
 
 if TYPE_CHECKING:
     from scorer.bundle.bundle import Bundle, load_bundle, write_bundle

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scorer.bundle.bundle import Bundle, load_bundle
+from scorer.bundle.bundle import Bundle
 from scorer.bundle.encode import Encoded, Encoder
+from scorer.bundle.trial import open_bundle
 from scorer.dialogue import HEADS, SCORE_RANGE, Dialogue
 from scorer.engines.auto import make_engine
 from scorer.engines.base import PAD_MULTIPLE, Engine, Scores, collate
@@ -48,7 +49,7 @@ class Scorer:
 
         ``engine`` and ``precision`` are as in ``make_engine``.
         """
-        bundle = load_bundle(path)
+        bundle = open_bundle(path)
         return cls(bundle, make_engine(engine, bundle, threads, precision))
 
     def score(self, dialogues: Iterable[Dialogue | Mapping[str, Any]]) -> Scores:

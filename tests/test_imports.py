@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 import tomllib
@@ -91,6 +92,19 @@ def test_scoring_loads_no_training_library() -> None:
     code = f"import sys; from scorer import Scorer; Scorer.load(); print([m for m in {HEAVY!r} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("code", ["import scorer; scorer.Scorer.load()", "import distill.auditing.last_layer"])
+def test_no_library_reports_anything(code: str, tmp_path: Path) -> None:
+    """ONNX Runtime keeps what it will send, and the machine's number, in the user's cache folder."""
+    kept = {name: value for name, value in os.environ.items() if "TELEMETRY" not in name}
+    for wish, reported in ((code, False), ("import onnxruntime", True)):
+        cache = tmp_path / str(reported)
+        command = [sys.executable, "-c", wish]
+        subprocess.run(command, env=kept | {"XDG_CACHE_HOME": str(cache)}, check=True, capture_output=True)
+        if reported and not cache.exists():
+            pytest.skip("this ONNX Runtime reports nothing")
+        assert cache.exists() == reported, wish
 
 
 def test_the_public_surface_is_what_all_says() -> None:

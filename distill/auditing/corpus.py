@@ -12,8 +12,9 @@ from distill.auditing.settings import AuditSettings
 from distill.errors import LabelError
 from distill.sampling.strategies import wrong_set_chance
 from scorer.arrays import Floats, Hashes, Ints
-from scorer.bundle.bundle import Bundle, load_bundle
+from scorer.bundle.bundle import Bundle
 from scorer.bundle.cuts import Cuts
+from scorer.bundle.trial import open_bundle
 from scorer.dialogue import Dialogue
 from scorer.errors import BundleError, EmpathyError, InputError
 from scorer.inputs.corpus import Corpus, id_hash
@@ -95,7 +96,7 @@ def read_scored(paths: Sequence[Path], scorer: Path | None) -> Scored:
 def _bundle(table: ScoreTable, scorer: Path | None) -> Bundle | None:
     """Return the scorer of a table: the one that was named, or the starter if it is its."""
     try:
-        found = load_bundle(scorer)
+        found = open_bundle(scorer)
     except BundleError:
         if scorer is None:
             raise

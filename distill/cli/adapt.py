@@ -50,11 +50,11 @@ def adapt(
     """
     from distill.auditing.adapt import adapt_bundle
     from distill.labelled import read_labelled
-    from scorer.bundle.bundle import load_bundle
+    from scorer.bundle.trial import open_bundle
 
     labelled = read_labelled(inputs, fields)
     names = ", ".join(Path(name).name for name in inputs)
-    found = adapt_bundle(load_bundle(bundle), labelled, names, output, seed=seed)
+    found = adapt_bundle(open_bundle(bundle), labelled, names, output, seed=seed)
     if labelled.rejects and not quiet:
         click.echo(f"{len(labelled.rejects)} records had no label; the first: {labelled.rejects[0]}", err=True)
     for line in () if quiet else _lines(found, output):

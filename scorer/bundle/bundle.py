@@ -5,22 +5,25 @@
     scorer.json     what it is, how it scores, where it comes from, the SHA-256 of every other file
     README.md       optional: a model card for people
 
-Loading verifies all of it and runs nothing: there is no pickle, no custom operator and no path in a bundle.
+Loading verifies all of it and runs nothing: there is no pickle, no custom operator and no path in a bundle. What is to
+run is opened by `scorer.bundle.trial`, which first tries it out in a process that can be ended.
 """
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from scorer.bundle.info import FORMAT, FORMAT_VERSION, ScorerInfo, is_plain_name
-from scorer.bundle.onnx_check import OnnxFileError, check_onnx
 from scorer.dialogue import HEADS, SCORE_RANGE, TEMPLATE_VERSION
 from scorer.errors import BundleError, reason_of
 from scorer.outputs import json_text, new_folder, replacing_binary
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 STARTER = Path(__file__).parents[1] / "starter"
 """The scorer that comes with the package."""
 
+STARTER_SHA256 = "54564d7e25fffd0d92d6cb5f978d1bf36433ef529902ea7f92190388aba7b489"
+"""Its hash: it was checked and tried out before the package was made, and is not again at every start."""
+
 INT8_MODEL = "model.int8.onnx"
 """The model that multiplies in int8, in bundles whose export allowed it."""
 
@@ -38,17 +44,27 @@ HALF_MODEL = "model.fp16.onnx"
 """The model in half precision, for a GPU, in bundles whose export was asked for it and let it pass."""
 
 _INFO = "scorer.json"
+_TOKENIZER = "tokenizer.json"
+_SUFFIXES = (".onnx", ".json", ".md", ".txt", "")
+_MOST_FILES = 64
+_MOST_BYTES = 256 << 20  # a million hashes in scorer.json come to 64 MiB, the largest tokenizers to 40
+_MOST_MODEL_BYTES = 2 << 30  # protobuf has no larger ones
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _MODELS = {"int8": INT8_MODEL, "fp16": HALF_MODEL}
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle: ``sha256`` is the hash of scorer.json and so of all, ``files`` the content of every file."""
+    """A verified bundle: ``sha256`` is the hash of scorer.json and so of all, ``files`` the content of every file.
+
+    ``checked_tokenizer`` is tokenizer.json as it may be loaded.
+    """
 
     path: Path
     info: ScorerInfo
     sha256: str
     files: Mapping[str, bytes]
+    checked_tokenizer: bytes
 
     def model_for(self, precision: str) -> bytes:
         """Return the ONNX model that a precision computes with; BundleError if the bundle has none."""
@@ -73,13 +89,12 @@ class Bundle:
         from tokenizers import Tokenizer  # 50 ms that reading a bundle's card need not cost
 
         try:
-            tokenizer = Tokenizer.from_buffer(self.files["tokenizer.json"])
+            tokenizer = Tokenizer.from_buffer(self.checked_tokenizer)
             tokenizer.encode("a", "b")
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 - a panic in the Rust library is no Exception
-            where = self.path / "tokenizer.json"
-            raise BundleError(f"{where}: no tokenizer ({reason_of(error)}); export it again") from None
+            raise _no_tokenizer(self.path, reason_of(error)) from None
         return tokenizer
 
     def to_json(self) -> dict[str, Any]:
@@ -114,23 +129,20 @@ def load_bundle(path: Path | str | None = None) -> Bundle:
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such folder, expected a scorer bundle (made by `empathy export`)")
     file = folder / _INFO
+    if not os.path.lexists(file):
+        raise BundleError(f"{folder}: holds no {_INFO}, so it is no scorer bundle (see `empathy export`)")
+    raw = _read(folder, _INFO)
     try:
-        raw = file.read_bytes()
         info = msgspec.json.decode(raw, type=ScorerInfo)
-    except FileNotFoundError:
-        raise BundleError(f"{folder}: holds no {_INFO}, so it is no scorer bundle (see `empathy export`)") from None
     except msgspec.ValidationError as error:
         what = ascii(str(error))[1:-1]
         raise BundleError(f"{file}: {what}; expected a scorer of format version {FORMAT_VERSION}") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{file}: cannot be read as JSON ({reason_of(error)}); copy the bundle again") from None
     files = _verified_files(folder, info.files)
-    for name in sorted(name for name in files if name.endswith(".onnx")):
-        try:
-            check_onnx(files[name])
-        except OnnxFileError as error:
-            raise BundleError(f"{folder / name}: {error}") from None
-    return Bundle(folder, info, sha256(raw).hexdigest(), {**files, _INFO: raw})
+    sha = sha256(raw).hexdigest()
+    tokenizer = files[_TOKENIZER] if sha == STARTER_SHA256 else _checked(folder, info, files)
+    return Bundle(folder, info, sha, {**files, _INFO: raw}, tokenizer)
 
 
 def write_bundle(folder: Path, info: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
@@ -161,22 +173,67 @@ def write_bundle(folder: Path, info: Mapping[str, Any], files: Mapping[str, byte
     return load_bundle(folder)
 
 
+def _checked(folder: Path, info: ScorerInfo, files: Mapping[str, bytes]) -> bytes:
+    """Check models and tokenizer as data, and against each other; return the tokenizer as it may be loaded."""
+    from scorer.bundle.onnx_check import OnnxFileError, check_onnx  # not needed for the starter
+    from scorer.bundle.tokenizer.check import TokenizerFileError, check_tokenizer
+
+    rows = []
+    for name in sorted(name for name in files if name.endswith(".onnx")):
+        try:
+            rows.append(check_onnx(files[name]))
+        except OnnxFileError as error:
+            raise BundleError(f"{folder / name}: {error}") from None
+    if info.pad_id >= min(rows):
+        what = f"pad_id is {info.pad_id}, expected an id below the {min(rows):,} rows of the model's embedding"
+        raise BundleError(f"{folder / _INFO}: {what}")
+    try:
+        return check_tokenizer(files[_TOKENIZER], min(rows))
+    except TokenizerFileError as error:
+        raise _no_tokenizer(folder, str(error)) from None
+
+
+def _no_tokenizer(folder: Path, why: str) -> BundleError:
+    return BundleError(f"{folder / _TOKENIZER}: no tokenizer of a scorer ({why}); export it again")
+
+
 def _verified_files(folder: Path, hashes: Mapping[str, str]) -> dict[str, bytes]:
     """Return the content of every listed file, each with the hash that is listed, and no other file beside them."""
+    if len(hashes) > _MOST_FILES:
+        raise BundleError(f"{folder / _INFO}: lists {len(hashes)} files, expected at most {_MOST_FILES}")
     # Dot files are what desktops and version control leave; nothing here ever reads one.
-    present = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
-    foreign = present - set(hashes) - {_INFO}
+    present = (entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    foreign = sorted(islice((name for name in present if name not in hashes and name != _INFO), _MOST_FILES))
     if foreign:
-        names = ", ".join(map(repr, sorted(foreign)))
+        names = ", ".join(map(repr, foreign[:5])) + ("" if len(foreign) <= 5 else " and others")
         raise BundleError(f"{folder}: holds {names}, which {_INFO} does not list; remove it")
     files = {}
     for name, expected in hashes.items():
-        try:
-            files[name] = (folder / name).read_bytes()
-        except OSError as error:
-            raise BundleError(f"{folder / name}: cannot be read ({reason_of(error)}); copy the bundle again") from None
+        if Path(name).suffix not in _SUFFIXES:
+            known = ", ".join(filter(None, _SUFFIXES))
+            raise BundleError(f"{folder / name}: is nothing that a scorer needs, expected files of {known}")
+        files[name] = _read(folder, name)
         actual = sha256(files[name]).hexdigest()
         if actual != expected:
             said = f"SHA-256 {actual[:12]}..., {_INFO} says {expected[:12]!a}..."
             raise BundleError(f"{folder / name}: was changed ({said}); copy the bundle again")
     return files
+
+
+def _read(folder: Path, name: str) -> bytes:
+    """Return the content of a regular file in a folder, which a link may name only if it stays there."""
+    path, most = folder / name, _MOST_MODEL_BYTES if name.endswith(".onnx") else _MOST_BYTES
+    try:
+        real = path.resolve(strict=True)
+        if real.parent != folder.resolve():
+            raise BundleError(f"{path}: is a link out of the bundle, expected the file itself; copy it with cp -L")
+        # Looked at before it is opened, which may do something to a device and waits for the writer of a pipe.
+        if not stat.S_ISREG(real.lstat().st_mode):
+            raise BundleError(f"{path}: cannot be read (it is no regular file); copy the bundle again")
+        with open(os.open(real, os.O_RDONLY | _NO_WAITING), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode) or found.st_size > most:
+                raise BundleError(f"{path}: has {found.st_size:,} bytes, expected a file of at most {most:,}")
+            return file.read(most)
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        raise BundleError(f"{path}: cannot be read ({reason_of(error)}); copy the bundle again") from None

@@ -39,8 +39,8 @@ def look(
 
     Exit codes: 0 nothing to warn of, 1 a warning stands, 2 usage or file error.
     """
-    from scorer.bundle.bundle import load_bundle
     from scorer.bundle.encode import Encoder
+    from scorer.bundle.trial import open_bundle
     from scorer.cli.lines import skipped_warning
     from scorer.cli.table import table_lines
     from scorer.dialogue import Dialogue
@@ -49,7 +49,7 @@ def look(
     from scorer.run.look import Look, tally_warnings
     from scorer.run.prepare import windows
 
-    scorer = load_bundle(bundle)
+    scorer = open_bundle(bundle)
     encoder = Encoder(scorer.tokenizer, scorer.info.max_length)
     corpus, found = Corpus(inputs, fields=fields), Look()
     shown: list[Dialogue] = []

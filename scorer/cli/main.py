@@ -157,9 +157,9 @@ def inspect(bundle: Path | None, as_json: bool) -> None:
     """
     import json
 
-    from scorer.bundle.bundle import load_bundle
+    from scorer.bundle.trial import open_bundle
     from scorer.cli.lines import describe
 
-    loaded = load_bundle(bundle)
+    loaded = open_bundle(bundle)
     everything = {**loaded.to_json(), "sha256": loaded.sha256}
     click.echo(json.dumps(everything, indent=1) if as_json else "\n".join(describe(loaded)))

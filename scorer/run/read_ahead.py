@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 from scorer.bundle.domain import Domain
 from scorer.bundle.encode import Encoder
+from scorer.child import own_python
 from scorer.engines.base import Engine
 from scorer.engines.names import ON_GPU
 from scorer.errors import EmpathyError, InputError
@@ -129,8 +130,7 @@ def _process(job: ReadJob) -> Iterator[Iterator[Prepared]]:
     """Give the windows of a job from a process that reads them. Leaving early ends it."""
     job_end, job_begin = os.pipe()
     windows_end, windows_begin = os.pipe()
-    command = [sys.executable, "-m", "scorer.run.read_ahead", str(job_end), str(windows_begin)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command, environment = own_python("scorer.run.read_ahead", str(job_end), str(windows_begin))
     try:
         process = subprocess.Popen(command, pass_fds=(job_end, windows_begin), env=environment)  # noqa: S603 - this Python
     except OSError as error:  # no memory, or no more processes

@@ -148,11 +148,11 @@ def _tokenizer(path: Path | None, scorer: Path | None, table: ScoreTable | None)
     """Return what counts tokens: a tokenizer.json, or that of the scorer; it neither cuts nor pads."""
     from tokenizers import Tokenizer
 
-    from scorer.bundle.bundle import load_bundle
+    from scorer.bundle.trial import open_bundle
     from scorer.errors import reason_of
 
     if path is None:
-        bundle = load_bundle(scorer)
+        bundle = open_bundle(scorer)
         if table is not None and table.scorer.get("sha256", bundle.sha256) != bundle.sha256:
             what = f"--tokens would be counted by {bundle.info.name}, not by the scorer of SCORES"
             fail(f"{what}; name a file with --tokenizer")

@@ -6,7 +6,6 @@ import hashlib
 import json
 import pickle
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,12 +25,6 @@ from scorer.outputs import json_text
 from tests.conftest import MAX_LENGTH, Parts, make_model, make_tokenizer
 
 Change = Callable[[dict[str, Any]], object]
-
-
-@pytest.fixture
-def folder(written: Bundle, tmp_path: Path) -> Path:
-    """A bundle that the test may spoil."""
-    return shutil.copytree(written.path, tmp_path / "tiny")
 
 
 def refusal(path: Path) -> str:

@@ -71,7 +71,7 @@ def test_writing_leaves_no_unfinished_folder(parts: Parts, tmp_path: Path) -> No
         ({"measured": {"how": "otherwise"}}, {}),
         ({"cuts": {head: [*LEVELS[:9], 9.75] for head in HEADS}}, {}),
         ({}, {"README.md": b"Another card.\n"}),
-        ({}, {"model.onnx": make_model(80, seed=1).SerializeToString()}),
+        ({}, {"model.onnx": make_model(make_tokenizer().get_vocab_size(), seed=1).SerializeToString()}),
         ({}, {"LICENSE": b"more\n"}),
     ],
 )
