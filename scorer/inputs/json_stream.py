@@ -26,7 +26,7 @@ _MOST_DEPTH = 2
 _BETWEEN = re.compile(r"[\s,]*")
 _SPACE = re.compile(r"\s*")
 _KEY = re.compile(r'[\s,]*"((?:[^"\\]++|\\.)*+)"\s*:\s*')
-# What may begin a record: an object whose first key is a text and, as far as can be seen at once, has a colon behind it.
+# What may begin a record: an object whose first key has a colon behind it, as far as can be seen at once.
 _OBJECT = re.compile(r'\{\s*"(?![^"\\]{0,256}(?:"\s*[^\s:]|\\[^"\\/bfnrtu]))')
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # A fault this near to the end of what has been read may be just the end of it.
