@@ -10,6 +10,7 @@ import click
 
 from distill.training.settings import TeachSettings
 from scorer.cli import options as opt
+from scorer.cli.streams import say
 
 
 @opt.command(
@@ -54,7 +55,7 @@ def teach(
     from scorer.cli.progress import Bar
 
     if resume and output.exists():
-        click.echo(f"{output} is complete already; nothing was scored", err=True)
+        say(f"{output} is complete already; nothing was scored", err=True)
         return
     teachers = [name for name in inputs if (Path(name) / CHECKPOINT_JSON).is_file()]
     rest = tuple(name for name in inputs if name not in teachers)

@@ -13,6 +13,7 @@ import click
 from moe.settings import GenerateSettings
 from scorer.cli.main import fail
 from scorer.cli.options import Command, option, option_group, settings_options
+from scorer.cli.streams import say
 
 if TYPE_CHECKING:
     from scorer.cli.progress import Bar
@@ -63,7 +64,7 @@ def complete_already(output: Path) -> bool:
     """Whether a training's output is there, so that nothing is left to resume; says so."""
     complete = (output / "moe.json").exists()
     if complete:
-        say(f"{output} is complete already; nothing was trained")
+        note(f"{output} is complete already; nothing was trained")
     return complete
 
 
@@ -79,7 +80,6 @@ def quiet_bar(*, quiet: bool) -> Bar:
     return Bar(sys.stderr, quiet=quiet or os.environ.get("RANK", "0") != "0")
 
 
-def say(*lines: str) -> None:
+def note(*lines: str) -> None:
     """Write lines to standard error."""
-    for line in lines:
-        click.echo(line, err=True)
+    say(*lines, err=True)

@@ -54,6 +54,9 @@ class Command(cloup.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, unless an output is, holds or lies in an input (what else names a file is an input)."""
         given = ctx.params
+        for entry in self.params:
+            if entry.name not in _READ_HERE:
+                _check_text(given.get(entry.name or ""))
         outputs = [Path(given[name]) for name in _OUTPUTS if given.get(name) is not None]
         named = [
             name
@@ -79,6 +82,25 @@ class Command(cloup.Command):
 
 _OUTPUTS = ("output", "json_path", "rejects_path", "pictures", "write_bundle")
 """The parameters of commands that name what is written."""
+
+
+_READ_HERE = ("inputs", "data")
+"""The parameters whose files are opened by this project alone, whatever bytes their names have."""
+
+
+def _check_text(given: Any) -> None:
+    """Raise EmpathyError for a name that is no UTF-8: libraries that read and write files take none such."""
+    for name in given if isinstance(given, (list, tuple)) else (given,):
+        if isinstance(name, (str, Path)) and not _is_text(str(name)):
+            raise EmpathyError(f"{name}: the name is no UTF-8; choose another, or rename the file")
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _names(given: Any) -> list[str]:
