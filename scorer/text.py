@@ -15,6 +15,7 @@ from collections.abc import Iterable
 # Zero-width and directional marks, soft hyphen, byte-order mark: invisible, so they may not change a score.
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_HARMLESS = "\u200c\u200d\u00a0\u2009\u202f\u3000"  # what joins letters and emoji, and spaces
 _STRAIGHT = str.maketrans({"‘": "'", "’": "'", "ʼ": "'", "`": "'", "´": "'", "“": '"', "”": '"', "„": '"'})
 
 # In the order in which they apply, each with what a text must hold for it to find anything: looking for that is much
@@ -69,6 +70,22 @@ def normalise(text: str) -> str:
         text = _CANNOT.sub("can not", text)
     text = _SPACE_BEFORE.sub("", text)
     return _SPACE_AFTER.sub("", text) if "(" in text or "[" in text or "$" in text else text
+
+
+def plain(text: str) -> str:
+    """Return anybody's text as it may be printed: on one line, its control characters and marks of direction spelt out.
+
+    A terminal obeys some characters, others turn a line around or hide a part. Letters of all scripts, spaces and what
+    joins emoji stay. A byte of a file's name that is no UTF-8 is shown as such.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in _HARMLESS else _spelt(c) for c in text)
+
+
+def _spelt(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else ascii(character)[1:-1]
 
 
 def digest(parts: Iterable[str]) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from scorer.cli import options as opt
+from scorer.cli.streams import say
 
 if TYPE_CHECKING:
     from distill.auditing.adapt import Adapted
@@ -56,9 +55,8 @@ def adapt(
     names = ", ".join(Path(name).name for name in inputs)
     found = adapt_bundle(open_bundle(bundle), labelled, names, output, seed=seed)
     if labelled.rejects and not quiet:
-        click.echo(f"{len(labelled.rejects)} records had no label; the first: {labelled.rejects[0]}", err=True)
-    for line in () if quiet else _lines(found, output):
-        click.echo(line, err=True)
+        say(f"{len(labelled.rejects)} records had no label; the first: {labelled.rejects[0]}", err=True)
+    say(*(() if quiet else _lines(found, output)), err=True)
 
 
 def _lines(found: Adapted, output: Path) -> list[str]:

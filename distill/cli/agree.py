@@ -9,6 +9,7 @@ import click
 
 from scorer.cli import options as opt
 from scorer.cli.main import fail
+from scorer.cli.streams import say
 
 if TYPE_CHECKING:
     from distill.agreement.compare import Agreement
@@ -98,17 +99,15 @@ def agree(
         found = compare.judge_against_scorer(labelled, Scorer.load(bundle), threshold, unseen=unseen)
     found.measure(draws)
     _add_beside(found, labelled, embeddings, baselines=baselines)
-    for line in agreement_lines(found):
-        click.echo(line)
-    for line in found.warnings:
-        click.echo(f"empathy: warning: {line}", err=True)
+    say(*agreement_lines(found))
+    say(*(f"empathy: warning: {line}" for line in found.warnings), err=True)
     if json_path:
         write_json(json_path, found.to_json())
     if pictures:
         from distill.agreement.pictures import draw_agreement
 
         for path in draw_agreement(found, pictures):
-            click.echo(f"drew {path}", err=True)
+            say(f"drew {path}", err=True)
 
 
 def _add_beside(found: Agreement, labelled: LabelledSet, embeddings: str | None, *, baselines: bool) -> None:

@@ -6,13 +6,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from distill.auditing.settings import AuditSettings
 from distill.cli.label import MODEL_HELP, cost_options, judge_options, store_option
 from distill.settings import LabelSettings
 from scorer.cli import options as opt
 from scorer.cli.main import fail
+from scorer.cli.streams import say
 
 if TYPE_CHECKING:
     from distill.auditing.report import Request
@@ -103,9 +102,8 @@ def audit(
 
         with Store(store_path if store_path.exists() else MEMORY) as store:
             rounds = Rounds(scored, rows, texts, rubric, label, settings, store)
-            click.echo(f"at most {len(rows):,} of {len(scored):,} dialogues, fewer where the answer is sure before:")
-            for line in estimate_lines(rounds.labelling(len(rows))):
-                click.echo(line)
+            say(f"at most {len(rows):,} of {len(scored):,} dialogues, fewer where the answer is sure before:")
+            say(*estimate_lines(rounds.labelling(len(rows))))
         return
     request = Request(
         scores=scores,
@@ -151,12 +149,11 @@ def _conclude(rounds: Rounds, limit: float, request: Request, json_path: Path | 
         found = audit_sample(asked.sample, limit, rounds.settings)
     except ValueError as error:
         why = f"; stopped by {asked.stopped}" if asked.stopped else ""
-        click.echo(f"empathy: error: nothing can be said: {error}{why}", err=True)
+        say(f"empathy: error: nothing can be said: {error}{why}", err=True)
         sys.exit(EXIT_NOT_TRUSTED)
     report, steps = write_audit(found, asked, rounds, request)
     if json_path:
         write_json(json_path, report)
-    for line in () if quiet else (*audit_lines(found, asked, rounds), *steps):
-        click.echo(line)
+    say(*(() if quiet else (*audit_lines(found, asked, rounds), *steps)))
     if found.verdict != "trust":
         sys.exit(EXIT_NOT_TRUSTED)

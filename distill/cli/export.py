@@ -11,6 +11,7 @@ from distill.cli.train import read_dialogues
 from distill.exporting.settings import ExportSettings
 from scorer.bundle.probed import probe_verdict
 from scorer.cli import options as opt
+from scorer.cli.streams import say
 from scorer.engines.names import PRECISIONS
 
 if TYPE_CHECKING:
@@ -74,8 +75,7 @@ def export(
     from distill.training.checkpoint import load_checkpoint
 
     bundle = export_bundle(load_checkpoint(checkpoint), output, read_dialogues(check, "--check", fields), settings)
-    for line in () if quiet else _closing_lines(bundle):
-        click.echo(line, err=True)
+    say(*(() if quiet else _closing_lines(bundle)), err=True)
 
 
 def _closing_lines(bundle: Bundle) -> list[str]:

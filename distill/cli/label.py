@@ -13,6 +13,7 @@ import click
 from distill.settings import LabelSettings, SampleSettings
 from scorer.cli import options as opt
 from scorer.cli.main import EXIT_NOTHING_SCORED, fail
+from scorer.cli.streams import say
 
 if TYPE_CHECKING:
     from distill.judge.budget import Spending
@@ -141,8 +142,7 @@ def label(
         dialogues = pick_dialogues(dialogues, count, sample, bundle=bundle)
     if output is None or dry_run:
         with Store(store_path if store_path.exists() else MEMORY) as store:  # a look at the price leaves nothing behind
-            for line in _all_estimates(Panel(dialogues, rubric, settings, models, store).judges):
-                click.echo(line)
+            say(*_all_estimates(Panel(dialogues, rubric, settings, models, store).judges))
         return
     with Store(store_path) as store, store.locked():
         _label(Panel(dialogues, rubric, settings, models, store), rejects, output, quiet=quiet)
@@ -169,10 +169,9 @@ def _label(panel: Panel, rejects: list[dict[str, Any]], output: Path, *, quiet: 
         store = panel.store.path
         raise type(stop)(f"what was answered is in {store}: run the same command again to continue") from None
     written = write_labels(panel.judges, outcome, rejects, output)
-    for line in [] if quiet else _closing_lines(panel.judges, written, spending, output):
-        click.echo(line, err=True)
+    say(*([] if quiet else _closing_lines(panel.judges, written, spending, output)), err=True)
     if outcome.stopped:
-        click.echo(
+        say(
             f"empathy: warning: stopped by {outcome.stopped}; {written.unasked} judgements were not asked for", err=True
         )
     if not written.labelled:
@@ -189,7 +188,7 @@ def _export(store_path: Path, output: Path, where: Mapping[str, Any], *, logprob
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
             lines += 1
     if not quiet:
-        click.echo(f"wrote {lines:,} judgements of {store_path} to {output}", err=True)
+        say(f"wrote {lines:,} judgements of {store_path} to {output}", err=True)
     if not lines:
         sys.exit(EXIT_NOTHING_SCORED)
 

@@ -10,6 +10,7 @@ import click
 
 from distill.training.settings import TeachSettings
 from scorer.cli import options as opt
+from scorer.cli.streams import say
 
 
 @opt.command(

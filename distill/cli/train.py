@@ -11,6 +11,7 @@ import click
 
 from distill.training.settings import TeachSettings, TrainSettings
 from scorer.cli import options as opt
+from scorer.cli.streams import say
 
 if TYPE_CHECKING:
     from distill.training.checkpoint import Checkpoint
@@ -158,7 +159,7 @@ def read_dialogues(inputs: tuple[str, ...], flag: str, fields: dict[str, str]) -
             dialogues.append(record)
     if rejects:
         said = f"{flag}: {len(rejects)} records are no dialogues and were left out; the first: {rejects[0]}"
-        click.echo(said, err=True)
+        say(said, err=True)
     return dialogues
 
 

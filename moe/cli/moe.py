@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import click
-
 from moe.cli.lines import evaluation_lines, routing_lines, training_lines
 from moe.cli.options import (
     PATH,
@@ -15,15 +13,16 @@ from moe.cli.options import (
     generation_options,
     is_complete,
     limit_option,
+    note,
     parse_size,
     quiet_bar,
-    say,
     say_complete,
     sets_option,
 )
 from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings, Schedule
 from scorer.cli import options as opt
 from scorer.cli.main import fail
+from scorer.cli.streams import say
 
 _WORK = "The folder to write; OUT.partial holds the work until it is whole."
 _TRAINING = ("epochs", "learning_rate", "warmup", "batch_size", "accumulate", "checkpointing", "seed")
@@ -71,7 +70,7 @@ def expert(set_path: Path, output: Path, *, resume: bool, overwrite: bool, quiet
     if complete:
         say_complete(output)
     elif info and not quiet:
-        say(*training_lines(info.metrics, [info.set]), f"wrote {output}")
+        note(*training_lines(info.metrics, [info.set]), f"wrote {output}")
 
 
 @moe.command(
@@ -122,12 +121,12 @@ def compose(
     with quiet_bar(quiet=quiet):
         info = compose_mixture(experts, output, settings, base=base, sets=sets, overwrite=overwrite)
     for line in info.warnings:
-        say(f"empathy: warning: {line}")
+        note(f"empathy: warning: {line}")
     if "router" not in said and not sets:
-        say("the router is random (seeded): name the sets with --sets to have one that knows them")
+        note("the router is random (seeded): name the sets with --sets to have one that knows them")
     if not quiet:
         names = ", ".join(path.resolve().name for path in experts)
-        say(
+        note(
             f"mixed {names} on {info.base and info.base.name}: {info.architecture}, {settings.router} router",
             f"attention, norms and embeddings are {info.shared}",
             f"wrote {output}",
@@ -168,7 +167,7 @@ def train_router(
         say_complete(output)
     elif info and not quiet:
         routing = info.metrics.routing
-        say(
+        note(
             *training_lines(info.metrics, info.sets),
             "routing weights before, mean over layers:",
             *(f"  {line}" for line in routing_lines(routing.before, info.expert_names)),
@@ -221,7 +220,7 @@ def generate(
         found = generate_responses(model, records, output, settings, overwrite=overwrite, progress=bar)
     if not quiet:
         rejected = f", rejected {found.rejected} (see {output}.rejects.jsonl)" if found.rejected else ""
-        say(f"answered {found.responses}{rejected}", f"wrote {output}")
+        note(f"answered {found.responses}{rejected}", f"wrote {output}")
 
 
 @moe.command(
@@ -281,12 +280,11 @@ def evaluate(
         fail(f"two of the models are called the same ({', '.join(named)}); say NAME=MODEL")
     with quiet_bar(quiet=quiet) as bar:
         info = evaluate_models(named, found, output, settings, Scorer.load(scorer), bar)
-    for line in [] if quiet else evaluation_lines(info):
-        click.echo(line)
+    say(*([] if quiet else evaluation_lines(info)))
     if json_path:
         write_json(json_path, info)
     if not quiet:
-        say(f"wrote {output}")
+        note(f"wrote {output}")
 
 
 def _named(model: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ import click
 from moe.settings import GenerateSettings
 from scorer.cli.main import fail
 from scorer.cli.options import Command, option, option_group, settings_options
+from scorer.cli.streams import say
 
 if TYPE_CHECKING:
     from scorer.cli.progress import Bar
@@ -66,7 +67,7 @@ def is_complete(output: Path) -> bool:
 
 def say_complete(output: Path) -> None:
     """Say that nothing was left to train."""
-    say(f"{output} is complete already; nothing was trained")
+    note(f"{output} is complete already; nothing was trained")
 
 
 def quiet_bar(*, quiet: bool) -> Bar:
@@ -81,7 +82,6 @@ def quiet_bar(*, quiet: bool) -> Bar:
     return Bar(sys.stderr, quiet=quiet or os.environ.get("RANK", "0") != "0")
 
 
-def say(*lines: str) -> None:
+def note(*lines: str) -> None:
     """Write lines to standard error."""
-    for line in lines:
-        click.echo(line, err=True)
+    say(*lines, err=True)

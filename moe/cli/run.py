@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from moe.cli.lines import evaluation_lines
-from moe.cli.options import PATH, base_option, quiet_bar, say
+from moe.cli.options import PATH, base_option, note, quiet_bar
 from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings, RunSettings
 from scorer.cli import options as opt
 from scorer.cli.main import fail
+from scorer.cli.streams import say
 from selection.settings import PUBLISHED, SelectSettings
 
 
@@ -80,10 +81,9 @@ def run(
     marking = selecting if marker is None else Scorer.load(marker)
     with quiet_bar(quiet=quiet) as bar:
         found = Pipeline(inputs, output, settings, selecting, marking, bar, fields=fields).run()
-    for line in evaluation_lines(found):
-        click.echo(line)
+    say(*evaluation_lines(found))
     if not quiet:
-        say(f"wrote {output}; side by side: {output / 'evaluation' / 'responses.html'}")
+        note(f"wrote {output}; side by side: {output / 'evaluation' / 'responses.html'}")
 
 
 def _settings(given: dict[str, Any]) -> RunSettings:

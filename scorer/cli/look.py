@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from scorer.cli import options as opt
+from scorer.cli.streams import say
+from scorer.text import plain
 
 if TYPE_CHECKING:
     from scorer.dialogue import Dialogue
@@ -57,20 +59,18 @@ def look(
         found.add(window, encoder, scorer.info.domain)
         shown += [record for record in window if isinstance(record, Dialogue)][: max(0, show - len(shown))]
     for name, source in found.sources.items():
-        click.echo(_plain(name))
-        for line in table_lines(_rows(source), left=(0, 1)):
-            click.echo(f"  {line}")
+        say(_short(name), *(f"  {line}" for line in table_lines(_rows(source), left=(0, 1))))
     for number, dialogue in enumerate(shown, start=1):
-        click.echo(f"\ndialogue {number}: {_plain(dialogue.id)} (line {dialogue.line})")
+        say("", f"dialogue {number}: {_short(dialogue.id)} (line {dialogue.line})")
         for turn in dialogue.turns:
             mark = "judged >" if turn is dialogue.turns[-1] else "        "
-            click.echo(f"{mark} {turn.role}: {_plain(turn.content)}")
+            say(f"{mark} {turn.role}: {_short(turn.content)}")
     whole = found.whole
     for line in skipped_warning(corpus):
-        click.echo(f"\n{_plain(line)}")
+        say("", _short(line))
     warned = list(tally_warnings(whole.tally, scorer.info.domain))
     for line in warned:
-        click.echo(f"empathy: warning: {line}", err=True)
+        say(f"empathy: warning: {line}", err=True)
     if json_path:
         parts = {name: source.to_json() for name, source in found.sources.items()}
         write_json(json_path, {"all": whole.to_json(), "sources": parts, "warnings": warned})
@@ -82,12 +82,12 @@ def _rows(found: SourceLook) -> Iterator[tuple[str, str]]:
     """Yield name and value of each fact of a source; those that are zero are left out."""
     for name, value in found.to_json().items():
         if isinstance(value, dict) and value:
-            yield name.replace("_", " "), ", ".join(f"{_plain(str(key))} {count:,}" for key, count in value.items())
+            yield name.replace("_", " "), ", ".join(f"{_short(str(key))} {count:,}" for key, count in value.items())
         elif isinstance(value, int) and (value or name == "dialogues"):
             yield name.replace("_", " "), f"{int(value):,}"
 
 
-def _plain(text: str) -> str:
-    """Return a text on one line, without control characters, and not too long."""
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+def _short(text: str) -> str:
+    """Return a text on one line that is not too long."""
+    line = plain(" ".join(text.split()))
     return line if len(line) <= _CHARACTERS else f"{line[:_CHARACTERS]}... ({len(line):,} characters)"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-from functools import partial
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,7 +10,9 @@ from typing import Any, NoReturn
 import click
 import cloup
 
+from scorer.cli.entry import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, answer_signals, end_on_signals
 from scorer.cli.options import Group, argument, command, option
+from scorer.cli.streams import output_fault, say, settle
 from scorer.errors import EmpathyError, MissingExtraError
 
 COMMANDS = "empathy.commands"
@@ -21,13 +20,6 @@ COMMANDS = "empathy.commands"
 
 EXIT_NOTHING_SCORED = 1
 EXIT_ERROR = 2
-EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: as Ctrl-C, what runs is finished and what was finished is kept; only the exit code is another."""
-
 
 _SECTIONS = {
     "Begin here": ("demo",),
@@ -80,40 +72,56 @@ class CommandGroup(Group):
             if point is None or (error.name or "").split(".")[0] == point.module.split(".")[0]:  # a fault of ours
                 raise
             fail(str(_missing(point, error)))
+        except UnicodeEncodeError as error:  # some libraries take no name that is no UTF-8, as of the folder this is in
+            fail(f"{error.object[:300]}: the name is no UTF-8; rename the file or folder")
         except KeyboardInterrupt as error:
             command = self.get_command(ctx, ctx.invoked_subcommand or "")
             resumes = command is not None and any(option.name == "resume" for option in command.params)
             kept = "with -o, what was finished is kept: continue with --resume" if resumes else "no output was written"
             kept = str(error) or kept  # a command may know better
             terminated = isinstance(error, Terminated)
-            click.echo(f"empathy: {'terminated' if terminated else 'interrupted'}; {kept}", err=True)
+            say(f"empathy: {'terminated' if terminated else 'interrupted'}; {kept}", err=True)
             sys.exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED)
 
 
 def run() -> NoReturn:
-    """Parse the command line and run: what `empathy` is. A usage error is one line, as every other error is."""
-    signal.signal(signal.SIGTERM, partial(_terminate, os.getpid()))
+    """Parse the command line and run: what `empathy` is. A usage error is one line, as every other error is.
+
+    What a command does is done also where nobody can read what it prints; then the exit code is 2, but 0 where whoever
+    read it has enough (`| head`).
+    """
+    answer_signals()
+    settle()
+    try:
+        code = _run()
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else EXIT_ERROR
+    except (click.Abort, KeyboardInterrupt) as error:  # before or behind a command
+        terminated = isinstance(error, Terminated) or isinstance(error.__cause__, Terminated)
+        code = EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
+    end_on_signals()
+    if (fault := output_fault()) and code < EXIT_ERROR:
+        say(f"empathy: error: standard output: {fault}", err=True)
+        code = EXIT_ERROR
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
         result = main.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        sys.exit(EXIT_ERROR)
+        return EXIT_ERROR
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         name = context.command_path if context else "empathy"
         fail(f"{error.format_message().rstrip('.')} (see {name} --help)")
-    sys.exit(result if isinstance(result, int) else 0)
-
-
-def _terminate(owner: int, *_: object) -> NoReturn:
-    if os.getpid() != owner:  # a forked worker, which is simply to end
-        os._exit(EXIT_TERMINATED)
-    raise Terminated
+    return result if isinstance(result, int) else 0
 
 
 def fail(message: str) -> NoReturn:
     """Print one line and exit with code 2."""
-    click.echo(f"empathy: error: {' '.join(message.split())}", err=True)
+    say(f"empathy: error: {' '.join(message.split())}", err=True)
     sys.exit(EXIT_ERROR)
 
 
@@ -162,4 +170,4 @@ def inspect(bundle: Path | None, as_json: bool) -> None:
 
     loaded = open_bundle(bundle)
     everything = {**loaded.to_json(), "sha256": loaded.sha256}
-    click.echo(json.dumps(everything, indent=1) if as_json else "\n".join(describe(loaded)))
+    say(*(json.dumps(everything, indent=1).splitlines() if as_json else describe(loaded)))

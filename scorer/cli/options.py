@@ -59,6 +59,9 @@ class Command(cloup.Command):
         Of two processes that would write one output, the second says so.
         """
         given = ctx.params
+        for entry in self.params:
+            if entry.name not in _READ_HERE:
+                _check_text(given.get(entry.name or ""))
         outputs = [Path(given[name]) for name in _OUTPUTS if given.get(name) is not None]
         named = [
             name
@@ -93,6 +96,25 @@ _OUTPUTS = ("output", "json_path", "rejects_path", "pictures", "write_bundle")
 def _shares(given: Mapping[str, Any]) -> bool:
     """Whether a command writes a part of its output, beside others that write theirs."""
     return getattr(given.get("share"), "count", 1) > 1 or given.get("fit") is not None
+
+
+_READ_HERE = ("inputs", "data")
+"""The parameters whose files are opened by this project alone, whatever bytes their names have."""
+
+
+def _check_text(given: Any) -> None:
+    """Raise EmpathyError for a name that is no UTF-8: libraries that read and write files take none such."""
+    for name in given if isinstance(given, (list, tuple)) else (given,):
+        if isinstance(name, (str, Path)) and not _is_text(str(name)):
+            raise EmpathyError(f"{name}: the name is no UTF-8; choose another, or rename the file")
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _names(given: Any) -> list[str]:

@@ -20,6 +20,7 @@ from scorer.errors import InputError
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
 from scorer.model import Scorer
+from scorer.text import plain
 
 _TABLE_ROWS = 24
 _BAR = 40
@@ -50,7 +51,8 @@ def show_scores(scorer: Scorer, corpus: Corpus, path: Path, stream: IO[str]) -> 
     scores = np.stack([columns[head].to_numpy() for head in HEADS], axis=1)
     width = shutil.get_terminal_size((100, 24)).columns
     console = Console(file=stream, width=width, highlight=False, markup=False)
-    console.print(f"{len(dialogues)} dialogues, scored by {scorer.bundle.info.name} ({scorer.bundle.info.backbone})\n")
+    by = plain(f"{scorer.bundle.info.name} ({scorer.bundle.info.backbone})")
+    console.print(f"{len(dialogues)} dialogues, scored by {by}\n")
     console.print(table(dialogues, scores))
     for index, head in enumerate(HEADS):
         console.print(f"\n{head} (mean {scores[:, index].mean():.2f})")
@@ -60,7 +62,7 @@ def show_scores(scorer: Scorer, corpus: Corpus, path: Path, stream: IO[str]) -> 
     if warning := scorer.bundle.info.domain.warning(counts, len(dialogues)):
         console.print(f"\nwarning: {warning}")
     if rejects:
-        console.print(f"\n{len(rejects)} records rejected, the first: {rejects[0]}")
+        console.print(f"\n{len(rejects)} records rejected, the first: {plain(str(rejects[0]))}")
 
 
 def table(dialogues: Sequence[Dialogue], scores: Scores) -> Table:
@@ -73,8 +75,8 @@ def table(dialogues: Sequence[Dialogue], scores: Scores) -> Table:
     for name in ("last turn before", "response"):
         made.add_column(name, ratio=1, no_wrap=True, overflow="ellipsis")
     for row in shown:
-        texts = (dialogues[row].context[-1].content, dialogues[row].response)
-        made.add_row(*(f"{score:.1f}" for score in scores[row]), *(Text(" ".join(text.split())) for text in texts))
+        texts = (plain(" ".join(turn.content.split())) for turn in dialogues[row].turns[-2:])
+        made.add_row(*(f"{score:.1f}" for score in scores[row]), *map(Text, texts))
     return made
 
 

@@ -7,6 +7,8 @@ from typing import IO
 
 from tqdm import tqdm
 
+from scorer.text import plain
+
 _FORMAT = "{desc} {percentage:3.0f}%|{bar:24}| {elapsed} gone, {remaining} to go{postfix}"
 _FORMAT_ENDLESS = "{desc} {elapsed} gone{postfix}"
 _LOG_SECONDS = 60.0
@@ -34,7 +36,7 @@ class Bar:
         self._began = self._logged = time.monotonic()
         if self._draws:
             self._bar = tqdm(
-                desc=name,
+                desc=plain(name),
                 total=total,
                 initial=done,
                 file=self._stream,
@@ -48,7 +50,7 @@ class Bar:
         self._total = total or self._total
         if self._bar is not None:
             self._bar.total = self._total
-            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.set_postfix_str(plain(note), refresh=False)
             self._bar.update(done - self._done)
         self._done = done
         now = time.monotonic()
@@ -58,6 +60,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         """Write a line, above the bar where there is one."""
+        text = plain(text)
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         elif not self._quiet:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from contextlib import ExitStack
@@ -13,6 +12,7 @@ import click
 
 from scorer.cli import options as opt
 from scorer.cli.main import EXIT_NOTHING_SCORED, fail
+from scorer.cli.streams import GoneError, output_is_all, say
 from scorer.run.settings import ScoreSettings
 from scorer.run.windows import Share
 
@@ -172,7 +172,7 @@ def score(
             backend = stack.enter_context(Cluster(scorer, settings, where, engine, precision))
         summary = score_on(backend, corpus, output, settings, progress)
     if summary.complete_before:
-        click.echo(f"{output} is complete already; nothing was read or scored", err=True)
+        say(f"{output} is complete already; nothing was read or scored", err=True)
         return
     lines = [*closing_lines(summary, backend.scorer, output), *backend.closing()]
     _close(lines, summary.tally, backend.scorer, corpus, quiet=quiet)
@@ -182,10 +182,7 @@ def _close(lines: list[str], tally: Tally, scorer: Scorer, corpus: Corpus, *, qu
     """Print what a run came to, and exit with code 1 if nothing was scored."""
     from scorer.cli.lines import warnings
 
-    for line in [] if quiet else lines:
-        click.echo(line, err=True)
-    for line in warnings(tally, scorer, corpus):
-        click.echo(f"empathy: warning: {line}", err=True)
+    say(*([] if quiet else lines), *(f"empathy: warning: {line}" for line in warnings(tally, scorer, corpus)), err=True)
     if not tally.scored:
         sys.exit(EXIT_NOTHING_SCORED)
 
@@ -199,16 +196,12 @@ def _score_to_stdout(
 
     try:
         if rejects_path is None:
-            tally = score_stream(scorer, corpus, sys.stdout, sys.stderr, settings)
+            with output_is_all():
+                tally = score_stream(scorer, corpus, sys.stdout, sys.stderr, settings)
         else:
             check_rejects(rejects_path)
-            with writing(rejects_path), open(rejects_path, "w", encoding="utf-8") as file:
+            with writing(rejects_path), open(rejects_path, "w", encoding="utf-8") as file, output_is_all():
                 tally = score_stream(scorer, corpus, sys.stdout, file, settings)
-    except BrokenPipeError:
-        # Whoever read has enough. Python would flush to the closed pipe once more on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except GoneError:
         return
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        fail(f"standard output: cannot be written: {error.strerror or error}")
     _close([f"scored {tally.scored}, rejected {tally.rejections}"], tally, scorer, corpus, quiet=quiet)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
+from scorer.text import plain
+
 
 def table_lines(rows: Iterable[Iterable[str]], *, left: Collection[int] = (0,)) -> Iterator[str]:
     """Yield rows of equally many cells as lines; the columns of ``left`` are aligned to the left, figures to the right.
@@ -16,7 +18,7 @@ def table_lines(rows: Iterable[Iterable[str]], *, left: Collection[int] = (0,)) 
 
     made = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
     for number, row in enumerate(rows):
-        cells = [Text(cell) for cell in row]
+        cells = [Text(plain(cell)) for cell in row]
         for place in range(len(cells) if number == 0 else 0):
             made.add_column(justify="left" if place in left else "right", no_wrap=True)
         made.add_row(*cells)

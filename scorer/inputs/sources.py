@@ -47,8 +47,8 @@ class Source:
 
     @property
     def shown(self) -> str:
-        """The name as it is shown and written: a URL without user, password and signature."""
-        return without_secrets(self.name)
+        """The name as it is shown and written: as UTF-8, and a URL without user, password and signature."""
+        return without_secrets(os.fsencode(self.name).decode(errors="backslashreplace"))
 
     def advance_to(self, position: int) -> None:
         """Note how far a reader that seeks has come; the position never goes back, nor beyond the size."""

@@ -12,6 +12,7 @@ import click
 
 from scorer.cli import options as opt
 from scorer.cli.main import fail
+from scorer.cli.streams import say
 from scorer.cli.table import table_lines
 from selection.settings import CheckSettings
 
@@ -80,7 +81,7 @@ def check_golden(
         scorer = Scorer.load(bundle, engine=engine)
         count = write_golden(golden, inputs, scorer, tolerance=settings.tolerance, overwrite=overwrite, fields=fields)
         ran = f"{scorer.bundle.info.name} {scorer.bundle.sha256[:12]} ({scorer.engine.name} {scorer.engine.precision})"
-        click.echo(f"wrote {golden}: {count} dialogues with the scores of {ran}")
+        say(f"wrote {golden}: {count} dialogues with the scores of {ran}")
         _warn([scorer.engine.notice])
         return
     if fields:
@@ -92,8 +93,7 @@ def check_golden(
     found = check_scorer(expected, scorer, settings)
     if json_path:
         write_json(json_path, found.to_json())
-    for line in check_lines(found):
-        click.echo(line)
+    say(*check_lines(found))
     _warn([scorer.engine.notice, *check_warnings(found)])
     if not found.passed:
         sys.exit(EXIT_MOVED)
@@ -153,5 +153,4 @@ def _row(entry: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _warn(lines: Iterable[str]) -> None:
-    for line in filter(None, lines):
-        click.echo(f"empathy: warning: {line}", err=True)
+    say(*(f"empathy: warning: {line}" for line in lines if line), err=True)

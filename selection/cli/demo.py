@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from scorer.cli import options as opt
 from scorer.cli.main import fail
+from scorer.cli.streams import say
 
 if TYPE_CHECKING:
     from scorer.inputs.corpus import Corpus
@@ -58,8 +57,7 @@ def demo(inputs: tuple[str, ...], output: Path | None, bundle: Path | None, fiel
     with Bar(sys.stderr) as progress:
         score_files(scorer, corpus, output / SCORES, ScoreSettings(existing="overwrite"), progress)
     show_scores(scorer, corpus, output / SCORES, sys.stdout)
-    for line in _selected(corpus, output):
-        click.echo(line)
+    say(*_selected(corpus, output))
 
 
 def _selected(corpus: Corpus, output: Path) -> Iterator[str]:

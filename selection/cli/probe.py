@@ -8,10 +8,9 @@ from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from scorer.cli import options as opt
 from scorer.cli.main import fail
+from scorer.cli.streams import say
 from selection.settings import ProbeLimits, ProbeSettings
 
 if TYPE_CHECKING:
@@ -74,10 +73,9 @@ def probe_scorer(
         found = probe(scorer, dialogues, settings, data=", ".join(inputs) or EXAMPLES, progress=progress)
     if json_path is not None:
         write_json(json_path, {"scorer": scorer.bundle.info.name, "sha256": scorer.bundle.sha256, **_json(found)})
-    for line in () if quiet else result_lines(found):
-        click.echo(line)
+    say(*(() if quiet else result_lines(found)))
     if scorer.engine.notice:
-        click.echo(f"empathy: warning: {scorer.engine.notice}", err=True)
+        say(f"empathy: warning: {scorer.engine.notice}", err=True)
     if not found.passed:
         sys.exit(EXIT_BEYOND)
 
@@ -121,7 +119,7 @@ def _read(inputs: Sequence[str], fields: dict[str, str]) -> Iterator[Dialogue]:
             rejects.append(record)
     if rejects:
         said = f"{len(rejects)} records are no dialogues and were left out; the first: {rejects[0]}"
-        click.echo(f"empathy: warning: {said}", err=True)
+        say(f"empathy: warning: {said}", err=True)
 
 
 def _limits(given: Sequence[str]) -> ProbeLimits:

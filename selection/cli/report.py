@@ -10,6 +10,7 @@ import click
 
 from scorer.cli import options as opt
 from scorer.cli.main import fail
+from scorer.cli.streams import say
 from selection.settings import ReportSettings
 
 
@@ -99,8 +100,7 @@ def report(
         json_path=json_path,
         overwrite=overwrite,
     )
-    for line in [] if quiet else report_lines(found, output):
-        click.echo(line, err=True)
+    say(*([] if quiet else report_lines(found, output)), err=True)
 
 
 def report_lines(found: dict[str, Any], output: Path) -> Iterator[str]:

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from scorer.cli import options as opt
 from scorer.cli.main import fail
+from scorer.cli.streams import say
 from selection.settings import Limits, SelectSettings
 
 if TYPE_CHECKING:
@@ -140,8 +139,7 @@ def select(
             strict=strict,
             progress=progress,
         )
-    for line in [] if quiet else select_lines(found):
-        click.echo(line, err=True)
+    say(*([] if quiet else select_lines(found)), err=True)
 
 
 def _tokenizer(path: Path | None, scorer: Path | None, table: ScoreTable | None) -> Tokenizer:

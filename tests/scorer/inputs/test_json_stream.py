@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import time
 from typing import Any
 
 import pytest
@@ -155,3 +156,51 @@ def test_quotation_mark_missing_at_the_beginning_of_a_long_array_costs_one_eleme
     values = [record(f"turn {number} " * 20, "Hello!", id=str(number)) for number in range(5_000)]
     text = json.dumps(values).replace('"id": "0"', '"id": "0', 1)
     assert read(text, 1 << 25) == ["broken_json", *values[1:]]
+
+
+NESTED = '{"a":1,"b":'
+HOSTILE = {
+    "objects in objects that never close": NESTED,
+    "records in objects that never close": f'"a":{FIRST},"z":{{',
+    "objects in objects that do close": '"x":' + NESTED * 900 + "1" + "}" * 900 + ",",
+    "lists in objects": '{"a":[[',
+    "broken elements": f"{FIRST},x,",
+    "brackets": "][",
+    "open brackets": "[",
+    "braces": "{",
+    "quotation marks": '{"',
+    "texts with braces": '{":":","{":',
+    "escaped quotation marks": '{"\\"',
+    "bad escapes": '{"\\',
+    "half escapes": '{"\\u12',
+    "not ASCII": '{"😭":',
+    "line breaks": '{\n"a":\n',
+    "wrappers that end badly": f'{{"data":[{FIRST}],"k":[}}',
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_work_is_bounded_per_byte_whatever_is_broken(case: str) -> None:
+    text = "[" + HOSTILE[case] * (100_000 // len(HOSTILE[case]))
+    began = time.process_time()
+    read(text, 1 << 25)
+    assert time.process_time() - began < 5
+
+
+def test_objects_that_never_close_are_not_parsed_from_each_of_them() -> None:
+    began = time.process_time()
+    assert set(read("[" + NESTED * 80_000, 1 << 25)) == {"broken_json", "truncated_input"}
+    assert time.process_time() - began < 8  # it took 25 s
+
+
+def test_records_behind_and_inside_much_that_is_broken_are_found() -> None:
+    objects = json.dumps({str(number): GOOD[0] for number in range(4_000)})
+    text = f"{objects[:-1]}" * 2  # cut short twice: each ends in the middle of the next
+    assert read(text, 1 << 25).count(GOOD[0]) == 8_000
+
+
+def test_elements_behind_one_that_fills_the_buffer_cost_no_more_than_others() -> None:
+    text = '["' + "x" * 8_000_000 + "\n" + f", {FIRST}" * 60_000 + "]"  # each copied what was left: 200 GB
+    began = time.process_time()
+    assert read(text, 1 << 25).count(GOOD[0]) == 60_000
+    assert time.process_time() - began < 10
