@@ -40,6 +40,7 @@ from scorer.progress import Progress, Silent
 from scorer.run.score import score_files
 from scorer.run.score_table import read_scores
 from scorer.run.settings import ScoreSettings
+from scorer.values import Amount
 from selection.files.layouts import to_line, whole_line
 from selection.files.manifest import SELECTION_JSON, read_selection_info
 from selection.folds import fold_of
@@ -55,7 +56,7 @@ class StageState:
 
     begun: str
     done: str | UnsetType = UNSET
-    seconds: float | UnsetType = UNSET
+    seconds: Amount | UnsetType = UNSET
     found: str | UnsetType = UNSET
 
 

@@ -14,6 +14,7 @@ from scorer.bundle.domain import Domain
 from scorer.bundle.probed import Probed
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS, SCORE_RANGE, TEMPLATE_VERSION
+from scorer.values import Amount, Correlation, Count, Portion
 
 FORMAT = "empathy-scorer"
 FORMAT_VERSION = 1
@@ -33,11 +34,11 @@ class Verdict:
 
     allowed: bool
     reason: str
-    checked: int = 0
-    drift_max: float | None = None
-    drift_99: float | None = None
-    correlation: float | None = None
-    flips: float | None = None
+    checked: Count = 0
+    drift_max: Amount | None = None
+    drift_99: Amount | None = None
+    correlation: Correlation | None = None
+    flips: Portion | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what scorer.json keeps: the values that are known."""
@@ -61,7 +62,7 @@ class Origin:
 
     name: str
     sha256: str
-    labels: int
+    labels: Count
     source: str
     changed: str
 
@@ -87,7 +88,7 @@ class ScorerInfo:
     pad_id: Annotated[int, msgspec.Meta(ge=0)]
     backbone: _Text
     created: _Text
-    max_length: Annotated[int, msgspec.Meta(ge=16)]
+    max_length: Annotated[int, msgspec.Meta(ge=16, le=1 << 20)]
     cuts: Mapping[str, Sequence[float]]
     uncertainty: Uncertainty | None = None
     measured: Mapping[str, Any]

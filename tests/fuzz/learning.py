@@ -32,30 +32,21 @@ from moe.mixture.adapter import load_adapter
 from moe.mixture.compose import compose_mixture
 from moe.models import load_causal, load_config, load_tokenizer, model_hash, open_weights
 from moe.pipeline import StageState
-from moe.provenance import Expert, LearntSet, Losses, Made, Mixture, read_made
-from moe.provenance import BaseInfo, CutTurns
+from moe.provenance import BaseInfo, CutTurns, Expert, LearntSet, Losses, Made, Mixture, read_made
+from moe.sets import rendering
 from moe.sets.chat import Chat, Example
 from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings
+from scorer.bundle.cuts import read_cuts
 from scorer.bundle.domain import fit_domain
-from scorer.dialogue import HEADS, Dialogue, Turn
+from scorer.dialogue import HEADS, Turn
 from scorer.outputs import read_json, write_json
-from scorer.run.score_table import read_scores
+from scorer.run.score_table import describe_scorer
 from tests.conftest import labels, make_dialogue, varied
 from tests.conftest import write_lines as write_records
 from tests.distill.tiny import write_backbone
-from tests.fuzz.kinds import Found, Kind, need, numbers, table
-from tests.fuzz.mutants import (
-    bytes_of,
-    json_lines_of,
-    json_of,
-    parquet_of,
-    safetensors_of,
-    sqlite_of,
-    template_of,
-    text_of,
-)
+from tests.fuzz.kinds import Found, Kind, need, numbers
+from tests.fuzz.mutants import json_lines_of, json_of, parquet_of, safetensors_of, sqlite_of, template_of, text_of
 from tests.moe.conftest import CHATML, write_adapters, write_base
-from tests.scorer.run.score_data import write_scores
 
 ASKING = Asking(rubric="r", base_url="http://localhost/v1", model="judge-1", temperature=0.0, max_tokens=128)
 GENERATE = GenerateSettings(max_new_tokens=4, max_length=64)
@@ -76,7 +67,9 @@ def make(folder: Path) -> None:
     done = Round(number=1, labels=20, agreement=0.5, pearson=dict.fromkeys(HEADS, 0.5), kappa=0.1, usd=0.1)
     sampling = Sampling(check=10, step=5, strategy="random", seed=0)
     known = LoopIdentity(asking=ASKING, draws=1, training=TrainSettings(), sampling=sampling)
-    write_json(folder / "distill.json", LoopState(identity=known, spent_before=0.0, rounds=(done, replace(done, number=2))))
+    write_json(
+        folder / "distill.json", LoopState(identity=known, spent_before=0.0, rounds=(done, replace(done, number=2)))
+    )
     write_json(folder / "sample.json", [one.id for one in DIALOGUES])
     _make_mixture(folder)
 
@@ -104,8 +97,6 @@ def _make_checkpoint(folder: Path, source: Path) -> None:
     ids = {"id": [d.id for d in labelled.dialogues], "content": labelled.hashes}
     folds = {"fold": pa.array(np.arange(len(labelled)) % 3)}
     pq.write_table(pa.table({**ids, **folds, **columns}), folder / "oof.parquet")
-    about = {"name": "x", "sha256": "ab" * 32}
-    write_scores(folder / "scores.jsonl", {d.id: (5.0, 5.0) for d in labelled.dialogues}, about)
 
 
 def _make_store(path: Path) -> None:
@@ -137,7 +128,12 @@ def _make_mixture(folder: Path) -> None:
         )  # fmt: skip
         write_json(adapter / "moe.json", expert)
     (folder / "adapter1" / "moe.json").unlink()
-    compose_mixture([folder / "adapter1", folder / "adapter1"], folder / "mixed", ComposeSettings(max_shard_bytes=9000), base=str(base))
+    compose_mixture(
+        [folder / "adapter1", folder / "adapter1"],
+        folder / "mixed",
+        ComposeSettings(max_shard_bytes=9000),
+        base=str(base),
+    )
     answer = Response(
         id="a", conversation="c", messages=(Turn("user", "i"), Turn("assistant", "so")), reference="so", finished=True
     )
@@ -166,7 +162,7 @@ def _checkpoint(folder: Path) -> Found:
     found = predict(checkpoint.load_model(), encoded)
     yield from need(bool(np.isfinite(found).all()) and found.shape == (3, 2), "a network whose scores are no numbers")
     _ = checkpoint.sha256
-    yield from table(read_scores(folder / "scores.jsonl", scorer=folder / "checkpoint"), folder)
+    yield from need(bool(read_cuts(describe_scorer(folder / "checkpoint")["cuts"])), "cuts")
 
 
 def _store(folder: Path) -> Found:
@@ -201,13 +197,18 @@ def _soft(folder: Path) -> Found:
 
 def _oof(folder: Path) -> Found:
     found = judge_against_scores(read_labelled([str(folder / "labels.jsonl")]), folder / "oof.parquet")
-    yield from need(bool(np.isfinite(found.pair.other).all() and found.pair.other.max() <= 10 and found.pair.other.min() >= 0), "scores that are no numbers")
+    yield from need(
+        bool(np.isfinite(found.pair.other).all() and found.pair.other.max() <= 10 and found.pair.other.min() >= 0),
+        "scores that are no numbers",
+    )
 
 
 def _loop(folder: Path) -> Found:
     state = read_json(folder / "distill.json", LoopState, "name another folder")
     yield from numbers(state)
-    yield from need([one.number for one in state.rounds] == list(range(1, len(state.rounds) + 1)), "rounds out of order")
+    yield from need(
+        [one.number for one in state.rounds] == list(range(1, len(state.rounds) + 1)), "rounds out of order"
+    )
     yield from need(all(one.usd >= 0 for one in state.rounds) and state.spent_before >= 0, "negative money")
     yield from need(all(-1 <= (one.agreement or 0) <= 1 for one in state.rounds), "agreement")
 
@@ -235,6 +236,7 @@ def _model(folder: Path, name: str) -> Found:
 
 
 def _chat(folder: Path) -> Found:
+    rendering.SECONDS = 2.0
     chat = Chat(load_tokenizer(folder / "base"), 256)
     for dialogue in (DIALOGUES[0], make_dialogue("i am sad", "so sorry")):
         for found in (chat.prompt(dialogue, 250), chat.example(dialogue)):
@@ -287,12 +289,12 @@ KINDS = (
     Kind("sample.json", json_of, _sample),
     Kind("rubric.txt", text_of, _rubric),
     Kind("labels.jsonl", json_lines_of, _labels),
-    Kind("checkpoint/empathy.json", json_of, _checkpoint, 3, ("scores",)),
-    Kind("checkpoint/config.json", json_of, _checkpoint, 2, ("scores",)),
-    Kind("checkpoint/model.safetensors", safetensors_of, _checkpoint, 2, ("scores",)),
-    Kind("checkpoint/tokenizer.json", json_of, _checkpoint, 2, ("scores",)),
-    Kind("checkpoint/tokenizer_config.json", json_of, _checkpoint, 1, ("scores",)),
-    Kind("checkpoint/special_tokens_map.json", json_of, _checkpoint, 1, ("scores",)),
+    Kind("checkpoint/empathy.json", json_of, _checkpoint, 3),
+    Kind("checkpoint/config.json", json_of, _checkpoint, 2),
+    Kind("checkpoint/model.safetensors", safetensors_of, _checkpoint, 2),
+    Kind("checkpoint/tokenizer.json", json_of, _checkpoint, 2),
+    Kind("checkpoint/tokenizer_config.json", json_of, _checkpoint, 1),
+    Kind("checkpoint/special_tokens_map.json", json_of, _checkpoint, 1),
     Kind("adapter0/adapter_config.json", json_of, _adapter, 2, ("base",)),
     Kind("adapter0/adapter_model.safetensors", safetensors_of, _adapter, 2, ("base",)),
     Kind("adapter0/moe.json", json_of, _adapter, 2, ("base",)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import sqlite3
@@ -67,7 +68,7 @@ def _change(value: Any, rng: Random) -> Any:
     """Return a value of JSON of which one part was changed, dropped, renamed, repeated, or is of another type."""
     places = list(_places(value))
     if not places or rng.random() < 0.03:
-        return _one_of(rng, _VALUES)
+        return copy.deepcopy(_one_of(rng, _VALUES))
     holder, key = _one_of(rng, places)
     kind = int(rng.integers(8))
     if kind == 0:
@@ -82,7 +83,7 @@ def _change(value: Any, rng: Random) -> Any:
     elif kind == 4 and isinstance(holder[key], (int, float)) and not isinstance(holder[key], bool):
         holder[key] = _one_of(rng, (-holder[key] - 1, holder[key] * 1e6, str(holder[key]), holder[key] + 0.5))
     else:
-        holder[key] = _one_of(rng, _VALUES)
+        holder[key] = copy.deepcopy(_one_of(rng, _VALUES))
     return value
 
 

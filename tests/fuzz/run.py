@@ -12,7 +12,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy as np
 from scorer.errors import EmpathyError
 from tests.fuzz.kinds import Kind
 
-SECONDS = 10
+SECONDS = 30
 """A mutant that takes longer hangs."""
 
 Outcome = tuple[str, str]
@@ -114,6 +114,9 @@ def _serve(module: str, folder: Path, numbers: Sequence[int], seed: int, there: 
     if not good.exists():
         good.mkdir()
         known.make(good)
+        for kind in known.KINDS:
+            outcome = read_mutant(replace(kind, mutate=lambda data, _: data), good, folder / "mutant", 0, seed)
+            assert outcome == ("accepted", ""), (kind.name, outcome)
     kinds = spread(known.KINDS)
     for number in numbers:
         kind = kinds[number % len(kinds)]

@@ -8,14 +8,16 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from scorer.bundle.bundle import load_bundle
+from scorer.bundle.bundle import load_bundle, write_bundle
 from scorer.bundle.probed import Probed, ProbedKind
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS
 from scorer.inputs.corpus import Corpus
+from scorer.model import Scorer
 from scorer.outputs import begin_work, json_text
 from scorer.run.manifest import Identity, begun_with
 from scorer.run.output import Run
+from scorer.run.score import score_files
 from scorer.run.score_table import describe_scorer, read_columns, read_scores, said_of_scorer
 from scorer.run.settings import ScoreSettings
 from selection.files.labels import read_labels
@@ -25,12 +27,9 @@ from selection.report.build import figures
 from selection.report.sources.selection_folder import read_selection
 from selection.select import select_sets
 from selection.settings import ReportSettings, SelectSettings
-from scorer.model import Scorer
-from scorer.run.score import score_files
 from tests.conftest import bundle_info, labels, make_model, make_tokenizer, write_lines
 from tests.fuzz.kinds import Found, Kind, need, numbers, table
 from tests.fuzz.mutants import bytes_of, csv_of, json_lines_of, json_of, parquet_of
-from scorer.bundle.bundle import write_bundle
 
 IDENTITY = Identity(scorer="", engine="", precision="", window=20, uncertainty=False, shards=1)
 _SHARE = (0.0, 1.0)
@@ -39,9 +38,7 @@ _SHARE = (0.0, 1.0)
 def make(folder: Path) -> None:
     """Write good files of every kind."""
     source = str(write_lines(folder / "labels.jsonl", labels()))
-    half = Uncertainty(
-        coverage=0.9, edges=dict.fromkeys(HEADS, [5.0]), widths={head: [1.0, 2.0] for head in HEADS}
-    )
+    half = Uncertainty(coverage=0.9, edges=dict.fromkeys(HEADS, [5.0]), widths={head: [1.0, 2.0] for head in HEADS})
     kind = ProbedKind(
         kind="filler", measure="kept", contexts=9, sensibility=-1.0, rationality=0.5, share=0.1,
         interval_95=(0.0, 0.4), limit=0.5,
@@ -55,7 +52,15 @@ def make(folder: Path) -> None:
         "model.onnx": make_model(tokenizer.get_vocab_size(), seed=2).SerializeToString(),
         "tokenizer.json": tokenizer.to_str().encode(),
     }
-    gate = {"allowed": True, "reason": "r", "checked": 100, "drift_max": 0.1, "drift_99": 0.1, "correlation": 0.9, "flips": 0.0}
+    gate = {
+        "allowed": True,
+        "reason": "r",
+        "checked": 100,
+        "drift_max": 0.1,
+        "drift_99": 0.1,
+        "correlation": 0.9,
+        "flips": 0.0,
+    }
     more = {"uncertainty": half, "probe": probe, "precisions": {"fp32": gate}, "weights": {"int8": gate}}
     write_bundle(folder / "bundle", {**bundle_info(tokenizer), **more}, parts)
     scorer = Scorer.load(folder / "bundle", engine="onnxruntime", threads=1)
