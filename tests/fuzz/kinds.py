@@ -68,7 +68,7 @@ def numbers(value: Any, path: str = "") -> Found:
             yield f"{path[1:]} is {plain}"
 
 
-def table(found: ScoreTable, path: Path) -> Found:
+def table(found: ScoreTable) -> Found:
     """Yield what is wrong with a table of scores."""
     scores = found.scores
     yield from need(scores.dtype == np.float32 and scores.shape == (len(found.hashes), 2), "shape")

@@ -143,7 +143,8 @@ def _make_mixture(folder: Path) -> None:
         journal.add(f"batch{number}", [(number, answer)])
     identity = MeasureIdentity(data="d", settings=GENERATE, scorer="s", model="m")
     figures = ModelFigures(
-        identity=identity, path="p", perplexity=Perplexity(perplexity=3.0, interval_95=(2.0, 4.0), tokens=9, examples=3),
+        identity=identity, path="p",
+        perplexity=Perplexity(perplexity=3.0, interval_95=(2.0, 4.0), tokens=9, examples=3),
         responses=3, finished=0.5, texts={"words": 3}, marks={"kept": None}, made=None,
     )  # fmt: skip
     write_json(folder / "figures.json", figures)

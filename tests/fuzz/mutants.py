@@ -253,12 +253,14 @@ def safetensors_of(data: bytes, rng: Random) -> bytes:
 _TEMPLATES = (
     "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
     "{{ 1 / 0 }}", "{{ messages[99].content }}", "{{ nothing.at.all }}", "{{ 'a' * 10 ** 10 }}", "{{ 9 ** 9 ** 9 }}",
-    "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "{% include 'x' %}", "{% import 'x' as y %}", "{{ messages + 1 }}",
+    "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "{% include 'x' %}", "{% import 'x' as y %}",
+    "{{ messages + 1 }}",
     "{{ raise_exception('no') }}", "{{ raise_exception(messages) }}", "{% if %}", "{{", "{{ ''.__class__.__mro__ }}",
     "{{ messages | tojson | fromjson }}", "{{ '%d' % 'a' }}", "{{ messages.append(1) }}", "", "{% break %}", "\x00",
     "{{ strftime_now('%Y' * 10000) }}", "{{ 'x'.center(10 ** 10) }}", "{% set x = messages %}{{ x.x.x }}",
     "{{ messages[0]['content'] | int('a', 77) }}", "{{ range(10 ** 9) | list }}", "{{ (1).__add__('a') }}",
-    "{{ lipsum(99999) }}", "{% for m in messages %}{{ m.content.encode('ascii') }}{% endfor %}", "{{ '{:>99999999999}'.format(1) }}",
+    "{{ lipsum(99999) }}", "{% for m in messages %}{{ m.content.encode('ascii') }}{% endfor %}",
+    "{{ '{:>99999999999}'.format(1) }}",
     "{{ '\\ud800' }}",
 )  # fmt: skip
 

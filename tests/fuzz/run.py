@@ -5,8 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
-import signal
-import sys
 import tempfile
 import traceback
 import warnings
@@ -21,6 +19,9 @@ import numpy as np
 
 from scorer.errors import EmpathyError
 from tests.fuzz.kinds import Kind
+
+MODULES = ("tests.fuzz.scoring", "tests.fuzz.learning")
+"""Where the kinds of files are; the second needs torch."""
 
 SECONDS = 30
 """A mutant that takes longer hangs."""
@@ -167,9 +168,3 @@ def _where(error: BaseException) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(root)]
     last = [frame for frame in frames if "/tests/" not in frame.filename] or frames
     return f"{Path(last[-1].filename).relative_to(root)}:{last[-1].lineno}"
-
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    count = range(*map(int, sys.argv[2:]))
-    sys.stdout.write("\n".join(fuzz(sys.argv[1], count).lines()) + "\n")

@@ -38,7 +38,8 @@ _SHARE = (0.0, 1.0)
 def make(folder: Path) -> None:
     """Write good files of every kind."""
     source = str(write_lines(folder / "labels.jsonl", labels()))
-    half = Uncertainty(coverage=0.9, edges=dict.fromkeys(HEADS, [5.0]), widths={head: [1.0, 2.0] for head in HEADS})
+    edges, widths = {head: [5.0] for head in HEADS}, {head: [1.0, 2.0] for head in HEADS}
+    half = Uncertainty(coverage=0.9, edges=edges, widths=widths)
     kind = ProbedKind(
         kind="filler", measure="kept", contexts=9, sensibility=-1.0, rationality=0.5, share=0.1,
         interval_95=(0.0, 0.4), limit=0.5,
@@ -85,7 +86,7 @@ def make(folder: Path) -> None:
 
 
 def _scores(path: Path) -> Found:
-    yield from table(read_scores(path), path)
+    yield from table(read_scores(path))
     columns = read_columns(path)
     yield from need(len({len(values) for values in columns.values()}) == 1, "columns of several lengths")
     yield from need(isinstance(said_of_scorer(path), dict), "no record")
