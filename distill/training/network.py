@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import re
 import sys
@@ -160,9 +161,14 @@ class _UnloadableError(TrainError):
     """Why weights cannot be loaded."""
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def check_network(model: PreTrainedModel) -> None:
-    """Raise ValueError, or what else comes up, for weights that are no numbers and a network that cannot run."""
+    """Raise ValueError, or what else comes up, for weights that are no numbers and a network that cannot run.
+
+    Of several processes only the first looks: FSDP gives the others their weights later.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0" or any(weight.is_meta for weight in model.parameters()):
+        return
     for name, weight in model.named_parameters():
         if not torch.isfinite(weight).all():
             raise ValueError(f"{name} holds what is no number")

@@ -39,12 +39,12 @@ def test_what_a_fault_is(tmp_path: Path) -> None:
     (tmp_path / "good" / "a.json").write_text("{}")
 
     def outcome(error: Exception | None = None, nonsense: str = "") -> str:
-        def read(folder: Path) -> list[str]:
+        def read() -> list[str]:
             if error is not None:
                 raise error
             return [*need(not nonsense, nonsense), *numbers({"count": 1, "share": 0.5})]
 
-        kind = Kind("a.json", lambda data, _: data, lambda folder: iter(read(folder)))
+        kind = Kind("a.json", lambda data, _: data, lambda _: iter(read()))
         return read_mutant(kind, tmp_path / "good", tmp_path / "bad", 0, 0)[0]
 
     named = tmp_path / "bad" / "a.json"
