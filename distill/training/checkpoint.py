@@ -9,7 +9,7 @@ folds/0 ...     with cross-validation, each fold's own checkpoint: the teachers 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +28,7 @@ from distill.training.settings import TrainSettings
 from scorer.bundle.cuts import read_cuts
 from scorer.bundle.domain import Domain
 from scorer.bundle.encode import Encoder
+from scorer.bundle.info import Measured, check_measured
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import TEMPLATE_VERSION
 from scorer.errors import OutputError, reason_of
@@ -82,15 +83,21 @@ class CheckpointInfo(_Header):
     calibration: Calibration | UnsetType = UNSET
     cuts: dict[str, list[float]] | UnsetType = UNSET
     uncertainty: Uncertainty | UnsetType = UNSET
-    measured: Mapping[str, Any] | UnsetType = UNSET
+    measured: Measured | UnsetType = UNSET
     training: LearntFrom
     domain: Domain | UnsetType = UNSET
     seconds: Count | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        """Raise ValueError for cuts that are none."""
+        """Raise ValueError for cuts or figures that are none."""
         if self.cuts is not UNSET:
             read_cuts(self.cuts)
+            if self.measured is UNSET or self.domain is UNSET:
+                raise ValueError("it has cuts, and no figures or no domain")
+        if self.measured is not UNSET:
+            check_measured(self.measured)
+            if not self.measured.get("how"):
+                raise ValueError("measured does not say how")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ from scorer.values import Amount, Correlation, Count, Portion
 FORMAT = "empathy-scorer"
 FORMAT_VERSION = 1
 
+Measured = Mapping[str, float | str | Mapping[str, float] | None]
+"""``how`` something was measured, in words, and figures by name: a number, or one for each head."""
+
 _REQUIRED_FILES = ("model.onnx", "tokenizer.json")
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -91,7 +94,7 @@ class ScorerInfo:
     max_length: Annotated[int, msgspec.Meta(ge=16, le=1 << 20)]
     cuts: Mapping[str, Sequence[float]]
     uncertainty: Uncertainty | None = None
-    measured: Mapping[str, Any]
+    measured: Measured
     probe: Probed | None = None
     training: Training
     domain: Domain
@@ -113,6 +116,7 @@ class ScorerInfo:
                 f"{TEMPLATE_VERSION}: use the release that made it, or train and export again"
             )
         read_cuts(self.cuts)
+        check_measured(self.measured)
         if self.pad_id >= self.domain.vocabulary:
             raise ValueError(f"pad_id is {self.pad_id}, expected one of the {self.domain.vocabulary} tokens")
         if not set(_REQUIRED_FILES) <= set(self.files):
@@ -120,6 +124,17 @@ class ScorerInfo:
         for name in self.files:
             if not is_plain_name(name):
                 raise ValueError(f"files names {name!a}, expected names without folders")
+
+
+def check_measured(measured: Measured) -> None:
+    """Raise ValueError for a figure that is a text, words that are a number, and a coverage without its aim."""
+    for name, value in measured.items():
+        if isinstance(value, str) != (name == "how") or (isinstance(value, Mapping) and set(value) != set(HEADS)):
+            raise ValueError(f"measured {name!a} is {value!a:.60}, expected a number, or one for each head")
+    if "coverage" in measured and not (
+        isinstance(measured["coverage"], Mapping) and isinstance(measured.get("coverage_aim"), float)
+    ):
+        raise ValueError("measured has a coverage without heads or coverage_aim")
 
 
 def is_plain_name(name: str) -> bool:
