@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from scorer.errors import EmpathyError, reason_of
 
 
@@ -42,3 +45,17 @@ def reason_to_refuse(error: BaseException) -> str:
     if "trust_remote_code" in str(error):
         return "it needs code of its own, which is never run"
     return reason_of(error)
+
+
+@contextmanager
+def loading_as(error: type[EmpathyError], what: str, fix: str = "") -> Iterator[None]:
+    """Turn what transformers, tokenizers, safetensors, peft and the hub raise into an ``error`` that begins so.
+
+    A damaged file makes them raise anything: tokenizers Exception itself, and a panic in Rust is not even one.
+    """
+    try:
+        yield
+    except (EmpathyError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as fault:  # noqa: BLE001 - see above
+        raise error(f"{what} ({reason_to_refuse(fault)}){fix}") from None

@@ -38,6 +38,7 @@ from scorer.dialogue import HEADS, Dialogue, content_hash
 from scorer.model import Scorer
 from scorer.outputs import check_folder, check_same, new_folder, read_json, replacing, write_json, writing
 from scorer.progress import Progress, Silent
+from scorer.values import Amount, Correlation, Count, Line
 
 STATE = "distill.json"
 SCORER = "scorer"
@@ -50,22 +51,22 @@ _CHECKED = 2000
 class Round:
     """What one round came to: labels so far, agreement (None if it is not defined), and what the loop has spent."""
 
-    number: int
-    labels: int
-    agreement: float | None
-    pearson: Mapping[str, float | None]
-    kappa: float | None
-    usd: float
+    number: Count
+    labels: Count
+    agreement: Correlation | None
+    pearson: Mapping[str, Correlation | None]
+    kappa: Correlation | None
+    usd: Amount
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
     """The settings of a loop that decide which dialogues it labels."""
 
-    check: int
-    step: int
-    strategy: str
-    seed: int
+    check: Count
+    step: Count
+    strategy: Line
+    seed: Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +85,13 @@ class LoopState:
     """What stands in distill.json: which loop it is, what the store had paid before it, and its finished rounds."""
 
     identity: LoopIdentity
-    spent_before: float
+    spent_before: Amount
     rounds: tuple[Round, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for rounds that are missing or out of order."""
+        if (found := [done.number for done in self.rounds]) != list(range(1, len(found) + 1)):
+            raise ValueError(f"its rounds are {found}, expected 1, 2 ...")
 
 
 class _StoppedError(Exception):
@@ -184,8 +190,10 @@ class Loop:
             )
             with writing(path), replacing(path) as file:
                 file.write(json.dumps([*ids, *(dialogue.id for dialogue in new)]) + "\n")
-        by_id = {dialogue.id: dialogue for dialogue in self._pool}
-        return [by_id[name] for name in read_json(path, list[str], _FIX)]
+        by_id, chosen = {dialogue.id: dialogue for dialogue in self._pool}, read_json(path, list[str], _FIX)
+        if unknown := [name for name in chosen if name not in by_id]:
+            raise LabelError(f"{path}: names {unknown[0]!a:.60}, which no dialogue of the pool is; {_FIX}")
+        return [by_id[name] for name in chosen]
 
     def _labels(self, name: str, dialogues: Sequence[Dialogue]) -> Path:
         """Label dialogues and return the file."""

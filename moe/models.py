@@ -9,24 +9,47 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError, safe_open
+from msgspec import Meta
+from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
-from distill.errors import reason_to_refuse
+from distill.errors import loading_as
+from distill.training.network import check_network, check_sizes
 from moe.errors import ModelError
 from moe.provenance import BaseInfo
+from scorer.bundle.info import is_plain_name
 from scorer.finished import folder_hash
+from scorer.outputs import read_json
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+_TRAIN_AGAIN = "train the expert again"
 _WEIGHTS = ["*.safetensors", "*.json", "*.model", "*.jinja", "*.txt"]
-_FAULTS = (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RuntimeError, SafetensorError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Index:
+    """Which file of the folder holds each tensor."""
+
+    weight_map: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if foreign := [name for name in self.weight_map.values() if not is_plain_name(name)]:
+            raise ValueError(f"names {foreign[0]!a}, expected names without folders")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _AdapterConfig:
+    base_model_name_or_path: Annotated[str, Meta(min_length=1)]
+    r: Annotated[int, Meta(ge=1, le=1 << 20)]
+    lora_alpha: Annotated[float, Meta(ge=-1e6, le=1e6)]
+    use_rslora: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +64,18 @@ class Weights:
         # Opened anew for each: the pages of an open file, once read, would count as memory of this process.
         with safe_open(self.folder / self.files[name], framework="pt") as file:
             tensor: torch.Tensor = file.get_tensor(name)
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ModelError(f"{self.folder / self.files[name]}: {name} holds what is no number; copy the model again")
         return tensor
+
+    @cached_property
+    def names(self) -> dict[str, set[str]]:
+        """The names of the tensors of each file."""
+        found = {}
+        for file_name in dict.fromkeys(self.files.values()):
+            with safe_open(self.folder / file_name, framework="pt") as file:
+                found[file_name] = set(file.keys())
+        return found
 
     @cached_property
     def shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -68,25 +102,23 @@ class Weights:
 @contextmanager
 def loading(what: str, fix: str = "") -> Iterator[None]:
     """Turn what the hub, transformers, peft and safetensors raise into a ModelError that begins with ``what``."""
-    try:
+    with loading_as(ModelError, what, fix):
         yield
-    except _FAULTS as error:
-        raise ModelError(f"{what} ({reason_to_refuse(error)}){fix}") from None
 
 
 def open_weights(folder: Path) -> Weights:
     """Return the safetensors of a folder; ModelError if it has none or they are damaged."""
     with loading(f"{folder}: its weights cannot be read", "; copy the model again"):
         if (folder / INDEX).exists():
-            files = dict(json.loads((folder / INDEX).read_bytes())["weight_map"])
+            files = read_json(folder / INDEX, _Index, "copy the model again", ModelError).weight_map
         elif (folder / SINGLE).exists():
             with safe_open(folder / SINGLE, framework="pt") as file:
                 files = dict.fromkeys(file.keys(), SINGLE)
         else:
             raise ModelError(f"{folder}: holds no {SINGLE} and no {INDEX}; save the model as safetensors first")
         weights = Weights(folder, files)
-        if missing := files.keys() - weights.shapes.keys():
-            raise ModelError(f"{folder}: {INDEX} names {min(missing)!r}, which its files lack; copy the model again")
+        if missing := [name for name, file in files.items() if name not in weights.names[file]]:
+            raise ModelError(f"{folder}: {INDEX} names {min(missing)!a}, which its file lacks; copy the model again")
         return weights
 
 
@@ -102,7 +134,9 @@ def find_model(name: str) -> Path:
 def load_config(folder: Path | str) -> PretrainedConfig:
     """Return a model's configuration; ModelError if there is none."""
     with loading(f"{folder}: its config.json cannot be used"):
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        check_sizes(config)
+        return config
 
 
 def load_tokenizer(folder: Path | str) -> Any:
@@ -129,18 +163,23 @@ def load_causal(folder: Path | str, *, eager: bool = False) -> PreTrainedModel:
     if is_expert and not (Path(folder) / ADAPTER_WEIGHTS).exists():  # peft would unpickle adapter_model.bin
         raise ModelError(f"{folder}: holds no {ADAPTER_WEIGHTS}; save the adapter as safetensors first")
     base = find_model(adapter_base(Path(folder)) if is_expert else str(folder))
+    load_config(base)  # says what is wrong with it, and that it ends
     with loading(f"{folder}: cannot be loaded as a causal language model"):
-        model = AutoModelForCausalLM.from_pretrained(
+        model, found = AutoModelForCausalLM.from_pretrained(
             base,
             trust_remote_code=False,
             use_safetensors=True,
             dtype=torch.bfloat16 if on_gpu else torch.float32,
             attn_implementation=attention,
+            output_loading_info=True,
         )
+        if missing := sorted(found["missing_keys"]):
+            raise ValueError(f"its weights lack {missing[0]}")
         if is_expert:
             from peft import PeftModel  # half a second that plain models need not cost
 
             model = PeftModel.from_pretrained(model, str(folder), trust_remote_code=False).merge_and_unload()
+        check_network(model)
         return model
 
 
@@ -149,10 +188,8 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     path = folder / ADAPTER_CONFIG
     if not path.exists():
         raise ModelError(f"{folder}: holds no {ADAPTER_CONFIG}; expected an expert (`empathy moe expert`)")
-    with loading(f"{path}: is no adapter's configuration"):
-        info = dict(json.loads(path.read_bytes()))
-        str(info["base_model_name_or_path"])
-        return info
+    read_json(path, _AdapterConfig, _TRAIN_AGAIN, ModelError)
+    return read_json(path, dict[str, Any], _TRAIN_AGAIN, ModelError)
 
 
 def adapter_base(folder: Path) -> str:

@@ -42,6 +42,7 @@ from scorer.progress import Progress, Silent
 from scorer.run.score import score_files
 from scorer.run.score_table import read_scores
 from scorer.run.settings import ScoreSettings
+from scorer.values import Amount
 from selection.files.layouts import to_line, whole_line
 from selection.files.manifest import read_selection_info
 from selection.folds import fold_of
@@ -62,7 +63,7 @@ class StageState:
 
     begun: str
     done: str | UnsetType = UNSET
-    seconds: float | UnsetType = UNSET
+    seconds: Amount | UnsetType = UNSET
     found: str | UnsetType = UNSET
     files: dict[str, dict[str, str]] | UnsetType = UNSET
 

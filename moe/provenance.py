@@ -14,11 +14,12 @@ from msgspec import UNSET, UnsetType
 from moe.settings import ComposeSettings, ExpertSettings, RouterSettings
 from scorer.errors import OutputError
 from scorer.outputs import Existing, check_folder, read_json
+from scorer.values import Amount, Count, Portion
 from selection.files.manifest import AppliedRule, CorpusInfo, JudgeInfo
 
 MOE_JSON = "moe.json"
 
-Routing = dict[str, list[list[float]]]
+Routing = dict[str, list[list[Portion]]]
 """For each set, by layer, the mean weight that its tokens give each expert; the weights of a layer add up to 1."""
 
 _T = TypeVar("_T")
@@ -58,8 +59,8 @@ class SetSource:
 class CutTurns:
     """How many dialogues lost turns for want of room, and how many turns."""
 
-    dialogues: int
-    turns: int
+    dialogues: Count
+    turns: Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +70,13 @@ class LearntSet(SetSource):
     ``examples``, ``trained_on`` and ``held_out`` count dialogues; an expert's set has all three.
     """
 
-    examples: int
-    tokens: int
-    response_tokens: int
+    examples: Count
+    tokens: Count
+    response_tokens: Count
     cut: CutTurns
-    dropped: dict[str, int]
-    trained_on: int | UnsetType = UNSET
-    held_out: int | UnsetType = UNSET
+    dropped: dict[str, Count]
+    trained_on: Count | UnsetType = UNSET
+    held_out: Count | UnsetType = UNSET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +86,9 @@ class Losses:
     Each is the mean over batches of the mean over response tokens, in nats; None where nothing was held out.
     """
 
-    steps: int
-    training_loss: list[float]
-    held_out_loss: list[float] | None
+    steps: Count
+    training_loss: list[Amount]
+    held_out_loss: list[Amount] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,7 +66,8 @@ class MissingExtraError(EmpathyError):
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what an exception of a library says, as one line of at most 300 characters."""
+    """Return what an exception of a library says, as one line of at most 300 characters that all print."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return without_secrets(" ".join(str(error).split()))[:300] or type(error).__name__
+    text = without_secrets(" ".join(str(error).split()))[:300]
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text) or type(error).__name__

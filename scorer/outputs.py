@@ -20,7 +20,7 @@ from typing import IO, Any, BinaryIO, Literal, TypeVar
 
 import msgspec
 
-from scorer.errors import EmpathyError, OutputError
+from scorer.errors import EmpathyError, OutputError, reason_of
 from scorer.locks import locked
 
 Existing = Literal["error", "resume", "overwrite"]
@@ -105,13 +105,34 @@ def read_json(path: Path, kind: type[T], fix: str, error: type[EmpathyError] = O
     there is no such file.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        raw = path.read_bytes()
     except FileNotFoundError:
         raise
     except OSError as fault:
-        raise error(f"{path}: cannot be read: {fault.strerror or fault}; {fix}") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as fault:
-        raise error(f"{path}: is damaged ({fault}); {fix}") from None
+        raise error(f"{path}: cannot be read: {reason_of(fault)}; {fix}") from None
+    return decode_json(raw, kind, path, fix, error)
+
+
+def read_json_lines(path: Path, kind: type[T], fix: str, error: type[EmpathyError] = OutputError) -> Iterator[T]:
+    """Yield the records of a type that a file of JSON lines holds; otherwise what ``read_json`` does."""
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                yield decode_json(line, kind, f"{path}:{number}", fix, error)
+    except FileNotFoundError:
+        raise
+    except OSError as fault:
+        raise error(f"{path}: cannot be read: {reason_of(fault)}; {fix}") from None
+
+
+def decode_json(
+    raw: bytes | str, kind: type[T], where: Path | str, fix: str, error: type[EmpathyError] = OutputError
+) -> T:
+    """Return the record of a type that a text of JSON is; ``error`` says ``where`` it stands, the fault and the fix."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, EmpathyError) as fault:  # the last: of a setting
+        raise error(f"{where}: is damaged ({reason_of(fault)}); {fix}") from None
 
 
 def check_parent(output: Path, error: type[EmpathyError] = OutputError) -> None:
@@ -233,7 +254,7 @@ def begin_work(output: Path, identity: Any, existing: Existing) -> Path:
             shutil.rmtree(work)
         if manifest.exists():
             known = read_json(manifest, dict[str, Any], "start afresh with --overwrite")
-            check_same(work, known, msgspec.to_builtins(identity))
+            check_same(work, known, msgspec.json.decode(json_line(identity)))  # as JSON has it: no tuples
         else:
             work.mkdir(exist_ok=True)
             write_json(manifest, identity)

@@ -36,6 +36,7 @@ from scorer.run.score import run_metadata
 from scorer.run.score_file import meta_path, metadata_text
 from scorer.run.settings import ScoreSettings
 from scorer.settings import in_range
+from scorer.values import Line, Rating
 from selection.errors import GoldenError
 from selection.rules import PAPER
 from selection.settings import THRESHOLD_RANGE, CheckSettings
@@ -52,28 +53,25 @@ tolerance is a quarter of the judge's step.
 
 _AGAIN = "make the golden file again with --write"
 
-_Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
-"""Nothing that a terminal would obey."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredBy:
     """The scorer that gave scores, and how it ran."""
 
-    name: _Text
-    sha256: _Text
-    engine: _Text
-    precision: _Text
+    name: Line
+    sha256: Line
+    engine: Line
+    precision: Line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenInfo(ScoredBy):
     """GOLDEN.meta.json: what `score` writes beside scores, and the day, the threshold and the default tolerance."""
 
-    written: _Text
+    written: Line
     cuts: dict[str, list[float]]
     threshold: Annotated[float, Meta(ge=THRESHOLD_RANGE[0], le=THRESHOLD_RANGE[1])]
-    tolerance: Annotated[float, Meta(ge=SCORE_RANGE[0], le=SCORE_RANGE[1])] | None
+    tolerance: Rating | None
 
     def __post_init__(self) -> None:
         """Raise ValueError for cuts that are none."""

@@ -14,7 +14,9 @@ from distill.labelled import LabelledSet
 from distill.panel.agreement import PanelAgreement
 from distill.training.calibrate import cross_levels
 from scorer.bundle.bundle import Bundle
+from scorer.bundle.cuts import read_cuts
 from scorer.dialogue import HEADS, Labels
+from scorer.errors import reason_of
 from scorer.model import Scorer
 from scorer.run.score_table import read_columns, said_of_scorer
 from selection.metrics import Pair, all_figures, bootstrap
@@ -98,6 +100,8 @@ def judge_against_scores(labelled: LabelledSet, path: Path, threshold: int = 5) 
     notes = [] if len(mine) == len(labelled) else [f"{len(labelled) - len(mine)} labelled dialogues have no score"]
     if "fold" in table:
         folds = np.asarray(table["fold"])[theirs]
+        if folds.dtype.kind not in "iu":
+            raise AgreementError(f"{path}: its column fold holds {folds.dtype}, expected whole numbers; train again")
         if len(np.unique(folds)) < 2:
             raise AgreementError(
                 f"{path}: the {len(mine)} dialogues in both are of one fold, expected two at least, as the cuts of a "
@@ -109,7 +113,10 @@ def judge_against_scores(labelled: LabelledSet, path: Path, threshold: int = 5) 
         cuts = said_of_scorer(path).get("cuts")
         if not cuts:
             raise AgreementError(f"{path}: says nothing of its scorer's cuts; name the scorer with --scorer instead")
-        levels = to_levels(scores, cuts)
+        try:
+            levels = to_levels(scores, read_cuts(cuts))
+        except ValueError as error:
+            raise AgreementError(f"{path}: {reason_of(error)}; name the scorer with --scorer instead") from None
     conversations = [labelled.dialogues[row].conversation for row in mine]
     pair = Pair.of(labels, scores, levels)
     return Agreement(judge_name(labelled), path.name, pair, conversations, threshold, notes=notes)

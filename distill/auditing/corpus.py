@@ -109,10 +109,14 @@ def limit_of(scored: Scored, settings: AuditSettings) -> float:
     if settings.limit is not None:
         return settings.limit
     measured = None if scored.bundle is None else scored.bundle.info.measured.get("paper.accuracy")
-    if measured is None or settings.threshold != 5:
-        why = "was measured at threshold 5 alone" if measured is not None else "is not at hand, or was not measured"
+    if not isinstance(measured, float) or settings.threshold != 5:
+        why = (
+            "was measured at threshold 5 alone"
+            if isinstance(measured, float)
+            else "is not at hand, or was not measured"
+        )
         raise LabelError(f"how well {scored.name} agreed with its judge {why}: name it with --scorer, or give --limit")
-    return float(measured) - settings.tolerance
+    return measured - settings.tolerance
 
 
 def read_rows(scored: Scored, rows: Ints, inputs: Sequence[str], fields: Mapping[str, str]) -> list[Dialogue]:

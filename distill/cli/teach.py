@@ -10,7 +10,6 @@ import click
 
 from distill.training.settings import TeachSettings
 from scorer.cli import options as opt
-from scorer.cli.streams import say
 
 
 @opt.command(

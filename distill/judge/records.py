@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
+
+from msgspec import Meta
 
 from scorer.dialogue import HEADS, Dialogue, content_hash
 from scorer.text import digest
+from scorer.values import Amount, Count, Rating
+
+_Said = Annotated[int, Meta(ge=0, le=10)]
 
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -26,8 +31,8 @@ class Asking:
     rubric: str
     base_url: str
     model: str
-    temperature: float
-    max_tokens: int
+    temperature: Amount
+    max_tokens: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +55,20 @@ class Reply:
 
     status: str
     detail: str = ""
-    sensibility: int | None = None
-    rationality: int | None = None
-    sensibility_mean: float | None = None
-    rationality_mean: float | None = None
-    sensibility_spread: float | None = None
-    rationality_spread: float | None = None
+    sensibility: _Said | None = None
+    rationality: _Said | None = None
+    sensibility_mean: Rating | None = None
+    rationality_mean: Rating | None = None
+    sensibility_spread: Rating | None = None
+    rationality_spread: Rating | None = None
     raw: str = ""
     served_model: str | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    price_in: float | None = None
-    price_out: float | None = None
-    cost_usd: float | None = None
-    seconds: float = 0.0
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    price_in: Amount | None = None
+    price_out: Amount | None = None
+    cost_usd: Amount | None = None
+    seconds: Amount = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +137,9 @@ class OpenBatch:
     """
 
     name: str
-    sizes: Mapping[str, tuple[int, int]]
-    worst_usd: float
-    prices: tuple[float, float] | None
+    sizes: Mapping[str, tuple[Count, Count]]
+    worst_usd: Amount
+    prices: tuple[Amount, Amount] | None
     batch_id: str | None = None
 
 

@@ -12,11 +12,11 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, astuple
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -24,12 +24,16 @@ from distill.errors import StoreError
 from distill.judge.records import SCORED, Asking, Judged, Known, OpenBatch, Question, Reply, label_json
 from scorer.dialogue import content_hash
 from scorer.errors import reason_of
-from scorer.inputs.parse import to_record
-from scorer.outputs import check_parent
+from scorer.inputs.parse import RecordError, parse_json, parse_record, to_record
+from scorer.outputs import check_parent, decode_json
 
 MEMORY = Path(":memory:")
 """A store that is forgotten when it is closed."""
 
+T = TypeVar("T")
+
+_FIX = "take a copy of it, or name another with --store"
+_NO_COST = "cost_usd IS NOT NULL AND (typeof(cost_usd) NOT IN ('real', 'integer') OR NOT cost_usd BETWEEN 0 AND 1e15)"
 _VERSION = 2
 _APPLICATION = 0x454D5059  # "EMPY": the file says whose it is
 _CHUNK = 500
@@ -69,10 +73,12 @@ class Store:
             raise StoreError(f"{path}: no such store; `empathy label` makes it, or name yours with --store")
         check_parent(path, StoreError)
         self._base = path if path == MEMORY else path.resolve()
-        with self._reading():
-            self._database = sqlite3.connect(self._base, isolation_level=None, timeout=30)
-            self._prepare()
         self._log: int | None = None
+        with self._reading(), ExitStack() as stack:
+            self._database = sqlite3.connect(self._base, isolation_level=None, timeout=30)
+            stack.callback(self._database.close)
+            self._prepare()
+            stack.pop_all()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -81,7 +87,7 @@ class Store:
         with closing(sqlite3.connect(f"{self._base}.lock", isolation_level=None, timeout=0)) as holder:
             try:
                 holder.execute("BEGIN EXCLUSIVE")
-            except sqlite3.OperationalError as error:
+            except sqlite3.Error as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                     raise StoreError(f"{self.path}.lock: cannot be locked: {reason_of(error)}") from None
                 fix = "wait for it, or name another with --store"
@@ -119,14 +125,17 @@ class Store:
             with self._reading():
                 rows = self._database.execute(query, some).fetchall()
             for key, *row in rows:
-                reply = Reply(**dict(zip(_KNOWN, row, strict=True)))
+                reply = self._typed(dict(zip(_KNOWN, row, strict=True)), Reply)
                 found[key] = found.get(key, Known()).after(reply)
         return found
 
     def spent(self) -> float:
         """Return what all replies cost together, USD; those without a price count nothing."""
         with self._reading():
+            odd = self._database.execute(f"SELECT cost_usd FROM replies WHERE {_NO_COST}").fetchone()  # noqa: S608
             row = self._database.execute("SELECT TOTAL(cost_usd) FROM replies").fetchone()
+        if odd is not None:
+            raise StoreError(f"{self.path}: is damaged (a reply cost {odd[0]!a:.60}, expected dollars); {_FIX}")
         return float(row[0])
 
     def labels(self, where: Mapping[str, Any], *, logprobs: bool = True) -> Iterator[dict[str, Any]]:
@@ -147,10 +156,13 @@ class Store:
             for text, rubric, base_url, model, temperature, draw, *scores, cost in self._database.execute(
                 query, (SCORED, *(value for values in wanted.values() for value in values))
             ):
-                asking = Asking(rubric=rubric, base_url=base_url, model=model, temperature=temperature, max_tokens=0)
-                judged = Judged.of(Reply(status=SCORED, **dict(zip(_SCORES, scores, strict=True))))
-                assert judged is not None
-                yield label_json(json.loads(text), asking, draw, judged, cost, logprobs=logprobs)
+                known = {"rubric": rubric, "base_url": base_url, "model": model, "temperature": temperature}
+                asking = self._typed({**known, "max_tokens": draw}, Asking)
+                reply = {"status": SCORED, "cost_usd": cost, **dict(zip(_SCORES, scores, strict=True))}
+                judged = Judged.of(self._typed(reply, Reply))
+                if judged is None:
+                    raise StoreError(f"{self.path}: is damaged (a judgement lacks a score); {_FIX}")
+                yield label_json(self._dialogue(text), asking, draw, judged, cost, logprobs=logprobs)
 
     def add_batch(self, batch: OpenBatch, base_url: str) -> None:
         """Note a batch that is about to be submitted: a process that dies in between finds it by its name."""
@@ -175,12 +187,15 @@ class Store:
                 f"{query} WHERE base_url = ? AND NOT done ORDER BY submitted, name", (base_url,)
             ).fetchall()
         return [
-            OpenBatch(
-                name=name,
-                batch_id=batch_id,
-                sizes=msgspec.json.decode(sizes, type=dict[str, tuple[int, int]]),
-                worst_usd=worst,
-                prices=None if price_in is None else (price_in, price_out),
+            self._typed(
+                {
+                    "name": name,
+                    "batch_id": batch_id,
+                    "sizes": decode_json(str(sizes), dict[str, Any], self.path, _FIX, StoreError),
+                    "worst_usd": worst,
+                    "prices": None if price_in is None else (price_in, price_out),
+                },
+                OpenBatch,
             )
             for name, batch_id, sizes, worst, price_in, price_out in rows
         ]
@@ -230,6 +245,22 @@ class Store:
     def _insert(self, table: str, row: Mapping[str, Any]) -> None:
         query = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({_marks(row)})"  # noqa: S608
         self._database.execute(query, tuple(row.values()))
+
+    def _typed(self, row: Mapping[str, Any], kind: type[T]) -> T:
+        """Return a row as a record; SQLite lets text and blobs stand where numbers belong."""
+        try:
+            return msgspec.convert(row, kind)
+        except msgspec.ValidationError as error:
+            raise StoreError(f"{self.path}: is damaged ({reason_of(error)}); {_FIX}") from None
+
+    def _dialogue(self, text: Any) -> dict[str, Any]:
+        """Return a dialogue as it was asked about."""
+        try:
+            record = parse_json(str(text))
+            parse_record(record)
+        except RecordError as error:
+            raise StoreError(f"{self.path}: is damaged (a question is no dialogue: {error}); {_FIX}") from None
+        return dict(record)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

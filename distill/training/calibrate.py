@@ -48,8 +48,8 @@ _SHOWN = (
 class Calibration:
     """One straight, rising line per head: judge = slope * score + intercept; each (2,)."""
 
-    slope: tuple[float, ...]
-    intercept: tuple[float, ...]
+    slope: tuple[float, float]
+    intercept: tuple[float, float]
 
     def apply(self, scores: Array) -> Scores:
         """Return calibrated scores (N, 2), clipped to 0..10."""
@@ -69,7 +69,7 @@ def fit_calibration(scores: Array, labels: Array) -> Calibration:
         rises = slope > 0
         slopes.append(slope if rises else 1.0)
         intercepts.append(float(y.mean() - slope * x.mean()) if rises else 0.0)
-    return Calibration(tuple(slopes), tuple(intercepts))
+    return Calibration((slopes[0], slopes[1]), (intercepts[0], intercepts[1]))
 
 
 def cut_table(scores: Array, labels: Array) -> dict[str, list[float]]:

@@ -30,7 +30,7 @@ _NAMES = {
 
 def agreement_rows(measured: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return (name, value) of the figures that people read first."""
-    rows = [(name, f"{measured[key]:.3f}") for key, name in _NAMES.items() if key in measured]
+    rows = [(name, f"{measured[key]:.3f}") for key, name in _NAMES.items() if measured.get(key) is not None]
     if "coverage" in measured:
         covered = " / ".join(f"{value:.1%}" for value in measured["coverage"].values())
         rows.append(("labels within the uncertainty", f"{covered} (aim {measured['coverage_aim']:.0%})"))
@@ -60,6 +60,7 @@ def checkpoint_card(
     """Return the README.md of a checkpoint or of its bundle, in Markdown."""
     training, measured, settings = info.training, info.measured, info.settings
     assert measured is not UNSET  # a single fit has no card
+    how = str(measured["how"])
     figures = "\n".join(f"| {title} | {value} |" for title, value in agreement_rows(measured))
     taught = f", taught by {' and '.join(training.teachers)} on these and {training.unlabelled:,} unlabelled dialogues"
     kept = f", cut to depth {settings.layers}, its lowest layers" if settings.layers else ""
@@ -77,7 +78,7 @@ Scores the last assistant turn of a dialogue for sensibility (emotional depth) a
 
 ## Agreement with the judge
 
-{measured["how"][0].upper()}{measured["how"][1:]}; calibration, cuts and uncertainty of each fold come from the others.
+{how[0].upper()}{how[1:]}; calibration, cuts and uncertainty of each fold come from the others.
 
 | figure | value |
 |---|---|

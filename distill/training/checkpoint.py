@@ -9,15 +9,15 @@ folds/0 ...     with cross-validation, each fold's own checkpoint: the teachers 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
@@ -25,12 +25,15 @@ from distill.errors import CheckpointError
 from distill.training.calibrate import Calibration
 from distill.training.network import Backbone, load_backbone, load_network
 from distill.training.settings import TrainSettings
+from scorer.bundle.cuts import read_cuts
 from scorer.bundle.domain import Domain
 from scorer.bundle.encode import Encoder
+from scorer.bundle.info import Measured, check_measured
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import TEMPLATE_VERSION
 from scorer.errors import OutputError, reason_of
 from scorer.outputs import read_json, write_json, writing
+from scorer.values import Count, Line
 
 CHECKPOINT_JSON = "empathy.json"
 FORMAT, FORMAT_VERSION = "empathy-checkpoint", 1
@@ -44,12 +47,12 @@ class LearntFrom:
     """What a fit learnt from. ``judge`` and ``rubric`` are None where the labels do not say."""
 
     data: str
-    dialogues: int
-    judgements: int
+    dialogues: Count
+    judgements: Count
     judge: list[str] | None = None
     rubric: list[str] | None = None
-    conversations: int
-    unlabelled: int
+    conversations: Count
+    unlabelled: Count
     teachers: list[str]
     content_hashes: list[str]
     unlabelled_hashes: list[str]
@@ -71,19 +74,30 @@ class CheckpointInfo(_Header):
     """
 
     settings: TrainSettings
-    max_length: int
-    backbone: str
-    created: str
+    max_length: Annotated[int, Meta(ge=16, le=1 << 20)]
+    backbone: Line
+    created: Line
     versions: dict[str, str]
     bf16: bool
     part: str
     calibration: Calibration | UnsetType = UNSET
     cuts: dict[str, list[float]] | UnsetType = UNSET
     uncertainty: Uncertainty | UnsetType = UNSET
-    measured: Mapping[str, Any] | UnsetType = UNSET
+    measured: Measured | UnsetType = UNSET
     training: LearntFrom
     domain: Domain | UnsetType = UNSET
-    seconds: int | UnsetType = UNSET
+    seconds: Count | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for cuts or figures that are none."""
+        if self.cuts is not UNSET:
+            read_cuts(self.cuts)
+            if self.measured is UNSET or self.domain is UNSET:
+                raise ValueError("it has cuts, and no figures or no domain")
+        if self.measured is not UNSET:
+            check_measured(self.measured)
+            if not self.measured.get("how"):
+                raise ValueError("measured does not say how")
 
 
 @dataclass(frozen=True)
@@ -95,8 +109,12 @@ class Checkpoint:
 
     @cached_property
     def backbone(self) -> Backbone:
-        """Its own folder as a backbone: its tokenizer and its dimensions."""
-        return load_backbone(str(self.path))
+        """Its own folder as a backbone: its tokenizer and its dimensions; CheckpointError if they do not fit."""
+        found = load_backbone(str(self.path))
+        if self.info.max_length > found.max_length:
+            said = f"{CHECKPOINT_JSON} says max_length {self.info.max_length} and its network takes {found.max_length}"
+            raise CheckpointError(f"{self.path}: {said} tokens; train again")
+        return found
 
     @property
     def encoder(self) -> Encoder:
@@ -105,7 +123,7 @@ class Checkpoint:
 
     def load_model(self) -> PreTrainedModel:
         """Return the network, ready to predict."""
-        return load_network(self.path).eval()
+        return load_network(self.path, whole=True).eval()
 
     def fold(self, number: int) -> Checkpoint:
         """Return the checkpoint that did not see a fold."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import re
 import sys
@@ -17,7 +18,7 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from distill.errors import TrainError, reason_to_refuse
+from distill.errors import TrainError, loading_as
 from scorer.bundle.encode import Encoded, Encoder
 from scorer.dialogue import HEADS
 from scorer.engines.base import Scores, collate
@@ -31,6 +32,7 @@ _FILES = ("*.json", "*.safetensors", "*.bin", "*.txt", "*.model")
 _PREDICT_TOKENS = {"cpu": 8192, "cuda": 65536}
 _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # of mallopt, in malloc.h
+_MANY, _MOST = re.compile("(layers?|experts)$"), 4096
 _LAYER = re.compile(r"\.(?:layer|layers|h|block|blocks)\.(\d+)\.")
 
 
@@ -75,14 +77,14 @@ def load_backbone(name: str, layers: int | None = None) -> Backbone:
 
     ``layers`` is how many of its lowest layers to keep; None is all.
     """
-    try:
+    expected = (
+        "; expected the id of an encoder on the Hugging Face hub, or a folder with its config.json, weights and "
+        "tokenizer.json"
+    )
+    with loading_as(TrainError, f"backbone {name!r}: cannot be loaded", expected):
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        check_sizes(config)
         tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError) as error:  # each of them occurs
-        raise TrainError(
-            f"backbone {name!r}: cannot be loaded ({reason_to_refuse(error)}); expected the id of an encoder on the "
-            "Hugging Face hub, or a folder with its config.json, weights and tokenizer.json"
-        ) from None
     if not getattr(tokenizer, "is_fast", False):
         raise TrainError(f"backbone {name!r}: has no fast tokenizer (tokenizer.json), which scoring needs")
     if tokenizer.pad_token_id is None:
@@ -91,39 +93,48 @@ def load_backbone(name: str, layers: int | None = None) -> Backbone:
         if layers > config.num_hidden_layers:
             raise TrainError(f"layers is {layers}, expected 1 to {config.num_hidden_layers}, which {name} has")
         config.num_hidden_layers = layers
-    positions = getattr(config, "max_position_embeddings", None) or 512
-    # RoBERTa counts positions from the padding id + 1, so two of its 514 are never used.
-    usable = positions - (tokenizer.pad_token_id + 1 if config.model_type in _POSITIONS_AFTER_PAD else 0)
-    try:
+    with loading_as(TrainError, f"backbone {name!r}: cannot score", "; expected an encoder (BERT, RoBERTa)"):
+        positions = int(getattr(config, "max_position_embeddings", None) or 512)
+        # RoBERTa counts positions from the padding id + 1, so two of its 514 are never used.
+        usable = positions - (tokenizer.pad_token_id + 1 if config.model_type in _POSITIONS_AFTER_PAD else 0)
         with torch.device("meta"):  # counts its parameters without making them
             network = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
-    except ValueError as error:  # it is no encoder, or one by code of its own
-        raise TrainError(
-            f"backbone {name!r}: cannot score ({reason_to_refuse(error)}); expected an encoder (BERT, RoBERTa)"
-        ) from None
-    return Backbone(
-        name=name,
-        tokenizer=tokenizer,
-        hidden_size=int(config.hidden_size),
-        layers=int(config.num_hidden_layers),
-        parameters=int(network.num_parameters()),
-        pad_id=int(tokenizer.pad_token_id),
-        has_token_types=getattr(config, "type_vocab_size", 0) > 1,
-        max_length=usable,
-        commit=getattr(config, "_commit_hash", None),
-    )
+        return Backbone(
+            name=name,
+            tokenizer=tokenizer,
+            hidden_size=int(config.hidden_size),
+            layers=int(config.num_hidden_layers),
+            parameters=int(network.num_parameters()),
+            pad_id=int(tokenizer.pad_token_id),
+            has_token_types=getattr(config, "type_vocab_size", 0) > 1,
+            max_length=usable,
+            commit=getattr(config, "_commit_hash", None),
+        )
+
+
+def check_sizes(config: Any) -> None:
+    """Raise ValueError for a configuration of more layers or experts than any model has: making them would not end."""
+    for name, value in config.to_dict().items():
+        if _MANY.search(name) and isinstance(value, (int, float)) and not 0 <= value <= _MOST:
+            raise ValueError(f"{name} is {value}, expected at most {_MOST}")
 
 
 _POSITIONS_AFTER_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "xmod", "data2vec-text")
 
 
 def load_network(
-    name: str | Path, layers: int | None = None, dropout: float | None = None, *, allow_pickle: bool = False
+    name: str | Path,
+    layers: int | None = None,
+    dropout: float | None = None,
+    *,
+    allow_pickle: bool = False,
+    whole: bool = False,
 ) -> PreTrainedModel:
     """Return a backbone with a head of two regression outputs; a checkpoint keeps its head.
 
     ``layers`` is how many of its lowest layers to keep, also in the configuration; None is all. ``dropout`` None is the
-    backbone's own. ``allow_pickle`` also loads weights that are not safetensors.
+    backbone's own. ``allow_pickle`` also loads weights that are not safetensors. One that is ``whole`` has a head.
+    TrainError for weights that are missing or no numbers.
     """
     changed: dict[str, Any] = (
         {} if layers is None else {"num_hidden_layers": layers}
@@ -137,26 +148,51 @@ def load_network(
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # "some weights are newly initialized": the head is to be trained
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            name,
-            trust_remote_code=False,
-            use_safetensors=None if allow_pickle else True,
-            num_labels=len(HEADS),
-            problem_type="regression",
-            id2label=dict(enumerate(HEADS)),
-            label2id={head: index for index, head in enumerate(HEADS)},
-            attn_implementation=attention,
-            **changed,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
+        with loading_as(_UnloadableError, ""):
+            model, found = AutoModelForSequenceClassification.from_pretrained(
+                name,
+                trust_remote_code=False,
+                use_safetensors=None if allow_pickle else True,
+                num_labels=len(HEADS),
+                problem_type="regression",
+                id2label=dict(enumerate(HEADS)),
+                label2id={head: index for index, head in enumerate(HEADS)},
+                attn_implementation=attention,
+                output_loading_info=True,
+                **changed,
+            )
+            if whole and (missing := sorted(found["missing_keys"])):
+                raise ValueError(f"they lack {missing[0]}")
+            check_network(model)
+    except _UnloadableError as error:
         lacks = not allow_pickle and "safetensors" in str(error)
         fix = "; if they are a pickle, save them as safetensors, or say --allow-pickle" if lacks else ""
-        raise TrainError(
-            f"backbone {str(name)!r}: its weights cannot be loaded ({reason_to_refuse(error)}){fix}"
-        ) from None
+        raise TrainError(f"backbone {str(name)!r}: its weights cannot be loaded{error}{fix}") from None
     finally:
         transformers_logging.set_verbosity(verbosity)
     return model
+
+
+class _UnloadableError(TrainError):
+    """Why weights cannot be loaded."""
+
+
+@torch.no_grad()
+def check_network(model: PreTrainedModel) -> None:
+    """Raise ValueError, or what else comes up, for weights that are no numbers and a network that cannot run.
+
+    Of several processes only the first looks: FSDP gives the others their weights later.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0" or any(weight.is_meta for weight in model.parameters()):
+        return
+    for name, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise ValueError(f"{name} holds what is no number")
+    training = model.training
+    logits = model.eval()(input_ids=torch.zeros((1, 2), dtype=torch.long, device=model.device)).logits
+    if not torch.isfinite(logits).all():
+        raise ValueError("it gives what is no number")
+    model.train(training)
 
 
 def last_linear(model: PreTrainedModel) -> torch.nn.Linear:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from msgspec import ValidationError, convert, to_builtins
+from msgspec import Meta, to_builtins
 
 from distill.errors import TrainError
 from distill.labelled import LabelledSet
@@ -27,12 +27,14 @@ from scorer.dialogue import HEADS, Dialogue, training_hash
 from scorer.engines.base import Scores
 from scorer.errors import OutputError, reason_of
 from scorer.finished import AFRESH, Finished, check_made_from
-from scorer.inputs.parse import parse_record, to_record
-from scorer.outputs import replacing_binary
+from scorer.inputs.parse import parse_json, parse_record, to_record
+from scorer.outputs import decode_json, replacing_binary
+from scorer.values import Count
 
 _KEY, _RUN = b"empathy-soft", b"empathy-run"
 _CONTENT = "content"
 _VERSION = 1
+_SCORES = (-10.0, 20.0)  # they are not clipped, and what lies further off is no score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +45,8 @@ class SoftInfo:
     """
 
     version: int = _VERSION
-    folds: int
-    split_seed: int
+    folds: Annotated[int, Meta(ge=0, le=100)]
+    split_seed: Count
     teachers: list[str]
     teacher_hashes: list[str]
 
@@ -185,10 +187,10 @@ def write_soft(path: Path, soft: SoftSet, identity: Any) -> None:
 def check_soft(path: Path, identity: Any) -> SoftSet:
     """Return the soft scores of a file; OutputError unless they were made from the same, and are what was made."""
     soft = read_soft(path)
-    try:
-        known = convert(json.loads((pq.read_schema(path).metadata or {})[_RUN]), Finished)
-    except (KeyError, ValueError, ValidationError):
-        raise OutputError(f"{path}: is finished and does not say what it was made from; {AFRESH}") from None
+    said = (pq.read_schema(path).metadata or {}).get(_RUN)
+    if said is None:
+        raise OutputError(f"{path}: is finished and does not say what it was made from; {AFRESH}")
+    known = decode_json(said, Finished, path, AFRESH)
     check_made_from(path, known.identity, identity)
     if known.files.get(_CONTENT) != soft.sha256:
         raise OutputError(f"{path}: was changed since it was made; {AFRESH}")
@@ -200,15 +202,26 @@ def read_soft(path: Path) -> SoftSet:
     fix = "expected a file that `empathy teach` wrote; teach again"
     try:
         table = pq.read_table(path)
-        info = convert(json.loads((table.schema.metadata or {})[_KEY]), SoftInfo)
-        heads = [[table[f"{head}_{fold}"] for head in HEADS] for fold in range(max(info.folds, 1))]
-        scores = np.array([[column.to_numpy() for column in fold] for fold in heads], dtype=np.float32)
-        dialogues = [parse_record(json.loads(text)) for text in table["dialogue"].to_pylist()]
+        info = decode_json((table.schema.metadata or {})[_KEY], SoftInfo, path, fix, TrainError)
+        names = [[f"{head}_{fold}" for head in HEADS] for fold in range(max(info.folds, 1))]
+        _check_columns(table, ["dialogue", "partner"], [name for fold in names for name in fold])
+        scores = np.array([[table[name].to_numpy() for name in fold] for fold in names], dtype=np.float32)
+        dialogues = [parse_record(parse_json(text)) for text in table["dialogue"].to_pylist()]
         partners = table["partner"].to_pylist()
     except FileNotFoundError:
         raise TrainError(f"{path}: no such file, {fix}") from None
-    except (pa.ArrowException, OSError, ValueError, KeyError, ValidationError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise TrainError(f"{path}: is no file of soft scores ({reason_of(error)}); {fix}") from None
-    if info.version != _VERSION or not np.isfinite(scores).all():
+    low, high = _SCORES
+    if info.version != _VERSION or not ((scores >= low) & (scores <= high)).all():  # NaN is in no range
         raise TrainError(f"{path}: is no complete file of soft scores of version {_VERSION}; {fix}")
     return SoftSet(dialogues, partners, np.ascontiguousarray(scores.transpose(0, 2, 1)), info)
+
+
+def _check_columns(table: pa.Table, texts: Sequence[str], numbers: Sequence[str]) -> None:
+    """Raise ValueError for a column that is missing, of another type, or lacks a value."""
+    for name in (*texts, *numbers):
+        found = table.schema.field(name)
+        fine = pa.types.is_string(found.type) if name in texts else pa.types.is_floating(found.type)
+        if not fine or table[name].null_count:
+            raise ValueError(f"its column {name} holds {found.type}, or nothing in some rows")

@@ -33,6 +33,7 @@ from scorer.locks import locked
 from scorer.model import Scorer
 from scorer.outputs import check_folder, read_json, write_json, writing
 from scorer.progress import Progress, Silent
+from scorer.values import Count, Portion
 
 RESULT, PAGE = "evaluation.json", "responses.html"
 REFERENCE = "reference"
@@ -58,8 +59,8 @@ class ModelFigures:
     identity: MeasureIdentity | UnsetType = UNSET
     path: str | UnsetType = UNSET
     perplexity: Perplexity | UnsetType = UNSET
-    responses: int | UnsetType = UNSET
-    finished: float | UnsetType = UNSET
+    responses: Count | UnsetType = UNSET
+    finished: Portion | UnsetType = UNSET
     texts: Figures
     marks: Figures
     made: Mapping[str, Any] | UnsetType | None = UNSET
@@ -76,8 +77,8 @@ class Evaluation:
 
     format: str = "empathy-evaluation"
     format_version: int = 1
-    dialogues: int
-    rejected: int
+    dialogues: Count
+    rejected: Count
     data: str
     settings: GenerateSettings
     scorer: Mapping[str, Any]

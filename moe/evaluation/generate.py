@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers import GenerationConfig
 
-from moe.errors import SetError
+from moe.errors import ModelError, SetError
 from moe.evaluation.responses import FIX_AND_REPEAT, Journal, Placed, Response, RunIdentity, write_lines
 from moe.models import load_causal, load_tokenizer, model_hash
 from moe.sets.chat import Chat, Dropped, Example
@@ -183,4 +183,8 @@ def _batch_hash(batch: list[tuple[int, Prompt]]) -> str:
 def _ends(model: Any, chat: Chat) -> list[int]:
     """Return the tokens that end a response: the tokenizer's, and those that the model's own settings name."""
     known = model.generation_config.eos_token_id
+    if not isinstance(known, int | None) and not (
+        isinstance(known, list) and all(isinstance(token, int) for token in known)
+    ):
+        raise ModelError(f"{model.name_or_path}: its generation_config.json has the end token {known!a:.60}, no number")
     return sorted({int(chat.tokenizer.eos_token_id), *(known if isinstance(known, list) else [known] if known else [])})

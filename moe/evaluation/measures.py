@@ -15,6 +15,7 @@ from moe.sets.examples import IGNORED, batches_of, pad_examples
 from scorer.arrays import Floats
 from scorer.dialogue import HEADS, Dialogue
 from scorer.model import Scorer
+from scorer.values import Count
 from selection.rules import PAPER
 
 Figures = dict[str, int | float | None]
@@ -30,8 +31,8 @@ class Perplexity:
 
     perplexity: float
     interval_95: tuple[float, float]
-    tokens: int
-    examples: int
+    tokens: Count
+    examples: Count
 
 
 @torch.inference_mode()

@@ -7,14 +7,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from moe.settings import GenerateSettings
 from scorer.dialogue import Dialogue, Turn, content_hash
 from scorer.errors import OutputError
-from scorer.outputs import partial, replacing
+from scorer.outputs import decode_json, partial, read_json_lines, replacing
+from scorer.values import Count
 
 REPEAT = "remove it and give the same command again"
 FIX_AND_REPEAT = "; fix that and give the same command again"
@@ -29,9 +31,16 @@ class Response:
 
     id: str
     conversation: str
-    messages: tuple[Turn, ...]
+    messages: Annotated[tuple[Turn, ...], Meta(min_length=2)]
     reference: str
     finished: bool
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for turns that are none, and for a response that is not the assistant's."""
+        if unknown := {turn.role for turn in self.messages} - {"system", "user", "assistant", "tool"}:
+            raise ValueError(f"a turn of {min(unknown)!a:.60}, expected system, user, assistant or tool")
+        if self.messages[-1].role != "assistant":
+            raise ValueError("its last turn is not the assistant's")
 
     @property
     def text(self) -> str:
@@ -45,7 +54,7 @@ class Response:
         return Dialogue(id=content_hash(turns), turns=turns, conversation=self.conversation)
 
 
-Placed = tuple[int, Response]
+Placed = tuple[Count, Response]
 """A response and its place in the output."""
 
 
@@ -65,10 +74,7 @@ class _Batch:
 
 def read_responses(path: Path) -> list[Response]:
     """Return the responses of a file; OutputError if it is damaged."""
-    try:
-        return [msgspec.json.decode(line, type=Response) for line in path.read_bytes().splitlines()]
-    except msgspec.MsgspecError as error:
-        raise OutputError(f"{path}: is damaged ({error}); {REPEAT}") from None
+    return list(read_json_lines(path, Response, REPEAT))
 
 
 def write_lines(path: Path, records: Sequence[Any], *, ascii_only: bool = False) -> None:
@@ -94,12 +100,12 @@ class Journal:
 
     def _read(self) -> None:
         first, *lines = self._path.read_bytes().split(b"\n")[:-1] or [b""]  # what has no line feed was being written
-        try:
-            if first and msgspec.json.decode(first, type=RunIdentity) != self._identity:
-                raise OutputError(f"{self._path}: another model's or another setting's; {REPEAT}")
-            self._done = [msgspec.json.decode(line, type=_Batch) for line in lines]
-        except msgspec.MsgspecError as error:
-            raise OutputError(f"{self._path}: is damaged ({error}); {REPEAT}") from None
+        if first and decode_json(first, RunIdentity, self._path, REPEAT) != self._identity:
+            raise OutputError(f"{self._path}: another model's or another setting's; {REPEAT}")
+        self._done = [decode_json(line, _Batch, self._path, REPEAT) for line in lines]
+        places = [place for batch in self._done for place, _ in batch.responses]
+        if len(set(places)) < len(places) or (lines and not first):
+            raise OutputError(f"{self._path}: is damaged (batches are there twice, or the first line is not); {REPEAT}")
         write_lines(self._path, [self._identity, *self._done], ascii_only=True)
 
     def responses(self, number: int, batch: str) -> list[Placed] | None:

@@ -16,6 +16,7 @@ from moe.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS, loading, read_adapter_co
 from moe.provenance import Expert, read_made
 from moe.settings import ATTENTION, MLP
 
+_AGAIN = "; train the expert again"
 _PREFIX = "base_model.model."
 _PLAIN: Mapping[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
@@ -51,15 +52,21 @@ class Adapter:
         if name not in self.targets:
             return weight
         key = _PREFIX + name.removesuffix(".weight")
-        with safe_open(self.folder / ADAPTER_WEIGHTS, framework="pt") as file:
+        what = f"{self.folder}: its {ADAPTER_WEIGHTS} cannot be read"
+        with loading(what, _AGAIN), safe_open(self.folder / ADAPTER_WEIGHTS, framework="pt") as file:
             a = file.get_tensor(f"{key}.lora_A.weight").float()  # (rank, in)
             b = file.get_tensor(f"{key}.lora_B.weight").float()  # (out, rank)
+        if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
+            raise ModelError(f"{what} ({name} has parts of {tuple(b.shape)} and {tuple(a.shape)}){_AGAIN}")
         if (b.shape[0], a.shape[1]) != tuple(weight.shape):
             raise ModelError(
                 f"{self.folder}: changes {name} of {b.shape[0]} x {a.shape[1]}, and the base's is "
                 f"{' x '.join(map(str, weight.shape))}; it is another base's expert"
             )
-        return weight + self.scale * (b @ a)
+        change = self.scale * (b @ a)
+        if not torch.isfinite(change).all():
+            raise ModelError(f"{what} ({name} holds what is no number){_AGAIN}")
+        return weight + change
 
 
 def load_adapter(folder: Path) -> Adapter:
@@ -71,13 +78,13 @@ def load_adapter(folder: Path) -> Adapter:
                 f"{folder / ADAPTER_CONFIG}: {key} is {config[key]!r}, expected {allowed[0]!r}: only a plain LoRA is "
                 "merged exactly"
             )
-    with loading(f"{folder}: its {ADAPTER_WEIGHTS} cannot be read", "; train the expert again"):
+    with loading(f"{folder}: its {ADAPTER_WEIGHTS} cannot be read", _AGAIN):
         with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
             names = list(file.keys())
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
     targets = frozenset(name.removeprefix(_PREFIX).rpartition(".lora_")[0] + ".weight" for name in names)
     for name in sorted(targets):
-        if name.split(".")[-2] not in (*ATTENTION, *MLP):
+        if name.removesuffix(".weight").split(".")[-1] not in (*ATTENTION, *MLP):
             raise ModelError(f"{folder}: changes {name}; expected {', '.join((*ATTENTION, *MLP))} only")
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
     return Adapter(folder, str(config["base_model_name_or_path"]), scale, targets, read_made(folder, Expert))

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import TemplateError
 
 from moe.errors import ModelError
+from moe.models import loading
+from moe.sets.rendering import RefusedError, RenderError, renderer
 from scorer.dialogue import Dialogue, Turn
 from scorer.inputs.parse import to_messages
 
@@ -67,6 +68,9 @@ class Chat:
             raise ModelError(f"{tokenizer.name_or_path}: its tokenizer has no end token, so no response would end")
         if not tokenizer.chat_template:
             tokenizer.chat_template = DEFAULT_TEMPLATE
+        with loading(f"{tokenizer.name_or_path}: its chat template cannot be used"):
+            self._template = str(tokenizer.get_chat_template())
+            self._tokens = {name: _texts(token) for name, token in tokenizer.special_tokens_map.items()}
         self.tokenizer = tokenizer
         self.max_length = max_length
 
@@ -85,13 +89,13 @@ class Chat:
         return self._encode(dialogue, with_response=False, room=room)
 
     def _encode(self, dialogue: Dialogue, *, with_response: bool, room: int) -> Example | Dropped:
-        refused: TemplateError | None = None
+        refused: RefusedError | None = None
         shortest = 0
         for start, turns in _shorter_and_shorter(dialogue.turns):
             try:
                 prompt = self._render(turns[:-1], prompt=True)
                 response = self._response(turns, prompt) if with_response else []
-            except TemplateError as error:
+            except RefusedError as error:
                 refused = error
                 continue
             context = self._ids(prompt)
@@ -117,12 +121,19 @@ class Chat:
 
     def _render(self, turns: Sequence[Turn], *, prompt: bool) -> str:
         # Qwen3's template would have the model think first; templates that do not know the word pass over it.
-        how = {"tokenize": False, "add_generation_prompt": prompt, "enable_thinking": False}
-        return str(self.tokenizer.apply_chat_template(to_messages(turns), **how))
+        words = {**self._tokens, "add_generation_prompt": prompt, "enable_thinking": False}
+        try:
+            return renderer().render(self._template, to_messages(turns), words)
+        except RenderError as error:
+            raise ModelError(f"{self.tokenizer.name_or_path}: its chat template cannot be run ({error})") from None
 
     def _ids(self, text: str) -> list[int]:
         # The template brings the special tokens.
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _texts(token: Any) -> Any:
+    return list(map(str, token)) if isinstance(token, (list, tuple)) else str(token)
 
 
 def _shorter_and_shorter(turns: Sequence[Turn]) -> Iterator[tuple[int, tuple[Turn, ...]]]:

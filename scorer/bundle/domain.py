@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from scorer.bundle.encode import Encoded
 from scorer.dialogue import Dialogue
+from scorer.values import Portion
 
 FEATURES = ("turns", "tokens", "response_characters", "unseen_tokens")
 """Turns, tokens (before any cut), characters of the response, and the share of tokens never seen in training."""
@@ -41,7 +42,7 @@ class Domain:
     ranges: Mapping[str, tuple[float, float]]
     vocabulary: Annotated[int, msgspec.Meta(ge=1)]
     seen_tokens: bytes
-    outside_share: float
+    outside_share: Portion
 
     def __post_init__(self) -> None:
         """Raise ValueError where the parts do not fit each other."""

@@ -14,9 +14,13 @@ from scorer.bundle.domain import Domain
 from scorer.bundle.probed import Probed
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS, SCORE_RANGE, TEMPLATE_VERSION
+from scorer.values import Amount, Correlation, Count, Portion
 
 FORMAT = "empathy-scorer"
 FORMAT_VERSION = 1
+
+Measured = Mapping[str, float | str | Mapping[str, float] | None]
+"""``how`` something was measured, in words, and figures by name: a number, or one for each head."""
 
 _REQUIRED_FILES = ("model.onnx", "tokenizer.json")
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -33,11 +37,11 @@ class Verdict:
 
     allowed: bool
     reason: str
-    checked: int = 0
-    drift_max: float | None = None
-    drift_99: float | None = None
-    correlation: float | None = None
-    flips: float | None = None
+    checked: Count = 0
+    drift_max: Amount | None = None
+    drift_99: Amount | None = None
+    correlation: Correlation | None = None
+    flips: Portion | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what scorer.json keeps: the values that are known."""
@@ -61,7 +65,7 @@ class Origin:
 
     name: str
     sha256: str
-    labels: int
+    labels: Count
     source: str
     changed: str
 
@@ -87,10 +91,10 @@ class ScorerInfo:
     pad_id: Annotated[int, msgspec.Meta(ge=0)]
     backbone: _Text
     created: _Text
-    max_length: Annotated[int, msgspec.Meta(ge=16)]
+    max_length: Annotated[int, msgspec.Meta(ge=16, le=1 << 20)]
     cuts: Mapping[str, Sequence[float]]
     uncertainty: Uncertainty | None = None
-    measured: Mapping[str, Any]
+    measured: Measured
     probe: Probed | None = None
     training: Training
     domain: Domain
@@ -112,6 +116,7 @@ class ScorerInfo:
                 f"{TEMPLATE_VERSION}: use the release that made it, or train and export again"
             )
         read_cuts(self.cuts)
+        check_measured(self.measured)
         if self.pad_id >= self.domain.vocabulary:
             raise ValueError(f"pad_id is {self.pad_id}, expected one of the {self.domain.vocabulary} tokens")
         if not set(_REQUIRED_FILES) <= set(self.files):
@@ -119,6 +124,17 @@ class ScorerInfo:
         for name in self.files:
             if not is_plain_name(name):
                 raise ValueError(f"files names {name!a}, expected names without folders")
+
+
+def check_measured(measured: Measured) -> None:
+    """Raise ValueError for a figure that is a text, words that are a number, and a coverage without its aim."""
+    for name, value in measured.items():
+        if isinstance(value, str) != (name == "how") or (isinstance(value, Mapping) and set(value) != set(HEADS)):
+            raise ValueError(f"measured {name!a} is {value!a:.60}, expected a number, or one for each head")
+    if "coverage" in measured and not (
+        isinstance(measured["coverage"], Mapping) and isinstance(measured.get("coverage_aim"), float)
+    ):
+        raise ValueError("measured has a coverage without heads or coverage_aim")
 
 
 def is_plain_name(name: str) -> bool:

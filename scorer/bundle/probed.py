@@ -8,9 +8,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, to_builtins
 
-_Share = Annotated[float, Meta(ge=0, le=1)]
-_Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
-"""Nothing that a terminal would obey."""
+from scorer.values import Line, Portion, Rating
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,14 +20,14 @@ class ProbedKind:
     ``limit`` how large the share may be, None for any.
     """
 
-    kind: _Text
+    kind: Line
     measure: Literal["kept", "changed"]
     contexts: Annotated[int, Meta(ge=1)]
-    sensibility: float
-    rationality: float
-    share: _Share
-    interval_95: tuple[_Share, _Share]
-    limit: _Share | None
+    sensibility: Annotated[float, Meta(ge=-10, le=10)]
+    rationality: Annotated[float, Meta(ge=-10, le=10)]
+    share: Portion
+    interval_95: tuple[Portion, Portion]
+    limit: Portion | None
 
     @property
     def holds(self) -> bool:
@@ -45,15 +43,15 @@ class Probed:
     rule's sensibility set (threshold 5, the scorer's cuts), with its 95 % interval.
     """
 
-    data: _Text
+    data: Line
     contexts: Annotated[int, Meta(ge=1)]
     seed: int
-    engine: _Text
-    precision: _Text
-    sensibility: float
-    rationality: float
-    kept: _Share
-    interval_95: tuple[_Share, _Share]
+    engine: Line
+    precision: Line
+    sensibility: Rating
+    rationality: Rating
+    kept: Portion
+    interval_95: tuple[Portion, Portion]
     kinds: Sequence[ProbedKind]
 
     @property

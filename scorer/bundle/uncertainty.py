@@ -10,14 +10,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from scorer.dialogue import HEADS, SCORE_RANGE
+from scorer.dialogue import HEADS
+from scorer.values import Rating
 
 UNCERTAINTY_COLUMNS = tuple(f"{head}_uncertainty" for head in HEADS)
 """Names of the columns that `empathy score --uncertainty` writes after the scores."""
 
 
 _Edge = Annotated[float, msgspec.Meta(ge=-1e300, le=1e300)]  # NaN is no JSON, and what reads metadata takes it
-_Width = Annotated[float, msgspec.Meta(ge=SCORE_RANGE[0], le=SCORE_RANGE[1])]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Uncertainty:
 
     coverage: Annotated[float, msgspec.Meta(gt=0, lt=1)]
     edges: Mapping[str, Sequence[_Edge]]
-    widths: Mapping[str, Sequence[_Width]]
+    widths: Mapping[str, Sequence[Rating]]
 
     def __post_init__(self) -> None:
         """Raise ValueError where edges and widths do not fit each other."""

@@ -17,12 +17,14 @@ import msgspec
 
 from scorer.errors import OutputError
 from scorer.locks import lock
-from scorer.outputs import MANIFESTS, check_same, json_line
+from scorer.outputs import MANIFESTS, check_same, decode_json, json_line
 from scorer.run.windows import Share, Window
+from scorer.values import Count
 
 NAME = "_manifest.jsonl"
 """Readers of a folder of Parquet files pass over names that begin with an underscore."""
 
+_AFRESH = "start afresh with --overwrite"
 _OF_SHARE = re.compile(r"_manifest-(\d+)-of-(\d+)\.jsonl")
 
 
@@ -36,9 +38,9 @@ class Identity:
     scorer: str
     engine: str
     precision: str
-    window: int
+    window: Count
     uncertainty: bool
-    shards: int
+    shards: Count
     keep: tuple[str, ...] = ()
 
 
@@ -49,7 +51,7 @@ class _Begun:
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    complete: int
+    complete: Count
 
 
 class Manifest:
@@ -78,11 +80,10 @@ class Manifest:
         whole, _, torn = self.path.read_bytes().rpartition(b"\n")
         lines = whole.splitlines()
         complete = _is_end(lines)
-        try:
-            known = [msgspec.json.decode(line, type=_Begun).identity for line in lines[:1]]
-            windows = [msgspec.json.decode(line, type=Window) for line in lines[1 : len(lines) - complete]]
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise OutputError(f"{self.path}: is damaged ({error}); start afresh with --overwrite") from None
+        known = [decode_json(line, _Begun, self.path, _AFRESH).identity for line in lines[:1]]
+        windows = [decode_json(line, Window, self.path, _AFRESH) for line in lines[1 : len(lines) - complete]]
+        if len({window.number for window in windows}) < len(windows):
+            raise OutputError(f"{self.path}: is damaged (a window is there twice); {_AFRESH}")
         if torn:
             os.truncate(self.path, len(whole) + bool(lines))
         others = (identity_of(path) for path in manifests(self.path.parent) if path != self.path)
@@ -127,7 +128,7 @@ def identity_of(manifest: Path) -> Identity | None:
     try:
         with open(manifest, "rb") as file:
             return msgspec.json.decode(file.readline(), type=_Begun).identity
-    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -152,5 +153,8 @@ def missing_from(folder: Path) -> str | None:
 
 
 def _is_end(lines: list[bytes]) -> bool:
-    """Whether the last line of a manifest says that the run is complete."""
-    return bool(lines) and b'"complete"' in lines[-1]
+    """Whether the last line of a manifest says that the run is complete, with as many windows as stand before it."""
+    try:
+        return bool(lines) and msgspec.json.decode(lines[-1], type=_Ended).complete == len(lines) - 2
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False

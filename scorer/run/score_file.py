@@ -12,13 +12,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scorer.bundle.probed import Probed
 from scorer.bundle.uncertainty import UNCERTAINTY_COLUMNS
 from scorer.dialogue import HEADS
 from scorer.errors import OutputError, reason_of
-from scorer.outputs import replacing, replacing_binary
+from scorer.outputs import decode_json, replacing, replacing_binary
+from scorer.values import Line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,9 +33,26 @@ METADATA_KEY = b"empathy.scorer"
 _KINDS = b"empathy.kinds"
 """Key of a kept column's metadata in a shard: the kinds of its values."""
 
+_FIX = "score again"
+
 _NOTHING: Mapping[str, str | None] = {}
 
 _EXACT = 1 << 53  # whole numbers below it are exact among numbers with a fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """What of a scorer's record is used as it stands; its cuts and its uncertainty may be another's (--scorer)."""
+
+    name: Line | None = None
+    sha256: Line | None = None
+    created: Line | None = None
+    backbone: Line | None = None
+    engine: Line | None = None
+    precision: Line | None = None
+    keep: tuple[str, ...] = ()
+    uncertainty: bool = False
+    probe: Probed | None = None
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -40,17 +60,19 @@ def read_metadata(path: Path) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    file = path
     try:
         if path.suffix == ".parquet":
             raw = (pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"{}")
         else:
-            raw = meta_path(path).read_bytes()
-        value = json.loads(raw)
+            file = meta_path(path)
+            raw = file.read_bytes()
     except FileNotFoundError:
         return {}
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise OutputError(f"{path}: its metadata cannot be read: {reason_of(error)}") from None
-    return value if isinstance(value, dict) else {}
+    decode_json(raw, _Said, file, _FIX)
+    return decode_json(raw, dict[str, Any], file, _FIX)
 
 
 def write_scores(path: Path, columns: Mapping[str, Any], metadata: str) -> None:

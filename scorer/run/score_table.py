@@ -78,7 +78,7 @@ def read_scores(path: Path, *, scorer: Path | None = None, raw_cuts: bool = Fals
         for batch in dataset.to_batches(columns=["id", *HEADS]):
             ids = _texts(path, batch.column("id"))
             values = np.stack([batch.column(head).to_numpy(zero_copy_only=False) for head in HEADS], axis=1)
-            _check_values(path, rows, ids, values.astype(np.float64) if values.dtype == object else values)
+            _check_values(path, rows, ids, values)
             hashes.append(np.fromiter(map(id_hash, ids), dtype=np.uint64, count=len(ids)))
             scores.append(values.astype(np.float32))
             rows += len(ids)
@@ -100,9 +100,10 @@ def read_columns(path: Path) -> dict[str, npt.NDArray[Any]]:
     kept = _kept(path)
     with _readable(path):
         table = dataset.to_table(columns=[name for name in dataset.schema.names if name not in kept])
-        place = table.column_names.index("id")
-        table = table.set_column(place, "id", [_texts(path, table.column(place))])
-        return {name: table[name].to_numpy() for name in table.column_names}
+        ids = _texts(path, table["id"])
+        columns = {name: table[name].to_numpy() for name in table.column_names}
+        _check_values(path, 0, ids, np.stack([columns[head] for head in HEADS], axis=1))
+        return columns | {"id": np.array(ids, dtype=object)}
 
 
 def _texts(path: Path, ids: Any) -> list[Any]:
@@ -119,8 +120,7 @@ def said_of_scorer(path: Path) -> dict[str, Any]:
 
 def _kept(path: Path) -> list[str]:
     """Return the columns of a score file that are not the scorer's but the input's."""
-    kept = said_of_scorer(path).get("keep", [])
-    return [name for name in kept if name not in SCORE_COLUMNS] if isinstance(kept, list) else []
+    return [name for name in said_of_scorer(path).get("keep", []) if name not in SCORE_COLUMNS]
 
 
 def describe_scorer(path: Path) -> dict[str, Any]:
@@ -235,6 +235,7 @@ def _about(path: Path, scorer: Path | None) -> dict[str, Any]:
 
 
 def _check_values(path: Path, before: int, ids: list[Any], values: Numbers) -> None:
+    values = values.astype(np.float64) if values.dtype == object else values
     if found := out_of_range(values):
         row, what = found
         raise InputError(f"{path}: row {before + row + 1} (id {ids[row]!a}) has {what}; score it again")

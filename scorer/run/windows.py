@@ -6,13 +6,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Self
+from typing import Annotated, Self
+
+from msgspec import Meta
 
 from scorer.dialogue import HEADS
 from scorer.inputs.id_set import hash64
+from scorer.values import Amount, Count
 
 # A conversation with more than this share of the dialogues, and so many of them, is worth a warning.
 _MUCH, _MANY = 0.1, 10
+_Sums = Annotated[list[Amount], Meta(min_length=len(HEADS), max_length=len(HEADS))]
 _SHARE_KEPT = 0.05  # of a window: a conversation with less of each has no large share of all
 
 
@@ -50,18 +54,18 @@ class Tally:
     conversation that has much of its window, ``lacking`` dialogues without a column that is to be kept.
     """
 
-    scored: int = 0
-    repeats: int = 0
-    cut: int = 0
-    cut_turns: int = 0
-    cut_tokens: int = 0
-    tokens: int = 0
-    sums: list[float] = field(default_factory=lambda: [0.0] * len(HEADS))
-    rejected: dict[str, int] = field(default_factory=dict)
-    outside: dict[str, int] = field(default_factory=dict)
-    noted: dict[str, int] = field(default_factory=dict)
-    lacking: dict[str, int] = field(default_factory=dict)
-    conversations: dict[str, int] = field(default_factory=dict)
+    scored: Count = 0
+    repeats: Count = 0
+    cut: Count = 0
+    cut_turns: Count = 0
+    cut_tokens: Count = 0
+    tokens: Count = 0
+    sums: _Sums = field(default_factory=lambda: [0.0] * len(HEADS))
+    rejected: dict[str, Count] = field(default_factory=dict)
+    outside: dict[str, Count] = field(default_factory=dict)
+    noted: dict[str, Count] = field(default_factory=dict)
+    lacking: dict[str, Count] = field(default_factory=dict)
+    conversations: dict[str, Count] = field(default_factory=dict)
 
     @property
     def records(self) -> int:
@@ -107,7 +111,7 @@ class Window:
     ``shard`` and ``rejected`` are the hashes of its files of scores and of rejects, None where it has none.
     """
 
-    number: int
+    number: Count
     records: str
     tally: Tally
     shard: str | None = None

@@ -15,6 +15,7 @@ from scorer.bundle.probed import Probed
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS
 from scorer.outputs import check_folder, read_json
+from scorer.values import Amount, Count, Line, Portion
 from selection.errors import SelectionError
 from selection.settings import SelectSettings, per_head
 
@@ -27,6 +28,7 @@ SELECT_AGAIN = "make it again with `empathy select`"
 
 Interval = tuple[float, float]
 PerHead = dict[str, float]
+_Interval = tuple[Portion, Portion]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +39,13 @@ class Thresholds:
     """
 
     by: str
-    share: float | UnsetType = UNSET
+    share: Portion | UnsetType = UNSET
     labels: str | UnsetType = UNSET
     judge_threshold: PerHead | UnsetType = UNSET
-    dialogues: int | UnsetType = UNSET
-    f1: float | UnsetType = UNSET
-    f1_cross_validated: float | UnsetType = UNSET
-    f1_interval_95: Interval | UnsetType = UNSET
+    dialogues: Count | UnsetType = UNSET
+    f1: Portion | UnsetType = UNSET
+    f1_cross_validated: Portion | UnsetType = UNSET
+    f1_interval_95: _Interval | UnsetType = UNSET
     threshold_interval_95: dict[str, Interval] | UnsetType = UNSET
 
 
@@ -61,27 +63,27 @@ class AppliedRule:
 class SetInfo:
     """One set: how many dialogues it has, and which share of all."""
 
-    count: int
-    share: float
-    borderline: int
-    file: str
+    count: Count
+    share: Portion
+    borderline: Count
+    file: Line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
     """How many records were no dialogue with a score, and how many for which reason."""
 
-    count: int
-    reasons: dict[str, int]
+    count: Count
+    reasons: dict[str, Count]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelsInfo:
     """A judge's labels that decided in place of scores."""
 
-    count: int
-    used: int
-    rejected: dict[str, int]
+    count: Count
+    used: Count
+    rejected: dict[str, Count]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +92,8 @@ class JudgeInfo:
 
     models: list[str]
     rubrics: list[str]
-    judgements: int
-    usd_a_judgement: float | None
+    judgements: Count
+    usd_a_judgement: Amount | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +101,11 @@ class Stability:
     """How far the sets are from the judge's, by the scorer's own error; an index is None where it is not defined."""
 
     of: str
-    dialogues: int
-    moved: float
-    moved_interval_90: Interval
-    jaccard: dict[str, float | None]
-    jaccard_interval_90: dict[str, tuple[float | None, float | None]]
+    dialogues: Count
+    moved: Portion
+    moved_interval_90: _Interval
+    jaccard: dict[str, Portion | None]
+    jaccard_interval_90: dict[str, tuple[Portion | None, Portion | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,25 +130,27 @@ class SelectionInfo:
     created: str | None = None
     rule: AppliedRule
     cuts: dict[str, list[float]]
-    dialogues: int = 0
-    judged: int = 0
+    dialogues: Count = 0
+    judged: Count = 0
     sets: dict[str, SetInfo]
-    reasons: dict[str, int] = field(default_factory=dict)
-    borderline: int = 0
-    both_low: int | None = None
+    reasons: dict[str, Count] = field(default_factory=dict)
+    borderline: Count = 0
+    both_low: Count | None = None
     rejected: Rejected = field(default_factory=lambda: Rejected(count=0, reasons={}))
-    scores_without_dialogue: int = 0
+    scores_without_dialogue: Count = 0
     scorer: Mapping[str, Any] | None
     labels: LabelsInfo | None = None
     judge: JudgeInfo | None = None
     stability: Stability | None = None
     corpus: CorpusInfo | None = None
     file_format: str | None = None
-    lost: dict[str, int] = field(default_factory=dict)
+    lost: dict[str, Count] = field(default_factory=dict)
     settings: SelectSettings = field(default_factory=SelectSettings)
 
     def __post_init__(self) -> None:
-        """Raise ValueError for cuts, thresholds, half-widths or a probe that are none."""
+        """Raise ValueError for cuts, thresholds, half-widths or a probe that are none, and sets that do not add up."""
+        if (counted := sum(entry.count for entry in self.sets.values())) != self.dialogues and self.sets:
+            raise ValueError(f"its sets have {counted} dialogues of {self.dialogues}")
         read_cuts(self.cuts)
         if not set(HEADS) <= set(self.rule.threshold):
             raise ValueError(f"thresholds of {list(self.rule.threshold)}, expected those of {list(HEADS)}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,9 @@ from scorer.arrays import Codes, Ints
 from scorer.dialogue import HEADS
 from scorer.errors import reason_of
 from scorer.inputs.corpus import id_hash
+from scorer.outputs import read_json_lines
 from scorer.run.score_table import out_of_range
+from scorer.values import Count, Line
 from selection.errors import SelectionError
 from selection.files.manifest import SELECT_AGAIN, SELECTION_JSON, TABLE, SelectionInfo, read_selection_info
 from selection.report.sources.rows import UNKNOWN, Facts, Rows
@@ -23,7 +25,21 @@ from selection.report.sources.rows import UNKNOWN, Facts, Rows
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_COLUMNS = ("id", *HEADS, "set", "reason", "borderline", "chance", "judged", "category", "turns", "words")
+_KINDS = {
+    **dict.fromkeys(("id", "set", "reason", "category"), "text"),
+    **dict.fromkeys((*HEADS, "chance"), "numbers"),
+    **dict.fromkeys(("turns", "words"), "whole numbers"),
+    **dict.fromkeys(("borderline", "judged"), "truth values"),
+}
+_UNKNOWN_MAY_BE = ("category", "chance")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rejected:
+    source: str | None = None
+    line: Count | None = None
+    reason: Line
+    detail: str | None = None
 
 
 def is_selection(path: Path) -> bool:
@@ -45,6 +61,11 @@ def read_selection(path: Path) -> Rows:
     categories, categories_named = _codes(table.column("category"))
     _check(path, info, scores, sets, len(names))
     chance = column("chance").astype(np.float32)
+    for name in ("turns", "words"):
+        if (column(name) < 0).any():
+            raise SelectionError(f"{path / TABLE}: its column {name} has negative numbers; {SELECT_AGAIN}")
+    if (chance < 0).any() or (chance > 1).any():
+        raise SelectionError(f"{path / TABLE}: its column chance has numbers beyond 0 to 1; {SELECT_AGAIN}")
     ids = (id_ for chunk in table.column("id").chunks for id_ in chunk.to_pylist())
     return Rows(
         name=path.name,
@@ -71,14 +92,10 @@ def read_rejects(path: Path, shown: int = 5) -> tuple[dict[str, int], list[dict[
     """Return how often each reason was given in a rejects file, most often first, and its first records."""
     counts: Counter[str] = Counter()
     first: list[dict[str, Any]] = []
-    try:
-        with open(path, encoding="utf-8") as file:
-            for record in map(json.loads, file):
-                counts[str(record["reason"])] += 1
-                if len(first) < shown:
-                    first.append({name: record.get(name) for name in ("source", "line", "reason", "detail")})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SelectionError(f"{path}: cannot be read as rejects: {error!r}") from None
+    for record in read_json_lines(path, _Rejected, "remove it", SelectionError):
+        counts[record.reason] += 1
+        if len(first) < shown:
+            first.append(asdict(record))
     return dict(counts.most_common()), first
 
 
@@ -87,14 +104,33 @@ def _read_table(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
-        if missing := [name for name in _COLUMNS if name not in pq.read_schema(path).names]:
+        if missing := [name for name in _KINDS if name not in pq.read_schema(path).names]:
             raise SelectionError(f"{path}: has no column {', '.join(missing)}; {SELECT_AGAIN}")
-        table = pq.read_table(path, columns=list(_COLUMNS))
+        table = pq.read_table(path, columns=list(_KINDS))
     except (pa.ArrowException, OSError) as error:
         raise SelectionError(f"{path}: cannot be read ({reason_of(error)}); {SELECT_AGAIN}") from None
     if not len(table):
         raise SelectionError(f"{path}: is empty; {SELECT_AGAIN}")
+    for name, kind in _KINDS.items():
+        if (found := table.schema.field(name).type) and not _holds(found, kind):
+            raise SelectionError(f"{path}: its column {name} holds {found}, expected {kind}; {SELECT_AGAIN}")
+        if table[name].null_count and name not in _UNKNOWN_MAY_BE:
+            raise SelectionError(f"{path}: its column {name} has empty rows; {SELECT_AGAIN}")
     return table
+
+
+def _holds(found: pa.DataType, kind: str) -> bool:
+    """Whether a column of a type holds what is expected of it."""
+    from pyarrow import types
+
+    found = found.value_type if types.is_dictionary(found) else found
+    checks = {
+        "text": (types.is_string, types.is_large_string),
+        "numbers": (types.is_floating,),
+        "whole numbers": (types.is_integer,),
+        "truth values": (types.is_boolean,),
+    }
+    return any(check(found) for check in checks[kind])
 
 
 def _codes(column: pa.ChunkedArray, names: Sequence[str] = ()) -> tuple[Ints, tuple[str, ...]]:

@@ -37,7 +37,7 @@ def test_a_file_that_says_nothing_of_its_scorer_has_no_metadata(tmp_path: Path) 
 @pytest.mark.parametrize(("name", "content"), [("a.csv.meta.json", b"{"), ("a.parquet", b"PAR1 is not enough")])
 def test_metadata_that_cannot_be_read_are_one_line(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(OutputError, match=r"its metadata cannot be read"):
+    with pytest.raises(OutputError, match=r"a\.(csv\.meta\.json: is damaged|parquet: its metadata cannot be read)"):
         read_metadata(tmp_path / name.removesuffix(".meta.json"))
 
 
