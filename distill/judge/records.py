@@ -65,6 +65,11 @@ class Reply:
     cost_usd: float | None = None
     seconds: float = 0.0
 
+    @property
+    def counted(self) -> bool:
+        """Whether the server counted the tokens of question and answer."""
+        return bool(self.prompt_tokens and self.completion_tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
