@@ -7,8 +7,9 @@ runs in a process of its own, forked from one that has the packages loaded, so t
 its imports. A round begins with no output; attempts are killed at moments drawn uniformly from a whole run's time until
 one comes to its end. Then all files that it left are compared with those of a run that nobody killed: bytes, rows of
 Parquet, JSON without times and money. Exit code 1 if anything differs, if an attempt fails by itself, if more questions
-were asked again than were in flight at the kills, or if the account of `distill` holds less than the judge billed. (POSIX
-only: it forks.)
+were asked again than were in flight at the kills, or if the account of `distill` holds less than the judge billed.
+
+It forks, so it needs POSIX.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 import pyarrow.parquet as pq
 
+from scorer.outputs import MANIFESTS
 from tests.distill.judge.judge_server import judge_server
 
 _LOADED = (
@@ -129,8 +132,6 @@ def main(kills: int, only: str | None, seed: int, output: Path | None) -> None:
     total = sum(tally.kills for tally in tallies.values())
     faults = [f"{name}: {fault}" for name, tally in tallies.items() for fault in tally.faults]
     print(f"{total} kills, {len(faults)} faults")
-    for fault in faults:
-        print(f"FAULT: {fault}")
     if output is not None:
         found = {
             name: {"kills": tally.kills, "rounds": tally.rounds, "faults": tally.faults}
@@ -187,6 +188,8 @@ class Killer:
                 if sum(account.values()) < billed - 1e-9:
                     faults.append(f"the account holds {account} and the judge billed {billed:.6f}")
             tally.faults += [f"round {tally.rounds}, after {came} kills: {fault}" for fault in faults]
+            for fault in faults:
+                print(f"FAULT: {self._name}, round {tally.rounds}, after {came} kills: {fault}", flush=True)
         return tally
 
     def _stats(self) -> dict[str, int]:
@@ -275,6 +278,8 @@ def content(path: Path) -> Any:
     if path.suffix == ".parquet":
         table = pq.read_table(path)
         return table.to_pydict(), {name: _plain(value) for name, value in (table.schema.metadata or {}).items()}
+    if fnmatch(path.name, MANIFESTS):  # in the order in which windows were finished, the last line of each kill torn
+        return sorted({line for line in path.read_bytes().splitlines() if isinstance(_plain(line), dict)})
     if path.suffix in {".json", ".jsonl"}:
         return [
             _plain(line)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from scorer.apart import first_record
 from scorer.dialogue import HEADS, Dialogue, content_hash
 from scorer.text import digest
 
@@ -179,6 +181,12 @@ def label_json(
     if logprobs and judged.spreads is not None:
         judge |= {"said": by_head(judged.said), "spread": by_head(judged.spreads)}
     return {**dialogue, **by_head(judged.label(logprobs=logprobs)), "judge": judge}
+
+
+def is_label_file(path: Path) -> bool:
+    """Whether a file is one of labels that a judge gave here."""
+    judge = first_record(path).get("judge")
+    return isinstance(judge, dict) and "rubric" in judge
 
 
 def by_head(values: Sequence[float]) -> dict[str, float]:

@@ -28,7 +28,7 @@ from scorer.errors import reason_of
 from scorer.inputs.parse import parse_record, to_record
 from scorer.outputs import replacing_binary
 
-_KEY = b"empathy-soft"
+SOFT_KEY = b"empathy-soft"
 _VERSION = 1
 
 
@@ -169,7 +169,7 @@ def write_soft(path: Path, soft: SoftSet) -> None:
     }
     for fold, scores in enumerate(soft.scores):
         columns |= {f"{head}_{fold}": pa.array(scores[:, i], pa.float32()) for i, head in enumerate(HEADS)}
-    table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(to_builtins(soft.info))})
+    table = pa.table(columns).replace_schema_metadata({SOFT_KEY: json.dumps(to_builtins(soft.info))})
     with replacing_binary(path) as file:
         pq.write_table(table, file, compression="zstd")
 
@@ -179,7 +179,7 @@ def read_soft(path: Path) -> SoftSet:
     fix = "expected a file that `empathy teach` wrote; teach again"
     try:
         table = pq.read_table(path)
-        info = convert(json.loads((table.schema.metadata or {})[_KEY]), SoftInfo)
+        info = convert(json.loads((table.schema.metadata or {})[SOFT_KEY]), SoftInfo)
         heads = [[table[f"{head}_{fold}"] for head in HEADS] for fold in range(max(info.folds, 1))]
         scores = np.array([[column.to_numpy() for column in fold] for fold in heads], dtype=np.float32)
         dialogues = [parse_record(json.loads(text)) for text in table["dialogue"].to_pylist()]

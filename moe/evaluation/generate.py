@@ -18,6 +18,7 @@ from moe.evaluation.responses import FIX_AND_REPEAT, Journal, Placed, Response, 
 from moe.models import load_causal, load_tokenizer, model_hash
 from moe.sets.chat import Chat, Dropped, Example
 from moe.settings import GenerateSettings
+from scorer.apart import check_apart, check_own, first_record
 from scorer.dialogue import Dialogue, Turn
 from scorer.inputs.parse import Reject
 from scorer.outputs import check_new, writing
@@ -62,6 +63,8 @@ def generate_responses(
     command resumes it. ``progress`` is told the dialogues that are done, in a stage that the caller began.
     """
     check_new(output, overwrite=overwrite)
+    check_apart(output, model_name)
+    check_own(output, lambda path: first_record(path).keys() >= {"messages", "reference", "finished"}, "responses")
     progress = progress or Silent()
     chat = Chat(load_tokenizer(model_name), settings.max_length)
     with writing(output, then=FIX_AND_REPEAT):
