@@ -101,7 +101,7 @@ class BatchDesk:
         rows = [json.loads(line) for line in self.files[batch["input_file_id"]].splitlines()]
         if self.wanted.get("half") and len(self.batches) == 1:
             rows = rows[::2]
-        lost = self.wanted.get("lost", 0)
+        lost = self.wanted.get("lost", 0) if len(self.batches) == 1 else 0
         files: dict[str, str] = {}
         for row in reversed(rows):  # a batch keeps no order
             answer = self.answers.answer_row(row["body"])
