@@ -35,6 +35,7 @@ from typing import Any, NoReturn
 import click
 import pyarrow.parquet as pq
 
+from scorer.cli.main import EXIT_ERROR
 from scorer.outputs import MANIFESTS
 from tests.distill.judge.judge_server import judge_server
 
@@ -178,6 +179,8 @@ class Killer:
             tally.rounds += 1
             came = tally.kills - kills_before
             faults = differences(whole, self._found("killed"))
+            if status == EXIT_ERROR and "exists already" in self._said():  # it was killed after it had ended
+                status = 0
             if status != 0:
                 faults = [f"exit status {status}: {self._said()}"]
             now = {name: count - before[name] for name, count in self._stats().items()}

@@ -122,9 +122,7 @@ class Run:
                 self._join()
             else:
                 self._begun.end(len(self.done))
-                shutil.rmtree(self.folder / EARLIER, ignore_errors=True)
-                for part in parts:
-                    part.unlink()
+                self._tidy()
         self.complete = True
 
     def close(self) -> None:
@@ -139,6 +137,12 @@ class Run:
     def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
+
+    def _tidy(self) -> None:
+        """Remove what a complete folder needs no more."""
+        shutil.rmtree(self.folder / EARLIER, ignore_errors=True)
+        for number in self.done:
+            self._rejects_of(number).unlink(missing_ok=True)
 
     def _join(self) -> None:
         shards = [self._shard_of(number) for number in sorted(self.done) if self.done[number].tally.scored]
@@ -170,6 +174,8 @@ class Run:
             if self._is_mine(unfinished.name):
                 unfinished.unlink()
         self.done, self.complete = self._manifest.read()
+        if self.complete and not self.is_file:  # a kill may have come between the two
+            self._tidy()
         for window in self.done.values():
             if window.tally.scored and not self._shard_of(window.number).exists():
                 raise OutputError(f"{self._shard_of(window.number)}: is missing; start afresh with --overwrite")
