@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from distill.account import Account, Bookkeeper
 from distill.agreement.compare import judge_against_scorer
 from distill.errors import LabelError
 from distill.exporting.export import export_bundle
@@ -82,10 +83,10 @@ class LoopIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopState:
-    """What stands in distill.json: which loop it is, what the store had paid before it, and its finished rounds."""
+    """What stands in distill.json: which loop it is, its account of money, and its finished rounds."""
 
     identity: LoopIdentity
-    spent_before: Amount
+    account: Account
     rounds: tuple[Round, ...] = ()
 
     def __post_init__(self) -> None:
@@ -134,8 +135,7 @@ class Loop:
                 self._labels("check", self._check)
             while why is None:
                 done = self._round(len(self._state.rounds) + 1)
-                self._state = replace(self._state, rounds=(*self._state.rounds, done))
-                write_json(self.output / STATE, self._state)
+                self._keep(replace(self._state, rounds=(*self._state.rounds, done)))
                 self.progress.say(_line(done))
                 why = self._enough(self._state.rounds)
         except _StoppedError as stopped:
@@ -172,7 +172,7 @@ class Loop:
             agreement=sum(values) / len(values) if len(values) == len(HEADS) else None,
             pearson=pearson,
             kappa=_rounded(figures["paper.kappa"]),
-            usd=round(self._usd, 6),
+            usd=round(self._state.account.most, 6),
         )
 
     def _chosen(self, number: int, folder: Path) -> list[Dialogue]:
@@ -198,14 +198,21 @@ class Loop:
     def _labels(self, name: str, dialogues: Sequence[Dialogue]) -> Path:
         """Label dialogues and return the file."""
         path = self.output / f"{name}.jsonl"
-        settings = self.label
+        settings, account = self.label, self._state.account
+        batches = self.store.open_batches(self._state.identity.asking.base_url) if settings.batch else []
+        before = account.without(sum(batch.worst_usd for batch in batches))
         if self.settings.max_cost is not None:
-            settings = replace(settings, max_cost=max(0.0, self.settings.max_cost - self._usd))
+            settings = replace(settings, max_cost=max(0.0, self.settings.max_cost - before))
         labelling = Labelling(dialogues, self.rubric, settings, self.store)
         if not path.exists() or labelling.to_ask:
             asked, answered = len(labelling.to_ask), labelling.saved[0]
             self.progress.say(f"{name}: {asked} questions to ask, {answered} answered by the store")
-            outcome, _ = labelling.run(self.progress)
+            ahead = settings.concurrency * labelling.worst_usd
+            keeper = Bookkeeper(account, before, ahead, lambda now: self._keep(replace(self._state, account=now)))
+            try:
+                outcome, _ = labelling.run(self.progress, keeper.book)
+            finally:
+                keeper.close()
             if outcome.stopped is not None:
                 raise _StoppedError(outcome.stopped)
             write_labels([labelling], outcome, [], path)
@@ -227,10 +234,10 @@ class Loop:
             return f"{len(rounds)} rounds are done"
         return None
 
-    @property
-    def _usd(self) -> float:
-        """What the store has paid since the loop began, in all its runs."""
-        return self.store.spent() - self._state.spent_before
+    def _keep(self, state: LoopState) -> None:
+        """Write the state; only what is on disk counts."""
+        write_json(self.output / STATE, state)
+        self._state = state
 
     def _publish(self, best: Round) -> None:
         """Put a copy of the best round's scorer where people look for it."""
@@ -256,7 +263,7 @@ class Loop:
             known, mine = msgspec.to_builtins(state.identity), msgspec.to_builtins(identity)
             check_same(self.output, known, mine, _FIX)
             return state
-        state = LoopState(identity=identity, spent_before=self.store.spent())
+        state = LoopState(identity=identity, account=Account())
         with writing(self.output):
             self.output.mkdir(exist_ok=True)
         write_json(path, state)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -14,9 +15,10 @@ from scorer.errors import OutputError
 from scorer.outputs import check_new, writing
 
 
-def check_apart(output: Path, *inputs: Path | str) -> None:
+def check_apart(output: Path, *inputs: Path | str, inside: bool = False) -> None:
     """Raise OutputError if an output is, holds or lies in what it is made from: by device and inode, links followed.
 
+    ``inside`` allows that it lies in an input, for what reads of a folder only files that it knows by name.
     Inputs are files, folders, globs, the archive of a tar:// URL, or - for what standard input is redirected from.
     """
     fix = "name another output"
@@ -32,33 +34,52 @@ def check_apart(output: Path, *inputs: Path | str) -> None:
                 raise OutputError(f"{output}: is an input as well, which it would replace; {fix}")
             if _ids(path.resolve().parents) & mine:
                 raise OutputError(f"{output}: holds the input {path}, which it would replace; {fix}")
-            if path.is_dir() and _ids([path]) & above:
+            if not inside and path.is_dir() and _ids([path]) & above:
                 raise OutputError(f"{output}: lies in the input {path}, which would read it; {fix}")
 
 
-def check_json(path: Path) -> None:
-    """Raise OutputError unless JSON can be written: the file is new, empty or JSON of one record, as from before."""
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file may not be replaced: it exists, is not empty and not ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_json(path: Path, key: str) -> None:
+    """Raise OutputError unless JSON can be written: the file is new, empty or a record with ``key``, as from before."""
     check_new(path, overwrite=True)
-    if path.is_file() and path.stat().st_size:
-        try:
-            msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw])
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            raise OutputError(f"{path}: is no JSON that was written here before; name another file") from None
+    check_own(path, lambda found: key in _record(found.read_bytes()), f"JSON with {key!r}")
 
 
 def check_rejects(path: Path) -> None:
     """Raise OutputError unless rejects can be written: the file is new, empty, no regular file or one of rejects."""
-    with writing(path):
-        if not path.is_file() or not path.stat().st_size:
-            return
-        with open(path, "rb") as file:
-            first = file.readline(1 << 20)
+    check_own(path, lambda found: "reason" in first_record(found), "file of rejects")
+
+
+def first_record(path: Path) -> dict[str, Any]:
+    """Return the record in the first line of a file of JSON lines; empty if there is none."""
+    with open(path, "rb") as file:
+        return _record(file.readline(1 << 24))
+
+
+def footer_holds(path: Path, key: bytes) -> bool:
+    """Whether a file is Parquet whose metadata hold a key."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 8))
+        length, magic = int.from_bytes(file.read(4), "little"), file.read(4)
+        if magic != b"PAR1" or length > size:
+            return False
+        file.seek(max(0, size - 8 - length))
+        return key in file.read(length)
+
+
+def _record(text: bytes) -> dict[str, Any]:
     try:
-        if "reason" in msgspec.json.decode(first, type=dict[str, msgspec.Raw]):
-            return
+        return msgspec.json.decode(text, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        pass
-    raise OutputError(f"{path}: holds no rejects, so it would be lost; name another file")
+        return {}
 
 
 def _paths(name: str) -> list[Path]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scorer.apart import check_apart
 from scorer.bundle.cuts import JUDGE_CUTS
 from scorer.dialogue import HEADS
 from scorer.inputs.corpus import Corpus
@@ -76,6 +77,7 @@ def select_sets(
     turns and categories only. ``aim`` chooses the thresholds. OutputError if the folder may not be written,
     SelectionError if nothing can be selected.
     """
+    check_apart(output, *corpus.inputs)
     manifest.check_selection_folder(output, overwrite=overwrite)
     with new_folder(output, mark=SELECTION_JSON, written=manifest.written_files) as work:
         found = spool_corpus(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +12,44 @@ import altair as alt
 import numpy as np
 
 from distill.agreement.compare import Agreement
+from scorer.apart import check_own
 from scorer.dialogue import HEADS
-from scorer.outputs import replacing_binary, writing
+from scorer.errors import OutputError
+from scorer.outputs import check_new, replacing_binary, writing
 from selection.metrics import LEVEL_COUNT, counts
 from selection.rules import PAPER
 
+_MARK = b"Software\0empathy-scorer"
 _POINTS = 3000
 _SIZE = 320
 
 
 def draw_agreement(agreement: Agreement, folder: Path) -> list[Path]:
-    """Write scatter.png, confusion.png and sets.png into a folder; return their paths."""
+    """Write scatter.png, confusion.png and sets.png into a folder; return their paths. OutputError as below."""
+    check_pictures(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        charts = {"scatter.png": _scatter, "confusion.png": _confusion, "sets.png": _sets}
-        for name, chart in charts.items():
+        for name, chart in _CHARTS.items():
+            drawn = io.BytesIO()
+            chart(agreement).save(drawn, format="png", scale_factor=2)
             with replacing_binary(folder / name) as file:
-                chart(agreement).save(file, format="png", scale_factor=2)
-    return [folder / name for name in charts]
+                file.write(_marked(drawn.getvalue()))
+    return [folder / name for name in _CHARTS]
+
+
+def check_pictures(folder: Path) -> None:
+    """Raise OutputError unless the pictures can be drawn: of these names there are none but earlier ones."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is no folder; name one for the pictures")
+    for name in _CHARTS:
+        check_new(folder / name, overwrite=True) if folder.exists() else None
+        check_own(folder / name, lambda path: _MARK in path.read_bytes()[:200], "picture")
+
+
+def _marked(png: bytes) -> bytes:
+    """Return a PNG that says what drew it, after its first chunk (8 + 25 bytes)."""
+    chunk = b"tEXt" + _MARK
+    return png[:33] + struct.pack(">I", len(_MARK)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[33:]
 
 
 def _scatter(agreement: Agreement) -> Any:
@@ -90,3 +113,6 @@ def _heat(table: Any, names: list[str], title: str, agreement: Agreement) -> Any
         .encode(text="count:Q", color=alt.condition("datum.share > 0.6", alt.value("white"), alt.value("black")))
     )
     return (heat + text).properties(width=_SIZE, height=_SIZE, title=title)
+
+
+_CHARTS = {"scatter.png": _scatter, "confusion.png": _confusion, "sets.png": _sets}

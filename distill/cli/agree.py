@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 )
 @opt.option_group(
     "Output",
-    opt.json_option,
+    opt.json_option("intervals_95"),
     opt.option("--pictures", metavar="DIR", type=click.Path(path_type=Path), help="Draw scatter and confusion here."),
 )
 def agree(
@@ -89,6 +89,10 @@ def agree(
     from scorer.model import Scorer
     from scorer.outputs import write_json
 
+    if pictures:
+        from distill.agreement.pictures import check_pictures, draw_agreement
+
+        check_pictures(pictures)
     labelled = read_labelled(inputs, fields)
     if against:
         names = (", ".join(inputs), ", ".join(against))
@@ -104,8 +108,6 @@ def agree(
     if json_path:
         write_json(json_path, found.to_json())
     if pictures:
-        from distill.agreement.pictures import draw_agreement
-
         for path in draw_agreement(found, pictures):
             say(f"drew {path}", err=True)
 

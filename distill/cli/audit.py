@@ -40,7 +40,7 @@ EXIT_NOT_TRUSTED = 1
         "DIR", "Write audit.json, labels.jsonl and, where they help, worth-a-label.jsonl here.", required=False
     ),
     opt.path_option("--write-bundle", "BUNDLE", "Where the verdict is to recalibrate: write the scorer with new cuts."),
-    opt.json_option,
+    opt.json_option("verdict"),
     store_option,
     opt.quiet_option,
 )

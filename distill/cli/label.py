@@ -149,6 +149,8 @@ def label(
 
 
 def _check_output(output: Path | None, *, overwrite: bool) -> None:
+    from distill.judge.records import is_label_file
+    from scorer.apart import check_own, check_rejects
     from scorer.outputs import check_new
 
     if output is None:
@@ -156,6 +158,8 @@ def _check_output(output: Path | None, *, overwrite: bool) -> None:
     if output.is_dir():
         fail(f"{output}: is a folder, expected a file; name another output")
     check_new(output, overwrite=overwrite)
+    check_own(output, is_label_file, "file of labels")
+    check_rejects(output.with_name(f"{output.name}.rejects.jsonl"))
 
 
 def _label(panel: Panel, rejects: list[dict[str, Any]], output: Path, *, quiet: bool) -> None:

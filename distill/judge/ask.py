@@ -200,12 +200,16 @@ class Judge(Asker):
         except asyncio.CancelledError:
             self.budget.release(number)
             raise
-        reply = None
         try:
             reply = await self._send(call, simpler)
-        finally:
-            cost = 0.0 if reply is None else reply.cost_usd or 0.0
-            self.budget.settle(number, cost, lost=reply is not None and reply.status == LOST)
+        except (CallError, LabelError):  # the server did not answer the question: it asks nothing for that
+            self.budget.settle(number, 0.0)
+            raise
+        except BaseException:  # given up, or the disk is full: it may be billed
+            self.budget.settle(number, call.worst_usd, lost=(call.worst_usd,))
+            raise
+        cost = reply.cost_usd or 0.0
+        self.budget.settle(number, cost, lost=(cost,) if reply.status == LOST else ())
         return reply
 
     async def _send(self, call: Call, simpler: Form | None) -> Reply:
@@ -214,7 +218,9 @@ class Judge(Asker):
         self._calling.add(me)
         start = time.monotonic()
         try:
-            reply = read_answer(await self.endpoint.ask(call.messages, simpler), self.price, call.size)
+            body = await self.endpoint.ask(call.messages, simpler)
+            reply = read_answer(body, self.price, call.size, counts=self.endpoint.counts)
+            self.endpoint.counts |= reply.counted
         except CallError as error:
             if error.kind != "lost":
                 raise

@@ -2,7 +2,8 @@
 
 A batch is noted in the store before it is submitted, under a name that goes with it to the server. Whoever labels with
 that store next finds it, by its id or, where the process died between submitting and noting the id, by its name;
-collects what it brought, whole or in part; and sends again what it did not bring.
+collects what it brought, whole or in part; and sends again what it did not bring. A row of which a batch says nothing
+may have been answered, so it counts at its worst.
 """
 
 from __future__ import annotations
@@ -13,17 +14,19 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from distill.errors import LabelError
 from distill.judge.asker import Asker, Call
 from distill.judge.budget import BudgetSpentError
 from distill.judge.prices import Price, Size
-from distill.judge.records import OpenBatch, Question, Reply
-from distill.judge.replies import fault_in, read_answer
+from distill.judge.records import LOST, OpenBatch, Question, Reply, host_of
+from distill.judge.replies import fault_in, lost_reply, read_answer, usage_of
 from distill.judge.server import CallError
 
 if TYPE_CHECKING:
+    from openai.pagination import AsyncCursorPage
     from openai.types import Batch
 
 _T = TypeVar("_T")
@@ -37,6 +40,7 @@ _PATH: Final = "/v1/chat/completions"
 _FINAL = {"completed", "failed", "expired", "cancelled"}
 _NAME = "empathy_batch"
 _LISTED = 100
+_MAX_PAGES = 10_000
 _TRIES = 8
 
 
@@ -80,8 +84,20 @@ class BatchJudge(Asker):
 
     async def _find(self, name: str) -> str | None:
         """Return the id of the batch of this name, None if the server never got it."""
-        page = await self._try(lambda: self.endpoint.client.batches.list(limit=_LISTED))
-        return next((batch.id for batch in page.data if (batch.metadata or {}).get(_NAME) == name), None)
+        after: str | None = None
+        for _ in range(_MAX_PAGES):
+            page = await self._try(partial(self._page, after))
+            for batch in page.data:
+                if (batch.metadata or {}).get(_NAME) == name:
+                    return batch.id
+            if not page.data or page.has_more is False or page.data[-1].id == after:
+                return None
+            after = page.data[-1].id
+        raise LabelError(f"the server's list of batches has no end, so batch {name} cannot be looked for in it")
+
+    async def _page(self, after: str | None) -> AsyncCursorPage[Batch]:
+        batches = self.endpoint.client.batches
+        return await (batches.list(limit=_LISTED) if after is None else batches.list(limit=_LISTED, after=after))
 
     async def _submit_all(self) -> None:
         asked = {key for batch, _ in self._open.values() for key in batch.sizes}
@@ -144,7 +160,12 @@ class BatchJudge(Asker):
     async def _look(self, name: str) -> None:
         batch_id = self._open[name][0].batch_id
         assert batch_id is not None
-        batch = await self._try(lambda: self.endpoint.client.batches.retrieve(batch_id))
+        batch = await self._try(lambda: self._known(self.endpoint.client.batches.retrieve(batch_id)))
+        if batch is None:
+            raise LabelError(
+                f"{host_of(self.endpoint.asking.base_url)}: knows no batch {batch_id}, which is paid for and not "
+                "collected; use the key of the project that submitted it or, if it was deleted, another --store"
+            )
         counts = batch.request_counts
         self.say(f"batch {batch.status}" + (f", {counts.completed} of {counts.total}" if counts else ""))
         if batch.status in _FINAL:
@@ -155,18 +176,23 @@ class BatchJudge(Asker):
         opened, number = self._open[name]
         replies: dict[str, Reply] = {}
         errors: dict[str, tuple[int, str]] = {}
-        for file_id in (batch.output_file_id, batch.error_file_id):
-            for row in await self._rows(file_id):
-                _take(row, opened, replies, errors)
+        rows = [row for file_id in (batch.output_file_id, batch.error_file_id) for row in await self._rows(file_id)]
+        self.endpoint.counts |= any(_counted(row) for row in rows)
+        for row in rows:
+            _take(row, opened, replies, errors, counts=self.endpoint.counts)
+        unbilled = batch.status == "failed" and batch.output_file_id is None  # not a row of it was asked
+        for key in () if unbilled else opened.sizes.keys() - replies.keys() - errors.keys():
+            replies[key] = lost_reply(f"the batch {batch.status} without it", _price(opened), _size(opened, key))
         self.store.add_all(list(replies.items()), done=name)
         del self._open[name]
-        self.budget.settle(number, sum(reply.cost_usd or 0.0 for reply in replies.values()))
+        lost = [reply.cost_usd or 0.0 for reply in replies.values() if reply.status == LOST]
+        self.budget.settle(number, sum(reply.cost_usd or 0.0 for reply in replies.values()), lost=lost)
         form = errors and self.endpoint.learn(*next(iter(errors.values())))  # of the request: no row's own attempt
         for key in opened.sizes:
             if form and key in errors:
                 continue
             reply, (_, detail) = replies.get(key), errors.get(key, (0, f"the batch {batch.status} without it"))
-            status = (reply.status, reply.detail) if reply else ("batch_error", detail)
+            status = (reply.status, reply.detail) if reply and reply.status != LOST else ("batch_error", detail)
             if key in self._waiting and self.attempted(key, *status):
                 del self._waiting[key]
         if batch.status == "failed":
@@ -176,12 +202,24 @@ class BatchJudge(Asker):
     async def _rows(self, file_id: str | None) -> list[dict[str, Any]]:
         if file_id is None:
             return []
-        content = await self._try(lambda: self.endpoint.client.files.content(file_id))
+        content = await self._try(lambda: self._known(self.endpoint.client.files.content(file_id)))
+        if content is None:  # servers keep the files of a batch for some weeks
+            self.say(f"the server has no {file_id} any more: its rows count at their worst")
+            return []
         rows = []
         for line in self.endpoint.redact(content.content.decode(errors="replace")).splitlines():
             with suppress(ValueError):  # a broken line brings nothing: its row counts as failed and is sent again
                 rows.append(json.loads(line))
         return [row for row in rows if isinstance(row, dict)]
+
+    async def _known(self, call: Awaitable[_T]) -> _T | None:
+        """Return what the server gives, None if it has no such thing."""
+        from openai import NotFoundError
+
+        try:
+            return await call
+        except NotFoundError:
+            return None
 
     async def _try(self, call: Callable[[], Awaitable[_T]]) -> _T:
         """Make a call that costs nothing, again after a fault; LabelError when it keeps failing."""
@@ -197,22 +235,44 @@ class BatchJudge(Asker):
         raise LabelError(f"no answer after {_TRIES} tries: {last.detail}; run the same command again")
 
 
+def _price(opened: OpenBatch) -> Price | None:
+    return Price(per_million_in=opened.prices[0], per_million_out=opened.prices[1]) if opened.prices else None
+
+
+def _size(opened: OpenBatch, key: str) -> Size:
+    return Size(0, 0, *opened.sizes[key])
+
+
+def _counted(row: Mapping[str, Any]) -> bool:
+    """Whether a row of a batch's output holds counts of tokens."""
+    body = _answer(row).get("body")
+    return isinstance(body, Mapping) and all(usage_of(body))
+
+
+def _answer(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    answer = row.get("response")
+    return answer if isinstance(answer, Mapping) else {}
+
+
 def _take(
-    row: Mapping[str, Any], opened: OpenBatch, replies: dict[str, Reply], errors: dict[str, tuple[int, str]]
+    row: Mapping[str, Any],
+    opened: OpenBatch,
+    replies: dict[str, Reply],
+    errors: dict[str, tuple[int, str]],
+    *,
+    counts: bool,
 ) -> None:
     """Note what a row of a batch's output brought: a reply, or an error; the first of a question counts."""
     key = row.get("custom_id")
     if not isinstance(key, str) or key not in opened.sizes or key in replies:
         return
-    answer = row.get("response")
-    answer = answer if isinstance(answer, Mapping) else {}
+    answer = _answer(row)
     if answer.get("status_code") == 200:
-        price = opened.prices and Price(per_million_in=opened.prices[0], per_million_out=opened.prices[1])
         body = json.dumps(answer.get("body"))
         if (fault := fault_in(body)) is not None:
             errors[key] = fault
         else:
-            replies[key] = read_answer(body, price, Size(0, 0, *opened.sizes[key]))
+            replies[key] = read_answer(body, _price(opened), _size(opened, key), counts=counts)
     else:
         status = answer.get("status_code")
         errors[key] = (

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from distill.judge.budget import Budget
+from distill.judge.budget import Book, Budget
 from distill.judge.prices import Price, Size, size_of
 from distill.judge.rate_limit import Pace
 from distill.judge.records import SCORED, Known, Question
@@ -52,6 +52,7 @@ class Asker:
     settings: LabelSettings
     price: Price | None
     progress: Progress
+    book: Book | None = None
     outcome: Outcome = field(init=False, default_factory=Outcome)
     failures: dict[str, int] = field(init=False, default_factory=dict)  # attempts that failed, by key
     _answered: int = field(init=False, default=0)
@@ -60,7 +61,7 @@ class Asker:
 
     def __post_init__(self) -> None:
         """Begin with all of the budget."""
-        self.budget = Budget(self.settings.max_cost, self.settings.max_requests)
+        self.budget = Budget(self.settings.max_cost, self.settings.max_requests, self.book)
         self.pace = Pace(self.settings.rpm, self.settings.tpm)
         self.endpoint.say = self.say
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+Book = Callable[[float, float], None]
+"""Told what is paid and what more may be at the worst, USD, before anything is sent and after it came."""
 
 
 class BudgetSpentError(Exception):
@@ -23,11 +27,12 @@ class Spending:
 class Budget:
     """Admits requests only if the limits hold even if everything in flight comes to its worst case."""
 
-    def __init__(self, max_usd: float | None, max_requests: int | None) -> None:
+    def __init__(self, max_usd: float | None, max_requests: int | None, book: Book | None = None) -> None:
         """Take the limits of this run; None is none."""
         self.spending = Spending()
         self._max_usd = max_usd
         self._max_requests = max_requests
+        self._book = book
         self._reserved: dict[int, float] = {}
         self._number = 0
         self._settled = asyncio.Event()
@@ -52,6 +57,7 @@ class Budget:
         self.spending.requests += requests
         self._number += 1
         self._reserved[self._number] = worst_usd
+        self._booked()
         return self._number
 
     async def reserve(self, worst_usd: float) -> int:
@@ -61,16 +67,20 @@ class Budget:
             await self._settled.wait()
         return self.take(worst_usd)
 
-    def settle(self, number: int, usd: float, *, lost: bool = False) -> None:
-        """Book what was paid in place of a reservation; ``lost`` says that nobody knows, and this is the most."""
+    def settle(self, number: int, usd: float, *, lost: Sequence[float] = ()) -> None:
+        """Book what was paid in place of a reservation; ``lost`` are the parts of which nobody knows, at their most."""
         del self._reserved[number]
         self.spending.usd += usd
-        if lost:
-            self.spending.lost += 1
-            self.spending.lost_usd += usd
+        self.spending.lost += len(lost)
+        self.spending.lost_usd += sum(lost)
+        self._booked()
         self._settled.set()
 
     def release(self, number: int) -> None:
         """Take back the reservation of a call that was never sent."""
         self.spending.requests -= 1
         self.settle(number, 0.0)
+
+    def _booked(self) -> None:
+        if self._book is not None:
+            self._book(self.spending.usd, sum(self._reserved.values()))

@@ -17,7 +17,7 @@ from distill.errors import LabelError
 from distill.judge.ask import Judge
 from distill.judge.ask_batch import BatchJudge
 from distill.judge.asker import ATTEMPTS, Outcome
-from distill.judge.budget import Spending
+from distill.judge.budget import Book, Spending
 from distill.judge.prices import Price, Size, find_price, size_of
 from distill.judge.records import Asking, Known, Question, label_json, question_key
 from distill.judge.rubric import Rubric
@@ -87,8 +87,14 @@ class Labelling:
         """Tokens of everything that is to be asked, at one attempt per question."""
         return Size(*map(sum, zip(*self._sizes, strict=True))) if self._sizes else Size(0, 0, 0, 0)
 
-    def run(self, progress: Progress | None = None) -> tuple[Outcome, Spending]:
-        """Ask everything that is missing, and return what it came to.
+    @property
+    def worst_usd(self) -> float:
+        """The most that a call may cost."""
+        sizes = [(size.most_prompt, size.most_completion) for size in self._sizes]
+        return max((self.price.of(*size) for size in sizes), default=0.0) if self.price else 0.0
+
+    def run(self, progress: Progress | None = None, book: Book | None = None) -> tuple[Outcome, Spending]:
+        """Ask everything that is missing, and return what it came to; ``book`` is told before money is spent.
 
         Ctrl-C and SIGTERM end the asking when the calls in flight have ended, since they are paid; then they do what
         they would have done without it: what was answered is in the store.
@@ -100,17 +106,17 @@ class Labelling:
                 f"{len(under_way)} batches with some of these questions are on their way and paid for; collect them "
                 "with --batch"
             )
-        judge, signals = asyncio.run(self._run(progress or Silent()))
+        judge, signals = asyncio.run(self._run(progress or Silent(), book))
         if signals:
             signal.raise_signal(signals[0])
         return judge.outcome, judge.budget.spending
 
-    async def _run(self, progress: Progress) -> tuple[Judge | BatchJudge, list[int]]:
+    async def _run(self, progress: Progress, book: Book | None) -> tuple[Judge | BatchJudge, list[int]]:
         settings = self.settings
         kind = BatchJudge if settings.batch else Judge
         endpoint = Endpoint(self.asking, settings.key_name, settings.timeout, logprobs=settings.logprobs)
         async with endpoint.client:
-            judge = kind(endpoint, self.rubric, self.store, settings, self.price, progress)
+            judge = kind(endpoint, self.rubric, self.store, settings, self.price, progress, book)
             known = {} if settings.retry_rejects else self.known
             judge.begin(self.to_ask, known, len({question.key for question in self.questions}), self.saved[0])
             with _stopped_by_signals(judge) as signals:

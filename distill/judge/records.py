@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from msgspec import Meta
 
+from scorer.apart import first_record
 from scorer.dialogue import HEADS, Dialogue, content_hash
 from scorer.text import digest
 from scorer.values import Amount, Count, Rating
@@ -69,6 +71,11 @@ class Reply:
     price_out: Amount | None = None
     cost_usd: Amount | None = None
     seconds: Amount = 0.0
+
+    @property
+    def counted(self) -> bool:
+        """Whether the server counted the tokens of question and answer."""
+        return bool(self.prompt_tokens and self.completion_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +186,12 @@ def label_json(
     if logprobs and judged.spreads is not None:
         judge |= {"said": by_head(judged.said), "spread": by_head(judged.spreads)}
     return {**dialogue, **by_head(judged.label(logprobs=logprobs)), "judge": judge}
+
+
+def is_label_file(path: Path) -> bool:
+    """Whether a file is one of labels that a judge gave here."""
+    judge = first_record(path).get("judge")
+    return isinstance(judge, dict) and "rubric" in judge
 
 
 def by_head(values: Sequence[float]) -> dict[str, float]:

@@ -87,15 +87,16 @@ def _parsed(text: str) -> Any:
         return None
 
 
-def read_answer(body: str, price: Price | None, size: Size) -> Reply:
+def read_answer(body: str, price: Price | None, size: Size, *, counts: bool = False) -> Reply:
     """Return the reply in the body of an answer; whatever the body holds, there is one.
 
-    Where the server counts no tokens, the most that the call may have come to is booked.
+    Where the server counts no tokens, the most that the call may have come to is booked. A count of 0 is none until
+    ``counts`` says that the server has shown others: only then may it mean that nothing is billed.
     """
     payload = _parsed(_without_comments(body))
     if not isinstance(payload, Mapping):
         return replace(lost_reply("broken_body: no whole JSON object", price, size), raw=_cut(body))
-    reply = replace(_priced(payload, price, size), raw=_raw(payload, body))
+    reply = replace(_priced(payload, price, size, counts=counts), raw=_raw(payload, body))
     try:
         choices = _choices(payload)
         texts = [_text(choice) for choice in choices]
@@ -124,9 +125,9 @@ def lost_reply(detail: str, price: Price | None, size: Size) -> Reply:
     return replace(_priced({}, price, size), status=LOST, detail=detail)
 
 
-def _priced(payload: Mapping[str, Any], price: Price | None, size: Size) -> Reply:
+def _priced(payload: Mapping[str, Any], price: Price | None, size: Size, *, counts: bool = False) -> Reply:
     served = payload.get("model")
-    prompt, completion = (_count(payload.get("usage"), name) for name in ("prompt_tokens", "completion_tokens"))
+    prompt, completion = usage_of(payload)
     reply = Reply(
         status=SCORED,
         served_model=served if isinstance(served, str) else None,
@@ -136,12 +137,18 @@ def _priced(payload: Mapping[str, Any], price: Price | None, size: Size) -> Repl
     if price is None:
         return reply
     billed = (
-        size.most_prompt if prompt is None else prompt,
-        size.most_completion if completion is None else completion,
+        size.most_prompt if prompt is None or not (prompt or counts) else prompt,
+        size.most_completion if completion is None or not (completion or counts) else completion,
     )
     return replace(
         reply, price_in=price.per_million_in, price_out=price.per_million_out, cost_usd=round(price.of(*billed), 12)
     )
+
+
+def usage_of(payload: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Return the tokens of question and answer as the server counted them, None where it did not."""
+    usage = payload.get("usage")
+    return _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
 
 
 def _count(usage: Any, name: str) -> int | None:

@@ -133,9 +133,9 @@ class Endpoint:
             api_key=self._key, base_url=asking.base_url, max_retries=0, timeout=timeout, http_client=client_for(timeout)
         )
         new = asking.base_url == OPENAI_URL or host_of(asking.base_url).endswith(".azure.com")
-        self._form = Form(
-            "max_completion_tokens" if new else "max_tokens", alternatives=ALTERNATIVES if logprobs else 0
-        )
+        limit = "max_completion_tokens" if new else "max_tokens"
+        self._form = Form(limit, alternatives=ALTERNATIVES if logprobs else 0)
+        self.counts = False  # whether the server has shown that it counts tokens
         self._proven: Form | None = None  # the form in which the server has answered
         self.say: Callable[[str], None] = lambda _: None  # told what is given up
 

@@ -31,7 +31,7 @@ from scorer.inputs.parse import parse_json, parse_record, to_record
 from scorer.outputs import decode_json, replacing_binary
 from scorer.values import Count
 
-_KEY, _RUN = b"empathy-soft", b"empathy-run"
+SOFT_KEY, _RUN = b"empathy-soft", b"empathy-run"
 _CONTENT = "content"
 _VERSION = 1
 _SCORES = (-10.0, 20.0)  # they are not clipped, and what lies further off is no score
@@ -178,7 +178,7 @@ def write_soft(path: Path, soft: SoftSet, identity: Any) -> None:
     for fold, scores in enumerate(soft.scores):
         columns |= {f"{head}_{fold}": pa.array(scores[:, i], pa.float32()) for i, head in enumerate(HEADS)}
     made = Finished(identity=to_builtins(identity), files={_CONTENT: soft.sha256})
-    about = {_KEY: json.dumps(to_builtins(soft.info)), _RUN: json.dumps(to_builtins(made))}
+    about = {SOFT_KEY: json.dumps(to_builtins(soft.info)), _RUN: json.dumps(to_builtins(made))}
     table = pa.table(columns).replace_schema_metadata(about)
     with replacing_binary(path) as file:
         pq.write_table(table, file, compression="zstd")
@@ -202,7 +202,7 @@ def read_soft(path: Path) -> SoftSet:
     fix = "expected a file that `empathy teach` wrote; teach again"
     try:
         table = pq.read_table(path)
-        info = decode_json((table.schema.metadata or {})[_KEY], SoftInfo, path, fix, TrainError)
+        info = decode_json((table.schema.metadata or {})[SOFT_KEY], SoftInfo, path, fix, TrainError)
         names = [[f"{head}_{fold}" for head in HEADS] for fold in range(max(info.folds, 1))]
         _check_columns(table, ["dialogue", "partner"], [name for fold in names for name in fold])
         scores = np.array([[table[name].to_numpy() for name in fold] for fold in names], dtype=np.float32)

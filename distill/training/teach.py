@@ -18,7 +18,8 @@ from distill.training.checkpoint import FOLDS, Checkpoint
 from distill.training.network import content_of, has_bf16, predict
 from distill.training.pairs import re_pair
 from distill.training.settings import TeachSettings
-from distill.training.soft import SoftInfo, SoftSet, check_soft, write_soft
+from distill.training.soft import SOFT_KEY, SoftInfo, SoftSet, check_soft, write_soft
+from scorer.apart import check_apart, check_own, footer_holds
 from scorer.bundle.encode import Encoded
 from scorer.dialogue import Dialogue, training_hash
 from scorer.engines.base import Scores
@@ -84,6 +85,8 @@ def _teach(
     folds, split_seed = check_teachers(teachers)
     resumed = existing == "resume" and output.is_file()
     check_new(output, overwrite=resumed or existing == "overwrite")
+    check_apart(output, *(teacher.path for teacher in teachers))
+    check_own(output, lambda path: footer_holds(path, SOFT_KEY), "file of soft scores")
     hashes = [teacher.sha256 for teacher in teachers]
     distinct: dict[str, Dialogue] = {}
     for dialogue in dialogues:

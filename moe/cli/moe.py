@@ -246,7 +246,7 @@ def generate(
 @opt.option_group(
     "Output",
     opt.output_option("DIR", "The folder to write: evaluation.json, responses.html, each model's responses."),
-    opt.json_option,
+    opt.json_option("models"),
     opt.quiet_option,
 )
 @generation_options

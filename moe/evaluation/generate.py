@@ -18,6 +18,7 @@ from moe.evaluation.responses import FIX_AND_REPEAT, Journal, Placed, Response, 
 from moe.models import load_causal, load_tokenizer, model_hash
 from moe.sets.chat import Chat, Dropped, Example
 from moe.settings import GenerateSettings
+from scorer.apart import check_apart, check_own, first_record
 from scorer.dialogue import Dialogue, Turn
 from scorer.inputs.parse import Reject
 from scorer.locks import locked
@@ -76,6 +77,8 @@ def _generate(
     overwrite: bool,
 ) -> Answered:
     check_new(output, overwrite=overwrite)
+    check_apart(output, model_name)
+    check_own(output, lambda path: first_record(path).keys() >= {"messages", "reference", "finished"}, "responses")
     chat = Chat(load_tokenizer(model_name), settings.max_length)
     with writing(output, then=FIX_AND_REPEAT):
         journal = Journal(output, RunIdentity(model=model_hash(model_name), settings=settings))

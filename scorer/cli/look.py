@@ -29,7 +29,7 @@ _CHARACTERS = 400  # of a turn are shown
 @opt.option_group(
     "Output",
     opt.option("--show", type=click.IntRange(min=0), default=3, help="So many dialogues are shown."),
-    opt.json_option,
+    opt.json_option("sources"),
 )
 def look(
     inputs: tuple[str, ...], bundle: Path | None, fields: dict[str, str], show: int, json_path: Path | None

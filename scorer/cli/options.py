@@ -48,10 +48,13 @@ _CONTEXT = cloup.Context.settings(
 class Command(cloup.Command):
     """A command of `empathy`: groups of options, and examples that open its help."""
 
-    def __init__(self, *args: Any, examples: Sequence[str] = (), **more: Any) -> None:
-        """Make a command as `click.Command` does, with ``examples`` of what a user types."""
+    def __init__(self, *args: Any, examples: Sequence[str] = (), inside: bool = False, **more: Any) -> None:
+        """Make a command as `click.Command` does, with ``examples`` of what a user types.
+
+        ``inside`` says that an output may lie in an input, of whose folder only files with known names are read.
+        """
         super().__init__(*args, **_with_context(more))
-        self.examples = examples
+        self.examples, self.inside = examples, inside
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, unless an output is, holds or lies in an input (what else names a file is an input).
@@ -62,25 +65,25 @@ class Command(cloup.Command):
         for entry in self.params:
             if entry.name not in _READ_HERE:
                 _check_text(given.get(entry.name or ""))
-        outputs = [Path(given[name]) for name in _OUTPUTS if given.get(name) is not None]
+        outputs = {name: Path(given[name]) for name in _OUTPUTS if given.get(name) is not None}
         named = [
             name
             for entry in self.params
             if entry.name not in (*_OUTPUTS, "store_path") and not isinstance(entry.type, click.Choice)
             for name in _names(given.get(entry.name or ""))
         ]
-        for output in outputs:
-            for path in (output, Path(f"{output}.rejects.jsonl")):
-                check_apart(path, *named)
+        for name, output in outputs.items():
+            for path in (output, Path(f"{output}.rejects.jsonl")) if name != "pictures" else ():  # each guards itself
+                check_apart(path, *named, inside=self.inside)
         store = [Path(given["store_path"])] if given.get("store_path") else []
-        for one, other in combinations([*outputs, *store], 2):
+        for one, other in combinations([*outputs.values(), *store], 2):
             if one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other)):
                 raise OutputError(f"{one}: would be written twice; name two files")
         if (found := ctx.params.get("json_path")) is not None:
-            check_json(found)
+            check_json(found, ctx.meta[_JSON_KEY])
         with ExitStack() as stack:
             if os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first
-                for path in [Path(given[name]) for name in _OUTPUTS if given.get(name) is not None]:
+                for path in outputs.values():
                     stack.enter_context(locked(path, shared=_shares(given)))
             return super().invoke(ctx)
 
@@ -255,9 +258,18 @@ engine_option = option(
 
 quiet_option = option("-q", "--quiet", is_flag=True, help="No progress and no closing lines; warnings and errors only.")
 
-json_option = option(
-    "--json", "json_path", metavar="FILE", type=click.Path(path_type=Path), help="Write every figure here as JSON."
-)
+_JSON_KEY = "key of --json"
+
+
+def json_option(key: str) -> Decorator:
+    """Return --json, as ``json_path``; ``key`` is in all that the command writes there: no other JSON is replaced."""
+
+    def noted(context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
+        context.meta[_JSON_KEY] = key
+        return path
+
+    text = "Write every figure here as JSON."
+    return option("--json", "json_path", metavar="FILE", type=click.Path(path_type=Path), callback=noted, help=text)
 
 
 def _mapping(_context: click.Context, _option: click.Parameter, given: Sequence[str]) -> dict[str, str]:

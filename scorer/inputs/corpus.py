@@ -40,6 +40,7 @@ class Corpus:
         for name in fields or {}:
             if name not in FIELDS:
                 raise InputError(f"{name!a} is no field, expected one of {', '.join(FIELDS)}")
+        self.inputs = tuple(inputs)
         self.sources, self.skipped = expand(inputs, looks_like_data)
         self._labels = labels
         self._unique_ids = unique_ids

@@ -154,9 +154,7 @@ class Run:
                 self._join()
             else:
                 self._begun.end(len(self.done))
-                shutil.rmtree(self.folder / EARLIER, ignore_errors=True)
-                for part in parts:
-                    part.unlink()
+                self._tidy()
         self.complete = True
 
     def close(self) -> None:
@@ -172,6 +170,12 @@ class Run:
     def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
+
+    def _tidy(self) -> None:
+        """Remove what a complete folder needs no more."""
+        shutil.rmtree(self.folder / EARLIER, ignore_errors=True)
+        for number in self.done:
+            self._rejects_of(number).unlink(missing_ok=True)
 
     def _join(self) -> None:
         shards = [self._shard_of(number) for number in sorted(self.done) if self.done[number].tally.scored]
@@ -205,6 +209,8 @@ class Run:
                 unfinished.unlink()
         self.done, self.complete = self._manifest.read()
         self._check_shards()
+        if self.complete and not self.is_file:  # a kill may have come between the two
+            self._tidy()
 
     def _is_mine(self, temporary: str) -> bool:
         """Whether a temporary file is of this process's share: the others may be writing theirs at this moment."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from scorer.apart import check_apart, check_own, check_rejects
 from scorer.dialogue import HEADS
 from scorer.errors import InputError, RejectedError
 from scorer.inputs.corpus import Corpus
@@ -19,9 +20,10 @@ from scorer.progress import Progress, Silent
 from scorer.run.backend import Backend, Local
 from scorer.run.estimate import Estimate
 from scorer.run.manifest import Identity
-from scorer.run.output import Run
+from scorer.run.output import REJECTS, Run
 from scorer.run.prepare import Prepared
 from scorer.run.read_ahead import ReadJob, readers_for, reading
+from scorer.run.score_file import SUFFIXES, is_score_file
 from scorer.run.settings import ScoreSettings
 from scorer.run.windows import Tally, Window
 
@@ -70,6 +72,11 @@ def score_on(
     progress = progress or Silent()
     if settings.keep and not corpus.keeps_records:
         raise InputError("columns can be kept only of a corpus that keeps its records: Corpus(..., keep_records=True)")
+    check_apart(output, *corpus.inputs)
+    if output.suffix in SUFFIXES:
+        check_rejects(output.with_name(f"{output.name}.{REJECTS}"))
+        if settings.existing == "overwrite":
+            check_own(output, is_score_file, "score file")
     if settings.uncertainty:
         scorer.uncertainty(np.zeros((0, 2), dtype=np.float32))  # a scorer without one says so before anything is done
     with Run(output, run_identity(scorer, settings), run_metadata(scorer, settings), settings) as run:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scorer.apart import first_record, footer_holds
 from scorer.bundle.probed import Probed
 from scorer.bundle.uncertainty import UNCERTAINTY_COLUMNS
 from scorer.dialogue import HEADS
@@ -101,6 +102,20 @@ def kept_shard(column: Sequence[str | None], *, final: bool) -> tuple[pa.Field, 
         return pa.field("", pa.string()), pa.array(map(_as_text, texts), pa.string())
     kinds = json.dumps(sorted({_kind(text) for text in texts}))
     return pa.field("", pa.string(), metadata={_KINDS: kinds}), pa.array(texts, pa.string())
+
+
+def is_score_file(path: Path) -> bool:
+    """Whether a file is one that scoring wrote: it, or the record beside it, says by which scorer."""
+    if path.suffix == ".parquet":
+        return footer_holds(path, METADATA_KEY)
+    meta = meta_path(path)
+    if not meta.is_file() or "sha256" not in first_record(meta):
+        return False
+    names = ("id", "sensibility", "rationality")
+    if path.suffix == ".jsonl":
+        return set(names) <= first_record(path).keys()
+    with open(path, "rb") as file:
+        return file.readline(1 << 20).startswith(",".join(names).encode())
 
 
 def metadata_text(metadata: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ _HEADINGS = ("id", "head", "expected", "got", "difference", "tolerance", "decisi
 @opt.option_group("Limits", *opt.settings_options(CheckSettings))
 @opt.option_group(
     "Output",
-    opt.json_option,
+    opt.json_option("beyond_tolerance"),
     opt.option(
         "--write",
         "inputs",

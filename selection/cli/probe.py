@@ -39,7 +39,7 @@ _DEFAULTS = ", ".join(f"{entry.name} {entry.default:g}" for entry in fields_of(P
         help=f"How large a kind's share may be; 1 is no limit.  [default: {_DEFAULTS}]",
     ),
 )
-@opt.option_group("Output", *opt.settings_options(ProbeSettings, "show"), opt.json_option, opt.quiet_option)
+@opt.option_group("Output", *opt.settings_options(ProbeSettings, "show"), opt.json_option("probe"), opt.quiet_option)
 def probe_scorer(
     inputs: tuple[str, ...],
     fields: dict[str, str],

@@ -18,13 +18,14 @@ from selection.settings import ReportSettings
     examples=(
         "empathy report sets -o report.html",
         "empathy report scores.parquet --dialogues dialogues.jsonl -o report.html",
-    )
+    ),
+    inside=True,
 )
 @opt.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @opt.option_group(
     "Output",
     opt.output_option("HTML", "The page to write."),
-    opt.json_option,
+    opt.json_option("drift"),
     *opt.settings_options(ReportSettings, "title"),
     opt.option("--overwrite", is_flag=True, help="Replace files that exist."),
     opt.quiet_option,

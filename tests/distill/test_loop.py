@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -111,6 +112,67 @@ def test_the_budget_is_the_whole_loops(make: Make, serve: Serve) -> None:
     assert (again, why.startswith("--max-cost 0")) == (rounds, True)
     assert sum(server.stats()["asked"].values()) == asked
     assert make(server).store.spent() <= 0.09
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_kill_with_calls_in_flight_hides_no_money(serve: Serve, tmp_path: Path, backbone: Path, fresh: bool) -> None:
+    source = dialogues_file(tmp_path / "in.jsonl", 250)
+    server = serve(latency=0.05)
+    given = [*arguments(server, tmp_path, source, backbone), "--max-cost", 0.125, "--concurrency", 4]
+
+    def billed() -> float:
+        counts = server.stats()
+        return (counts["prompt_tokens"] * 1 + counts["completion_tokens"] * 2) / 1e6
+
+    for round_ in range(1, 4):
+        with started(*given) as process:
+            server.wait_for(requests=15 * round_ + 1)
+            process.kill()
+        time.sleep(0.2)  # what was in flight is answered, billed, and read by nobody
+        account = json.loads((tmp_path / "out" / "distill.json").read_text())["account"]
+        assert sum(account.values()) >= billed()
+        if fresh:
+            for path in tmp_path.glob("store.sqlite*"):
+                path.unlink()
+    with started(*given) as process:
+        _, said = process.communicate(timeout=60)
+    assert process.returncode in {0, 1}, said  # that is, it may not have come to a round
+    assert billed() <= 0.125
+
+
+def test_a_fresh_store_spends_nothing_again(make: Make, serve: Serve, tmp_path: Path) -> None:
+    server = serve()
+    loop = make(server, rounds=5, max_cost=0.09)
+    rounds, _ = loop.run()
+    asked = sum(server.stats()["asked"].values())
+    spent = loop.store.spent()
+    loop.store.close()
+    for path in tmp_path.glob("store.sqlite*"):
+        path.unlink()
+    again, why = make(server, rounds=5, max_cost=0.09).run()
+    assert (again, why[:12]) == (rounds, "--max-cost 0")
+    assert sum(server.stats()["asked"].values()) == asked
+    account = json.loads((tmp_path / "out" / "distill.json").read_text())["account"]
+    assert account == {"paid": pytest.approx(spent), "open": 0}
+
+
+def test_a_batch_under_way_is_counted_once(make: Make, serve: Serve, tmp_path: Path) -> None:
+    server = serve(batch={"polls": 10**9})
+    loop = make(server, rounds=1, label={"batch": True, "poll_seconds": 0.02})
+    worst = []
+
+    def stop(text: str) -> None:
+        if "submitted" in text or "in_progress" in text:
+            worst.append(sum(batch.worst_usd for batch in loop.store.open_batches(server.url)))
+            raise KeyError("died")
+
+    loop.progress.say = stop  # type: ignore[method-assign]
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            loop.run()
+    account = json.loads((tmp_path / "out" / "distill.json").read_text())["account"]
+    assert worst[0] == worst[1] > 0
+    assert account == {"paid": 0, "open": pytest.approx(worst[0])}
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("is an input as well", "look d.jsonl --json link"),
         ("is an input as well", "check d.jsonl --json d.jsonl.meta.json"),
         ("is an input as well", "agree x --against d.jsonl --json hard.jsonl"),
-        ("is no JSON that was written here before", "look d.jsonl --json x"),
-        ("holds no rejects", "score d.jsonl --rejects x"),
+        ("is no JSON with 'sources'", "look d.jsonl --json x"),
+        ("is no file of rejects", "score d.jsonl --rejects x"),
         ("holds the input", "demo mine/report.html -o mine"),
         ("is an input as well", "check d.jsonl --write link --overwrite"),
     ],
@@ -101,14 +101,14 @@ def test_a_file_that_standard_input_reads_is_an_input() -> None:
 @pytest.mark.usefixtures("place")
 def test_json_and_rejects_replace_their_like_alone() -> None:
     Path("a.json").write_text('{"a": 1}\n')
-    check_json(Path("a.json"))
-    check_json(Path("new.json"))
+    check_json(Path("a.json"), "a")
+    check_json(Path("new.json"), "a")
     Path("r").write_text('{"source": "a", "reason": "empty"}\n')
     check_rejects(Path("r"))
     check_rejects(Path("/dev/null"))
     for path in ("d.jsonl", "x", "/dev/null"):
         with pytest.raises(OutputError):
-            check_json(Path(path))
+            check_json(Path(path), "a")
 
 
 @pytest.mark.usefixtures("place")
@@ -126,3 +126,52 @@ def test_earlier_shards_stay_until_the_new_ones_are_whole(bundle: Bundle) -> Non
     score_files(scorer, Corpus(["d.jsonl"]), Path("out"), ScoreSettings(existing="resume"))
     assert not Path("out/.earlier").exists()
     assert read_scores(Path("out")).num_rows == 4
+
+
+@pytest.mark.parametrize(
+    ("said", "command"),
+    [
+        ("is no score file", "score d.jsonl -o thesis.csv --overwrite"),
+        ("is no score file", "score d.jsonl -o thesis.parquet --overwrite"),
+        ("is no score file", "score d.jsonl -o other.jsonl --overwrite"),
+        ("is no file of rejects", "score d.jsonl -o new.jsonl"),
+        ("is no file of labels", "label d.jsonl -o other.jsonl --store s --model m --overwrite"),
+        ("is no report", "report sets -o mine/report.html --overwrite"),
+        ("is no report", "report sets -o sets/selection.parquet --overwrite"),
+        ("is no JSON with 'drift'", "report sets -o new.html --json sets/selection.json --overwrite"),
+        ("is no JSON with 'sources'", "look d.jsonl --json package.json"),
+        ("is no picture", "agree d.jsonl --against d.jsonl --pictures mine"),
+        ("lies in the input", "score . -o out.csv"),
+    ],
+)
+def test_overwrite_is_for_earlier_outputs_of_the_same_kind(place: Path, said: str, command: str) -> None:
+    lines = [record("hello", f"number {n}") | {"sensibility": 8, "rationality": 3, "id": f"{n}"} for n in range(4)]
+    write_lines(place / "other.jsonl", lines)
+    for name in ("thesis.csv", "thesis.parquet", "package.json", "new.jsonl.rejects.jsonl", "mine/scatter.png"):
+        Path(name).write_text('{"name": "of mine"}\n')
+    assert CliRunner().invoke(main, "select d.jsonl --raw-cuts -o sets -q".split()).exit_code == 0
+    before = content(place)
+    refused(said, *command.split())
+    assert content(place) == before
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.parquet"])
+def test_earlier_outputs_are_replaced(bundle: Bundle, name: str) -> None:
+    for _ in range(2):
+        command = ["score", "d.jsonl", "-o", name, "--scorer", str(bundle.path), "--overwrite", "-q"]
+        assert CliRunner().invoke(main, command).exit_code == 0
+    assert CliRunner().invoke(main, "select d.jsonl --raw-cuts -o sets -q".split()).exit_code == 0
+    for _ in range(2):  # a page may lie in the folder that it reports
+        result = CliRunner().invoke(main, "report sets -o sets/report.html --json sets/report.json --overwrite".split())
+        assert result.exit_code == 0, result.output
+
+
+@pytest.mark.usefixtures("place")
+def test_python_leaves_its_inputs_as_they_are_too(bundle: Bundle) -> None:
+    before = content(Path())
+    for name in ("hard.jsonl", "d", "./d/../hard.jsonl", "d/new.parquet"):
+        inputs = "d" if name.startswith("d") else "link"
+        with pytest.raises(OutputError):
+            score_files(Scorer.load(bundle.path), Corpus([inputs]), Path(name), ScoreSettings(existing="overwrite"))
+    assert content(Path()) == before

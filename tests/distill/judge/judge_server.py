@@ -39,7 +39,7 @@ class Behaviour:
     ``finish``; ``after`` and ``until`` are the numbers of the calls that get it. ``lacks`` says by part of the request
     ("schema", "temperature", "max_tokens", "system", "logprobs", or a text of the question) with which status and words
     it is refused. ``logprobs`` is the shape in which they are given to who asks for them, after "split " with 10 as two
-    tokens; "" gives none.
+    tokens; "" gives none. ``usage`` is whether tokens are counted; a number n: the first n answers count 0 and 0.
     """
 
     latency: float = 0.0
@@ -50,7 +50,7 @@ class Behaviour:
     knows: tuple[str, ...] = ("json_schema", "json_object")
     refuses_with: int = 400
     limit_name: str | None = None
-    usage: bool = True
+    usage: bool | int = True
     always: tuple[str, ...] = ()
     retry_after: float = 0.05
     batch: dict[str, Any] = field(default_factory=dict)
@@ -164,7 +164,10 @@ class Server:
         elif fault in _WIRE:
             await _break(writer, fault, self.behaviour.retry_after)
         else:
-            payload = completion(request, fault, expected(user), self.behaviour.logprobs, usage=self.behaviour.usage)
+            usage = self.behaviour.usage
+            payload = completion(request, fault, expected(user), self.behaviour.logprobs, usage=bool(usage))
+            if usage is not True and self.requests <= usage:
+                payload["usage"] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
             self.prompt_tokens += payload.get("usage", {}).get("prompt_tokens", 0)
             self.completion_tokens += payload.get("usage", {}).get("completion_tokens", 0)
             self.scored[user] += fault in {None, "prose"}

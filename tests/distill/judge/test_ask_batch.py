@@ -75,17 +75,56 @@ def test_a_batch_whose_submission_got_no_answer_is_found_by_its_name(serve: Serv
 def test_a_process_that_dies_at_any_moment_is_followed_by_one_that_collects(
     serve: Serve, batched: Label, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    def die(*_: object, **__: object) -> None:
-        raise KeyError("died")
-
     server = serve()
     with monkeypatch.context() as patched:
-        patched.setattr(Store, moment, die)
+        patched.setattr(Store, moment, _die)
         with pytest.raises(KeyError):
             batched(server, 10).run()
     assert batched(server, 12).run()[0].scored == 12
     assert set(server.stats()["asked"].values()) == {1}
     assert server.stats()["batches"] == 2  # the second one holds the two new dialogues
+
+
+@pytest.mark.parametrize("others", [99, 100, 250])
+def test_a_batch_is_found_however_many_others_there_are(
+    serve: Serve, batched: Label, monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    server = serve(batch={"others": others})
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "set_batch", _die)
+        with pytest.raises(KeyError):
+            batched(server, 10).run()
+    assert batched(server, 10).run()[0].scored == 10
+    assert server.stats()["batches"] == 1
+
+
+def _die(*_: object, **__: object) -> None:
+    raise KeyError("died")
+
+
+@pytest.mark.parametrize("wanted", [{"half": True}, {"half": True, "status": "expired"}, {"lost": 5}])
+def test_rows_that_never_come_back_count_at_their_worst(serve: Serve, batched: Label, wanted: dict[str, Any]) -> None:
+    work = batched(serve(batch=wanted), 10, price_in=50, price_out=100)
+    worst = work.worst_usd
+    _, spending = work.run()
+    assert spending.lost == 5
+    assert spending.lost_usd == pytest.approx(5 * worst, rel=0.02)  # of a text that is one digit longer
+    assert work.store.spent() == pytest.approx(spending.usd)
+    assert spending.usd > spending.lost_usd
+
+
+def test_files_that_the_server_has_no_more_are_rows_that_never_come_back(serve: Serve, batched: Label) -> None:
+    work = batched(serve(batch={"gone": True}), 4, price_in=50, price_out=100, max_cost=1.0)
+    outcome, spending = work.run()
+    assert outcome.scored == 0
+    assert spending.lost >= 4
+    assert spending.usd == spending.lost_usd <= 1.0
+    assert work.store.spent() == pytest.approx(spending.usd)
+
+
+def test_a_batch_that_the_server_forgot_is_one_line(serve: Serve, batched: Label) -> None:
+    with pytest.raises(LabelError, match="knows no batch batch-0, which is paid for and not collected; use the key"):
+        batched(serve(batch={"forgotten": True}), 3).run()
 
 
 def test_what_is_under_way_is_not_asked_for_in_another_way(serve: Serve, batched: Label, label: Label) -> None:

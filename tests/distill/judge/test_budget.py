@@ -21,7 +21,7 @@ def test_calls_in_flight_count_at_their_worst() -> None:
         budget.settle(await waiting, 0.3)
         with pytest.raises(BudgetSpentError, match=r"--max-cost 1: \$0\.6000 are spent and the next call may cost"):
             await budget.reserve(0.6)
-        budget.settle(await budget.reserve(0.4), 0.4, lost=True)
+        budget.settle(await budget.reserve(0.4), 0.4, lost=[0.4])
         spending = budget.spending
         assert (spending.requests, spending.lost) == (3, 1)
         assert spending.usd == pytest.approx(1.0)

@@ -99,6 +99,23 @@ def test_the_limit_of_money_is_never_passed(serve: Serve, label: Label, concurre
     assert work.store.spent() == pytest.approx(spending.usd)
 
 
+def test_a_server_that_counts_nothing_meets_the_limit_of_money(serve: Serve, label: Label) -> None:
+    server = serve(usage=10**9)
+    outcome, spending = label(server, 100, price_in=50, price_out=100, max_cost=1.0).run()
+    assert outcome.stopped is not None
+    assert 0.8 < spending.usd <= 1.0
+    assert len(server.stats()["asked"]) < 20
+
+
+def test_a_server_that_has_counted_may_count_none(serve: Serve, label: Label) -> None:
+    server = serve(usage=3)
+    _, spending = label(server, 20, price_in=50, price_out=100, concurrency=1).run()
+    counts = server.stats()
+    counted = Price(per_million_in=50, per_million_out=100).of(counts["prompt_tokens"], counts["completion_tokens"])
+    each = counted / 17
+    assert counted + 3 * 2 * each < spending.usd  # the worst of three calls is more than twice what calls cost
+
+
 @pytest.mark.parametrize("limit", [0, 1, 25])
 def test_the_limit_of_requests_is_never_passed(serve: Serve, label: Label, limit: int) -> None:
     server = serve(latency=0.01)

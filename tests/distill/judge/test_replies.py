@@ -45,6 +45,16 @@ def test_without_tokens_the_worst_is_booked(usage: Any) -> None:
     assert lost_reply("x", PRICE, SIZE).status == LOST
 
 
+@pytest.mark.parametrize(
+    ("usage", "worst"), [((0, 0), 400e-6 + 640e-6), ((0, 12), 400e-6 + 120e-6), ((90, 0), 90e-6 + 640e-6)]
+)
+def test_a_count_of_none_is_none_until_the_server_has_shown_others(usage: tuple[int, int], worst: float) -> None:
+    text = json.dumps(body(usage=dict(zip(("prompt_tokens", "completion_tokens"), usage, strict=True))))
+    reply = read_answer(text, PRICE, SIZE)
+    assert (reply.cost_usd, reply.counted) == (pytest.approx(worst), False)
+    assert read_answer(text, PRICE, SIZE, counts=True).cost_usd == pytest.approx(usage[0] * 1e-6 + usage[1] * 10e-6)
+
+
 def choice(content: str) -> dict[str, Any]:
     return {"message": {"content": content}, "finish_reason": "stop"}
 

@@ -183,6 +183,16 @@ def test_what_a_killed_run_was_writing_is_cleared_away(tmp_path: Path) -> None:
     assert not list((tmp_path / "out").glob(".*"))
 
 
+def test_what_a_kill_at_the_very_end_left_is_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begun(tmp_path / "out", rejects=2)
+    with monkeypatch.context() as patched, pytest.raises(KeyError):
+        patched.setattr(Run, "_tidy", lambda _: {}["killed"])
+        run.finish()
+    assert "part-000000.rejects.jsonl" in names(tmp_path / "out")
+    assert open_run(tmp_path / "out", "resume").complete
+    assert names(tmp_path / "out") == {"_manifest.jsonl", "part-000000.parquet", "rejects.jsonl"}
+
+
 def test_overwrite_removes_only_what_a_run_wrote(tmp_path: Path) -> None:
     run = begun(tmp_path / "out", rejects=1)
     run.finish()
