@@ -1,0 +1,223 @@
+"""Small faults in a module: what an editing slip, or a careless change, would make of it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+_COMPARISONS: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
+    ast.Lt: (ast.LtE, ast.GtE),
+    ast.LtE: (ast.Lt, ast.Gt),
+    ast.Gt: (ast.GtE, ast.LtE),
+    ast.GtE: (ast.Gt, ast.Lt),
+    ast.Eq: (ast.NotEq,),
+    ast.NotEq: (ast.Eq,),
+    ast.Is: (ast.IsNot,),
+    ast.IsNot: (ast.Is,),
+    ast.In: (ast.NotIn,),
+    ast.NotIn: (ast.In,),
+}
+_ARITHMETIC: dict[type[ast.AST], type[ast.AST]] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+    ast.LShift: ast.RShift,
+    ast.RShift: ast.LShift,
+}
+_OF_TYPES = {"Literal", "TypeVar"}
+_WITHOUT_EFFECT = (ast.Import, ast.ImportFrom, ast.Assert)
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One fault: its line, its kind, the code before and after, and the whole module with it."""
+
+    line: int
+    kind: str
+    before: str
+    after: str
+    source: str
+
+    @property
+    def change(self) -> str:
+        """What is changed, wherever it stands: by this a mutant is known again after an edit elsewhere."""
+        return f"{self.kind}: {self.before} -> {self.after}"
+
+
+def mutants_of(source: str) -> list[Mutant]:
+    """Return every mutant of a module, in the order of its lines; comments are lost.
+
+    What has no effect, or only one on words for people, stays as it is: annotations, docstrings, decorators, imports,
+    asserts, the texts of errors, and the fixed parts of f-strings.
+    """
+    tree = ast.parse(source)
+    found = []
+    for site in _statements(tree, "body"):
+        before = _line(site.shown)
+        alone = site.at is site.shown  # what is shown is itself replaced
+        site.swap()
+        after = _line(site.at if alone else site.shown)
+        found.append(Mutant(site.line, site.kind, before, after, ast.unparse(tree)))
+        site.swap()
+    return sorted(found, key=lambda mutant: mutant.line)
+
+
+@dataclass(slots=True)
+class _Site:
+    """A place in a tree, ``key`` of ``owner``, and what could stand there; ``shown`` is the code around it."""
+
+    line: int
+    kind: str
+    shown: ast.AST
+    owner: Any
+    key: Any
+    value: Any
+
+    @property
+    def at(self) -> Any:
+        """What stands there."""
+        return self.owner[self.key] if isinstance(self.owner, list) else getattr(self.owner, self.key)
+
+    def swap(self) -> None:
+        """Exchange what stands there and what could."""
+        old = self.at
+        if isinstance(self.owner, list):
+            self.owner[self.key] = self.value
+        else:
+            setattr(self.owner, self.key, self.value)
+        self.value = old
+
+
+def _statements(node: ast.AST, field: str) -> Iterator[_Site]:
+    body = getattr(node, field, None) or []
+    for number, statement in enumerate(body):
+        line = getattr(statement, "lineno", 0)
+        removed = _Site(line, "removed", statement, body, number, ast.Pass())
+        match statement:
+            case ast.Expr(ast.Call() | ast.Await()) | ast.Raise() | ast.Delete():
+                yield removed
+            case ast.Break():
+                yield _Site(line, "jump", statement, body, number, ast.Continue())
+            case ast.Continue():
+                yield _Site(line, "jump", statement, body, number, ast.Break())
+        yield from _statement(statement)
+
+
+def _statement(statement: Any) -> Iterator[_Site]:
+    """Yield what may be changed in a statement, and in those that it holds."""
+    match statement:
+        case ast.Expr(ast.Constant()) | ast.Raise() | ast.If(ast.Name("TYPE_CHECKING")):
+            return
+        case _ if isinstance(statement, _WITHOUT_EFFECT):
+            return
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            arguments = statement.args
+            for given in (arguments.defaults, arguments.kw_defaults):
+                for number, value in enumerate(given):
+                    if value is not None:
+                        yield from _expression(value, arguments, given, number)
+        case ast.AnnAssign(value=ast.AST()):
+            yield from _expression(statement.value, statement, statement, "value")
+        case ast.Return(ast.AST()):
+            if not (isinstance(statement.value, ast.Constant) and not statement.value.value):  # as good as None
+                yield _Site(statement.lineno, "return", statement, statement, "value", ast.Constant(None))
+            yield from _expression(statement.value, statement, statement, "value")
+        case ast.AugAssign() if type(statement.op) in _ARITHMETIC and not _is_text(statement.value):
+            yield _Site(statement.lineno, "arithmetic", statement, statement, "op", _ARITHMETIC[type(statement.op)]())
+            yield from _expression(statement.value, statement, statement, "value")
+        case _ if not isinstance(statement, ast.ClassDef):
+            yield from _parts(statement, None if hasattr(statement, "body") else statement)
+    for field in ("body", "orelse", "finalbody"):
+        yield from _statements(statement, field)
+    for handler in getattr(statement, "handlers", []):
+        yield from _statements(handler, "body")
+
+
+def _parts(node: ast.AST, shown: ast.AST | None) -> Iterator[_Site]:
+    """Yield what may be changed in the expressions of a node; ``shown`` None shows each of them alone."""
+    if isinstance(node, (ast.If, ast.While, ast.IfExp)):
+        yield from _negated(node.test, shown or node.test, node, "test")
+    if isinstance(node, ast.comprehension):
+        for number, condition in enumerate(node.ifs):
+            yield from _negated(condition, shown or condition, node.ifs, number)
+    for field, value in ast.iter_fields(node):
+        entries = [(value, field, node)] if isinstance(value, ast.AST) else []
+        if isinstance(value, list) and field not in {"body", "orelse", "finalbody", "handlers", "targets"}:
+            entries = [(entry, number, value) for number, entry in enumerate(value)]
+        for entry, key, owner in entries:
+            if isinstance(entry, (ast.comprehension, ast.keyword, ast.withitem, ast.match_case)):
+                yield from _parts(entry, shown or entry)
+            elif isinstance(entry, ast.expr):
+                yield from _expression(entry, shown or entry, owner, key)
+
+
+def _expression(node: Any, shown: ast.AST, owner: Any, key: Any) -> Iterator[_Site]:
+    """Yield what may be changed in an expression that stands at ``key`` of its ``owner``."""
+
+    def site(kind: str, value: Any, where: Any = owner, at: Any = key) -> _Site:
+        return _Site(node.lineno, kind, shown, where, at, value)
+
+    match node:
+        case ast.Subscript(ast.Name(name)) | ast.Call(ast.Name(name)) if name in _OF_TYPES:
+            return
+        case ast.JoinedStr():
+            for part in node.values:
+                if isinstance(part, ast.FormattedValue):
+                    yield from _expression(part.value, shown, part, "value")
+            return
+        case ast.Constant():
+            yield from (site("constant", ast.Constant(value)) for value in _others(node.value))
+            return
+        case ast.Compare():
+            for number, operator in enumerate(node.ops):
+                yield from (site("comparison", new(), node.ops, number) for new in _COMPARISONS[type(operator)])
+        case ast.BoolOp():
+            yield site("boolean", ast.Or() if isinstance(node.op, ast.And) else ast.And(), node, "op")
+        case ast.UnaryOp(ast.Not()):
+            yield site("boolean", node.operand)
+        case ast.BinOp() if type(node.op) in _ARITHMETIC and not (_is_text(node.left) or _is_text(node.right)):
+            yield site("arithmetic", _ARITHMETIC[type(node.op)](), node, "op")
+        case ast.Call():
+            for number, given in enumerate(node.keywords):
+                if given.arg is not None:
+                    rest = [other for other in node.keywords if other is not node.keywords[number]]
+                    yield site("argument", rest, node, "keywords")
+    yield from _parts(node, shown)
+
+
+def _negated(condition: ast.expr, shown: ast.AST, owner: Any, key: Any) -> Iterator[_Site]:
+    """Yield the opposite of a condition that has no operator of its own to change."""
+    if not isinstance(condition, (ast.Compare, ast.BoolOp)) and not (
+        isinstance(condition, ast.UnaryOp) and isinstance(condition.op, ast.Not)
+    ):
+        yield _Site(condition.lineno, "boolean", shown, owner, key, ast.UnaryOp(ast.Not(), condition))
+
+
+def _others(value: Any) -> list[Any]:
+    """Return what could stand in the place of a constant."""
+    match value:
+        case bool():
+            return [not value]
+        case int() | float():
+            return [value + 1]
+        case str():
+            return ["XX"]
+        case bytes():
+            return [b"XX"]
+    return []
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)))
+
+
+def _line(node: ast.AST) -> str:
+    return " ".join(ast.unparse(node).split())
