@@ -110,6 +110,8 @@ def run_target(
 
     ``equivalent`` gives a reason for each change that no test could see.
     """
+    if not target.tests(root):
+        raise click.ClickException(f"{target.module}: has no test file of its own")
     every = mutants_of((root / target.module).read_text())
     result = Result(target.module, len(every))
     chosen = drawn(every, sample, random.Random(f"{seed} {target.module}"))

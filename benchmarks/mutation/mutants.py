@@ -56,7 +56,7 @@ def mutants_of(source: str) -> list[Mutant]:
     """Return every mutant of a module, in the order of its lines; comments are lost.
 
     What has no effect, or only one on words for people, stays as it is: annotations, docstrings, decorators, imports,
-    asserts, the texts of errors, and the fixed parts of f-strings.
+    asserts, the texts of errors, all texts of several words, and the fixed parts of f-strings.
     """
     tree = ast.parse(source)
     found = []
@@ -208,7 +208,7 @@ def _others(value: Any) -> list[Any]:
             return [not value]
         case int() | float():
             return [value + 1]
-        case str():
+        case str() if " " not in value:
             return ["XX"]
         case bytes():
             return [b"XX"]
