@@ -105,10 +105,12 @@ def run_target(
     sample: int | None = None,
     seed: int = 0,
     patience: float = 4.0,
+    least: float = 10.0,
 ) -> Result:
     """Return what became of a module's mutants; ClickException where its tests fail on the module as it is.
 
-    ``equivalent`` gives a reason for each change that no test could see.
+    ``equivalent`` gives a reason for each change that no test could see. A mutant has ``least`` seconds, and
+    ``patience`` times those of the unchanged tests.
     """
     if not target.tests(root):
         raise click.ClickException(f"{target.module}: has no test file of its own")
@@ -119,7 +121,7 @@ def run_target(
     result.made, result.equivalent = len(chosen), len(chosen) - len(judged)
     with tempfile.TemporaryDirectory(prefix="mutation-") as name:
         copy = shutil.copytree(root, Path(name) / "tree", ignore=_LEFT_OUT)
-        for mutant, said in zip(judged, outcomes(copy, target, judged, patience), strict=True):
+        for mutant, said in zip(judged, outcomes(copy, target, judged, patience, least), strict=True):
             result.seconds += said["seconds"]
             if said["outcome"] == "survived":
                 result.survivors.append(f"{mutant.line}: {mutant.change}")
@@ -136,7 +138,9 @@ def drawn(mutants: Sequence[Mutant], sample: int | None, chance: random.Random) 
     return [mutants[place] for place in sorted(chance.sample(range(len(mutants)), sample))]
 
 
-def outcomes(copy: Path, target: Target, mutants: Sequence[Mutant], patience: float) -> Iterator[dict[str, Any]]:
+def outcomes(
+    copy: Path, target: Target, mutants: Sequence[Mutant], patience: float, least: float
+) -> Iterator[dict[str, Any]]:
     """Yield what the worker says of each mutant."""
     task = {
         "root": str(copy),
@@ -144,6 +148,7 @@ def outcomes(copy: Path, target: Target, mutants: Sequence[Mutant], patience: fl
         "tests": target.tests(copy),
         "mutants": [mutant.source for mutant in mutants],
         "patience": patience,
+        "least": least,
     }
     environment = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, str(Path(__file__).with_name("worker.py"))]
@@ -154,7 +159,9 @@ def outcomes(copy: Path, target: Target, mutants: Sequence[Mutant], patience: fl
             assert worker.stdout
             first = json.loads(worker.stdout.readline() or "{}")
             if "seconds" not in first:
-                raise click.ClickException(f"{target.module}: {first.get('broken')} fails as it is\n{first.get('said')}")
+                raise click.ClickException(
+                    f"{target.module}: {first.get('broken')} fails as it is\n{first.get('said')}"
+                )
             for line in worker.stdout:
                 yield json.loads(line)
 

@@ -28,7 +28,7 @@ TARGETS = (
     Target("scorer/bundle/cuts.py"),
     Target("selection/rules.py"),
     Target("distill/training/calibrate.py"),
-    Target("distill/judge/verdict.py"),
+    Target("distill/judge/verdict.py", ("tests/distill/judge/test_replies.py",)),
     Target("distill/judge/store.py"),
     Target("distill/judge/budget.py"),
     Target("distill/wire.py"),

@@ -1,6 +1,7 @@
 """Runs the tests of one module against its mutants, in a process of its own: a fork for each, nothing imported twice.
 
-    python worker.py < SPEC     a JSON object: root, module, tests, mutants (sources), patience
+    python worker.py < SPEC     a JSON object: root, module, tests, mutants (sources), and the time limit: least seconds
+    and patience, in durations of the unchanged tests
 
 It works in ``root``, a copy of the tree that it may change. What it prints are JSON lines: first the baseline (seconds
 of each test file, unchanged), then the outcome of each mutant.
@@ -20,7 +21,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-_LEAST_SECONDS = 10.0
 _OUTCOMES = {0: "survived", 1: "failed", 2: "not importable"}
 
 
@@ -44,7 +44,7 @@ def main() -> None:
         durations |= json.loads(took.read_text())
     order = sorted(seconds, key=seconds.__getitem__)
     _tell(seconds=seconds)
-    limit = _LEAST_SECONDS + task["patience"] * sum(seconds.values())
+    limit = task["least"] + task["patience"] * sum(seconds.values())
     sys.dont_write_bytecode = True  # a source of the same size within a second would pass for the one before
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     for cached in module.parent.glob(f"__pycache__/{module.stem}.*.pyc"):

@@ -89,11 +89,7 @@ def test_a_file_is_on_disk_before_it_has_its_name_and_the_name_thereafter(
     path = tmp_path / "file"
     descriptors = len(os.listdir("/proc/self/fd"))
     write(path)
-    assert disk.of(tmp_path) == [
-        ("flush", f".file.{os.getpid()}.tmp", size),
-        ("rename", "file"),
-        ("flush", ".", None),
-    ]
+    assert disk.of(tmp_path) == [("flush", f".file.{os.getpid()}.tmp", size), ("rename", "file"), ("flush", ".", None)]
     assert path.stat().st_size == size
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
