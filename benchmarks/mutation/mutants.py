@@ -56,7 +56,7 @@ def mutants_of(source: str) -> list[Mutant]:
     """Return every mutant of a module, in the order of its lines; comments are lost.
 
     What has no effect, or only one on words for people, stays as it is: annotations, docstrings, decorators, imports,
-    asserts, the texts of errors, all texts of several words, and the fixed parts of f-strings.
+    asserts (``strict`` of a zip is one), the texts of errors, all texts of several words, and the fixed parts of f-strings.
     """
     tree = ast.parse(source)
     found = []
@@ -114,7 +114,7 @@ def _statements(node: ast.AST, field: str) -> Iterator[_Site]:
 def _statement(statement: Any) -> Iterator[_Site]:
     """Yield what may be changed in a statement, and in those that it holds."""
     match statement:
-        case ast.Expr(ast.Constant()) | ast.Raise() | ast.If(ast.Name("TYPE_CHECKING")):
+        case ast.Expr(ast.Constant()) | ast.Raise() | ast.If(ast.Name("TYPE_CHECKING")) | ast.AnnAssign(value=None):
             return
         case _ if isinstance(statement, _WITHOUT_EFFECT):
             return
@@ -153,6 +153,8 @@ def _parts(node: ast.AST, shown: ast.AST | None) -> Iterator[_Site]:
         if isinstance(value, list) and field not in {"body", "orelse", "finalbody", "handlers", "targets"}:
             entries = [(entry, number, value) for number, entry in enumerate(value)]
         for entry, key, owner in entries:
+            if isinstance(entry, ast.keyword) and entry.arg == "strict":
+                continue
             if isinstance(entry, (ast.comprehension, ast.keyword, ast.withitem, ast.match_case)):
                 yield from _parts(entry, shown or entry)
             elif isinstance(entry, ast.expr):
@@ -187,7 +189,7 @@ def _expression(node: Any, shown: ast.AST, owner: Any, key: Any) -> Iterator[_Si
             yield site("arithmetic", _ARITHMETIC[type(node.op)](), node, "op")
         case ast.Call():
             for number, given in enumerate(node.keywords):
-                if given.arg is not None:
+                if given.arg not in {None, "strict"}:
                     rest = [other for other in node.keywords if other is not node.keywords[number]]
                     yield site("argument", rest, node, "keywords")
     yield from _parts(node, shown)

@@ -12,7 +12,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, astuple
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,10 +78,12 @@ class Store:
     def locked(self) -> Iterator[None]:
         """Hold the store for labelling; StoreError if another process does. The lock ends with the process."""
         # SQLite's own lock, on a file beside the store: it is portable, ends with the process, and lets others read.
-        with closing(sqlite3.connect(f"{self._base}.lock", isolation_level=None, timeout=0)) as holder:
+        with ExitStack() as held:
             try:
+                holder = sqlite3.connect(f"{self._base}.lock", isolation_level=None, timeout=0)
+                held.enter_context(closing(holder))
                 holder.execute("BEGIN EXCLUSIVE")
-            except sqlite3.OperationalError as error:
+            except sqlite3.DatabaseError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                     raise StoreError(f"{self.path}.lock: cannot be locked: {reason_of(error)}") from None
                 fix = "wait for it, or name another with --store"
