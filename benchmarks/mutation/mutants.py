@@ -33,7 +33,7 @@ _ARITHMETIC: dict[type[ast.AST], type[ast.AST]] = {
     ast.RShift: ast.LShift,
 }
 _OF_TYPES = {"Literal", "TypeVar"}
-_WITHOUT_EFFECT = (ast.Import, ast.ImportFrom, ast.Assert)
+_WITHOUT_EFFECT = (ast.Import, ast.ImportFrom, ast.Assert, ast.Raise)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def mutants_of(source: str) -> list[Mutant]:
     """Return every mutant of a module, in the order of its lines; comments are lost.
 
     What has no effect, or only one on words for people, stays as it is: annotations, docstrings, decorators, imports,
-    asserts (``strict`` of a zip is one), the texts of errors, all texts of several words, and the fixed parts of f-strings.
+    asserts (``strict`` of a zip is one), the texts of errors, all texts of several words, the fixed parts of f-strings.
     """
     tree = ast.parse(source)
     found = []
@@ -113,25 +113,21 @@ def _statements(node: ast.AST, field: str) -> Iterator[_Site]:
 
 def _statement(statement: Any) -> Iterator[_Site]:
     """Yield what may be changed in a statement, and in those that it holds."""
+    if isinstance(statement, _WITHOUT_EFFECT):
+        return
     match statement:
-        case ast.Expr(ast.Constant()) | ast.Raise() | ast.If(ast.Name("TYPE_CHECKING")) | ast.AnnAssign(value=None):
-            return
-        case _ if isinstance(statement, _WITHOUT_EFFECT):
+        case ast.Expr(ast.Constant()) | ast.If(ast.Name("TYPE_CHECKING")) | ast.AnnAssign(value=None):
             return
         case ast.FunctionDef() | ast.AsyncFunctionDef():
-            arguments = statement.args
-            for given in (arguments.defaults, arguments.kw_defaults):
-                for number, value in enumerate(given):
-                    if value is not None:
-                        yield from _expression(value, arguments, given, number)
-        case ast.AnnAssign(value=ast.AST()):
+            yield from _defaults(statement.args)
+        case ast.AnnAssign():
             yield from _expression(statement.value, statement, statement, "value")
         case ast.Return(ast.AST()):
-            if not (isinstance(statement.value, ast.Constant) and not statement.value.value):  # as good as None
+            if not isinstance(statement.value, ast.Constant) or statement.value.value:  # else it is as good as None
                 yield _Site(statement.lineno, "return", statement, statement, "value", ast.Constant(None))
             yield from _expression(statement.value, statement, statement, "value")
-        case ast.AugAssign() if type(statement.op) in _ARITHMETIC and not _is_text(statement.value):
-            yield _Site(statement.lineno, "arithmetic", statement, statement, "op", _ARITHMETIC[type(statement.op)]())
+        case ast.AugAssign():
+            yield from _operators(statement, statement)
             yield from _expression(statement.value, statement, statement, "value")
         case _ if not isinstance(statement, ast.ClassDef):
             yield from _parts(statement, None if hasattr(statement, "body") else statement)
@@ -139,6 +135,13 @@ def _statement(statement: Any) -> Iterator[_Site]:
         yield from _statements(statement, field)
     for handler in getattr(statement, "handlers", []):
         yield from _statements(handler, "body")
+
+
+def _defaults(arguments: ast.arguments) -> Iterator[_Site]:
+    for given in (arguments.defaults, arguments.kw_defaults):
+        for number, value in enumerate(given):
+            if value is not None:
+                yield from _expression(value, arguments, given, number)
 
 
 def _parts(node: ast.AST, shown: ast.AST | None) -> Iterator[_Site]:
@@ -163,36 +166,47 @@ def _parts(node: ast.AST, shown: ast.AST | None) -> Iterator[_Site]:
 
 def _expression(node: Any, shown: ast.AST, owner: Any, key: Any) -> Iterator[_Site]:
     """Yield what may be changed in an expression that stands at ``key`` of its ``owner``."""
-
-    def site(kind: str, value: Any, where: Any = owner, at: Any = key) -> _Site:
-        return _Site(node.lineno, kind, shown, where, at, value)
-
     match node:
         case ast.Subscript(ast.Name(name)) | ast.Call(ast.Name(name)) if name in _OF_TYPES:
             return
         case ast.JoinedStr():
-            for part in node.values:
-                if isinstance(part, ast.FormattedValue):
-                    yield from _expression(part.value, shown, part, "value")
+            yield from _inside(node, shown)
             return
         case ast.Constant():
-            yield from (site("constant", ast.Constant(value)) for value in _others(node.value))
+            for value in _others(node.value):
+                yield _Site(node.lineno, "constant", shown, owner, key, ast.Constant(value))
             return
+        case ast.UnaryOp(ast.Not()):
+            yield _Site(node.lineno, "boolean", shown, owner, key, node.operand)
+        case ast.Call():
+            for given in node.keywords:
+                if given.arg not in {None, "strict"}:
+                    rest = [other for other in node.keywords if other is not given]
+                    yield _Site(node.lineno, "argument", shown, node, "keywords", rest)
+        case _:
+            yield from _operators(node, shown)
+    yield from _parts(node, shown)
+
+
+def _inside(text: ast.JoinedStr, shown: ast.AST) -> Iterator[_Site]:
+    for part in text.values:
+        if isinstance(part, ast.FormattedValue):
+            yield from _expression(part.value, shown, part, "value")
+
+
+def _operators(node: Any, shown: ast.AST) -> Iterator[_Site]:
+    match node:
         case ast.Compare():
             for number, operator in enumerate(node.ops):
-                yield from (site("comparison", new(), node.ops, number) for new in _COMPARISONS[type(operator)])
+                for other in _COMPARISONS[type(operator)]:
+                    yield _Site(node.lineno, "comparison", shown, node.ops, number, other())
         case ast.BoolOp():
-            yield site("boolean", ast.Or() if isinstance(node.op, ast.And) else ast.And(), node, "op")
-        case ast.UnaryOp(ast.Not()):
-            yield site("boolean", node.operand)
+            other = ast.Or if isinstance(node.op, ast.And) else ast.And
+            yield _Site(node.lineno, "boolean", shown, node, "op", other())
         case ast.BinOp() if type(node.op) in _ARITHMETIC and not (_is_text(node.left) or _is_text(node.right)):
-            yield site("arithmetic", _ARITHMETIC[type(node.op)](), node, "op")
-        case ast.Call():
-            for number, given in enumerate(node.keywords):
-                if given.arg not in {None, "strict"}:
-                    rest = [other for other in node.keywords if other is not node.keywords[number]]
-                    yield site("argument", rest, node, "keywords")
-    yield from _parts(node, shown)
+            yield _Site(node.lineno, "arithmetic", shown, node, "op", _ARITHMETIC[type(node.op)]())
+        case ast.AugAssign() if type(node.op) in _ARITHMETIC and not _is_text(node.value):
+            yield _Site(node.lineno, "arithmetic", shown, node, "op", _ARITHMETIC[type(node.op)]())
 
 
 def _negated(condition: ast.expr, shown: ast.AST, owner: Any, key: Any) -> Iterator[_Site]:

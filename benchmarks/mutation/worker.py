@@ -10,6 +10,7 @@ of each test file, unchanged), then the outcome of each mutant.
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import json
 import os
@@ -120,10 +121,8 @@ def _ended(child: int, deadline: float) -> int | None:
             status = os.waitstatus_to_exitcode(code)
         else:
             time.sleep(0.02)
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     if status is None:
         os.waitpid(child, 0)
     return status

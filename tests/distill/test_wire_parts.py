@@ -144,7 +144,9 @@ def test_a_redirect_goes_nowhere_else(status: int) -> None:
     for place in (None, "/v2", "?a", "http://judge.org/v2", "https://judge.org/v1/x", "//judge.org/y"):
         checked(status, place)
     for place in ("http://evil.net/v1", "//evil.net", "https://judge.org:8443/", "http://judge.org:81/"):
-        with pytest.raises(LabelError, match=r"^judge.org: redirects to [\w.:]+, another server, which would get every"):
+        with pytest.raises(
+            LabelError, match=r"^judge.org: redirects to [\w.:]+, another server, which would get every"
+        ):
             checked(status, place)
 
 

@@ -54,20 +54,24 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     found, fsync, rename = Disk(), os.fsync, os.replace
 
     def flushed(descriptor: int) -> None:
-        place = os.readlink(f"/proc/self/fd/{descriptor}")
-        size = None if os.path.isdir(place) else os.fstat(descriptor).st_size
-        found.asked.append(("flush", place, size))
+        place = Path(f"/proc/self/fd/{descriptor}").readlink()
+        size = None if place.is_dir() else os.fstat(descriptor).st_size
+        found.asked.append(("flush", str(place), size))
         fsync(descriptor)
 
     def renamed(source: Any, target: Any, **more: Any) -> None:
         found.asked.append(("rename", str(target)))
         rename(source, target, **more)
 
-    if not os.path.exists("/proc/self/fd"):
+    if not Path("/proc/self/fd").exists():
         pytest.skip("needs Linux")
     monkeypatch.setattr(os, "fsync", flushed)
     monkeypatch.setattr(os, "replace", renamed)
     return found
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def write_text(path: Path) -> None:
@@ -87,11 +91,11 @@ def test_a_file_is_on_disk_before_it_has_its_name_and_the_name_thereafter(
     write: Callable[[Path], None], size: int, disk: Disk, tmp_path: Path
 ) -> None:
     path = tmp_path / "file"
-    descriptors = len(os.listdir("/proc/self/fd"))
+    descriptors = open_files()
     write(path)
     assert disk.of(tmp_path) == [("flush", f".file.{os.getpid()}.tmp", size), ("rename", "file"), ("flush", ".", None)]
     assert path.stat().st_size == size
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert open_files() == descriptors
 
 
 def test_a_window_is_on_disk_before_the_manifest_names_it(disk: Disk, tmp_path: Path) -> None:
@@ -152,13 +156,16 @@ def test_a_file_that_cannot_be_read_is_one_line_of_the_readers_own_error(tmp_pat
 # Folders
 
 
-def made(output: Path, *names: str, mark: str = "mark", written: Any = None) -> None:
-    """Make a folder of such files, each of which holds its own name, and the mark."""
+def made(
+    output: Path, *names: str, mark: str = "mark", written: Any = None, then: Callable[[], Any] = lambda: None
+) -> None:
+    """Make a folder of such files, each of which holds its own name, and the mark; do something before its end."""
     with new_folder(output, mark=mark, written=written) as work:
         assert work.parent == output.resolve().parent
         assert not any(work.iterdir())
         for name in (*names, "mark"):
             (work / name).write_text(name)
+        then()
 
 
 def names(folder: Path) -> set[str]:
@@ -174,9 +181,8 @@ def test_a_folder_takes_its_name_when_it_is_whole_and_what_fails_leaves_the_old_
     output = tmp_path / "out"
     output.mkdir()  # an empty one is no output of anybody
     made(output, "own1")
-    with pytest.raises(ZeroDivisionError), new_folder(output, mark="mark") as work:
-        (work / "own2").touch()
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        made(output, "own2", then=lambda: 1 / 0)
     assert (names(output), names(tmp_path)) == ({"own1", "mark"}, {"out"})
     with new_folder(output, mark="mark") as work:
         (work / "mark").touch()
@@ -243,7 +249,7 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
         for name in real:
             monkeypatch.setattr(os, name, guard(name))
 
-    yield die
+    return die
 
 
 @pytest.mark.parametrize("then", ["again", "check"])
@@ -349,7 +355,7 @@ def held(path: Path) -> IO[bytes]:
 
 def test_a_lock_holds_until_its_file_is_closed(tmp_path: Path) -> None:
     first = held(tmp_path / "lock")
-    with pytest.raises(OutputError, match="^busy$"):
+    with pytest.raises(OutputError, match=r"^busy$"):
         held(tmp_path / "lock")
     first.close()
     held(tmp_path / "lock").close()

@@ -205,7 +205,7 @@ def test_the_threshold_is_five_unless_given() -> None:
 
 
 def test_cuts_beyond_the_scale_are_the_ends_of_the_judges() -> None:
-    cuts = dict.fromkeys(HEADS, [-0.5, -0.5, 1, 2, 3, 4, 5, 6, 10.5, 10.5])
+    cuts = {key: [-0.5, -0.5, 1, 2, 3, 4, 5, 6, 10.5, 10.5] for key in HEADS}
     scores = np.array([[-0.5, -2], [10.5, 12], [0.25, 8.25]])
     found = to_judge_scale(scores, cuts)
     assert found[0].tolist() == [0.0, 0.0]
@@ -214,6 +214,6 @@ def test_cuts_beyond_the_scale_are_the_ends_of_the_judges() -> None:
 
 
 def test_cuts_inside_the_scale_leave_room_for_its_ends() -> None:
-    cuts = dict.fromkeys(HEADS, [1, *range(2, 9), 8.5, 9])
+    cuts = {key: [1, *range(2, 9), 8.5, 9] for key in HEADS}
     found = to_judge_scale(np.array([[0, 10], [0.5, 9.5], [1, 9]]), cuts)
     assert found.tolist() == [[0, 10], [0.25, 9.75], [0.5, 9.5]]

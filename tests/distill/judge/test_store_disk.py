@@ -25,6 +25,10 @@ def rows(path: Path, query: str) -> list[tuple[object, ...]]:
         return database.execute(query).fetchall()
 
 
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 def test_what_is_written_in_one_go_is_there_in_whole_or_not_at_all(tmp_path: Path) -> None:
     batch = OpenBatch(name="b", sizes={}, worst_usd=0.5, prices=None)
     with filled(tmp_path / "s.sqlite") as store:
@@ -41,13 +45,15 @@ def test_what_is_written_in_one_go_is_there_in_whole_or_not_at_all(tmp_path: Pat
 
 def test_the_log_that_is_flushed_is_the_stores_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[str] = []
-    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.readlink(f"/proc/self/fd/{descriptor}")))
-    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: flushed.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    )
+    before = open_files()
     store = filled(tmp_path / "s.sqlite", GOOD)
     store.sync()
     assert flushed == [str(tmp_path / "s.sqlite-wal")]
     store.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files() == before
     with pytest.raises(sqlite3.ProgrammingError):
         store._database.execute("SELECT 1")
     with Store(MEMORY) as memory:
@@ -71,15 +77,16 @@ def test_a_lock_that_cannot_be_taken_is_one_line(tmp_path: Path, kind: str) -> N
         lock.mkdir()
     else:
         lock.write_text("no database, but long enough to be looked at " * 40)
-    with filled(tmp_path / "s.sqlite") as store:
-        with pytest.raises(StoreError, match=r"s\.sqlite\.lock: cannot be locked: "), store.locked():
-            pass
+    message = r"s\.sqlite\.lock: cannot be locked: "
+    with filled(tmp_path / "s.sqlite") as store, pytest.raises(StoreError, match=message), store.locked():
+        pass
 
 
 def test_a_store_by_a_link_has_one_lock(tmp_path: Path) -> None:
     (tmp_path / "link.sqlite").symlink_to("s.sqlite")
-    with filled(tmp_path / "s.sqlite") as store, store.locked(), Store(tmp_path / "link.sqlite") as linked:
-        with pytest.raises(StoreError, match=r"link\.sqlite: another process labels with this store; wait for it"):
+    message = r"link\.sqlite: another process labels with this store; wait for it"
+    with filled(tmp_path / "s.sqlite") as store, store.locked(), Store(tmp_path / "link.sqlite") as linked:  # noqa: SIM117
+        with pytest.raises(StoreError, match=message):
             linked.locked().__enter__()
 
 
