@@ -131,6 +131,10 @@ def _statement(statement: Any) -> Iterator[_Site]:
             yield from _expression(statement.value, statement, statement, "value")
         case _ if not isinstance(statement, ast.ClassDef):
             yield from _parts(statement, None if hasattr(statement, "body") else statement)
+    yield from _blocks(statement)
+
+
+def _blocks(statement: Any) -> Iterator[_Site]:
     for field in ("body", "orelse", "finalbody"):
         yield from _statements(statement, field)
     for handler in getattr(statement, "handlers", []):
