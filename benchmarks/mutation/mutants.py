@@ -156,7 +156,7 @@ def _parts(node: ast.AST, shown: ast.AST | None) -> Iterator[_Site]:
         for number, condition in enumerate(node.ifs):
             yield from _negated(condition, shown or condition, node.ifs, number)
     for field, value in ast.iter_fields(node):
-        entries = [(value, field, node)] if isinstance(value, ast.AST) else []
+        entries: list[tuple[Any, Any, Any]] = [(value, field, node)] if isinstance(value, ast.AST) else []
         if isinstance(value, list) and field not in {"body", "orelse", "finalbody", "handlers", "targets"}:
             entries = [(entry, number, value) for number, entry in enumerate(value)]
         for entry, key, owner in entries:

@@ -35,7 +35,8 @@ def main() -> None:
     _load_libraries(root, task["tests"])
     # As a mutant is written: parsed and unparsed. So a fault of that is found here.
     module.write_text(ast.unparse(ast.parse(module.read_text())))
-    seconds, durations = {}, {}
+    seconds: dict[str, float] = {}
+    durations: dict[str, float] = {}
     for test in task["tests"]:
         took = root.parent / "durations.json"
         outcome, seconds[test], said = _tried(root, [test], 600.0, _Durations(took))

@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -231,7 +231,7 @@ class Died(BaseException):
 
 
 @pytest.fixture
-def dying(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+def dying(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Return what ends this process, as it were, before the n-th change of a folder from now on."""
     left, real = [0], {name: getattr(os, name) for name in ("rename", "rmdir", "unlink")}
 
@@ -294,7 +294,7 @@ def test_a_folder_is_checked_before_it_is_replaced(tmp_path: Path) -> None:
     output.unlink()
     output.mkdir()
     for existing in ("error", "resume", "overwrite"):
-        check_folder(output, existing, "mark", "x")  # type: ignore[arg-type]
+        check_folder(output, existing, "mark", "x")
 
 
 # Work

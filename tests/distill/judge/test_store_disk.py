@@ -9,6 +9,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,8 @@ def test_what_is_written_in_one_go_is_there_in_whole_or_not_at_all(tmp_path: Pat
     batch = OpenBatch(name="b", sizes={}, worst_usd=0.5, prices=None)
     with filled(tmp_path / "s.sqlite") as store:
         store.add_batch(batch, OPENAI_URL)
-        bad = replace(GOOD, raw=object())  # type: ignore[arg-type] - what no database takes
+        no_text: Any = object()  # what no database takes
+        bad = replace(GOOD, raw=no_text)
         with pytest.raises(StoreError, match=r"s\.sqlite: cannot be used as a label store"):
             store.add_all([(question().key, GOOD), (question().key, bad)], done="b")
         assert store.known([question().key]) == {}
@@ -54,11 +56,14 @@ def test_the_log_that_is_flushed_is_the_stores_own(tmp_path: Path, monkeypatch: 
     assert flushed == [str(tmp_path / "s.sqlite-wal")]
     store.close()
     assert open_files() == before
+    with filled(tmp_path / "other.sqlite", GOOD) as other:
+        other.sync()
+    assert open_files() == before
     with pytest.raises(sqlite3.ProgrammingError):
         store._database.execute("SELECT 1")
     with Store(MEMORY) as memory:
         memory.sync()  # nothing is on disk
-    assert len(flushed) == 1
+    assert len(flushed) == 2
 
 
 def test_readers_do_not_wait_for_writers_and_commits_not_for_the_disk(tmp_path: Path) -> None:
@@ -124,7 +129,9 @@ def test_an_older_and_a_newer_version_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_labels_say_how_they_were_asked(tmp_path: Path) -> None:
-    expected = {f"{head}_{what}": value for what, value in (("mean", 5.5), ("spread", 0.5)) for head in HEADS}
+    expected: dict[str, Any] = {
+        f"{head}_{what}": value for what, value in (("mean", 5.5), ("spread", 0.5)) for head in HEADS
+    }
     with filled(tmp_path / "s.sqlite", replace(GOOD, **expected)) as store:
         (label,) = store.labels({"rubric": "r1", "draw": (0, 1)})
         assert (label["sensibility"], label["rationality"]) == (5.5, 5.5)

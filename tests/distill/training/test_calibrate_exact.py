@@ -233,7 +233,7 @@ def test_the_figures_that_a_checkpoint_carries() -> None:
     }
     levels: dict[str, Any] = {}
 
-    def cuts_of(some: Floats, _: Floats) -> Table:
+    def cuts_of(some: npt.NDArray[np.floating], _: npt.NDArray[np.floating]) -> Table:
         levels.setdefault("sizes", []).append(len(some))
         return {head: [level + 0.5 for level in range(10)] for head in HEADS}
 

@@ -22,11 +22,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from distill.errors import CheckpointError, TrainError
 from distill.labelled import LabelledSet
-from distill.training import assemble
 from distill.training.calibrate import balanced_cuts, cross_calibrate, fit_calibration, fit_uncertainty, measure
 from distill.training.checkpoint import Checkpoint, load_checkpoint
 from distill.training.fits import assign
-from distill.training.network import predict
+from distill.training.network import fold_affine, predict
 from distill.training.train import train_scorer
 from scorer.dialogue import HEADS, Dialogue, render
 from scorer.errors import OutputError
@@ -131,6 +130,7 @@ def test_what_ships_is_fitted_on_the_scores_that_ship(folded: Checkpoint) -> Non
     raw, labels, info = columns(folded.path, "_raw"), columns(folded.path, "_judge"), folded.info
     folds = pq.read_table(folded.path / "oof.parquet")["fold"].to_numpy()
     calibration = info.calibration
+    assert calibration
     assert calibration == fit_calibration(raw, labels)
     assert min(abs(slope - 1) for slope in calibration.slope) > 0.005  # else what follows would say nothing
     shipped = calibration.apply(raw)
@@ -150,7 +150,7 @@ def test_what_ships_is_fitted_on_the_scores_that_ship(folded: Checkpoint) -> Non
 def test_the_network_that_ships_is_the_calibrated_one(
     backbone: Path, labelled: LabelledSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fold_affine, before = assemble.fold_affine, []
+    before: list[Any] = []
 
     def watched(model: Any, slope: Any, intercept: Any) -> None:
         before.append(model.eval()(**inputs).logits.detach().numpy())
@@ -159,10 +159,11 @@ def test_the_network_that_ships_is_the_calibrated_one(
     pairs = [render(dialogue) for dialogue in labelled.dialogues[:8]]
     tokenizer = AutoTokenizer.from_pretrained(backbone)
     inputs = tokenizer([a for a, _ in pairs], [b for _, b in pairs], padding=True, return_tensors="pt")
-    monkeypatch.setattr(assemble, "fold_affine", watched)
+    monkeypatch.setattr("distill.training.assemble.fold_affine", watched)
     checkpoint = train_scorer(labelled, tiny_settings(backbone), tmp_path / "checkpoint")
     (raw,) = before
     after, calibration = logits(checkpoint.path, labelled.dialogues[:8]), checkpoint.info.calibration
+    assert calibration
     assert not np.allclose(after, raw, atol=1e-3)
     np.testing.assert_allclose(after.clip(0, 10), calibration.apply(raw), atol=1e-4)
 

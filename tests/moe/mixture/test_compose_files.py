@@ -119,6 +119,8 @@ def test_provenance_says_all(made: Made) -> None:
     found = read_made(made.mixture, ComposedMixture)
     experts = [read_made(folder, Expert) for folder in made.experts]
     assert found is not None
+    assert found.router
+    assert found.experts
     assert found.base == base_info("base", made.base)
     assert found.tokenizer_sha256 == tokenizer_hash(load_tokenizer(made.experts[0]))
     assert found.architecture == "MixtralForCausalLM"
@@ -135,6 +137,7 @@ def test_adapters_without_provenance_have_their_names_alone(tmp_path: Path) -> N
     (base / "generation_config.json").unlink()
     experts = write_adapters(tmp_path, base)
     info = compose_mixture(experts, tmp_path / "moe", ComposeSettings())
+    assert info.experts
     assert [(one.name, one.set, one.settings, one.metrics) for one in info.experts] == [
         (path.name, *([None] * 3)) for path in experts
     ]
@@ -220,6 +223,7 @@ def test_an_adapter_of_a_larger_base_is_told_apart(tmp_path: Path) -> None:
 def test_three_experts_and_the_largest_top_k_are_fine(made: Made, tmp_path: Path) -> None:
     three = [made.experts[0], made.experts[1], made.experts[0]]
     info = compose_mixture(three, tmp_path / "moe", ComposeSettings(top_k=3))
+    assert info.experts
     assert len(info.experts) == 3
     config = AutoConfig.from_pretrained(tmp_path / "moe")
     assert (config.num_local_experts, config.num_experts_per_tok) == (3, 3)
@@ -237,7 +241,7 @@ def test_nothing_is_written_into_what_it_is_made_from(made: Made, tmp_path: Path
 
 
 def test_only_a_mixtral_with_scaled_rope_is_warned_of(tmp_path: Path) -> None:
-    scaled = {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}
+    scaled: dict[str, Any] = {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}
     for kind, more in (("qwen3", scaled), ("llama", {}), ("mistral", {})):
         base = write_base(tmp_path / kind, kind, **more)
         experts = write_adapters(tmp_path / f"{kind}-a", base)

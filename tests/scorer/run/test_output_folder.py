@@ -200,7 +200,8 @@ def test_a_finished_file_is_that_of_the_same_run_or_refused(
     tmp_path: Path, name: str, first: dict[str, Any], second: dict[str, Any], message: str | None
 ) -> None:
     with begin(tmp_path / name, **first) as run:
-        add(run, 0, **{column: ['"x"'] for column in first.get("keep", ())})
+        kept: dict[str, Any] = {column: ['"x"'] for column in first.get("keep", ())}
+        add(run, 0, **kept)
         run.finish()
     assert not (tmp_path / f"{name}.partial").exists()
     if message is None:
