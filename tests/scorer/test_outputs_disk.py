@@ -204,6 +204,23 @@ def test_what_a_run_did_not_write_moves_into_the_new_folder_and_a_clash_is_refus
     assert names(output) == {"own3", "mark"}
 
 
+def test_without_a_mark_all_of_a_folder_is_replaced_and_nothing_is_left(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    for name in ("a", "b", "c"):
+        with new_folder(output) as work:
+            (work / name).touch()
+        assert (names(output), names(tmp_path)) == ({name}, {"out"})
+
+
+@pytest.mark.parametrize("then", [None, "; go on with --resume"])
+def test_a_fault_while_a_folder_is_made_says_how_to_go_on(tmp_path: Path, then: str | None) -> None:
+    more = {} if then is None else {"then": then}
+    with pytest.raises(OutputError) as caught, new_folder(tmp_path / "out", **more) as work:
+        (work / "no" / "file").touch()
+    assert str(caught.value).endswith(f"cannot be written: No such file or directory{then or ''}")
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_link_and_a_dot_name_what_they_lead_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made(tmp_path / "real", "own1")
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -320,6 +337,8 @@ def test_other_work_is_never_mixed_in(tmp_path: Path) -> None:
         begin_work(output, {}, "resume")
     begin_work(output, {"seed": 2}, "overwrite")
     assert names(work) == {"run.json"}
+    (work / "run.json").unlink()  # killed before it was written
+    assert begin_work(output, {"seed": 3}, "resume") == work
     shutil.rmtree(work)
     begin_work(output, {"seed": 2}, "overwrite")
 
