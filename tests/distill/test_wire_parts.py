@@ -204,3 +204,8 @@ def test_a_key_is_struck_whatever_sign_of_it_is_escaped(sign: str) -> None:
     spelled = [f"\\{sign}", f"\\\\{sign}", f"\\u00{ord(sign):02x}", f"%{ord(sign):02X}", f"\\\\u00{ord(sign):02X}"]
     for one in [sign, *spelled]:
         assert strike(f"x abcd{one}efgh y") == "x *** y"
+
+
+def test_a_text_with_every_kind_of_escape_is_searched() -> None:
+    every = '\\u00e9 \\/ 100% \\" \\\\ '
+    assert striking("abcd/efgh")(f"{every}abcd\\/efgh") == f"{every}***"
