@@ -249,3 +249,18 @@ def test_rejects_come_in_the_order_of_the_input(tmp_path: Path) -> None:
         "2-0",
         "2-1",
     ]
+
+
+def test_a_finished_file_keeps_no_manifest_open(tmp_path: Path) -> None:
+    files = Path("/proc/self/fd")
+    if not files.exists():
+        pytest.skip("needs Linux")
+    with begin(tmp_path / "out.csv") as run:
+        add(run, 0)
+        before = sum(1 for _ in files.iterdir())
+        run.finish()
+        assert sum(1 for _ in files.iterdir()) == before - 1
+    made(tmp_path / "out")
+    before = sum(1 for _ in files.iterdir())
+    begin(tmp_path / "out", "overwrite").close()
+    assert sum(1 for _ in files.iterdir()) == before
