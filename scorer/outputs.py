@@ -185,7 +185,7 @@ def new_folder(output: Path, *, mark: str = "", written: FilesOf | None = None, 
     process writes ``output`` at this moment.
     """
     named, output = output, output.resolve()  # of a link what it leads to, and "." has a name
-    work, old = output.with_name(f".{output.name}.unfinished"), _aside(output)
+    work, old = _unfinished(output), _aside(output)
     with locked(named), writing(named, then=then):
         _settle(output, mark, written)
         if old.exists():
@@ -217,7 +217,14 @@ def _settle(output: Path, mark: str, written: FilesOf | None) -> None:
         return
     for name in _kept(old, written):
         (old / name).rename(output / name)
-    shutil.rmtree(old)
+    work = _unfinished(output)
+    shutil.rmtree(work, ignore_errors=True)
+    old.rename(work)  # at once: half of it, without its mark, would be somebody else's files
+    shutil.rmtree(work)
+
+
+def _unfinished(output: Path) -> Path:
+    return output.with_name(f".{output.name}.unfinished")
 
 
 def _aside(output: Path) -> Path:

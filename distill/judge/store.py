@@ -84,8 +84,10 @@ class Store:
     def locked(self) -> Iterator[None]:
         """Hold the store for labelling; StoreError if another process does. The lock ends with the process."""
         # SQLite's own lock, on a file beside the store: it is portable, ends with the process, and lets others read.
-        with closing(sqlite3.connect(f"{self._base}.lock", isolation_level=None, timeout=0)) as holder:
+        with ExitStack() as held:
             try:
+                holder = sqlite3.connect(f"{self._base}.lock", isolation_level=None, timeout=0)
+                held.enter_context(closing(holder))
                 holder.execute("BEGIN EXCLUSIVE")
             except sqlite3.Error as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:

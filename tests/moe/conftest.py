@@ -69,12 +69,13 @@ def write_sets(folder: Path, count: int = 24) -> tuple[Path, Path]:
     return write_lines(folder / "sensibility.jsonl", warm), write_lines(folder / "rationality.jsonl", cold)
 
 
-def write_adapters(folder: Path, base: Path, targets: str = "mlp") -> list[Path]:
-    """Write two adapters of random weights, as peft saves them: experts that nobody trained."""
+def write_adapters(folder: Path, base: Path, targets: str = "mlp", **more: Any) -> list[Path]:
+    """Write two adapters of random weights, as peft saves them: experts that nobody trained. Their scale is not 1."""
     torch.manual_seed(0)
     experts = []
     for number in range(2):
-        lora = LoraConfig(target_modules=list(TARGETS[targets]), init_lora_weights=False, task_type="CAUSAL_LM")
+        given = {"r": 4, "lora_alpha": 6 + number, "task_type": "CAUSAL_LM", **more}
+        lora = LoraConfig(target_modules=list(TARGETS[targets]), init_lora_weights=False, **given)
         experts.append(folder / f"adapter{number}")
         get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora).save_pretrained(str(experts[-1]))
     return experts

@@ -8,8 +8,8 @@ import pytest
 
 from scorer.bundle.cuts import JUDGE_CUTS, Cuts
 from scorer.dialogue import HEADS
-from selection.rules import PAPER, RELEASE, RULES, Rule, states, to_judge_scale, to_levels
-from selection.settings import Threshold
+from selection.rules import PAPER, RELEASE, RULES, Rule, both_low, rule_of, states, to_judge_scale, to_levels
+from selection.settings import Limits, SelectSettings, Threshold
 
 PAIRS = np.array([(s, r) for s in range(11) for r in range(11)])
 THRESHOLDS = range(1, 10)
@@ -172,3 +172,48 @@ def test_the_judges_own_scores_are_on_the_judges_scale() -> None:
     assert to_judge_scale(scores) == pytest.approx(scores, abs=1e-12)
     assert to_judge_scale(PAIRS).tolist() == PAIRS.tolist()
     assert to_judge_scale(np.zeros((0, 2), dtype=np.float32)).shape == (0, 2)
+
+
+def test_rules_are_known_by_their_names_and_say_where_they_are_from() -> None:
+    assert {name: (rule.name, rule.sets) for name, rule in RULES.items()} == {
+        "paper": ("paper", ("sensibility", "rationality", "discard")),
+        "release": ("release", ("sensibility", "rational", "neutral")),
+    }
+    assert all("arXiv 2407.01937" in rule.source for rule in RULES.values())
+
+
+def test_what_is_low_on_both_is_discarded_on_demand() -> None:
+    low = both_low(states(PAIRS))
+    assert low.tolist() == [s < 5 and r < 5 for s, r in PAIRS]
+    found = named(PAPER.discarding(), PAIRS)
+    assert found == ["discard" if s < 5 and r < 5 else paper(s, r, 5) for s, r in PAIRS]
+    with pytest.raises(ValueError, match="not in tuple"):
+        RELEASE.discarding()
+
+
+def test_settings_name_a_rule_or_none() -> None:
+    assert rule_of(SelectSettings(rule="paper")) is PAPER
+    assert rule_of(SelectSettings(rule="release")) is RELEASE
+    assert rule_of(SelectSettings(rule="paper", both_low="discard")) == PAPER.discarding() != PAPER
+    assert rule_of(SelectSettings(rule="top-k", limits=Limits(count=5))) is None
+
+
+def test_the_threshold_is_five_unless_given() -> None:
+    assert named(PAPER, PAIRS) == [paper(s, r, 5) for s, r in PAIRS]
+    assert states(PAIRS).tolist() == states(PAIRS, JUDGE_CUTS, 5).tolist()
+    assert to_judge_scale(PAIRS).tolist() == PAIRS.tolist()
+
+
+def test_cuts_beyond_the_scale_are_the_ends_of_the_judges() -> None:
+    cuts = {key: [-0.5, -0.5, 1, 2, 3, 4, 5, 6, 10.5, 10.5] for key in HEADS}
+    scores = np.array([[-0.5, -2], [10.5, 12], [0.25, 8.25]])
+    found = to_judge_scale(scores, cuts)
+    assert found[0].tolist() == [0.0, 0.0]
+    assert found[1].tolist() == [8.5, 10.0]
+    assert found[2] == pytest.approx([2.0, 8.0])
+
+
+def test_cuts_inside_the_scale_leave_room_for_its_ends() -> None:
+    cuts = {key: [1, *range(2, 9), 8.5, 9] for key in HEADS}
+    found = to_judge_scale(np.array([[0, 10], [0.5, 9.5], [1, 9]]), cuts)
+    assert found.tolist() == [[0, 10], [0.25, 9.75], [0.5, 9.5]]

@@ -105,6 +105,21 @@ def test_nobody_at_home_is_one_line_and_not_a_rejected_corpus(serve: Serve, labe
     assert work.store.known([question.key for question in work.questions]) == {}
 
 
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_good_reply_that_repeats_the_key_is_kept_without_it(serve: Serve, label: Label, batch: bool) -> None:
+    verdict = f"""{{"sensibility": 3, "rationality": 4, "why": "{KEY}"}}"""
+    body = {"model": f"judge {KEY}", "choices": [{"message": {"content": verdict}, "finish_reason": "stop"}]}
+    more = {"batch": True, "poll_seconds": 0.02} if batch else {}
+    work = label(serve(answer={"body": body}, batch={"answer": body}), 3, **more)
+    outcome, _ = work.run()
+    assert outcome.scored == 3
+    known = work.store.known([question.key for question in work.questions])
+    assert [one.scores for one in known.values()] == [(3, 4)] * 3
+    kept = b"".join(path.read_bytes() for path in work.store.path.parent.iterdir())
+    assert kept.count(b"judge ***") >= 3
+    assert KEY.encode() not in kept
+
+
 def test_a_key_that_a_server_sends_back_is_struck_out(serve: Serve, label: Label) -> None:
     async def run() -> None:
         endpoint = Endpoint(label(serve(), 1).asking, "OPENAI_API_KEY", 1)

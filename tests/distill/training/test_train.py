@@ -23,11 +23,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from distill.errors import CheckpointError, TrainError
 from distill.labelled import LabelledSet
+from distill.training.calibrate import balanced_cuts, cross_calibrate, fit_calibration, fit_uncertainty, measure
 from distill.training.checkpoint import Checkpoint, load_checkpoint
 from distill.training.fits import assign
-from distill.training.network import predict
+from distill.training.network import fold_affine, predict
 from distill.training.train import train_scorer
-from scorer.dialogue import Dialogue, render
+from scorer.dialogue import HEADS, Dialogue, render
 from scorer.errors import OutputError
 from scorer.progress import Silent
 from tests.conftest import Run, make_dialogue, read, record, write_lines
@@ -118,6 +119,54 @@ def test_a_checkpoint_is_a_plain_folder_whose_logits_are_calibrated_scores(
     assert info.uncertainty
     assert "Pearson, sensibility" in (folded.path / "README.md").read_text()
     assert not folded.path.with_name("checkpoint.partial").exists()
+
+
+def columns(checkpoint: Path, ending: str) -> np.ndarray[Any, Any]:
+    """Return what the held-out predictions hold for both heads under a name with this ending, (N, 2)."""
+    table = pq.read_table(checkpoint / "oof.parquet")
+    return np.stack([table[f"{head}{ending}"].to_numpy() for head in HEADS], axis=1)
+
+
+def test_what_ships_is_fitted_on_the_scores_that_ship(folded: Checkpoint) -> None:
+    raw, labels, info = columns(folded.path, "_raw"), columns(folded.path, "_judge"), folded.info
+    folds = pq.read_table(folded.path / "oof.parquet")["fold"].to_numpy()
+    calibration = info.calibration
+    assert calibration
+    assert calibration == fit_calibration(raw, labels)
+    assert min(abs(slope - 1) for slope in calibration.slope) > 0.005  # else what follows would say nothing
+    shipped = calibration.apply(raw)
+    uncertainty = fit_uncertainty(shipped, labels)
+    assert info.uncertainty == uncertainty != fit_uncertainty(raw, labels)
+    assert info.cuts == balanced_cuts(shipped, labels) != balanced_cuts(raw, labels)
+    calibrated = columns(folded.path, "")
+    np.testing.assert_array_equal(calibrated, cross_calibrate(raw, labels, folds))
+    assert not np.allclose(calibrated, raw, atol=1e-3)
+    expected = measure(calibrated, labels, folds)
+    assert info.measured
+    assert {name: info.measured[name] for name in expected} == expected
+    about = json.loads(pq.read_schema(folded.path / "oof.parquet").metadata[b"empathy.scorer"])
+    assert about["cuts"] == info.cuts
+
+
+def test_the_network_that_ships_is_the_calibrated_one(
+    backbone: Path, labelled: LabelledSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before: list[Any] = []
+
+    def watched(model: Any, slope: Any, intercept: Any) -> None:
+        before.append(model.eval()(**inputs).logits.detach().numpy())
+        fold_affine(model, slope, intercept)
+
+    pairs = [render(dialogue) for dialogue in labelled.dialogues[:8]]
+    tokenizer = AutoTokenizer.from_pretrained(backbone)
+    inputs = tokenizer([a for a, _ in pairs], [b for _, b in pairs], padding=True, return_tensors="pt")
+    monkeypatch.setattr("distill.training.assemble.fold_affine", watched)
+    checkpoint = train_scorer(labelled, tiny_settings(backbone), tmp_path / "checkpoint")
+    (raw,) = before
+    after, calibration = logits(checkpoint.path, labelled.dialogues[:8]), checkpoint.info.calibration
+    assert calibration
+    assert not np.allclose(after, raw, atol=1e-3)
+    np.testing.assert_allclose(after.clip(0, 10), calibration.apply(raw), atol=1e-4)
 
 
 def test_the_same_settings_give_the_same_scorer_which_never_saw_what_was_held_out(

@@ -20,8 +20,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from moe.errors import ModelError, SettingError
 from moe.mixture.compose import MixtureTensor, compose_mixture, shards_of
-from moe.mixture.initial_router import mixture_of
+from moe.mixture.initial_router import informed_router, mixture_of, random_router
 from moe.mixture.routing_table import gates
+from moe.models import load_causal, load_tokenizer
+from moe.sets.chat import Chat
+from moe.sets.examples import read_examples
 from moe.settings import ComposeSettings
 from scorer.errors import OutputError
 from tests.moe.conftest import CHATML, Made, command, write_adapters, write_base, write_experts
@@ -82,6 +85,32 @@ def test_a_mixture_that_asks_one_expert_is_that_expert(kind: str, more: dict[str
     for number, expected in enumerate(dense):
         with routed(mixture, only(number)):
             torch.testing.assert_close(logits_of(mixture), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("more", [{"r": 3, "lora_alpha": 9, "use_rslora": True}, {"r": 16, "lora_alpha": 2}])
+def test_experts_come_with_the_scale_that_they_were_trained_with(more: dict[str, Any], tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base")
+    experts = write_adapters(tmp_path, base, **more)
+    compose_mixture(experts, tmp_path / "moe", ComposeSettings())
+    found, name = load_file(tmp_path / "moe" / "model.safetensors"), "model.layers.1.mlp.up_proj.weight"
+    for number, expert in enumerate(experts):
+        expected = expert_model(base, expert).state_dict()[name]
+        torch.testing.assert_close(found[f"model.layers.1.block_sparse_moe.experts.{number}.w3.weight"], expected)
+
+
+def test_each_layer_has_its_own_router(made: Made, tmp_path: Path) -> None:
+    compose_mixture(made.experts, tmp_path / "moe", ComposeSettings(seed=5))
+    chat, settings = Chat(load_tokenizer(made.base), 512), load_causal(made.base).config
+    samples = [read_examples(path, chat).examples for path in made.sets]
+    for folder, routers in (
+        (tmp_path / "moe", random_router(2, 2, 32, settings.initializer_range, 5)),
+        (made.mixture, informed_router(load_causal(made.base), samples, chat.pad_id)),
+    ):
+        found = load_file(folder / "model.safetensors")
+        assert not torch.allclose(routers[0], routers[1], atol=1e-3)
+        for layer, router in enumerate(routers):
+            written = found[f"model.layers.{layer}.block_sparse_moe.gate.weight"]
+            torch.testing.assert_close(written, router, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3"])

@@ -110,6 +110,21 @@ def test_resuming_on_a_changed_or_shortened_input_is_refused(scorer: Scorer, sou
         run(scorer, source, tmp_path / "out", settings)
 
 
+@pytest.mark.parametrize("left", [8, 16])
+def test_an_input_that_ends_before_the_finished_windows_is_refused(
+    scorer: Scorer, source: Path, tmp_path: Path, left: int
+) -> None:
+    settings = ScoreSettings(window=8, existing="resume")
+    with pytest.raises(Killed):
+        score_files(scorer, Corpus([str(source)]), tmp_path / "out", settings, kill_after(4))
+    finished = len((tmp_path / "out" / "_manifest.jsonl").read_text().splitlines()) - 1
+    assert finished > left // 8
+    source.write_text("".join(source.read_text().splitlines(keepends=True)[:left]))  # whole windows, all as they were
+    with pytest.raises(OutputError, match=rf"window {left // 8} of the input is not what was scored before"):
+        run(scorer, source, tmp_path / "out", settings)
+    assert '"complete"' not in (tmp_path / "out" / "_manifest.jsonl").read_text()
+
+
 def test_strict_stops_at_the_first_bad_record(scorer: Scorer, source: Path, tmp_path: Path) -> None:
     with pytest.raises(RejectedError, match=r"in.jsonl:4: no_response"):
         run(scorer, source, tmp_path / "out.parquet", ScoreSettings(strict=True))

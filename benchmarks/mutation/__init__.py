@@ -1,0 +1,1 @@
+"""Changes the modules that everything rests on, one small fault at a time, and counts the faults that no test sees."""
