@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from scorer.values import Amount
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """What was paid, USD, and what more may have been when this was written, at the worst."""
 
-    paid: float = 0.0
-    open: float = 0.0
+    paid: Amount = 0.0
+    open: Amount = 0.0
 
     @property
     def most(self) -> float:

@@ -14,6 +14,7 @@ import torch
 from msgspec import to_builtins
 from transformers.utils import logging as transformers_logging
 
+from distill.account import Account
 from distill.agreement.compare import judge_against_scores
 from distill.judge.records import SCORED, Asking, OpenBatch, Question, Reply, question_key
 from distill.judge.rubric import Rubric, read_rubric
@@ -23,8 +24,9 @@ from distill.loop import LoopIdentity, LoopState, Round, Sampling
 from distill.training.calibrate import Calibration, fit_uncertainty
 from distill.training.checkpoint import CheckpointInfo, LearntFrom, load_checkpoint, save_checkpoint
 from distill.training.network import load_backbone, load_network, predict
-from distill.training.settings import TrainSettings
+from distill.training.settings import TeachSettings, TrainSettings
 from distill.training.soft import SoftInfo, SoftSet, read_soft, write_soft
+from distill.training.teach import TeachIdentity
 from moe.evaluation.evaluate import Evaluation, MeasureIdentity, ModelFigures
 from moe.evaluation.measures import Perplexity
 from moe.evaluation.responses import Journal, Response, RunIdentity, read_responses, write_lines
@@ -50,6 +52,7 @@ from tests.moe.conftest import CHATML, write_adapters, write_base
 
 ASKING = Asking(rubric="r", base_url="http://localhost/v1", model="judge-1", temperature=0.0, max_tokens=128)
 GENERATE = GenerateSettings(max_new_tokens=4, max_length=64)
+TEACHING = TeachIdentity(settings=TeachSettings(), inputs="ab", teachers=["ab"])
 IDENTITY = RunIdentity(model="m", settings=GENERATE)
 DIALOGUES = varied(40)
 
@@ -63,12 +66,12 @@ def make(folder: Path) -> None:
     _make_store(folder / "store.sqlite")
     info = SoftInfo(folds=2, split_seed=0, teachers=["t"], teacher_hashes=["ab"])
     scores = np.random.default_rng(0).random((2, 40, 2)).astype(np.float32)
-    write_soft(folder / "soft.parquet", SoftSet(DIALOGUES, [d.conversation for d in DIALOGUES], scores, info))
+    write_soft(folder / "soft.parquet", SoftSet(DIALOGUES, [d.conversation for d in DIALOGUES], scores, info), TEACHING)
     done = Round(number=1, labels=20, agreement=0.5, pearson=dict.fromkeys(HEADS, 0.5), kappa=0.1, usd=0.1)
     sampling = Sampling(check=10, step=5, strategy="random", seed=0)
     known = LoopIdentity(asking=ASKING, draws=1, training=TrainSettings(), sampling=sampling)
     write_json(
-        folder / "distill.json", LoopState(identity=known, spent_before=0.0, rounds=(done, replace(done, number=2)))
+        folder / "distill.json", LoopState(identity=known, account=Account(), rounds=(done, replace(done, number=2)))
     )
     write_json(folder / "sample.json", [one.id for one in DIALOGUES])
     _make_mixture(folder)
@@ -210,7 +213,7 @@ def _loop(folder: Path) -> Found:
     yield from need(
         [one.number for one in state.rounds] == list(range(1, len(state.rounds) + 1)), "rounds out of order"
     )
-    yield from need(all(one.usd >= 0 for one in state.rounds) and state.spent_before >= 0, "negative money")
+    yield from need(all(one.usd >= 0 for one in state.rounds) and state.account.most >= 0, "negative money")
     yield from need(all(-1 <= (one.agreement or 0) <= 1 for one in state.rounds), "agreement")
 
 
