@@ -83,7 +83,7 @@ def _train(run: TrainRun, split: Split, identity: TrainIdentity, output: Path) -
     raw = np.full(run.labelled.scores.shape, np.nan, dtype=np.float32)
     for fit in split.fits:
         model = None  # the last fit's, whose memory the next one needs
-        raw[fit.held_out], model = _run(run, fit)
+        raw[fit.held_out], model = run_fit(run, fit)
     if run.processes.is_main_process:
         finish(run, split, raw, model or load_network(run.folder(split.fits[-1])), output, identity)
         shutil.rmtree(run.work)
@@ -116,7 +116,7 @@ def train_fit(
         run.total = run.steps(fit)
         run.folder(fit).parent.mkdir(exist_ok=True)
         with _locked(run.folder(fit)):
-            _run(run, fit)
+            run_fit(run, fit)
         return run.folder(fit)
 
 
@@ -203,7 +203,7 @@ def _check_room(output: Path, backbone: Backbone, settings: TrainSettings) -> No
         )
 
 
-def _run(run: TrainRun, fit: Fit) -> tuple[Scores, PreTrainedModel | None]:
+def run_fit(run: TrainRun, fit: Fit) -> tuple[Scores, PreTrainedModel | None]:
     """Return the raw scores of the rows that a fit is held out from, (H, 2), and its model; keep its checkpoint.
 
     The model is None where an earlier run finished the fit.
