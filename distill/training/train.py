@@ -204,9 +204,9 @@ def _check_room(output: Path, backbone: Backbone, settings: TrainSettings) -> No
 
 
 def run_fit(run: TrainRun, fit: Fit) -> tuple[Scores, PreTrainedModel | None]:
-    """Return the raw scores of the rows that a fit is held out from, (H, 2), and its model; keep its checkpoint.
+    """Train one fit, and return the raw scores of the rows that it is held out from, (H, 2), and its model.
 
-    The model is None where an earlier run finished the fit.
+    Its checkpoint is kept in ``run``'s folder; the model is None where an earlier run finished the fit.
     """
     folder = run.folder(fit)
     scores_file = folder.with_name(f"{folder.name}.npy")

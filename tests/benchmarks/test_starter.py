@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.learning_curve import main as learning_curve
+from benchmarks.left_out_kinds import main as left_out_kinds
 from benchmarks.starter import chained, main
 from distill.training.checkpoint import load_checkpoint
 from distill.training.soft import read_soft
@@ -51,3 +53,16 @@ def test_the_smoke_run_makes_a_bundle_and_continues_where_it_was(tmp_path: Path)
     again = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert again.exit_code == 0
     assert " s  empathy" not in again.output  # nothing was run twice
+    left_out = ["--student-backbone", arguments[-1], "-o", str(tmp_path / "left-out"), "--kinds", "hostile"]
+    left_out += ["--sample", "20", "--more", "--epochs 1 --max-length 64", "--jobs", "2"]
+    labels, taught = tmp_path / "work" / "labels.json", tmp_path / "work" / "soft.parquet"
+    table = CliRunner().invoke(left_out_kinds, [str(labels), str(taught), *left_out], catch_exceptions=False).output
+    assert table.splitlines()[-1].startswith("| hostile | ")
+    curve = [str(release), *arguments[-4:], "--unlabelled", str(unlabelled), "--sizes", "60,120", "--seeds", "1,2"]
+    table = (
+        CliRunner()
+        .invoke(learning_curve, [*curve, "--epochs", "1", "--max-length", "64"], catch_exceptions=False)
+        .output
+    )
+    assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == ["| 60", "| 120"]
+    assert "nan" not in table
