@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,33 @@ def test_settings_that_only_python_can_give_are_checked() -> None:
         RouterSettings(balance=-1)
     with pytest.raises(SettingError, match="leaves nothing for the dialogue"):
         GenerateSettings(max_new_tokens=512)
+
+
+@pytest.mark.slow
+def test_real_kills_after_each_checkpoint_change_not_a_byte(whole: Path, made: Made, tmp_path: Path) -> None:
+    empathy = str(Path(sys.executable).with_name("empathy"))
+    given = [
+        "--max-length",
+        "96",
+        "--epochs",
+        "3",
+        "--held-out",
+        "0.2",
+        "--learning-rate",
+        "0.02",
+        "--no-checkpointing",
+    ]
+    arguments = [empathy, "moe", "expert", str(made.sets[0]), "-o", str(tmp_path / "out"), "--base", str(made.base)]
+    arguments += [*given, "--resume", "-q"]
+    trainer = tmp_path / "out.partial" / "trainer"
+    for _ in range(3):
+        before = {path.name for path in trainer.glob("checkpoint-*")}
+        with subprocess.Popen(arguments) as process:
+            while process.poll() is None and not {path.name for path in trainer.glob("checkpoint-*")} - before:
+                time.sleep(0.002)
+            process.kill()
+    assert subprocess.run(arguments, check=False).returncode == 0
+    assert_same_bytes(whole, tmp_path / "out")
 
 
 @pytest.mark.slow
