@@ -119,8 +119,8 @@ def test_a_model_that_computes_for_hours_is_stopped_and_its_process_gone(folder:
     assert "did not load and score a first batch within 4 seconds" in refusal(folder, 4)
     assert time.monotonic() - began < 30
     assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(folder).encode() in read(path)]
-    refusal(folder, 4)
-    assert len(started) == 2  # nothing was remembered
+    assert len(started) == 1
+    assert not trial._remembered(load_bundle(folder))
 
 
 def read(path: Path) -> bytes:
@@ -164,7 +164,7 @@ def test_positions_that_the_model_lacks_are_found(folder: Path) -> None:
     table = np.ones((40, 2), np.float32)
     put(folder, *short_table("t", "places", places), output="late", t=table, zero=0, step=1, second=1)
     found = refusal(folder)
-    assert "failed on a batch of 1 x 64 tokens" in found
+    assert "ONNX Runtime failed on a batch of" in found
     with pytest.raises(BundleError, match="failed on a batch"):
         Scorer.load(folder, engine="openvino")
 
