@@ -14,7 +14,7 @@ from scorer.inputs.records.answers import keys_found
 from scorer.inputs.records.faults import RecordError
 from scorer.inputs.records.keys import KEYS
 from scorer.inputs.records.layouts import EXPECTED_KEYS, holds_dialogue
-from scorer.inputs.slices import MOST_BYTES, bounded
+from scorer.inputs.records.slices import MOST_BYTES, bounded
 
 _USED = KEYS | {"id", "evaluation", "conversation", "category", "judge", *HEADS, *empathetic_dialogues.COLUMNS}
 _BATCH_ROWS = 1024

@@ -11,7 +11,7 @@ import pytest
 
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
-from scorer.inputs.slices import MOST_BYTES, bounded, decoded_bytes
+from scorer.inputs.records.slices import MOST_BYTES, bounded, decoded_bytes
 from tests.conftest import record
 from tests.scorer.inputs.input_data import (
     CSV_ROWS,
@@ -159,7 +159,7 @@ def test_rows_stay_as_they_are_in_slices(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
     batch = pa.Table.from_pylist([{**row, "n": n, "none": None} for n, row in enumerate(rows)]).to_batches()[0]
     shared = batch.set_column(0, "id", batch.column("id").dictionary_encode())
-    monkeypatch.setattr("scorer.inputs.slices.MOST_BYTES", 2000)
+    monkeypatch.setattr("scorer.inputs.records.slices.MOST_BYTES", 2000)
     for made in (batch, shared, shared.slice(11, 60)):
         parts = list(bounded(made))
         assert len(parts) > 5
