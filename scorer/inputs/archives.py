@@ -33,6 +33,7 @@ def unpacked_copy(member: Any, size: int) -> BinaryIO:
     while part := member.read(_COPY_BYTES):
         copy.write(part)
         if copy.tell() > most_unpacked(size):
+            copy.close()
             raise OSError(BOMB)
     copy.seek(0)
     return cast("BinaryIO", copy)
