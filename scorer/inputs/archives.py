@@ -17,6 +17,26 @@ SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.zst")
 
 HEAD_BYTES = 512
 _COPY_BYTES = 1 << 16
+_MOST_UNPACKED, _MOST_RATIO = 1 << 30, 200
+BOMB = f"they unpack to more than {_MOST_RATIO} times their size"
+"""What is wrong with data of which more comes out than ``most_unpacked``."""
+
+
+def most_unpacked(size: int) -> int:
+    """Return how many bytes so many compressed ones may unpack to: far more than any text."""
+    return _MOST_UNPACKED + _MOST_RATIO * size
+
+
+def unpacked_copy(member: Any, size: int) -> BinaryIO:
+    """Return a member of an archive of so many bytes as a temporary file; OSError where far too much comes out."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - whoever reads it closes it
+    while part := member.read(_COPY_BYTES):
+        copy.write(part)
+        if copy.tell() > most_unpacked(size):
+            copy.close()
+            raise OSError(BOMB)
+    copy.seek(0)
+    return cast("BinaryIO", copy)
 
 
 def kind_of(head: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -13,10 +14,14 @@ from scorer.inputs.records.answers import keys_found
 from scorer.inputs.records.faults import RecordError
 from scorer.inputs.records.keys import KEYS
 from scorer.inputs.records.layouts import EXPECTED_KEYS, holds_dialogue
+from scorer.inputs.records.slices import MOST_BYTES, bounded
 
 _USED = KEYS | {"id", "evaluation", "conversation", "category", "judge", *HEADS, *empathetic_dialogues.COLUMNS}
 _BATCH_ROWS = 1024
 _BATCH_BYTES = 1 << 25
+_MOST_VALUES, _MOST_VALUES_PER_BYTE = 1 << 24, 64
+_MOST_UNPACKED, _MOST_RATIO = 1 << 30, 200
+"""A file may say to hold so much whatever its size, and so much more for each of its bytes."""
 
 
 def read_parquet(stream: BinaryIO, place: Place) -> Records:
@@ -28,7 +33,13 @@ def read_parquet(stream: BinaryIO, place: Place) -> Records:
         file = pq.ParquetFile(stream)
         names = file.schema_arrow.names
         used = [name for name in names if _is_used(name, place)]
-        batches = file.iter_batches(batch_size=_batch_rows(file, place), columns=used)
+        chunks = [chunk for chunk in _chunks(file) if chunk.path_in_schema.split(".")[0] in used]
+        if fault := _too_much(chunks, stream):
+            yield place.reject("broken_file", f"Parquet: {fault}", line=0)
+            return
+        if texts := sorted({chunk.path_in_schema for chunk in chunks if _is_shared(chunk)}):
+            file = pq.ParquetFile(stream, read_dictionary=texts)  # else a text is copied as often as it stands there
+        batches = file.iter_batches(batch_size=_batch_rows(file, chunks), columns=used)
         yield from _read_batches(batches, names, stream, place)
     except (pa.ArrowException, OSError) as error:
         yield place.reject("broken_file", f"Parquet: {reason_of(error)}", line=place.line + 1)
@@ -40,11 +51,40 @@ def _is_used(name: str, place: Place) -> bool:
     return place.keep is True or name in {*_USED, *columns, *(column.split(".")[0] for column in columns)}
 
 
-def _batch_rows(file: Any, place: Place) -> int:
-    """Return how many rows are read at once: fewer where whole rows are kept that are large, as with images."""
-    groups = [file.metadata.row_group(index) for index in range(file.num_row_groups if place.keep is True else 0)]
-    widest = max((group.total_byte_size / max(1, group.num_rows) for group in groups), default=0)
-    return max(1, min(_BATCH_ROWS, int(_BATCH_BYTES / max(1, widest))))
+def _chunks(file: Any) -> list[Any]:
+    """Return what the file says of each column of each row group."""
+    groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
+    return [group.column(index) for group in groups for index in range(group.num_columns)]
+
+
+def _too_much(chunks: list[Any], stream: BinaryIO) -> str:
+    """Return what is said to be in a file that no file of its size holds; "" if there is none such."""
+    size = stream.seek(0, io.SEEK_END)
+    for name in sorted({chunk.path_in_schema for chunk in chunks}):
+        column = [chunk for chunk in chunks if chunk.path_in_schema == name]
+        values = sum(chunk.num_values for chunk in column)
+        unpacked = sum(chunk.total_uncompressed_size for chunk in column)
+        if values > _MOST_VALUES + _MOST_VALUES_PER_BYTE * size:
+            return f"column {name!a} has {values:,} values in a file of {size:,} bytes"
+        if unpacked > _MOST_UNPACKED + _MOST_RATIO * size:
+            return f"column {name!a} unpacks to {unpacked:,} bytes in a file of {size:,}"
+    return ""
+
+
+def _is_shared(chunk: Any) -> bool:
+    """Whether a text of a column may be stored once and stand in many rows."""
+    return chunk.physical_type == "BYTE_ARRAY" and any("DICTIONARY" in encoding for encoding in chunk.encodings)
+
+
+def _batch_rows(file: Any, chunks: list[Any]) -> int:
+    """Return how many rows are read at once: fewer where rows are large, as with images.
+
+    With DELTA_BYTE_ARRAY each text may repeat all of the one before it.
+    """
+    groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
+    rows = max(1, max((group.num_rows for group in groups), default=1))
+    sizes = [chunk.total_uncompressed_size / (1 if "DELTA_BYTE_ARRAY" in chunk.encodings else rows) for chunk in chunks]
+    return max(1, min(_BATCH_ROWS, int(_BATCH_BYTES / max(1.0, *sizes, 1.0))))
 
 
 def read_arrow(stream: BinaryIO, place: Place) -> Records:
@@ -94,13 +134,21 @@ def _read_batches(batches: Iterator[Any], names: list[str], stream: BinaryIO, pl
 
 
 def _rows(batch: Any) -> Iterator[dict[str, Any] | RecordError]:
-    """Yield the rows as Python values; where one has none, it alone is an error."""
+    """Yield the rows as Python values; where one has none, or is too large, it alone is an error."""
+    for part in bounded(batch):
+        if part is None:
+            yield RecordError("record_too_long", f"the row takes more than {MOST_BYTES} bytes")
+        else:
+            yield from _values(part)
+
+
+def _values(batch: Any) -> Iterator[dict[str, Any] | RecordError]:
     try:
         yield from batch.to_pylist()
     except (ValueError, OverflowError) as error:
         if batch.num_rows > 1:
             for index in range(batch.num_rows):
-                yield from _rows(batch.slice(index, 1))
+                yield from _values(batch.slice(index, 1))
         else:
             reason = "invalid_utf8" if isinstance(error, UnicodeDecodeError) else "wrong_type"
             yield RecordError(reason, f"the row cannot be read: {reason_of(error)}")

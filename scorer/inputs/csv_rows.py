@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from scorer.dialogue import HEADS
 from scorer.inputs import empathetic_dialogues
 from scorer.inputs.cursor import Place, Records
-from scorer.inputs.json_lines import text_lines
+from scorer.inputs.json_lines import MAX_RECORD_BYTES, text_lines
 from scorer.inputs.parse import Reject
 from scorer.inputs.records.faults import RecordError
 from scorer.inputs.records.keys import KEYS, SURE_LISTS
@@ -150,7 +150,7 @@ def _rows(  # noqa: C901, PLR0912 - one decision per line: a row, the beginning 
             text = line
             if is_open and not (published and len(plain) == len(names)):
                 taken: list[tuple[int, str | Reject]] = []
-                while is_open and len(taken) < _MOST_LINES:
+                while is_open and len(taken) < _MOST_LINES and len(text) < MAX_RECORD_BYTES:
                     after = following()
                     if after is None:
                         break

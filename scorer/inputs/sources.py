@@ -61,9 +61,9 @@ class Source:
             counted = io.BufferedReader(_Counted(raw, self), BUFFER_BYTES)
             head = counted.peek(4)[:4]
             if head[:2] == b"\x1f\x8b":
-                yield io.BufferedReader(Decompressed(gzip.GzipFile(fileobj=counted)), BUFFER_BYTES)
+                yield io.BufferedReader(Decompressed(gzip.GzipFile(fileobj=counted), self), BUFFER_BYTES)
             elif head == b"\x28\xb5\x2f\xfd":
-                yield io.BufferedReader(Decompressed(zstd.ZstdFile(counted)), BUFFER_BYTES)
+                yield io.BufferedReader(Decompressed(zstd.ZstdFile(counted), self), BUFFER_BYTES)
             else:
                 yield counted
 
@@ -108,8 +108,10 @@ class _Counted(io.RawIOBase):
 class Decompressed(io.RawIOBase):
     """A decompressed stream whose faults are all TruncatedStreamError, raised after all the data before them."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, source: Source) -> None:
         self._stream = stream
+        self._source = source
+        self._given = 0
         self._fault = ""
 
     def readable(self) -> bool:
@@ -128,6 +130,9 @@ class Decompressed(io.RawIOBase):
                 filled += len(piece)
         except (EOFError, zlib.error, zstd.ZstdError, OSError) as error:  # gzip.BadGzipFile is an OSError
             self._fault = reason_of(error)  # kept: read again, a stream may seem to end well after a fault
+        self._given += filled
+        if self._given > archives.most_unpacked(self._source.bytes_read):
+            self._fault = self._fault or archives.BOMB
         if self._fault and not filled:
             raise TruncatedStreamError(self._fault)
         return filled
@@ -303,10 +308,8 @@ def _open_raw(name: str) -> BinaryIO:
             return archives.open_tar_member(member, Source(archive).open())
         if "::" not in name:
             return cast("BinaryIO", fsspec.open(name, "rb").open())
-        copy = tempfile.TemporaryFile()  # noqa: SIM115 - the archive closes before its member has been read
-        with fsspec.open(name, "rb") as member:
-            shutil.copyfileobj(member, copy, BUFFER_BYTES)
-        copy.seek(0)
-        return cast("BinaryIO", copy)
+        fs, path = fsspec.core.url_to_fs(name.partition("::")[2])
+        with fsspec.open(name, "rb") as member:  # the archive closes before its member has been read
+            return archives.unpacked_copy(member, fs.size(path) or 0)
     except Exception as error:  # every fsspec driver raises exceptions of its own
         raise InputError(f"{name}: cannot be read: {reason_of(error)}") from error
