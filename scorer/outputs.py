@@ -20,7 +20,7 @@ from typing import IO, Any, BinaryIO, Literal, TypeVar
 
 import msgspec
 
-from scorer.errors import EmpathyError, OutputError, reason_of
+from scorer.errors import EmpathyError, OutputError, printable, reason_of
 
 Existing = Literal["error", "resume", "overwrite"]
 """What to do with an output that exists: refuse, resume the run that began it, or replace it."""
@@ -268,13 +268,13 @@ def check_same(
         if isinstance(before, dict) and isinstance(now, dict):
             check_same(where, before, now, fix)
         elif before != now:
-            name, before, now = name.replace("_", " "), _listed(before), _listed(now)
+            name, before, now = printable(name.replace("_", " ")), _listed(before), _listed(now)
             raise OutputError(f"{where}: was begun with {name} {before} and this run has {now}; use the same, or {fix}")
 
 
 def _listed(value: Any) -> Any:
-    """Return a list as it may stand in a message."""
-    return (", ".join(map(str, value)) or "nothing") if isinstance(value, (list, tuple)) else value
+    """Return a list, or a text of a file, as it may stand in a message."""
+    return printable((", ".join(map(str, value)) or "nothing") if isinstance(value, (list, tuple)) else str(value))
 
 
 def lock(descriptor: int, busy: str) -> None:
