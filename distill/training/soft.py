@@ -32,7 +32,7 @@ from scorer.values import Count
 
 _KEY = b"empathy-soft"
 _VERSION = 1
-_SCORES = (-10.0, 20.0)  # they are not clipped, and what lies further off is no score
+_SCORES = (-100.0, 100.0)  # they are not clipped, and what lies further off is no score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
