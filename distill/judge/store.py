@@ -246,7 +246,7 @@ class Store:
         self._database.execute(query, tuple(row.values()))
 
     def _check_costs(self) -> None:
-        """Raise StoreError for a cost that is no amount: in a sum SQLite takes text for the number that it begins with."""
+        """Raise StoreError for a cost that is no amount: in a sum text is the number that it begins with."""
         with self._reading():
             odd = self._database.execute(f"SELECT cost_usd FROM replies WHERE {_NO_COST}").fetchone()  # noqa: S608
         if odd is not None:
