@@ -69,5 +69,9 @@ def reason_of(error: BaseException) -> str:
     """Return what an exception of a library says, as one line of at most 300 characters that all print."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    text = without_secrets(" ".join(str(error).split()))[:300]
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text) or type(error).__name__
+    return printable(without_secrets(" ".join(str(error).split()))[:300]) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes for what does not print, such as line feeds and what a terminal would obey."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -20,7 +20,7 @@ from typing import IO, Any, BinaryIO, Literal, TypeVar
 
 import msgspec
 
-from scorer.errors import EmpathyError, OutputError, reason_of
+from scorer.errors import EmpathyError, OutputError, printable, reason_of
 from scorer.locks import locked
 
 Existing = Literal["error", "resume", "overwrite"]
@@ -285,7 +285,7 @@ def check_same(
         if isinstance(before, dict) and isinstance(now, dict):
             check_same(where, before, now, fix, how=how)
         elif before != now:
-            name, before, now = name.replace("_", " "), _listed(before), _listed(now)
+            name, before, now = printable(name.replace("_", " ")), _listed(before), _listed(now)
             raise OutputError(f"{where}: {how} {name} {before} and this run has {now}; use the same, or {fix}")
 
 
@@ -293,4 +293,4 @@ def _listed(value: Any) -> Any:
     """Return a value as it may stand in a message: a list with commas, of a hash the beginning."""
     if isinstance(value, (list, tuple)):
         return ", ".join(str(_listed(one)) for one in value) or "nothing"
-    return f"{value[:12]}..." if isinstance(value, str) and _HASH.fullmatch(value) else value
+    return f"{value[:12]}..." if isinstance(value, str) and _HASH.fullmatch(value) else printable(str(value))

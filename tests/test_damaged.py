@@ -101,7 +101,7 @@ def test_scores_whose_scorer_is_described_by_nonsense(place: Path) -> None:
 def test_a_checkpoint_whose_weights_are_no_numbers_or_incomplete(place: Path) -> None:
     path = place / "checkpoint" / "model.safetensors"
     weights = load_file(path)
-    for name, value in (("nan", np.nan), ("large", 1e30), ("lacking", None)):
+    for name, value in (("nan", np.nan), ("large", np.inf), ("lacking", None)):
         changed = {key: tensor.clone() for key, tensor in weights.items()}
         head = "classifier.weight"
         if value is None:
@@ -162,7 +162,7 @@ ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% 
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("template", [ENDLESS, "{{ 9 ** 9 ** 9 ** 9 }}", "{{ 'a' * 10 ** 11 }}", "{% if %}", "{{"])
+@pytest.mark.parametrize("template", [ENDLESS, "{{ 9 ** 9 ** 9 }}", "{{ 'a' * 10 ** 11 }}", "{% if %}", "{{"])
 def test_a_template_that_cannot_be_run(template: str) -> None:
     chat = Chat(byte_tokenizer(template), 64)
     start = time.monotonic()

@@ -133,11 +133,9 @@ class Store:
 
     def spent(self) -> float:
         """Return what all replies cost together, USD; those without a price count nothing."""
+        self._check_costs()
         with self._reading():
-            odd = self._database.execute(f"SELECT cost_usd FROM replies WHERE {_NO_COST}").fetchone()  # noqa: S608
             row = self._database.execute("SELECT TOTAL(cost_usd) FROM replies").fetchone()
-        if odd is not None:
-            raise StoreError(f"{self.path}: is damaged (a reply cost {odd[0]!a:.60}, expected dollars); {_FIX}")
         return float(row[0])
 
     def labels(self, where: Mapping[str, Any], *, logprobs: bool = True) -> Iterator[dict[str, Any]]:
@@ -145,6 +143,7 @@ class Store:
 
         ``where`` narrows by column to a value or to some; without ``logprobs`` the scores are the numbers said.
         """
+        self._check_costs()
         wanted = {name: value if isinstance(value, (list, tuple)) else [value] for name, value in where.items()}
         narrowed = "".join(f" AND {column} IN ({_marks(values)})" for column, values in wanted.items())
         query = (
@@ -247,6 +246,13 @@ class Store:
     def _insert(self, table: str, row: Mapping[str, Any]) -> None:
         query = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({_marks(row)})"  # noqa: S608
         self._database.execute(query, tuple(row.values()))
+
+    def _check_costs(self) -> None:
+        """Raise StoreError for a cost that is no amount: in a sum text is the number that it begins with."""
+        with self._reading():
+            odd = self._database.execute(f"SELECT cost_usd FROM replies WHERE {_NO_COST}").fetchone()  # noqa: S608
+        if odd is not None:
+            raise StoreError(f"{self.path}: is damaged (a reply cost {odd[0]!a:.60}, expected dollars); {_FIX}")
 
     def _typed(self, row: Mapping[str, Any], kind: type[T]) -> T:
         """Return a row as a record; SQLite lets text and blobs stand where numbers belong."""

@@ -149,6 +149,7 @@ def load_network(
     transformers_logging.set_verbosity_error()  # "some weights are newly initialized": the head is to be trained
     try:
         with loading_as(_UnloadableError, ""):
+            check_sizes(AutoConfig.from_pretrained(name, trust_remote_code=False))
             model, found = AutoModelForSequenceClassification.from_pretrained(
                 name,
                 trust_remote_code=False,

@@ -34,7 +34,7 @@ from scorer.values import Count
 SOFT_KEY, _RUN = b"empathy-soft", b"empathy-run"
 _CONTENT = "content"
 _VERSION = 1
-_SCORES = (-10.0, 20.0)  # they are not clipped, and what lies further off is no score
+_SCORES = (-100.0, 100.0)  # they are not clipped, and what lies further off is no score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,8 @@ from functools import cache
 from threading import Timer
 from typing import IO, Any
 
+from scorer.errors import reason_of
+
 SECONDS = 10.0
 """A dialogue that takes longer to render never ends."""
 
@@ -127,21 +129,16 @@ def _serve(questions: IO[str], answers: IO[str]) -> None:
             text.encode()  # half of a surrogate pair is no text
             answer = {"text": text} if len(text) <= _CHARACTERS else {"fault": f"gives {len(text)} characters"}
         except TemplateSyntaxError as error:
-            answer = {"fault": _line(error)}
+            answer = {"fault": reason_of(error)}
         except TemplateError as error:
-            answer = {"refused": _line(error)}
+            answer = {"refused": reason_of(error)}
         except MemoryError:
             answer = {"fault": "fills the memory"}
         except Exception as error:  # noqa: BLE001 - a template may raise anything
-            answer = {"refused": f"{type(error).__name__}: {_line(error)}"}
+            answer = {"refused": f"{type(error).__name__}: {reason_of(error)}"}
         _alarm(0)
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
-
-
-def _line(error: BaseException) -> str:
-    text = " ".join(str(error).split())[:300]
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text) or type(error).__name__
 
 
 def _bound_memory() -> None:

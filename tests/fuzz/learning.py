@@ -195,7 +195,7 @@ def _soft(folder: Path) -> Found:
     yield from need(soft.scores.shape == (max(soft.info.folds, 1), len(soft), 2), "shape")
     yield from need(len(soft.partners) == len(soft), "partners")
     yield from need(all(isinstance(one, str) for one in soft.partners), "a partner that is no text")
-    yield from need(bool((np.abs(soft.scores) < 100).all()), "scores far beyond 0 to 10")
+    yield from need(bool((np.abs(soft.scores) <= 100).all()), "scores far beyond 0 to 10")
     _ = soft.sha256, soft.re_paired
 
 

@@ -166,7 +166,7 @@ def test_a_folder_that_is_no_scorer_is_named(tmp_path: Path) -> None:
 )
 def test_damaged_metadata_are_one_line(damage: dict[str, Any], tmp_path: Path) -> None:
     path = write_scores(tmp_path / "scores.jsonl", about=ABOUT | damage)
-    with pytest.raises(InputError, match=r"scores.jsonl: what it says of its scorer is damaged"):
+    with pytest.raises(EmpathyError, match=r"scores\.jsonl(: what it says of its scorer|\.meta\.json:) is damaged"):
         read_scores(path)
 
 
