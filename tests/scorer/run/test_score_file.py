@@ -19,7 +19,21 @@ from scorer.run.score_table import read_columns, read_scores
 from scorer.run.settings import ScoreSettings
 from tests.conftest import record, write_lines
 
-FORMULAS = ["=1+1", "+1", "-5", "@SUM(1)", "\uff1d1", "'=1", "''=1", '=HYPERLINK("x","y")']
+FORMULAS = [
+    "  =cmd",
+    "\u3000=1",
+    "\ufeff+1",
+    "\u2212\u2060",
+    "\ufe66x",
+    "=1+1",
+    "+1",
+    "-5",
+    "@SUM(1)",
+    "\uff1d1",
+    "'=1",
+    "''=1",
+    '=HYPERLINK("x","y")',
+]
 HARMLESS = ["a=1", "'a", "''", "1-2", "id-1"]
 
 
