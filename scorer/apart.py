@@ -8,6 +8,32 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
+from typing import Any
 
 import msgspec
 
@@ -40,6 +66,214 @@ def check_apart(output: Path, *inputs: Path | str, inside: bool = False) -> None
 
 def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
     """Raise OutputError if a file may not be replaced: it exists, is not empty and not ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
+    with writing(path):
+        if not path.is_file() or not path.stat().st_size or own(path):
+            return
+    raise OutputError(f"{path}: is no {what} that was written here before, so it is not replaced; name another file")
+
+
+def check_own(path: Path, own: Callable[[Path], bool], what: str) -> None:
+    """Raise OutputError if a file exists and may not be replaced: it is neither empty nor ``own``, an earlier output."""
     with writing(path):
         if not path.is_file() or not path.stat().st_size or own(path):
             return
