@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import zlib
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
+from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
@@ -27,24 +29,39 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 
 
 def striking(key: str) -> Callable[[str], str]:
-    r"""Return what strikes a key out of a text in every spelling of it: \u0041, \/ or %41, once or twice."""
+    r"""Return what strikes a key out of a text in every spelling: \u0041, \/, %41 (also twice), &#65;, hex, base64."""
     if len(key) < _MIN_SECRET:
         return lambda text: text
     spelled = re.compile("".join(_spellings(sign) for sign in key))
+    coded = re.compile("|".join([re.escape(core) for core in _base64s(key)] + [f"(?i:{key.encode().hex()})"]))
 
     def strike(text: str) -> str:
         text = text.replace(key, "***")
-        return spelled.sub("***", text) if any(sign in text for sign in _ESCAPES) else text
+        text = spelled.sub("***", text) if any(sign in text for sign in _ESCAPES) else text
+        return coded.sub("***", text)
 
     return strike
 
 
-_ESCAPES = ("\\u00", "\\/", "%", '\\"', "\\\\")
+_ESCAPES = ("\\u00", "\\x", "\\/", "%", "&", '\\"', "\\\\")
 
 
 def _spellings(sign: str) -> str:
     code = f"(?i:{ord(sign):02x})"
-    return rf"(?:\\{{0,8}}{re.escape(sign)}|\\{{1,8}}u00{code}|%{code})"  # bounded: backslashes without end are no key
+    escaped = rf"\\{{1,8}}+(?:u00|x){code}|%(?:25){{0,3}}{code}|&#0{{0,8}}+{ord(sign)};|&#[xX]0{{0,8}}+{code};"
+    many = r"\\{0,8}" if sign == "\\" else r"\\{0,8}+"
+    named = f"|{escape(sign)}" if escape(sign) != sign else ""
+    return rf"(?:{many}{re.escape(sign)}|{escaped}{named})"  # bounded: backslashes without end are no key
+
+
+def _base64s(key: str) -> set[str]:
+    """Return what base64 makes of a key wherever it stands in a text ("Bearer KEY"), but for signs at its ends."""
+    found = set()
+    for before in range(3):
+        whole = b64encode(b"\0" * before + key.encode()).decode()
+        core = whole[-(-before * 8 // 6) : (before + len(key.encode())) * 8 // 6]
+        found |= {core, core.replace("+", "-").replace("/", "_")}
+    return found
 
 
 class TooMuchError(Exception):

@@ -185,8 +185,10 @@ _JOIN: dict[str, Callable[[Path, Sequence[Path], Sequence[str], str], None]] = {
     ".csv": _join_csv,
 }
 
-_RUN_BY_SPREADSHEETS = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
-"""What begins a formula, also full-width or after a blank that an import strips, and the apostrophes before it."""
+_RUN_BY_SPREADSHEETS = re.compile(
+    r"'*(?:[\s\x00-\x1f\u200b-\u200f\u202a-\u202e\u2060\ufeff]*[=+\-@\u2212\ufe62\ufe63\ufe66\ufe6b\uff1d\uff0b\uff0d\uff20]|[\t\r\n])"
+)
+"""What begins a formula, also full-width or after what an import strips or nobody sees, and apostrophes before it."""
 
 SUFFIXES = tuple(_JOIN)
 """The kinds of score file that are one file; an output of any other name is a folder of Parquet shards."""
@@ -243,7 +245,7 @@ def _csv_field(text: str | None) -> str:
     """Return a field of CSV; what is null is empty, and a text that is empty is in quotes."""
     if text is None:
         return ""
-    return '"' + text.replace('"', '""') + '"' if not text or any(mark in text for mark in ',"\n\r') else text
+    return '"' + text.replace('"', '""') + '"' if not text or any(mark in text for mark in ',;"\t\n\r') else text
 
 
 def _as_text(value: str) -> str | None:

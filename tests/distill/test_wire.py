@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -29,10 +31,22 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
         "sk-\\u0076ery\\/secret-7391",
         KEY.replace("/", "%2F"),
         KEY.replace("s", "\\\\\\u0073").replace("/", "\\\\\\/"),
+        KEY.replace("/", "%252f"),
+        KEY.replace("/", "&#47;").replace("-", "&#x2D;"),
+        KEY.replace("s", "\\x73"),
+        KEY.encode().hex().upper(),
     ],
 )
 def test_a_key_is_struck_in_every_spelling(echo: str) -> None:
     assert striking(KEY)(f'{{"a": "b {echo} c"}}') == '{"a": "b *** c"}'
+
+
+@pytest.mark.parametrize("before", ["", ":", "Bearer ", "user:"])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_a_key_in_base64_is_struck(before: str, encode: Callable[[bytes], bytes]) -> None:
+    struck = striking(KEY)(encode(f"{before}{KEY} and more".encode()).decode())
+    assert "***" in struck
+    assert len(struck) < 8 + 4 * len(f"{before} and more") / 3 + 4  # at most a sign at each end is left of it
 
 
 def test_other_texts_stay_as_they_are() -> None:

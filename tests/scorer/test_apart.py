@@ -149,7 +149,7 @@ def test_overwrite_is_for_earlier_outputs_of_the_same_kind(place: Path, said: st
     write_lines(place / "other.jsonl", lines)
     for name in ("thesis.csv", "thesis.parquet", "package.json", "new.jsonl.rejects.jsonl", "mine/scatter.png"):
         Path(name).write_text('{"name": "of mine"}\n')
-    assert CliRunner().invoke(main, "select d.jsonl --raw-cuts -o sets -q".split()).exit_code == 0
+    assert CliRunner().invoke(main, "select d.jsonl -o sets -q".split()).exit_code == 0
     before = content(place)
     refused(said, *command.split())
     assert content(place) == before
@@ -161,7 +161,7 @@ def test_earlier_outputs_are_replaced(bundle: Bundle, name: str) -> None:
     for _ in range(2):
         command = ["score", "d.jsonl", "-o", name, "--scorer", str(bundle.path), "--overwrite", "-q"]
         assert CliRunner().invoke(main, command).exit_code == 0
-    assert CliRunner().invoke(main, "select d.jsonl --raw-cuts -o sets -q".split()).exit_code == 0
+    assert CliRunner().invoke(main, "select d.jsonl -o sets -q".split()).exit_code == 0
     for _ in range(2):  # a page may lie in the folder that it reports
         result = CliRunner().invoke(main, "report sets -o sets/report.html --json sets/report.json --overwrite".split())
         assert result.exit_code == 0, result.output

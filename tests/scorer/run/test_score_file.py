@@ -20,6 +20,7 @@ from scorer.run.settings import ScoreSettings
 from tests.conftest import record, write_lines
 
 FORMULAS = ["=1+1", "+1", "-5", "@SUM(1)", "\uff1d1", "'=1", "''=1", '=HYPERLINK("x","y")']
+BEHIND = ["  =cmd", "\u3000=1", "\ufeff+1", "\u2212\u2060", "\ufe66x", "\x00@a"]
 HARMLESS = ["a=1", "'a", "''", "1-2", "id-1"]
 
 
@@ -58,6 +59,7 @@ def test_ids_that_a_spreadsheet_would_run_stay_text_and_are_read_back(bundle: Bu
     assert read_columns(output)["id"].tolist() == ids
 
 
-@pytest.mark.parametrize("text", [*FORMULAS, *HARMLESS, "", "'", "\n=1", "\t=1", " =1", "'" * 9 + "+"])
+@pytest.mark.parametrize("text", [*FORMULAS, *BEHIND, *HARMLESS, "", "'", "\n=1", "\t=1", " =1", "'" * 9 + "+"])
 def test_a_text_of_csv_is_read_as_it_was(text: str) -> None:
     assert from_csv_text(as_csv_text(text)) == text
+    assert as_csv_text(text).startswith("'") or text not in FORMULAS + BEHIND
