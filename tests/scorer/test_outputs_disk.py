@@ -219,7 +219,7 @@ def test_without_a_mark_all_of_a_folder_is_replaced_and_nothing_is_left(tmp_path
 
 @pytest.mark.parametrize("then", [None, "; go on with --resume"])
 def test_a_fault_while_a_folder_is_made_says_how_to_go_on(tmp_path: Path, then: str | None) -> None:
-    more = {} if then is None else {"then": then}
+    more: dict[str, Any] = {} if then is None else {"then": then}
     with pytest.raises(OutputError) as caught, new_folder(tmp_path / "out", **more) as work:
         (work / "no" / "file").touch()
     assert str(caught.value).endswith(f"cannot be written: No such file or directory{then or ''}")
