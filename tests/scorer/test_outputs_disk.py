@@ -204,6 +204,11 @@ def test_what_a_run_did_not_write_moves_into_the_new_folder_and_a_clash_is_refus
     assert names(output) == {"own3", "mark"}
 
 
+def test_the_folders_above_are_made_where_they_are_missing(tmp_path: Path) -> None:
+    made(tmp_path / "folds" / "0" / "out", "a")
+    assert names(tmp_path / "folds" / "0") == {"out"}
+
+
 def test_without_a_mark_all_of_a_folder_is_replaced_and_nothing_is_left(tmp_path: Path) -> None:
     output = tmp_path / "out"
     for name in ("a", "b", "c"):
@@ -214,7 +219,7 @@ def test_without_a_mark_all_of_a_folder_is_replaced_and_nothing_is_left(tmp_path
 
 @pytest.mark.parametrize("then", [None, "; go on with --resume"])
 def test_a_fault_while_a_folder_is_made_says_how_to_go_on(tmp_path: Path, then: str | None) -> None:
-    more = {} if then is None else {"then": then}
+    more: dict[str, Any] = {} if then is None else {"then": then}
     with pytest.raises(OutputError) as caught, new_folder(tmp_path / "out", **more) as work:
         (work / "no" / "file").touch()
     assert str(caught.value).endswith(f"cannot be written: No such file or directory{then or ''}")

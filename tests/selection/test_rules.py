@@ -217,3 +217,14 @@ def test_cuts_inside_the_scale_leave_room_for_its_ends() -> None:
     cuts = {key: [1, *range(2, 9), 8.5, 9] for key in HEADS}
     found = to_judge_scale(np.array([[0, 10], [0.5, 9.5], [1, 9]]), cuts)
     assert found.tolist() == [[0, 10], [0.25, 9.75], [0.5, 9.5]]
+
+
+def test_a_cut_beyond_the_scale_moves_its_end_alone() -> None:
+    cuts = {head: [-0.5, 1, 2, 3, 4, 5, 6, 7, 8, 10.5] for head in HEADS}
+    found = to_judge_scale(np.array([[10.5, 11], [-0.5, -1], [9.25, 0.25]]), cuts)
+    assert found.tolist() == [[9.5, 10], [0, 0], [9, 1]]
+
+
+def test_a_rule_asks_for_five_unless_told() -> None:
+    assert PAPER.apply(PAIRS).tolist() == PAPER.apply(PAIRS, JUDGE_CUTS, 5).tolist()
+    assert PAPER.apply(PAIRS).tolist() != PAPER.apply(PAIRS, JUDGE_CUTS, 6).tolist()
