@@ -121,7 +121,7 @@ def main(kills: int, only: str | None, seed: int, output: Path | None) -> None:
     shares = {name: WORKS[name][0] for name in names}
     for module in _LOADED:
         importlib.import_module(module)
-    tallies = {}
+    tallies: dict[str, Tally] = {}
     with tempfile.TemporaryDirectory() as folder, judge_server(latency=0.02) as server:
         work = Path(folder)
         _in_a_fork(work, lambda: make_inputs(work), work / "made.log")

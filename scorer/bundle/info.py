@@ -19,8 +19,8 @@ from scorer.values import Amount, Correlation, Count, Portion
 FORMAT = "empathy-scorer"
 FORMAT_VERSION = 1
 
-Measured = Mapping[str, float | str | Mapping[str, float] | None]
-"""``how`` something was measured, in words, and figures by name: a number, or one for each head."""
+Measured = Mapping[str, Any]
+"""``how`` something was measured, in words, and figures by name: a number, one for each head, or None."""
 
 _REQUIRED_FILES = ("model.onnx", "tokenizer.json")
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -129,12 +129,19 @@ class ScorerInfo:
 def check_measured(measured: Measured) -> None:
     """Raise ValueError for a figure that is a text, words that are a number, and a coverage without its aim."""
     for name, value in measured.items():
-        if isinstance(value, str) != (name == "how") or (isinstance(value, Mapping) and set(value) != set(HEADS)):
+        by_head = isinstance(value, Mapping) and set(value) == set(HEADS)
+        numbers = list(value.values()) if by_head else [value]
+        fine = isinstance(value, str) if name == "how" else value is None or all(map(_is_number, numbers))
+        if not fine:
             raise ValueError(f"measured {name!a} is {value!a:.60}, expected a number, or one for each head")
     if "coverage" in measured and not (
         isinstance(measured["coverage"], Mapping) and isinstance(measured.get("coverage_aim"), float)
     ):
         raise ValueError("measured has a coverage without heads or coverage_aim")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def is_plain_name(name: str) -> bool:

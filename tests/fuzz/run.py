@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ def fuzz(module: str, numbers: Sequence[int], seed: int = 0) -> Report:
     return report
 
 
-def _listen(here: Connection, child: multiprocessing.Process, todo: list[int], report: Report) -> None:
+def _listen(here: Connection, child: SpawnProcess, todo: list[int], report: Report) -> None:
     """Take what a child says until it ends; the mutant at which it died or hung is a fault, and is left out next."""
     seconds, kind = 120.0, "start"  # the first takes longer: the good files are made
     while todo:

@@ -109,6 +109,7 @@ def _selection(folder: Path) -> Found:
     json_text(found)
     rows = read_selection(folder)
     yield from need(rows.chance is None or bool((~(rows.chance < 0) & ~(rows.chance > 1)).all()), "chances")
+    assert rows.facts
     yield from need(bool((rows.facts.turns >= 0).all() and (rows.facts.words >= 0).all()), "negative turns or words")
 
 

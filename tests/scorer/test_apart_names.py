@@ -57,8 +57,11 @@ def test_what_a_name_with_brackets_does_not_name_is_free() -> None:
 def test_only_one_record_of_json_is_replaced_by_json(text: str) -> None:
     path = Path("file")
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(OutputError, match="file: is no JSON that was written here before; name another file"):
-        check_json(path)
+    with pytest.raises(
+        OutputError,
+        match="file: is no JSON with 'a' that was written here before, so it is not replaced; name another file",
+    ):
+        check_json(path, "a")
 
 
 @pytest.mark.parametrize(
@@ -78,19 +81,22 @@ def test_only_one_record_of_json_is_replaced_by_json(text: str) -> None:
 def test_only_rejects_are_replaced_by_rejects(text: str) -> None:
     path = Path("file")
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(OutputError, match="file: holds no rejects, so it would be lost; name another file"):
+    with pytest.raises(
+        OutputError,
+        match="file: is no file of rejects that was written here before, so it is not replaced; name another file",
+    ):
         check_rejects(path)
 
 
 def test_what_is_new_or_empty_may_be_written() -> None:
-    for check in (check_json, check_rejects):
-        Path("empty").touch()
-        check(Path("empty"))
-        check(Path("new"))
+    Path("empty").touch()
+    for name in ("empty", "new"):
+        check_json(Path(name), "a")
+        check_rejects(Path(name))
     Path("rejects").write_text('{"reason": "no_response"}\nanything\n')
     check_rejects(Path("rejects"))
     Path("record").write_text('{"a": {"b": [1]}}')
-    check_json(Path("record"))
+    check_json(Path("record"), "a")
     check_rejects(Path("deep"))
     with pytest.raises(OutputError, match="no/file: the folder no does not exist"):
-        check_json(Path("no/file"))
+        check_json(Path("no/file"), "a")

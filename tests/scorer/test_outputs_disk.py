@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from scorer.errors import EmpathyError, InputError, OutputError
+from scorer.locks import lock
 from scorer.outputs import (
     begin_work,
     check_folder,
@@ -23,7 +24,6 @@ from scorer.outputs import (
     is_own_output,
     json_line,
     json_text,
-    lock,
     new_folder,
     read_json,
     replacing,

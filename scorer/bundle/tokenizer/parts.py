@@ -47,7 +47,7 @@ class _Pattern(Struct, forbid_unknown_fields=True, frozen=True):
             raise ValueError(f"the pattern {self.Regex[:60]!a} is none of the known ones, nor one class of characters")
 
 
-class _Replace(Part, tag="Replace"):
+class _Replace(Part, tag="Replace", frozen=True):
     pattern: _Pattern
     content: str
 
@@ -57,14 +57,14 @@ class _Replace(Part, tag="Replace"):
             raise ValueError(f"Replace makes {least} characters {len(self.content)}, expected no longer text")
 
 
-class _BertNormalizer(Part, tag="BertNormalizer"):
+class _BertNormalizer(Part, tag="BertNormalizer", frozen=True):
     clean_text: bool = True
     handle_chinese_chars: bool = True
     strip_accents: bool | None = None
     lowercase: bool = True
 
 
-class _Precompiled(Part, tag="Precompiled"):
+class _Precompiled(Part, tag="Precompiled", frozen=True):
     precompiled_charsmap: str
 
     def __post_init__(self) -> None:
@@ -73,44 +73,44 @@ class _Precompiled(Part, tag="Precompiled"):
             raise ValueError(f"a charsmap gives {longest} characters for one, expected at most {LONGEST_MAPPING}")
 
 
-class _StripText(Part, tag="Strip"):
+class _StripText(Part, tag="Strip", frozen=True):
     strip_left: bool = True
     strip_right: bool = True
 
 
-class _Prepend(Part, tag="Prepend"):
+class _Prepend(Part, tag="Prepend", frozen=True):
     prepend: _OneCharacter
 
 
-class _ByteLevelText(Part, tag="ByteLevel"):
+class _ByteLevelText(Part, tag="ByteLevel", frozen=True):
     pass
 
 
-class _Lowercase(Part, tag="Lowercase"):
+class _Lowercase(Part, tag="Lowercase", frozen=True):
     pass
 
 
-class _StripAccents(Part, tag="StripAccents"):
+class _StripAccents(Part, tag="StripAccents", frozen=True):
     pass
 
 
-class _Nmt(Part, tag="Nmt"):
+class _Nmt(Part, tag="Nmt", frozen=True):
     pass
 
 
-class _Nfc(Part, tag="NFC"):
+class _Nfc(Part, tag="NFC", frozen=True):
     pass
 
 
-class _Nfd(Part, tag="NFD"):
+class _Nfd(Part, tag="NFD", frozen=True):
     pass
 
 
-class _Nfkc(Part, tag="NFKC"):
+class _Nfkc(Part, tag="NFKC", frozen=True):
     pass
 
 
-class _Nfkd(Part, tag="NFKD"):
+class _Nfkd(Part, tag="NFKD", frozen=True):
     pass
 
 
@@ -120,7 +120,7 @@ Normalizer = (
 )  # fmt: skip
 
 
-class ByteLevel(Part, tag="ByteLevel"):
+class ByteLevel(Part, tag="ByteLevel", frozen=True):
     """Each byte a character: of texts before they are cut, of offsets behind, and back."""
 
     add_prefix_space: bool = True
@@ -128,7 +128,7 @@ class ByteLevel(Part, tag="ByteLevel"):
     use_regex: bool = True
 
 
-class _Metaspace(Part, tag="Metaspace"):
+class _Metaspace(Part, tag="Metaspace", frozen=True):
     replacement: _OneCharacter
     prepend_scheme: Literal["always", "never", "first"] = "always"
     split: bool = True
@@ -136,37 +136,37 @@ class _Metaspace(Part, tag="Metaspace"):
     str_rep: _OneCharacter | None = None
 
 
-class _Split(Part, tag="Split"):
+class _Split(Part, tag="Split", frozen=True):
     pattern: _Pattern
     behavior: str
     invert: bool = False
 
 
-class _CharDelimiterSplit(Part, tag="CharDelimiterSplit"):
+class _CharDelimiterSplit(Part, tag="CharDelimiterSplit", frozen=True):
     delimiter: _OneCharacter
 
 
-class _Digits(Part, tag="Digits"):
+class _Digits(Part, tag="Digits", frozen=True):
     individual_digits: bool = False
 
 
-class _Punctuation(Part, tag="Punctuation"):
+class _Punctuation(Part, tag="Punctuation", frozen=True):
     behavior: str = "Isolated"
 
 
-class _BertPreTokenizer(Part, tag="BertPreTokenizer"):
+class _BertPreTokenizer(Part, tag="BertPreTokenizer", frozen=True):
     pass
 
 
-class _Whitespace(Part, tag="Whitespace"):
+class _Whitespace(Part, tag="Whitespace", frozen=True):
     pass
 
 
-class _WhitespaceSplit(Part, tag="WhitespaceSplit"):
+class _WhitespaceSplit(Part, tag="WhitespaceSplit", frozen=True):
     pass
 
 
-class _UnicodeScripts(Part, tag="UnicodeScripts"):
+class _UnicodeScripts(Part, tag="UnicodeScripts", frozen=True):
     pass
 
 
@@ -176,26 +176,26 @@ PreTokenizer = (
 )  # fmt: skip
 
 
-class _BPEDecoder(Part, tag="BPEDecoder"):
+class _BPEDecoder(Part, tag="BPEDecoder", frozen=True):
     suffix: Affix
 
 
-class _WordPieceDecoder(Part, tag="WordPiece"):
+class _WordPieceDecoder(Part, tag="WordPiece", frozen=True):
     prefix: Affix
     cleanup: bool = True
 
 
-class _StripDecoder(Part, tag="Strip"):
+class _StripDecoder(Part, tag="Strip", frozen=True):
     content: str
     start: int
     stop: int
 
 
-class _ByteFallback(Part, tag="ByteFallback"):
+class _ByteFallback(Part, tag="ByteFallback", frozen=True):
     pass
 
 
-class _Fuse(Part, tag="Fuse"):
+class _Fuse(Part, tag="Fuse", frozen=True):
     pass
 
 

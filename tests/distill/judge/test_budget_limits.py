@@ -31,7 +31,7 @@ def test_what_reaches_a_limit_may_go_out_and_what_passes_it_never() -> None:
     assert first != second
     assert budget.spending.requests == 3
     budget.settle(first, 0.5)
-    budget.settle(second, 0.25, lost=True)
+    budget.settle(second, 0.25, lost=[0.25])
     assert budget.spending == Spending(requests=3, usd=0.75, lost=1, lost_usd=0.25)
     with pytest.raises(BudgetSpentError, match="--max-requests 3"):
         budget.allows(0.0)

@@ -186,8 +186,8 @@ def test_what_a_killed_run_was_writing_is_cleared_away(tmp_path: Path) -> None:
 def test_what_a_kill_at_the_very_end_left_is_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = begun(tmp_path / "out", rejects=2)
     with monkeypatch.context() as patched:
-        patched.setattr(Run, "_tidy", lambda _: {}["killed"])
-        with pytest.raises(KeyError):
+        patched.setattr(Run, "_tidy", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
             run.finish()
     assert "part-000000.rejects.jsonl" in names(tmp_path / "out")
     assert open_run(tmp_path / "out", "resume").complete
