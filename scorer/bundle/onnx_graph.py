@@ -145,7 +145,7 @@ def _nodes(data: memoryview, graph: Graph) -> Iterator[Node]:
 
 def _attribute(data: memoryview, node: Node, graph: Graph) -> Iterator[Node]:
     entries = list(fields(data))
-    axis = any(number == _ATTRIBUTE_NAME and value == b"axis" for number, value in entries)
+    axis = any(number == _ATTRIBUTE_NAME and _text(value) == "axis" for number, value in entries)
     for number, value in entries:
         if number == _ATTRIBUTE_INTEGER and isinstance(value, int) and axis:
             node.axis = value - (1 << 64) if value >> 63 else value
@@ -159,7 +159,8 @@ def _attribute(data: memoryview, node: Node, graph: Graph) -> Iterator[Node]:
 
 
 def _tensor(data: memoryview) -> tuple[str, Sequence[int]]:
-    name, shape = "", []
+    name = ""
+    shape: list[int] = []
     for number, value in fields(data):
         if number == _TENSOR_DIMENSIONS:
             shape += islice(numbers(value), _MOST_DIMENSIONS)

@@ -26,17 +26,17 @@ class _RobertaProcessing(Part, tag="RobertaProcessing", frozen=True):
     add_prefix_space: bool = True
 
 
-class _Piece(Struct, forbid_unknown_fields=True, frozen=True):
+class _Piece(Struct, forbid_unknown_fields=True):
     id: str
     type_id: _SegmentType
 
 
-class _PieceOf(Struct, forbid_unknown_fields=True, frozen=True):
+class _PieceOf(Struct, forbid_unknown_fields=True):
     Sequence: _Piece | None = None
     SpecialToken: _Piece | None = None
 
 
-class _Special(Struct, forbid_unknown_fields=True, frozen=True):
+class _Special(Struct, forbid_unknown_fields=True):
     id: str
     ids: Annotated[Sequence[_Id], Meta(min_length=1, max_length=8)]
     tokens: Sequence[str]
@@ -127,7 +127,7 @@ class _Unigram(Part, tag="Unigram", frozen=True):
 Model = _WordPiece | _WordLevel | _Bpe | _Unigram
 
 
-class AddedToken(Struct, forbid_unknown_fields=True, frozen=True):
+class AddedToken(Struct, forbid_unknown_fields=True):
     """A token beside the model's vocabulary."""
 
     id: _Id
@@ -139,18 +139,18 @@ class AddedToken(Struct, forbid_unknown_fields=True, frozen=True):
     special: bool = False
 
 
-class _Truncation(Struct, forbid_unknown_fields=True, frozen=True):
+class _Truncation(Struct, forbid_unknown_fields=True):
     max_length: _Length
     strategy: str = "LongestFirst"
     stride: Annotated[int, Meta(ge=0, le=1 << 20)] = 0
     direction: str = "Right"
 
 
-class _Fixed(Struct, forbid_unknown_fields=True, frozen=True):
+class _Fixed(Struct, forbid_unknown_fields=True):
     Fixed: _Length
 
 
-class _Padding(Struct, forbid_unknown_fields=True, frozen=True):
+class _Padding(Struct, forbid_unknown_fields=True):
     strategy: Literal["BatchLongest"] | _Fixed
     pad_id: _Id
     pad_type_id: _SegmentType
@@ -159,7 +159,7 @@ class _Padding(Struct, forbid_unknown_fields=True, frozen=True):
     pad_to_multiple_of: Annotated[int, Meta(ge=1, le=4096)] | None = None
 
 
-class TokenizerFile(Struct, forbid_unknown_fields=True, frozen=True):
+class TokenizerFile(Struct, forbid_unknown_fields=True):
     """A tokenizer.json whose sequences of parts were taken apart: see `check_tokenizer`."""
 
     version: str

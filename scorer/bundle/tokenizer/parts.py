@@ -32,11 +32,11 @@ _SPLITS = {
 }
 
 
-class Part(Struct, tag_field="type", forbid_unknown_fields=True, frozen=True):
+class Part(Struct, tag_field="type", forbid_unknown_fields=True):
     """Something with a ``type``."""
 
 
-class _Pattern(Struct, forbid_unknown_fields=True, frozen=True):
+class _Pattern(Struct, forbid_unknown_fields=True):
     String: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     Regex: str | None = None
 
