@@ -58,8 +58,7 @@ def test_only_one_record_of_json_is_replaced_by_json(text: str) -> None:
     path = Path("file")
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(
-        OutputError,
-        match="file: is no JSON with 'a' that was written here before, so it is not replaced",
+        OutputError, match="file: is no JSON with 'a' that was written here before, so it is not replaced"
     ):
         check_json(path, "a")
 
@@ -81,10 +80,7 @@ def test_only_one_record_of_json_is_replaced_by_json(text: str) -> None:
 def test_only_rejects_are_replaced_by_rejects(text: str) -> None:
     path = Path("file")
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(
-        OutputError,
-        match="file: is no file of rejects that was written here before, so it is not",
-    ):
+    with pytest.raises(OutputError, match="file: is no file of rejects that was written here before, so it is not"):
         check_rejects(path)
 
 
