@@ -14,12 +14,12 @@ _Length = Annotated[int, Meta(ge=1, le=1 << 20)]
 _SegmentType = Annotated[int, Meta(ge=0, le=1)]
 
 
-class _BertProcessing(Part, tag="BertProcessing", frozen=True):
+class _BertProcessing(Part, tag="BertProcessing"):
     sep: tuple[str, _Id]
     cls: tuple[str, _Id]
 
 
-class _RobertaProcessing(Part, tag="RobertaProcessing", frozen=True):
+class _RobertaProcessing(Part, tag="RobertaProcessing"):
     sep: tuple[str, _Id]
     cls: tuple[str, _Id]
     trim_offsets: bool = True
@@ -45,7 +45,7 @@ class _Special(Struct, forbid_unknown_fields=True):
 _Pieces = Annotated[Sequence[_PieceOf], Meta(max_length=16)]
 
 
-class _TemplateProcessing(Part, tag="TemplateProcessing", frozen=True):
+class _TemplateProcessing(Part, tag="TemplateProcessing"):
     single: _Pieces
     pair: _Pieces
     special_tokens: Annotated[Mapping[str, _Special], Meta(max_length=32)]
@@ -64,7 +64,7 @@ class _TemplateProcessing(Part, tag="TemplateProcessing", frozen=True):
 _PostProcessor = _BertProcessing | _RobertaProcessing | _TemplateProcessing | ByteLevel
 
 
-class _Vocabulary(Part, frozen=True):
+class _Vocabulary(Part):
     """A model that has ids by token."""
 
     vocab: Annotated[Mapping[str, _Id], Meta(min_length=1)]
@@ -80,7 +80,7 @@ class _Vocabulary(Part, frozen=True):
             raise ValueError(f"the token for unknown words, {token[:60]!a}, is not in the vocabulary")
 
 
-class _WordPiece(_Vocabulary, tag="WordPiece", frozen=True):
+class _WordPiece(_Vocabulary, tag="WordPiece"):
     unk_token: str
     continuing_subword_prefix: Affix
     max_input_chars_per_word: Annotated[int, Meta(ge=1, le=1000)]
@@ -89,14 +89,14 @@ class _WordPiece(_Vocabulary, tag="WordPiece", frozen=True):
         self.check_unknown(self.unk_token)
 
 
-class _WordLevel(_Vocabulary, tag="WordLevel", frozen=True):
+class _WordLevel(_Vocabulary, tag="WordLevel"):
     unk_token: str
 
     def __post_init__(self) -> None:
         self.check_unknown(self.unk_token)
 
 
-class _Bpe(_Vocabulary, tag="BPE", frozen=True):
+class _Bpe(_Vocabulary, tag="BPE"):
     merges: Sequence[Any]
     dropout: None = None  # it would draw the ids at random
     unk_token: str | None = None
@@ -110,7 +110,7 @@ class _Bpe(_Vocabulary, tag="BPE", frozen=True):
         self.check_unknown(self.unk_token)
 
 
-class _Unigram(Part, tag="Unigram", frozen=True):
+class _Unigram(Part, tag="Unigram"):
     vocab: Annotated[Sequence[tuple[str, float]], Meta(min_length=1)]
     unk_id: _Id | None = None
     byte_fallback: bool = False

@@ -47,7 +47,7 @@ class _Pattern(Struct, forbid_unknown_fields=True):
             raise ValueError(f"the pattern {self.Regex[:60]!a} is none of the known ones, nor one class of characters")
 
 
-class _Replace(Part, tag="Replace", frozen=True):
+class _Replace(Part, tag="Replace"):
     pattern: _Pattern
     content: str
 
@@ -57,14 +57,14 @@ class _Replace(Part, tag="Replace", frozen=True):
             raise ValueError(f"Replace makes {least} characters {len(self.content)}, expected no longer text")
 
 
-class _BertNormalizer(Part, tag="BertNormalizer", frozen=True):
+class _BertNormalizer(Part, tag="BertNormalizer"):
     clean_text: bool = True
     handle_chinese_chars: bool = True
     strip_accents: bool | None = None
     lowercase: bool = True
 
 
-class _Precompiled(Part, tag="Precompiled", frozen=True):
+class _Precompiled(Part, tag="Precompiled"):
     precompiled_charsmap: str
 
     def __post_init__(self) -> None:
@@ -73,44 +73,44 @@ class _Precompiled(Part, tag="Precompiled", frozen=True):
             raise ValueError(f"a charsmap gives {longest} characters for one, expected at most {LONGEST_MAPPING}")
 
 
-class _StripText(Part, tag="Strip", frozen=True):
+class _StripText(Part, tag="Strip"):
     strip_left: bool = True
     strip_right: bool = True
 
 
-class _Prepend(Part, tag="Prepend", frozen=True):
+class _Prepend(Part, tag="Prepend"):
     prepend: _OneCharacter
 
 
-class _ByteLevelText(Part, tag="ByteLevel", frozen=True):
+class _ByteLevelText(Part, tag="ByteLevel"):
     pass
 
 
-class _Lowercase(Part, tag="Lowercase", frozen=True):
+class _Lowercase(Part, tag="Lowercase"):
     pass
 
 
-class _StripAccents(Part, tag="StripAccents", frozen=True):
+class _StripAccents(Part, tag="StripAccents"):
     pass
 
 
-class _Nmt(Part, tag="Nmt", frozen=True):
+class _Nmt(Part, tag="Nmt"):
     pass
 
 
-class _Nfc(Part, tag="NFC", frozen=True):
+class _Nfc(Part, tag="NFC"):
     pass
 
 
-class _Nfd(Part, tag="NFD", frozen=True):
+class _Nfd(Part, tag="NFD"):
     pass
 
 
-class _Nfkc(Part, tag="NFKC", frozen=True):
+class _Nfkc(Part, tag="NFKC"):
     pass
 
 
-class _Nfkd(Part, tag="NFKD", frozen=True):
+class _Nfkd(Part, tag="NFKD"):
     pass
 
 
@@ -120,7 +120,7 @@ Normalizer = (
 )  # fmt: skip
 
 
-class ByteLevel(Part, tag="ByteLevel", frozen=True):
+class ByteLevel(Part, tag="ByteLevel"):
     """Each byte a character: of texts before they are cut, of offsets behind, and back."""
 
     add_prefix_space: bool = True
@@ -128,7 +128,7 @@ class ByteLevel(Part, tag="ByteLevel", frozen=True):
     use_regex: bool = True
 
 
-class _Metaspace(Part, tag="Metaspace", frozen=True):
+class _Metaspace(Part, tag="Metaspace"):
     replacement: _OneCharacter
     prepend_scheme: Literal["always", "never", "first"] = "always"
     split: bool = True
@@ -136,37 +136,37 @@ class _Metaspace(Part, tag="Metaspace", frozen=True):
     str_rep: _OneCharacter | None = None
 
 
-class _Split(Part, tag="Split", frozen=True):
+class _Split(Part, tag="Split"):
     pattern: _Pattern
     behavior: str
     invert: bool = False
 
 
-class _CharDelimiterSplit(Part, tag="CharDelimiterSplit", frozen=True):
+class _CharDelimiterSplit(Part, tag="CharDelimiterSplit"):
     delimiter: _OneCharacter
 
 
-class _Digits(Part, tag="Digits", frozen=True):
+class _Digits(Part, tag="Digits"):
     individual_digits: bool = False
 
 
-class _Punctuation(Part, tag="Punctuation", frozen=True):
+class _Punctuation(Part, tag="Punctuation"):
     behavior: str = "Isolated"
 
 
-class _BertPreTokenizer(Part, tag="BertPreTokenizer", frozen=True):
+class _BertPreTokenizer(Part, tag="BertPreTokenizer"):
     pass
 
 
-class _Whitespace(Part, tag="Whitespace", frozen=True):
+class _Whitespace(Part, tag="Whitespace"):
     pass
 
 
-class _WhitespaceSplit(Part, tag="WhitespaceSplit", frozen=True):
+class _WhitespaceSplit(Part, tag="WhitespaceSplit"):
     pass
 
 
-class _UnicodeScripts(Part, tag="UnicodeScripts", frozen=True):
+class _UnicodeScripts(Part, tag="UnicodeScripts"):
     pass
 
 
@@ -176,26 +176,26 @@ PreTokenizer = (
 )  # fmt: skip
 
 
-class _BPEDecoder(Part, tag="BPEDecoder", frozen=True):
+class _BPEDecoder(Part, tag="BPEDecoder"):
     suffix: Affix
 
 
-class _WordPieceDecoder(Part, tag="WordPiece", frozen=True):
+class _WordPieceDecoder(Part, tag="WordPiece"):
     prefix: Affix
     cleanup: bool = True
 
 
-class _StripDecoder(Part, tag="Strip", frozen=True):
+class _StripDecoder(Part, tag="Strip"):
     content: str
     start: int
     stop: int
 
 
-class _ByteFallback(Part, tag="ByteFallback", frozen=True):
+class _ByteFallback(Part, tag="ByteFallback"):
     pass
 
 
-class _Fuse(Part, tag="Fuse", frozen=True):
+class _Fuse(Part, tag="Fuse"):
     pass
 
 
