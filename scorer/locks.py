@@ -48,10 +48,12 @@ def locked(output: Path, *, shared: bool = False) -> Iterator[None]:
         yield
     finally:
         _HELD.pop(output_is, None)
-        with suppress(OSError, OutputError):
-            lock(descriptor, "")  # whoever shares it still needs the file
-            file.unlink()
-        os.close(descriptor)
+        try:
+            with suppress(OSError, OutputError):
+                lock(descriptor, "")  # whoever shares it still needs the file
+                file.unlink()
+        finally:
+            os.close(descriptor)
 
 
 def _open(file: Path, busy: str, *, shared: bool) -> int | None:

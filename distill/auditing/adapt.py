@@ -24,6 +24,7 @@ from distill.training.calibrate import (
     cross_calibrate,
     few_label_cuts,
     fit_calibration,
+    fit_line,
     fit_uncertainty,
     measure,
     other_folds,
@@ -93,8 +94,8 @@ def _cross_ridge(raw: Floats, embedding: Floats, labels: Floats, folds: Ints) ->
     """Return scores (N,) by line and ridge, each fold's from the others alone, the penalty too."""
     scores = np.zeros(len(raw))
     for others, fold in other_folds(folds):
-        line = fit_calibration(raw[others, None], labels[others, None])
-        straight = raw * line.slope[0] + line.intercept[0]
+        slope, intercept = fit_line(raw[others], labels[others])
+        straight = raw * slope + intercept
         ridge = fit_ridge(embedding[others], (labels - straight)[others], folds[others])
         scores[fold] = straight[fold] + (0.0 if ridge is None else ridge.of(embedding[fold]))
     return scores.clip(*SCORE_RANGE)

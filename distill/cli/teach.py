@@ -10,6 +10,7 @@ import click
 
 from distill.training.settings import TeachSettings
 from scorer.cli import options as opt
+from scorer.cli.streams import say
 
 
 @opt.command(
@@ -64,7 +65,7 @@ def teach(
     with Bar(sys.stderr, quiet=quiet) as bar:
         soft = teaching.teach(checkpoints, dialogues, settings, output, existing=existing, progress=bar)
         if complete:
-            click.echo(f"{output} is complete already; nothing was scored", err=True)
+            say(f"{output} is complete already; nothing was scored", err=True)
             return
         bar.say(f"{len(soft)} dialogues, {soft.re_paired} of them re-paired, scored by {len(checkpoints)} teachers")
         bar.say(f"written to {output}; next: empathy train LABELS --soft {output} -o STUDENT" + soft.info.as_options)

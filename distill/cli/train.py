@@ -140,7 +140,7 @@ def train(
                 progress=bar,
             )
     if complete:
-        click.echo(f"{output} is complete already; nothing was trained", err=True)
+        say(f"{output} is complete already; nothing was trained", err=True)
         return
     for line in _closing_lines(checkpoint, len(labelled.rejects)):
         bar.say(line)

@@ -57,19 +57,21 @@ class Calibration:
         return np.asarray(moved.clip(*SCORE_RANGE), dtype=np.float32)
 
 
-def fit_calibration(scores: Array, labels: Array) -> Calibration:
-    """Return the least-squares line per head from raw scores (N, 2) to labels (N, 2).
+def fit_line(scores: Array, labels: Array) -> tuple[float, float]:
+    """Return slope and intercept of the least-squares line from raw scores (N,) to labels (N,).
 
-    A head whose scores do not rise with the labels keeps them as they are: no rising line fits.
+    Scores that do not rise with the labels stay as they are: no rising line fits.
     """
-    slopes, intercepts = [], []
-    for x, y in zip(np.asarray(scores, float).T, np.asarray(labels, float).T, strict=True):
-        varies = x.std() > 1e-6  # rounding alone gives equal numbers a spread
-        slope = float(((x - x.mean()) * (y - y.mean())).mean() / x.var()) if varies else 0.0
-        rises = slope > 0
-        slopes.append(slope if rises else 1.0)
-        intercepts.append(float(y.mean() - slope * x.mean()) if rises else 0.0)
-    return Calibration((slopes[0], slopes[1]), (intercepts[0], intercepts[1]))
+    x, y = np.asarray(scores, float), np.asarray(labels, float)
+    varies = x.std() > 1e-6  # rounding alone gives equal numbers a spread
+    slope = float(((x - x.mean()) * (y - y.mean())).mean() / x.var()) if varies else 0.0
+    return (slope, float(y.mean() - slope * x.mean())) if slope > 0 else (1.0, 0.0)
+
+
+def fit_calibration(scores: Array, labels: Array) -> Calibration:
+    """Return the line of each head (``fit_line``) from raw scores (N, 2) to labels (N, 2)."""
+    (slope_s, intercept_s), (slope_r, intercept_r) = map(fit_line, np.transpose(scores), np.transpose(labels))
+    return Calibration((slope_s, slope_r), (intercept_s, intercept_r))
 
 
 def cut_table(scores: Array, labels: Array) -> dict[str, list[float]]:

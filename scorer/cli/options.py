@@ -71,6 +71,7 @@ class Command(cloup.Command):
             for entry in self.params
             if entry.name not in (*_OUTPUTS, "store_path") and not isinstance(entry.type, click.Choice)
             for name in _names(given.get(entry.name or ""))
+            if os.path.lexists(name) or name == "-" or set(name) & set(":*?[")  # a model's name is no file
         ]
         for name, output in outputs.items():
             for path in (output, Path(f"{output}.rejects.jsonl")) if name != "pictures" else ():  # each guards itself

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, BinaryIO
 
 from scorer.dialogue import HEADS
@@ -39,8 +40,10 @@ def read_parquet(stream: BinaryIO, place: Place) -> Records:
             return
         if texts := sorted({chunk.path_in_schema for chunk in chunks if _is_shared(chunk)}):
             file = pq.ParquetFile(stream, read_dictionary=texts)  # else a text is copied as often as it stands there
-        batches = file.iter_batches(batch_size=_batch_rows(file, chunks), columns=used)
-        yield from _read_batches(batches, names, stream, place)
+        size = _batch_rows(file, chunks)
+        # pyarrow has no nested columns whose shared texts are of several row groups.
+        groups = (file.iter_batches(size, row_groups=[index], columns=used) for index in range(file.num_row_groups))
+        yield from _read_batches(chain.from_iterable(groups), names, stream, place)
     except (pa.ArrowException, OSError) as error:
         yield place.reject("broken_file", f"Parquet: {reason_of(error)}", line=place.line + 1)
 

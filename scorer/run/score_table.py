@@ -115,7 +115,12 @@ def _texts(path: Path, ids: Any) -> list[Any]:
 def said_of_scorer(path: Path) -> dict[str, Any]:
     """Return what a score file or folder says of its scorer (name, sha256, cuts ...), {} where it says nothing."""
     files = _files(path)
-    return read_metadata(files[0]) if files else {}
+    return _of_scorer(read_metadata(files[0])) if files else {}
+
+
+def _of_scorer(known: dict[str, Any]) -> dict[str, Any]:
+    """Return what a score file says, without what it says of its input."""
+    return {name: value for name, value in known.items() if name != "input"}
 
 
 def _kept(path: Path) -> list[str]:

@@ -74,7 +74,7 @@ def test_only_one_record_of_json_is_replaced_by_json(text: str) -> None:
         "\udcff\n",
         "[" * 9000,
         " \n",
-        '{"reason": "' + "x" * (3 << 19) + '"}\n',  # no more than a mebibyte is read of what may be anything
+        '{"reason": "' + "x" * (1 << 24) + '"}\n',  # no more than 16 MiB is read of what may be anything
     ],
 )
 def test_only_rejects_are_replaced_by_rejects(text: str) -> None:

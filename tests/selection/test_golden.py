@@ -184,8 +184,12 @@ def test_overwriting_keeps_own_tolerances_and_replaces_golden_files_only(
 ) -> None:
     edit(golden, lambda rows: rows[5].update(tolerance=0.75))
     with pytest.raises(EmpathyError, match="exists already"):
-        write_golden(golden, [str(golden)], Scorer.load(other.path))
-    write_golden(golden, [str(golden)], Scorer.load(other.path), overwrite=True)
+        write_golden(golden, [str(source)], Scorer.load(other.path))
+    with pytest.raises(EmpathyError, match="is an input as well"):
+        write_golden(golden, [str(golden)], Scorer.load(other.path), overwrite=True)
+    copied = golden.with_name("copied.jsonl")
+    copied.write_bytes(golden.read_bytes())
+    write_golden(golden, [str(copied)], Scorer.load(other.path), overwrite=True)
     assert [row.get("tolerance") for row in lines(golden)] == [*[None] * 5, 0.75, *[None] * 54]
     assert read_metadata(golden)["sha256"] == other.sha256
     assert run(golden, Scorer.load(other.path)).passed

@@ -171,7 +171,7 @@ def test_usage_errors_say_what_is_missing(empathy: Run, tmp_path: Path) -> None:
         ((source, "-o", "x"), "no --model"),
         ((source, "-o", tmp_path / "there", "--model", "m"), "exists already"),
         ((source, "-o", tmp_path / "no" / "x", "--model", "m"), "does not exist; create it first"),
-        ((source, "-o", tmp_path, "--model", "m"), "is a folder"),
+        ((source, "-o", tmp_path, "--model", "m"), "holds the input"),
         (("--export", "-o", "x", "--store", tmp_path / "none"), "no such store"),
         (("--export", source, "-o", "x"), "leave IN"),
         ((tmp_path / "there", "-o", "x", "--model", "m"), "no dialogue among 1 records; the first: broken_json"),
@@ -187,7 +187,7 @@ def test_a_second_process_exits_2_with_one_line(label: Command, serve: Serve) ->
         label.server.wait_for(requests=1)
         second = label()
         assert first.wait(60) == 0
-    assert "another process labels with this store" in one_line(second.returncode, second.stderr)
+    assert "another process is writing it" in one_line(second.returncode, second.stderr)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -134,14 +134,14 @@ class Tags(HTMLParser):
 
 def test_the_page_escapes_everything_and_loads_nothing(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script><img src=x onerror=alert(2)> & \"'"
-    row = response("", messages=(Turn(evil, evil), Turn("assistant", evil)), reference=evil)
+    row = response("", messages=(Turn("user", evil), Turn("assistant", evil)), reference=evil)
     write_page(tmp_path / "page.html", {evil: [row], "none": []}, 1)
     page = Tags((tmp_path / "page.html").read_text())
     assert {tag for tag, _ in page.tags} == {
         *"html head meta title style body h1 p table thead tr th tbody td span".split()
     }
     assert not any(name in attributes for _, attributes in page.tags for name in ("src", "href", "onerror", "onload"))
-    assert page.text.count("<script>alert(1)</script>") == 5
+    assert page.text.count("<script>alert(1)</script>") == 4
     assert any("default-src 'none'" in str(attributes.get("content")) for _, attributes in page.tags)
 
 

@@ -130,8 +130,12 @@ def test_an_existing_output_is_not_touched(empathy: Run, bundle: Bundle, source:
     options = ["score", source, "-o", tmp_path / "out.csv", "--scorer", bundle.path]
     assert "exists already" in error_of(empathy(*options))
     assert (tmp_path / "out.csv").read_text() == "mine"
-    assert empathy(*options, "--overwrite").returncode == 0
-    assert (tmp_path / "out.csv").read_text().startswith("id,")
+    assert "is not replaced" in error_of(empathy(*options, "--overwrite"))
+    assert (tmp_path / "out.csv").read_text() == "mine"
+    (tmp_path / "out.csv").unlink()
+    for more in ((), ("--overwrite",)):
+        assert empathy(*options, *more).returncode == 0
+        assert (tmp_path / "out.csv").read_text().startswith("id,")
 
 
 def test_resume_of_a_finished_output_changes_nothing(

@@ -190,10 +190,26 @@ def test_what_lies_there_is_refused_by_what_it_is(tmp_path: Path) -> None:
         ({}, {"uncertainty": False}, None),
         ({"keep": ["a"]}, {"keep": ["a"]}, None),
         ({}, {"sha256": "other"}, r"is finished, by another scorer \(tiny abc\); name another output or say"),
-        ({}, {"uncertainty": True}, "is finished, without the columns of --uncertainty; say --overwrite"),
-        ({"uncertainty": True}, {"uncertainty": False}, "is finished, with the columns of --uncertainty; say --ov"),
-        ({"keep": ["a"]}, {}, "keep a and this run has nothing; use the same, or say --overwrite"),
-        ({}, {"keep": ["a"]}, "keep nothing and this run has a; use the same, or say --overwrite"),
+        (
+            {},
+            {"uncertainty": True},
+            "made with uncertainty False and this run has True; use the same, or name another output or say --ov",
+        ),
+        (
+            {"uncertainty": True},
+            {"uncertainty": False},
+            "made with uncertainty True and this run has False; use the same, or name another output or say --ov",
+        ),
+        (
+            {"keep": ["a"]},
+            {},
+            "keep a and this run has nothing; use the same, or name another output or say --overwrite",
+        ),
+        (
+            {},
+            {"keep": ["a"]},
+            "keep nothing and this run has a; use the same, or name another output or say --overwrite",
+        ),
     ],
 )
 def test_a_finished_file_is_that_of_the_same_run_or_refused(

@@ -165,7 +165,7 @@ def test_what_is_shown_of_a_dialogue_is_bounded() -> None:
         ("sets --json empty --overwrite", "is a folder"),
         ("sets --json no/r.json", "the folder no does not exist"),
         ("s.parquet --json s.parquet --overwrite", "is an input as well"),
-        ("sets --json labels.jsonl", "exists already"),
+        ("sets --json labels.jsonl", "is not replaced"),
     ],
 )
 def test_faults_are_one_line(folder: Path, arguments: str, expected: str) -> None:
@@ -229,6 +229,9 @@ def test_what_exists_is_kept_unless_overwritten(folder: Path) -> None:
     assert "exists already" in refused(folder, "sets")
     assert (folder / "r.html").read_text() == "mine"
     assert "written twice" in refused(folder, "sets", "--json", str(folder / "r.html"), "--overwrite")
-    assert report(folder, "sets", "--overwrite")[0] == 0
+    assert "is not replaced" in refused(folder, "sets", "--overwrite")
+    (folder / "r.html").unlink()
+    for more in ((), ("--overwrite",)):
+        assert report(folder, "sets", *more)[0] == 0
     assert names(folder / "sets") == sorted([*FILES, "rejects.jsonl"])
     assert "<!DOCTYPE html>" in (folder / "r.html").read_text(encoding="utf-8")
