@@ -62,6 +62,8 @@ class Weights:
     def get(self, name: str) -> torch.Tensor:
         """Return one tensor."""
         # Opened anew for each: the pages of an open file, once read, would count as memory of this process.
+        if name not in self.files:
+            raise ModelError(f"{self.folder}: holds no {name}; copy the model again")
         with safe_open(self.folder / self.files[name], framework="pt") as file:
             tensor: torch.Tensor = file.get_tensor(name)
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():

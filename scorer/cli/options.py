@@ -71,7 +71,7 @@ class Command(cloup.Command):
             for entry in self.params
             if entry.name not in (*_OUTPUTS, "store_path") and not isinstance(entry.type, click.Choice)
             for name in _names(given.get(entry.name or ""))
-            if os.path.lexists(name) or name == "-" or set(name) & set(":*?[")  # a model's name is no file
+            if os.path.lexists(name) or name == "-" or _may_be_read(name)
         ]
         for name, output in outputs.items():
             for path in (output, Path(f"{output}.rejects.jsonl")) if name != "pictures" else ():  # each guards itself
@@ -95,6 +95,11 @@ class Command(cloup.Command):
 
 _OUTPUTS = ("output", "json_path", "rejects_path", "pictures", "write_bundle")
 """The parameters of commands that name what is written."""
+
+
+def _may_be_read(name: str) -> bool:
+    """Whether what is no file may name some: a pattern, an archive's member or file://, but no model or server."""
+    return not name.startswith(("http://", "https://")) and bool(set(name) & set(":*?["))
 
 
 def _shares(given: Mapping[str, Any]) -> bool:
