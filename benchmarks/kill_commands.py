@@ -305,7 +305,7 @@ def _without(value: Any) -> Any:
 
 
 def differences(whole: dict[str, Any], killed: dict[str, Any]) -> list[str]:
-    """Return how two runs' files differ, one line a file."""
+    """Return how two runs' files differ, one line per file."""
     faults = [f"{name} is missing" for name in sorted(whole.keys() - killed.keys())]
     faults += [f"{name} is left over" for name in sorted(killed.keys() - whole.keys())]
     for name in sorted(whole.keys() & killed.keys()):

@@ -36,7 +36,7 @@ Maker = Callable[[Sequence[Dialogue], str, Random], list[Trial]]
 
 @cache
 def wordings(kind: str) -> tuple[str, ...]:
-    r"""Return the wordings of a kind, one a line of its file; ``\n`` in it is a line break."""
+    r"""Return the wordings of a kind, one per line of its file; ``\n`` in it is a line break."""
     lines = (_WORDINGS / f"{kind}.txt").read_text(encoding="utf-8").splitlines()
     return tuple(line.replace("\\n", "\n") for line in lines if line.strip())
 
