@@ -172,7 +172,7 @@ def score(
             backend = stack.enter_context(Cluster(scorer, settings, where, engine, precision))
         summary = score_on(backend, corpus, output, settings, progress)
     if summary.complete_before:
-        say(f"{output} is complete already; nothing was read or scored", err=True)
+        say(f"{output} is complete already; nothing was scored", err=True)
         return
     lines = [*closing_lines(summary, backend.scorer, output), *backend.closing()]
     _close(lines, summary.tally, backend.scorer, corpus, quiet=quiet)
