@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
@@ -64,32 +64,46 @@ class Job:
 
 def measured(job: Job) -> dict[str, float]:
     """Train the scorer of one point and return its figures, cross-fitted on the held-out third."""
-    labelled = read_labelled(job.labels)
-    test = folds_of(labelled.conversations, 3, SPLIT_SEED) == 0
-    # A conversation's place in the queue is a hash: the smaller sets are parts of the larger ones.
-    place = folds_of((f"queue:{conversation}" for conversation in labelled.conversations), 1 << 40, job.seed)
-    queue = [row for row in np.argsort(place, kind="stable") if not test[row]]
-    labelled = labelled.take(np.array(sorted([*queue[: job.size], *np.flatnonzero(test)])))
-    test = folds_of(labelled.conversations, 3, SPLIT_SEED) == 0
+    labelled, test = reduced(read_labelled(job.labels), job.size, job.seed)
     # Few labels need more passes: about as many steps as for two thousand labels, at most ten passes.
     passes = {"epochs": int(np.clip(round(_PASSES / int((~test).sum())), 3, 10))}
     teacher = {**TEACHER, **TEACHERS["teacher-1"], **passes, "seed": job.seed, **job.more}
     with tempfile.TemporaryDirectory() as folder:
-        run = _run(labelled, TrainSettings(backbone=job.teacher, **teacher), Path(folder) / "teacher")
+        run = training(labelled, TrainSettings(backbone=job.teacher, **teacher), Path(folder) / "teacher")
         raw, model = run_fit(run, Fit("teacher", ~test, test, 0))
         if job.student:
-            soft = _taught(run, model, test, job)
+            soft = taught(run, model, test, read_dialogues(job.unlabelled), job.pairs, job.student)
             student = TrainSettings(backbone=job.student, **{**STUDENT, "seed": job.seed, **job.more})
-            raw, _ = run_fit(_run(labelled, student, Path(folder) / "student", soft), Fit("student", ~test, test, 0))
-    truth = labelled.scores[test]
-    half = folds_of((f"half:{conversation}" for conversation in labelled.conversations), 2, SPLIT_SEED)[test]
-    scores = cross_calibrate(raw, truth, half)
-    figures = all_figures(Pair.of(truth, scores, cross_levels(scores, truth, half)))
+            raw, _ = run_fit(
+                training(labelled, student, Path(folder) / "student", soft), Fit("student", ~test, test, 0)
+            )
+    figures = all_figures(cross_fitted(labelled, test, raw))
     return {name: figures[name] for name in _SHOWN}
 
 
-def _run(labelled: LabelledSet, settings: TrainSettings, work: Path, soft: SoftSet | None = None) -> TrainRun:
-    work.mkdir()
+def reduced(labelled: LabelledSet, size: int, seed: int) -> tuple[LabelledSet, Mask]:
+    """Return ``size`` labels to learn with the held-out third of all, and which rows are held out.
+
+    A conversation's place in the queue is a hash, so the smaller sets are parts of the larger ones.
+    """
+    test = folds_of(labelled.conversations, 3, SPLIT_SEED) == 0
+    place = folds_of((f"queue:{conversation}" for conversation in labelled.conversations), 1 << 40, seed)
+    queue = [row for row in np.argsort(place, kind="stable") if not test[row]]
+    labelled = labelled.take(np.array(sorted([*queue[:size], *np.flatnonzero(test)])))
+    return labelled, folds_of(labelled.conversations, 3, SPLIT_SEED) == 0
+
+
+def cross_fitted(labelled: LabelledSet, test: Mask, raw: Scores) -> Pair:
+    """Return judge and scorer on the held-out rows; calibration and cuts of each half come from the other."""
+    truth = labelled.scores[test]
+    half = folds_of((f"half:{conversation}" for conversation in labelled.conversations), 2, SPLIT_SEED)[test]
+    scores = cross_calibrate(raw, truth, half)
+    return Pair.of(truth, scores, cross_levels(scores, truth, half))
+
+
+def training(labelled: LabelledSet, settings: TrainSettings, work: Path, soft: SoftSet | None = None) -> TrainRun:
+    """Return a training of some labels that keeps its fits in ``work``."""
+    work.mkdir(exist_ok=True)
     backbone = checked_backbone(settings)
     encoder = backbone.encoder(settings.max_length)
     lessons = Lessons.of(soft, labelled, settings, encoder) if soft else None
@@ -98,18 +112,28 @@ def _run(labelled: LabelledSet, settings: TrainSettings, work: Path, soft: SoftS
     return TrainRun(labelled, settings, backbone, encoder, encoded, lessons, work, Silent(), processes)
 
 
-def _taught(run: TrainRun, model: Any, test: Mask, job: Job) -> SoftSet:
-    """Return a teacher's scores of the labelled dialogues, the unlabelled ones, and re-paired ones of both."""
+def taught(
+    run: TrainRun, model: Any, test: Mask, unlabelled: Iterable[Dialogue], pairs: int, near_encoder: str
+) -> SoftSet:
+    """Return a teacher's scores of the labelled dialogues, the unlabelled ones, and ``pairs`` re-paired ones of each.
+
+    Nothing is re-paired with the rows of ``test``; they are scored too, which says how good the teacher is.
+    """
     learnt = [dialogue for dialogue, held_out in zip(run.labelled.dialogues, test, strict=True) if not held_out]
-    unlabelled = Corpus(list(job.unlabelled)) if job.unlabelled else ()
-    real = [*learnt, *(item for item in unlabelled if isinstance(item, Dialogue))]
-    paired, partners = re_pair(real, job.pairs, seed=job.seed, encoder=job.student)
-    held_out = [run.labelled.dialogues[row] for row in np.flatnonzero(test)]  # each row has a score, these are not used
+    held_out = [dialogue for dialogue, out in zip(run.labelled.dialogues, test, strict=True) if out]
+    real = [*learnt, *unlabelled]
+    paired, partners = re_pair(real, pairs, seed=run.settings.seed, encoder=near_encoder)
     dialogues = [*held_out, *real, *paired]
     scores: Scores = predict(model, run.encoder.encode(dialogues), bf16=has_bf16())
     owners = [*(dialogue.conversation for dialogue in (*held_out, *real)), *partners]
-    info = SoftInfo(folds=0, split_seed=run.settings.split_seed, teachers=[job.teacher], teacher_hashes=[])
+    settings = run.settings
+    info = SoftInfo(folds=0, split_seed=settings.split_seed, teachers=[settings.backbone], teacher_hashes=[])
     return SoftSet(dialogues, owners, scores[None], info)
+
+
+def read_dialogues(paths: Sequence[str]) -> list[Dialogue]:
+    """Return the dialogues of files; bad records are left out."""
+    return [item for item in Corpus(list(paths)) if isinstance(item, Dialogue)] if paths else []
 
 
 def interval(values: Sequence[float]) -> float:

@@ -32,7 +32,6 @@ from distill.judge.store import Store
 from distill.labelled import read_labelled
 from distill.sampling.pick import pick_dialogues
 from distill.settings import LabelSettings, LoopSettings, SampleSettings
-from distill.training.checkpoint import load_checkpoint
 from distill.training.settings import TrainSettings
 from distill.training.train import checked_backbone, train_scorer
 from scorer.dialogue import HEADS, Dialogue, content_hash
@@ -153,15 +152,16 @@ class Loop:
         taken = {dialogue.id for dialogue in chosen}
         labels = self._labels(f"round-{number}/labels", chosen)
         checkpoint = folder / "checkpoint"
-        if not (checkpoint / "empathy.json").exists():
+        if not checkpoint.exists():
             self.progress.say(f"round {number}: training on {len(chosen)} labels")
-            labelled = read_labelled([str(labels)])
-            train_scorer(labelled, self.training, checkpoint, existing="resume", progress=self.progress)
+        # A finished checkpoint is held against these labels and settings, and its files against their hashes.
+        labelled = read_labelled([str(labels)])
+        trained = train_scorer(labelled, self.training, checkpoint, existing="resume", progress=self.progress)
         if not (folder / SCORER).exists():
             unseen = [dialogue for dialogue in self._pool if dialogue.id not in taken][:_CHECKED]
             settings = ExportSettings(name=f"{self.output.name}, round {number}")
             enough = unseen if len(unseen) >= 2 * MIN_CHECKED else []
-            export_bundle(load_checkpoint(checkpoint), folder / SCORER, enough, settings)
+            export_bundle(trained, folder / SCORER, enough, settings)
         check = read_labelled([str(self.output / "check.jsonl")])
         figures = judge_against_scorer(check, Scorer.load(folder / SCORER)).measure(0).figures
         pearson = {head: _rounded(figures[f"{head}.pearson"]) for head in HEADS}

@@ -81,11 +81,11 @@ class Weights:
 
     @cached_property
     def shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Shape and data type (safetensors' name, as BF16) of every tensor, in the files' order."""
+        """Shape and data type (safetensors' name, as BF16) of every tensor that `files` names, in the files' order."""
         found = {}
         for file_name in dict.fromkeys(self.files.values()):
             with safe_open(self.folder / file_name, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 - it is no mapping
+                for name in filter(self.files.__contains__, file.keys()):
                     part = file.get_slice(name)
                     found[name] = (tuple(part.get_shape()), str(part.get_dtype()))
         return found

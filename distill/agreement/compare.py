@@ -89,6 +89,8 @@ def judge_against_scores(labelled: LabelledSet, path: Path, threshold: int = 5) 
     """Compare labels with a file of scores; an ``oof.parquet`` of `empathy train` is cross-fitted by its folds."""
     table = read_columns(path)
     key, keys = ("content", labelled.hashes) if "content" in table else ("id", [d.id for d in labelled.dialogues])
+    if not all(isinstance(value, str) for value in table[key]):
+        raise AgreementError(f"{path}: its column {key} holds what is no text; train again")
     mine, theirs = _common(keys, table[key])
     if len(mine) < MIN_PAIRS:
         raise AgreementError(

@@ -286,7 +286,7 @@ class Store:
         """Turn a fault of SQLite or of the disk into one line."""
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter where SQLite's own message is no text
             raise StoreError(f"{self.path}: cannot be used as a label store: {reason_of(error)}") from error
 
 

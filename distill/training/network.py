@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,9 @@ def load_backbone(name: str, layers: int | None = None) -> Backbone:
             raise TrainError(f"layers is {layers}, expected 1 to {config.num_hidden_layers}, which {name} has")
         config.num_hidden_layers = layers
     with loading_as(TrainError, f"backbone {name!r}: cannot score", "; expected an encoder (BERT, RoBERTa)"):
+        token, highest = max(tokenizer.get_vocab().items(), key=itemgetter(1))
+        if highest >= int(config.vocab_size):
+            raise ValueError(f"token {token[:60]!a} has id {highest}, its network {config.vocab_size} vectors")
         positions = int(getattr(config, "max_position_embeddings", None) or 512)
         # RoBERTa counts positions from the padding id + 1, so two of its 514 are never used.
         usable = positions - (tokenizer.pad_token_id + 1 if config.model_type in _POSITIONS_AFTER_PAD else 0)

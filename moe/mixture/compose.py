@@ -95,7 +95,7 @@ def compose_mixture(
     found = architecture_of(config, name)
     weights = open_weights(folder)
     about = base_info(name, folder)
-    _check_adapters(adapters, weights, about)
+    check_adapters(adapters, weights, about)
     tokenizer = _common_tokenizer(adapters, folder)
     target = moe_config(config, found, len(adapters), settings.top_k)
     shards = shards_of(tensors_of(weights, found, config, len(adapters)), settings.max_shard_bytes)
@@ -243,7 +243,7 @@ def _common_base(adapters: Sequence[Adapter]) -> str:
     return next(iter(names))
 
 
-def _check_adapters(adapters: Sequence[Adapter], weights: Weights, base: BaseInfo) -> None:
+def check_adapters(adapters: Sequence[Adapter], weights: Weights, base: BaseInfo) -> None:
     """Raise ModelError for an expert of another base; one that has no moe.json is known by its tensors alone."""
     for adapter in adapters:
         known = adapter.info.base.fingerprint if adapter.info else base.fingerprint

@@ -30,6 +30,7 @@ from scorer.run.prepare import records_hash, windows
 from scorer.run.score_file import (
     SUFFIXES,
     column_names,
+    is_as_written,
     join_shards,
     kept_shard,
     metadata_text,
@@ -180,7 +181,7 @@ class Run:
     def _join(self) -> None:
         shards = [self._shard_of(number) for number in sorted(self.done) if self.done[number].tally.scored]
         if shards:
-            about = metadata_text({**self._about, "input": asdict(self._input())})
+            about = {**self._about, "input": asdict(self._input())}
             join_shards(self.output, shards, about, self._identity.keep)
         # Without its manifest the folder is no run any more, should this be interrupted.
         self._begun.close()
@@ -301,6 +302,8 @@ class Run:
             self._known = msgspec.convert(known.get("input"), FinishedInput)
         except msgspec.ValidationError:
             raise OutputError(f"{self.output}: is finished and does not say of which input; {AFRESH}") from None
+        if not is_as_written(self.output):
+            raise OutputError(f"{self.output}: was changed since it was made; {AFRESH}")
 
     @property
     def _begun(self) -> Manifest:

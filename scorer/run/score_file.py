@@ -13,14 +13,16 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from scorer.apart import first_record, footer_holds
 from scorer.bundle.probed import Probed
 from scorer.bundle.uncertainty import UNCERTAINTY_COLUMNS
 from scorer.dialogue import HEADS
 from scorer.errors import OutputError, reason_of
+from scorer.finished import file_hash
 from scorer.outputs import decode_json, replacing, replacing_binary
 from scorer.values import Line
 
@@ -33,6 +35,11 @@ METADATA_KEY = b"empathy.scorer"
 
 _KINDS = b"empathy.kinds"
 """Key of a kept column's metadata in a shard: the kinds of its values."""
+
+_CONTENT, _CONTENT_KEY = "content", b"empathy.content"
+"""Where the hash of what a joined file holds stands: beside it, or in the metadata of a Parquet file."""
+
+_PARQUET_END = 8  # after the footer: its length and the magic number
 
 _FIX = "score again"
 
@@ -123,15 +130,41 @@ def metadata_text(metadata: Mapping[str, Any]) -> str:
     return json.dumps(metadata, sort_keys=True)
 
 
-def join_shards(output: Path, shards: Sequence[Path], metadata: str, kept: Sequence[str] = ()) -> None:
+def join_shards(output: Path, shards: Sequence[Path], metadata: Mapping[str, Any], kept: Sequence[str] = ()) -> None:
     """Make one score file, of the kind that its suffix says, from shards that ``write_scores`` wrote.
 
-    ``kept`` are the columns of the input in them, as JSON.
+    ``kept`` are the columns of the input in them, as JSON. The file, or what stands beside it, says which bytes it
+    holds: see ``is_as_written``.
     """
-    if output.suffix != ".parquet":
-        with replacing(meta_path(output)) as file:
-            file.write(metadata + "\n")
-    _JOIN[output.suffix](output, shards, kept, metadata)
+    if output.suffix == ".parquet":
+        _join_parquet(output, shards, kept, metadata_text(metadata))
+        return
+    with replacing(output) as file:
+        _JOIN[output.suffix](file, shards, kept)
+        file.flush()
+        with replacing(meta_path(output)) as meta:
+            meta.write(metadata_text({**metadata, _CONTENT: file_hash(Path(file.name))}) + "\n")
+
+
+def is_as_written(path: Path) -> bool:
+    """Whether a score file that ``join_shards`` made still holds what it wrote."""
+    import pyarrow.parquet as pq
+
+    if path.suffix != ".parquet":
+        known: object = read_metadata(path).get(_CONTENT)
+        return known == file_hash(path)
+    footer = pq.read_metadata(path)  # the schema's metadata, which are copied with a table, are others
+    known = (footer.metadata or {}).get(_CONTENT_KEY, b"")
+    return _hash_of_rows(path, path.stat().st_size - footer.serialized_size - _PARQUET_END).encode() == known
+
+
+def _hash_of_rows(path: Path, end: int) -> str:
+    """Return the SHA-256 of a Parquet file's bytes before ``end``, where its footer begins."""
+    state = sha256()
+    with open(path, "rb") as file:
+        while block := file.read(min(1 << 20, end - file.tell())):
+            state.update(block)
+    return state.hexdigest()
 
 
 def _join_parquet(output: Path, shards: Sequence[Path], kept: Sequence[str], metadata: str) -> None:
@@ -159,38 +192,32 @@ def _join_parquet(output: Path, shards: Sequence[Path], kept: Sequence[str], met
         writer.write_table(first.replace_schema_metadata(about))
         for table in tables:
             writer.write_table(table.replace_schema_metadata(about))
+        file.flush()
+        writer.add_key_value_metadata({_CONTENT_KEY: _hash_of_rows(Path(file.name), file.tell())})
 
 
-def _join_jsonl(output: Path, shards: Sequence[Path], kept: Sequence[str], _metadata: str) -> None:
-    with replacing(output) as file:
-        for _, rows in _tables(shards, kept):
-            file.writelines(
-                score_line(id_, *scores, kept=dict(zip(kept, more, strict=True))) for id_, scores, more in rows
-            )
+def _join_jsonl(file: IO[str], shards: Sequence[Path], kept: Sequence[str]) -> None:
+    for _, rows in _tables(shards, kept):
+        file.writelines(score_line(id_, *scores, kept=dict(zip(kept, more, strict=True))) for id_, scores, more in rows)
 
 
-def _join_csv(output: Path, shards: Sequence[Path], kept: Sequence[str], _metadata: str) -> None:
-    with replacing(output) as file:
-        for number, (names, rows) in enumerate(_tables(shards, kept)):
-            if number == 0:
-                file.write(",".join(map(_csv_field, names)) + "\n")
-            for id_, scores, more in rows:
-                fields = [_csv_field(as_csv_text(id_)), *map(str, scores), *map(_csv_field, map(_as_csv, more))]
-                file.write(",".join(fields) + "\n")
+def _join_csv(file: IO[str], shards: Sequence[Path], kept: Sequence[str]) -> None:
+    for number, (names, rows) in enumerate(_tables(shards, kept)):
+        if number == 0:
+            file.write(",".join(map(_csv_field, names)) + "\n")
+        for id_, scores, more in rows:
+            fields = [_csv_field(as_csv_text(id_)), *map(str, scores), *map(_csv_field, map(_as_csv, more))]
+            file.write(",".join(fields) + "\n")
 
 
-_JOIN: dict[str, Callable[[Path, Sequence[Path], Sequence[str], str], None]] = {
-    ".parquet": _join_parquet,
-    ".jsonl": _join_jsonl,
-    ".csv": _join_csv,
-}
+_JOIN: dict[str, Callable[[IO[str], Sequence[Path], Sequence[str]], None]] = {".jsonl": _join_jsonl, ".csv": _join_csv}
 
 _RUN_BY_SPREADSHEETS = re.compile(
     r"'*(?:[\s\x00-\x1f\u200b-\u200f\u202a-\u202e\u2060\ufeff]*[=+\-@\u2212\ufe62\ufe63\ufe66\ufe6b\uff1d\uff0b\uff0d\uff20]|[\t\r\n])"
 )
 """What begins a formula, also full-width or after what an import strips or nobody sees, and apostrophes before it."""
 
-SUFFIXES = tuple(_JOIN)
+SUFFIXES = (".parquet", *_JOIN)
 """The kinds of score file that are one file; an output of any other name is a folder of Parquet shards."""
 
 

@@ -119,8 +119,8 @@ def said_of_scorer(path: Path) -> dict[str, Any]:
 
 
 def _of_scorer(known: dict[str, Any]) -> dict[str, Any]:
-    """Return what a score file says, without what it says of its input."""
-    return {name: value for name, value in known.items() if name != "input"}
+    """Return what a score file says, without what it says of its input and its own bytes."""
+    return {name: value for name, value in known.items() if name not in ("input", "content")}
 
 
 def _kept(path: Path) -> list[str]:

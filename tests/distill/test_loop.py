@@ -103,6 +103,23 @@ def test_a_loop_that_dies_continues_where_it_was(
     assert not (tmp_path / "out" / "round-1" / "checkpoint.partial").exists()
 
 
+def test_a_rounds_checkpoint_that_was_edited_is_not_exported(
+    make: Make, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise KeyError("died")
+
+    server = serve()
+    with monkeypatch.context() as patched:
+        patched.setattr("distill.loop.export_bundle", die)
+        with pytest.raises(KeyError):
+            make(server, rounds=1).run()
+    settings = tmp_path / "out" / "round-1" / "checkpoint" / "config.json"
+    settings.write_text(settings.read_text() + " ")
+    with pytest.raises(OutputError, match=r"config\.json: is missing or was changed since it was made"):
+        make(server, rounds=1).run()
+
+
 def test_the_budget_is_the_whole_loops(make: Make, serve: Serve) -> None:
     server = serve()
     rounds, why = make(server, rounds=5, max_cost=0.09).run()

@@ -31,8 +31,8 @@ from moe.evaluation.evaluate import Evaluation, MeasureIdentity, ModelFigures
 from moe.evaluation.measures import Perplexity
 from moe.evaluation.responses import Journal, Response, RunIdentity, read_responses, write_lines
 from moe.mixture.adapter import load_adapter
-from moe.mixture.compose import compose_mixture
-from moe.models import load_causal, load_config, load_tokenizer, model_hash, open_weights
+from moe.mixture.compose import check_adapters, compose_mixture
+from moe.models import base_info, load_causal, load_config, load_tokenizer, model_hash, open_weights
 from moe.pipeline import StageState
 from moe.provenance import BaseInfo, CutTurns, Expert, LearntSet, Losses, Made, Mixture, read_made
 from moe.sets import rendering
@@ -220,6 +220,7 @@ def _loop(folder: Path) -> Found:
 def _adapter(folder: Path) -> Found:
     adapter = load_adapter(folder / "adapter0")
     weights = open_weights(folder / "base")
+    check_adapters([replace(adapter, info=None)], weights, base_info("base", folder / "base"))
     for name in adapter.targets:
         merged = adapter.merged(name, weights.get(name))
         yield from need(bool(torch.isfinite(merged).all()), f"{name} is merged to what is no number")

@@ -10,7 +10,7 @@ import pytest
 from scorer.errors import OutputError
 from tests.fuzz.kinds import Kind, need, numbers
 from tests.fuzz.mutants import json_of
-from tests.fuzz.run import fuzz, read_mutant
+from tests.fuzz.run import MODULES, fuzz, read_mutant
 
 
 @pytest.mark.parametrize(("module", "count"), [("tests.fuzz.scoring", 300), ("tests.fuzz.learning", 100)])
@@ -19,6 +19,13 @@ def test_some_hundred_mutants(module: str, count: int) -> None:
     assert report.faults == {}, "\n".join(report.lines())
     assert report.total("refused") > count / 3
     assert report.total("accepted") > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", MODULES)
+def test_ten_thousand_mutants(module: str) -> None:
+    report = fuzz(module, range(5000))
+    assert report.faults == {}, "\n".join(report.lines())
 
 
 def test_the_same_number_is_the_same_mutant() -> None:

@@ -116,6 +116,22 @@ def test_the_command_says_so_in_one_line(empathy: Run, scorer: Scorer, source: P
     assert (tmp_path / "out.parquet").read_bytes() == before
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if "." in name])
+def test_a_finished_file_that_was_edited_is_not_complete(
+    scorer: Scorer, source: Path, tmp_path: Path, name: str
+) -> None:
+    output = tmp_path / name
+    run(scorer, source, output)
+    if output.suffix == ".parquet":
+        rewritten(output)  # it keeps what the file says of its scorer and its input
+    else:
+        text = output.read_text()
+        place = text.rindex(".") + 1
+        output.write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])
+    with pytest.raises(OutputError, match=rf"{name}: was changed since it was made; .* --overwrite"):
+        run(scorer, source, output)
+
+
 # Shards.
 
 
