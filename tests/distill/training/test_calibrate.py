@@ -18,6 +18,7 @@ from distill.training.calibrate import (
     cross_coverage,
     cross_levels,
     cut_table,
+    few_label_cuts,
     fit_calibration,
     fit_uncertainty,
     measure,
@@ -297,3 +298,22 @@ def test_cuts_that_keep_every_share_are_not_moved() -> None:
     labels = np.random.default_rng(0).integers(0, 11, (2000, 2)).astype(float)
     scores = labels / 2 + 3
     assert balanced_cuts(scores, labels) == cut_table(scores, labels)
+
+
+@pytest.mark.parametrize("make", [balanced_cuts, few_label_cuts])
+def test_cuts_from_a_dozen_labels_stay_in_order(make: Callable[..., dict[str, list[float]]]) -> None:
+    for seed in range(25):
+        table = make(*tangled(seed, 12))
+        assert all(cuts == sorted(cuts) for cuts in table.values()), seed
+
+
+def test_a_cut_passes_over_few_scores() -> None:
+    most = 0
+    for seed in range(10):
+        scores, labels = tangled(seed, 200)
+        for i, head in enumerate(HEADS):
+            before, after = (
+                np.array(shares_beyond(scores[:, i], make(scores, labels)[head])) for make in (cut_table, balanced_cuts)
+            )
+            most = max(most, round(200 * float(np.abs(after - before).max())))
+    assert most == 4  # a fiftieth
