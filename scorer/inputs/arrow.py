@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, BinaryIO
 
@@ -18,6 +18,7 @@ from scorer.inputs.records.layouts import EXPECTED_KEYS, holds_dialogue
 from scorer.inputs.records.slices import MOST_BYTES, bounded
 
 _USED = KEYS | {"id", "evaluation", "conversation", "category", "judge", *HEADS, *empathetic_dialogues.COLUMNS}
+_Row = dict[str, Any] | RecordError
 _BATCH_ROWS = 1024
 _BATCH_BYTES = 1 << 25
 _MOST_VALUES, _MOST_VALUES_PER_BYTE = 1 << 24, 64
@@ -34,17 +35,17 @@ def read_parquet(stream: BinaryIO, place: Place) -> Records:
         file = pq.ParquetFile(stream)
         names = file.schema_arrow.names
         used = [name for name in names if _is_used(name, place)]
-        chunks = [chunk for chunk in _chunks(file) if chunk.path_in_schema.split(".")[0] in used]
+        chunks = _chunks(file, used)
         if fault := _too_much(chunks, stream):
             yield place.reject("broken_file", f"Parquet: {fault}", line=0)
             return
-        if texts := sorted({chunk.path_in_schema for chunk in chunks if _is_shared(chunk)}):
+        if texts := sorted({path for path, chunk in chunks if _is_shared(chunk)}):
             file = pq.ParquetFile(stream, read_dictionary=texts)  # else a text is copied as often as it stands there
         size = _batch_rows(file, chunks)
         # pyarrow has no nested columns whose shared texts are of several row groups.
         groups = (file.iter_batches(size, row_groups=[index], columns=used) for index in range(file.num_row_groups))
-        yield from _read_batches(chain.from_iterable(groups), names, stream, place)
-    except (pa.ArrowException, OSError) as error:
+        yield from _read_batches(chain.from_iterable(groups), names, stream, place, _rows)
+    except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
         yield place.reject("broken_file", f"Parquet: {reason_of(error)}", line=place.line + 1)
 
 
@@ -54,17 +55,27 @@ def _is_used(name: str, place: Place) -> bool:
     return place.keep is True or name in {*_USED, *columns, *(column.split(".")[0] for column in columns)}
 
 
-def _chunks(file: Any) -> list[Any]:
-    """Return what the file says of each column of each row group."""
-    groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
-    return [group.column(index) for group in groups for index in range(group.num_columns)]
+_Chunk = tuple[str, Any]
+"""The path of a column, and what the file says of it in one row group."""
 
 
-def _too_much(chunks: list[Any], stream: BinaryIO) -> str:
+def _chunks(file: Any, used: list[str]) -> list[_Chunk]:
+    """Return what the file says of the columns that are read, of each row group."""
+    paths = [file.schema.column(index).path for index in range(len(file.schema))]
+    found = []
+    for number in range(file.num_row_groups):
+        # Of a damaged footer `column` ends the process; reading a row raises for the same faults.
+        next(file.iter_batches(1, row_groups=[number], columns=used), None)
+        group = file.metadata.row_group(number)
+        found += [(path, group.column(i)) for i, path in enumerate(paths) if path.split(".")[0] in used]
+    return found
+
+
+def _too_much(chunks: list[_Chunk], stream: BinaryIO) -> str:
     """Return what is said to be in a file that no file of its size holds; "" if there is none such."""
     size = stream.seek(0, io.SEEK_END)
-    for name in sorted({chunk.path_in_schema for chunk in chunks}):
-        column = [chunk for chunk in chunks if chunk.path_in_schema == name]
+    for name in sorted({path for path, _ in chunks}):
+        column = [chunk for path, chunk in chunks if path == name]
         values = sum(chunk.num_values for chunk in column)
         unpacked = sum(chunk.total_uncompressed_size for chunk in column)
         if values > _MOST_VALUES + _MOST_VALUES_PER_BYTE * size:
@@ -79,14 +90,16 @@ def _is_shared(chunk: Any) -> bool:
     return chunk.physical_type == "BYTE_ARRAY" and any("DICTIONARY" in encoding for encoding in chunk.encodings)
 
 
-def _batch_rows(file: Any, chunks: list[Any]) -> int:
+def _batch_rows(file: Any, chunks: list[_Chunk]) -> int:
     """Return how many rows are read at once: fewer where rows are large, as with images.
 
     With DELTA_BYTE_ARRAY each text may repeat all of the one before it.
     """
     groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
     rows = max(1, max((group.num_rows for group in groups), default=1))
-    sizes = [chunk.total_uncompressed_size / (1 if "DELTA_BYTE_ARRAY" in chunk.encodings else rows) for chunk in chunks]
+    sizes = [
+        chunk.total_uncompressed_size / (1 if "DELTA_BYTE_ARRAY" in chunk.encodings else rows) for _, chunk in chunks
+    ]
     return max(1, min(_BATCH_ROWS, int(_BATCH_BYTES / max(1.0, *sizes, 1.0))))
 
 
@@ -103,12 +116,14 @@ def read_arrow(stream: BinaryIO, place: Place) -> Records:
         else:
             reader = pa.ipc.open_stream(stream)
             batches, names = iter(reader), reader.schema.names
-        yield from _read_batches(batches, names, stream, place)
-    except (pa.ArrowException, OSError) as error:
+        yield from _read_batches(batches, names, stream, place, _checked_rows)
+    except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
         yield place.reject("broken_file", f"Arrow: {reason_of(error)}", line=place.line + 1)
 
 
-def _read_batches(batches: Iterator[Any], names: list[str], stream: BinaryIO, place: Place) -> Records:
+def _read_batches(
+    batches: Iterator[Any], names: list[str], stream: BinaryIO, place: Place, rows: Callable[[Any], Iterator[_Row]]
+) -> Records:
     is_rows = set(empathetic_dialogues.KEYS) <= set(names) and not place.fields
     conversations = empathetic_dialogues.Conversations(place) if is_rows else None
     if conversations is None and not place.fields and not holds_dialogue({name: [] for name in names}):
@@ -118,7 +133,7 @@ def _read_batches(batches: Iterator[Any], names: list[str], stream: BinaryIO, pl
     for batch in batches:
         used = [index for index, name in enumerate(batch.schema.names) if _is_used(name, place)]
         for start in range(0, batch.num_rows, _BATCH_ROWS):
-            for row in _rows(batch.select(used).slice(start, _BATCH_ROWS)):
+            for row in rows(batch.select(used).slice(start, _BATCH_ROWS)):
                 place.line += 1
                 if isinstance(row, RecordError):
                     reject = place.reject(row.reason, row.detail)
@@ -136,7 +151,7 @@ def _read_batches(batches: Iterator[Any], names: list[str], stream: BinaryIO, pl
         yield from conversations.finish()
 
 
-def _rows(batch: Any) -> Iterator[dict[str, Any] | RecordError]:
+def _rows(batch: Any) -> Iterator[_Row]:
     """Yield the rows as Python values; where one has none, or is too large, it alone is an error."""
     for part in bounded(batch):
         if part is None:
@@ -145,7 +160,50 @@ def _rows(batch: Any) -> Iterator[dict[str, Any] | RecordError]:
             yield from _values(part)
 
 
-def _values(batch: Any) -> Iterator[dict[str, Any] | RecordError]:
+def _checked_rows(batch: Any) -> Iterator[_Row]:
+    """Yield the rows whose lengths and places lie within the batch's bytes, and an error for each other row.
+
+    pyarrow checks none of them by itself: it would read memory that is not the batch's.
+    """
+    import pyarrow as pa
+
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid:
+        if batch.num_rows > 1:
+            half = batch.num_rows // 2
+            yield from _checked_rows(batch.slice(0, half))
+            yield from _checked_rows(batch.slice(half))
+        else:
+            yield from _checked_row(batch)
+    else:
+        yield from _rows(batch)
+
+
+def _checked_row(batch: Any) -> Iterator[_Row]:
+    """Yield a row in a batch of which something is wrong, maybe in an entry of a dictionary that others use."""
+    import pyarrow as pa
+
+    columns = []
+    try:
+        for column in batch.columns:
+            own = column
+            if pa.types.is_dictionary(column.type):
+                column.indices.validate(full=True)
+                place = column.indices[0].as_py()
+                if place is not None and not 0 <= place < len(column.dictionary):
+                    raise pa.ArrowInvalid(f"a text is number {place} of {len(column.dictionary)}")
+                own = pa.nulls(1) if place is None else column.dictionary.slice(place, 1)
+            own.validate(full=True)
+            columns.append(own)
+    except pa.ArrowInvalid as error:
+        reason = "invalid_utf8" if "UTF8" in str(error) else "wrong_type"
+        yield RecordError(reason, f"the row cannot be read: {reason_of(error)}")
+    else:
+        yield from _rows(pa.record_batch(columns, names=batch.schema.names))
+
+
+def _values(batch: Any) -> Iterator[_Row]:
     try:
         yield from batch.to_pylist()
     except (ValueError, OverflowError) as error:

@@ -96,8 +96,7 @@ def _shared(array: Any) -> int:
     if any(getattr(pa.types, name, bool)(kind) for name in ("is_string_view", "is_binary_view")):
         import numpy as np
 
-        lengths = np.frombuffer(array.buffers()[1], np.int32)[
-            ::4
-        ]  # a view is 16 bytes, of which its length comes first
-        return int(lengths[array.offset : array.offset + len(array)].astype(np.int64).sum())
+        # A view is 16 bytes, of which its length comes first.
+        lengths = np.frombuffer(array.buffers()[1], np.int32, 4 * (array.offset + len(array)))[::4]
+        return int(lengths[array.offset :].astype(np.int64).sum())
     return len(array) * int(array.get_total_buffer_size())

@@ -64,9 +64,11 @@ def parquet(table: pa.Table, **options: Any) -> bytes:
     return bytes(sink.getvalue())
 
 
-def arrow(table: pa.Table, writer: Callable[..., Any] = pa.ipc.new_stream, **options: Any) -> bytes:
+def arrow(
+    table: pa.Table, writer: Callable[..., Any] = pa.ipc.new_stream, compression: str | None = None, **options: Any
+) -> bytes:
     sink = pa.BufferOutputStream()
-    with writer(sink, table.schema) as stream:
+    with writer(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as stream:
         stream.write_table(table, **options)
     return bytes(sink.getvalue())
 

@@ -164,3 +164,16 @@ def test_rows_stay_as_they_are_in_slices(monkeypatch: pytest.MonkeyPatch) -> Non
         parts = list(bounded(made))
         assert len(parts) > 5
         assert [row for part in parts for row in part.to_pylist()] == made.to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("places", "refused"),
+    [((0, 5, -3, 8), [2, 3]), ((0, 5, 999, 8), [2, 3]), ((0, 5, 8, 1 << 30), [3]), ((0, 5, 3, 8), [2])],
+)
+def test_a_text_that_lies_elsewhere_is_one_reject(tmp_path: Path, places: tuple[int, ...], refused: list[int]) -> None:
+    good = arrow(pa.table({"context": ["hello", "so", "a"], "response": ["xx", "yyyy", "zzzz"]}))
+    right, wrong = (np.array(offsets, np.int32).tobytes() for offsets in ((0, 5, 7, 8), places))
+    assert good.count(right) == 1
+    found = outline(read_bytes(tmp_path, good.replace(right, wrong)))
+    assert len(found) == 3
+    assert [item for item in found if isinstance(item, tuple)] == [(line, "wrong_type") for line in refused]

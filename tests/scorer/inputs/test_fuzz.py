@@ -22,6 +22,7 @@ from scorer.inputs.parse import Reject
 from scorer.inputs.sources import Source
 from scorer.model import Scorer
 from tests.conftest import record
+from tests.scorer.inputs.input_data import arrow, parquet
 
 Check = Callable[[list[Dialogue | Reject]], None]
 
@@ -188,4 +189,34 @@ def test_mutated_bytes_anywhere_in_any_file(tmp_path: Path, count: int, check: C
         path.write_bytes(mutate_bytes(good, rng))
         found = list(read_source(Source(str(path), path.stat().st_size)))
         assert found, "a file gives at least one dialogue or reject"
+        check(found)
+
+
+def columnar() -> dict[str, bytes]:
+    """Return files whose bytes say where texts begin, how long they are and what is shared."""
+    dialogues = [record(f"i lost {i % 7}", "so sorry")["messages"] for i in range(120)]
+    nested = pa.table({"messages": dialogues, "id": [str(i) for i in range(120)]})
+    shared = pa.array([f"i lost {i % 5}" for i in range(120)]).dictionary_encode()
+    flat = pa.table({"context": shared, "response": pa.array(["so"] * 120, pa.string_view())})
+    return {
+        "nested.parquet": parquet(nested),
+        "flat.parquet": parquet(flat, row_group_size=50, write_page_index=True),
+        "delta.parquet": parquet(nested, use_dictionary=False, column_encoding={"id": "DELTA_BYTE_ARRAY"}),
+        "nested.arrow": arrow(nested),
+        "flat.arrow": arrow(flat),
+        "packed.arrow": arrow(flat, pa.ipc.new_file, compression="lz4"),
+    }
+
+
+def test_changed_bytes_in_parquet_and_arrow(tmp_path: Path, count: int, check: Check) -> None:
+    """Where nobody looks first, pyarrow ends the process, or reads memory that is not the file's."""
+    rng, files = np.random.default_rng(5), list(columnar().items())
+    for number in range(count // 2):
+        name, data = files[number % len(files)]
+        changed = bytearray(data)
+        for _ in range(rng.integers(1, 5)):
+            changed[rng.integers(4, len(data))] = (0xFF, 0x7F, 0xFE, 0x80, int(rng.integers(256)))[rng.integers(5)]
+        (tmp_path / name).write_bytes(changed)
+        found = read(tmp_path / name, random.Random(number))
+        assert found, number
         check(found)
