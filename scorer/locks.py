@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,8 @@ if os.name == "posix":
     import fcntl
 
 _MODE = 0o600
+_PATIENCE_SECONDS, _PAUSE_SECONDS = 1.0, 0.02
+"""A process that was killed while it started another has its locks until that one is under way."""
 
 _HELD: dict[Path, int] = {}
 """The outputs that this process has locked, and the thread that did, which may do so again inside."""
@@ -50,7 +53,7 @@ def locked(output: Path, *, shared: bool = False) -> Iterator[None]:
         _HELD.pop(output_is, None)
         try:
             with suppress(OSError, OutputError):
-                lock(descriptor, "")  # whoever shares it still needs the file
+                lock(descriptor, "", patience=0)  # whoever shares it still needs the file
                 file.unlink()
         finally:
             os.close(descriptor)
@@ -78,14 +81,21 @@ def _open(file: Path, busy: str, *, shared: bool) -> int | None:
         os.close(descriptor)
 
 
-def lock(descriptor: int, busy: str, *, shared: bool = False) -> None:
+def lock(descriptor: int, busy: str, *, shared: bool = False, patience: float = _PATIENCE_SECONDS) -> None:
     """Take the lock of an open file until it is closed or the process ends; OutputError ``busy`` if another has it."""
     if os.name != "posix":
         return
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    until = time.monotonic() + patience
     try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OutputError(busy) from None
+        while True:
+            try:
+                fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise OutputError(busy) from None
+            time.sleep(_PAUSE_SECONDS)
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # some network file systems have no locks
             raise

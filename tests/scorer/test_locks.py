@@ -78,6 +78,13 @@ def test_the_second_process_is_refused_and_a_killed_one_holds_nothing(tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
+def test_a_child_that_is_being_started_may_hold_the_lock_for_a_moment(tmp_path: Path) -> None:
+    with other(tmp_path / "out") as process:
+        threading.Timer(0.2, process.kill).start()
+        with locked(tmp_path / "out"):
+            assert process.wait() < 0
+
+
 def test_who_writes_a_part_excludes_only_who_wants_it_all(tmp_path: Path) -> None:
     output = tmp_path / "out"
     with other(output, "shared"):
