@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from distill.training.settings import TrainSettings
+from scorer.progress import Silent
 from tests.conftest import make_tokenizer, record, write_lines
 
 WARM = ["i am so sorry", "that is sad", "so sorry my dog died"]
@@ -74,3 +76,27 @@ def labelled_records(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
 def labelled_file(path: Path, count: int, *, seed: int = 0) -> Path:
     """Write such dialogues as JSON lines."""
     return write_lines(path, labelled_records(count, seed=seed))
+
+
+def raw_scores(checkpoint: Path) -> np.ndarray[Any, Any]:
+    """Return the held-out predictions before calibration, (N, 2)."""
+    table = pq.read_table(checkpoint / "oof.parquet")
+    return np.stack([table[f"{head}_raw"].to_numpy() for head in ("sensibility", "rationality")], axis=1)
+
+
+class Watch(Silent):
+    """Notes the stages and steps of a training, and ends it in a step of one of its fits, as a kill would."""
+
+    def __init__(self, fit: str = "", step: int = 0) -> None:
+        self.fit, self.step = fit, step
+        self.stages: list[tuple[str, float | None, float]] = []
+        self.steps: list[tuple[str, float]] = []
+
+    def stage(self, name: str, total: float | None = None, done: float = 0) -> None:
+        self.stages.append((name, total, done))
+
+    def update(self, done: float, *, total: float | None = None, note: str = "") -> None:
+        fit = note.split(",", maxsplit=1)[0]
+        self.steps.append((fit, done))
+        if [name for name, _ in self.steps].count(self.fit) == self.step > 0:
+            raise KeyboardInterrupt

@@ -1,16 +1,9 @@
-"""`empathy train`: fits, folds, teachers, resuming, and every error before the hour of training."""
+"""Training: what is learnt and measured, folds, teachers, and what is refused before the hour of training."""
 
 from __future__ import annotations
 
 import json
-import os
-import resource
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,24 +23,8 @@ from distill.training.network import fold_affine, predict
 from distill.training.train import train_scorer
 from scorer.dialogue import HEADS, Dialogue, render
 from scorer.errors import OutputError
-from scorer.progress import Silent
-from tests.conftest import Run, make_dialogue, read, record, write_lines
-from tests.distill.tiny import labelled_file, labelled_records, tiny_settings, write_backbone
-from tests.selection.selection_data import invoke, one_line
-
-EMPATHY = str(Path(sys.executable).with_name("empathy"))
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> LabelledSet:
-    """A hundred and sixty labelled dialogues of eighty conversations."""
-    return read(tmp_path_factory.mktemp("labels") / "labels.jsonl", labelled_records(160))
-
-
-@pytest.fixture(scope="module")
-def folded(backbone: Path, labelled: LabelledSet, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """A checkpoint of three folds."""
-    return train_scorer(labelled, tiny_settings(backbone, folds=3), tmp_path_factory.mktemp("folded") / "checkpoint")
+from tests.conftest import make_dialogue
+from tests.distill.tiny import Watch, raw_scores, tiny_settings, write_backbone
 
 
 def logits(path: Path, dialogues: tuple[Dialogue, ...]) -> np.ndarray[Any, Any]:
@@ -58,30 +35,6 @@ def logits(path: Path, dialogues: tuple[Dialogue, ...]) -> np.ndarray[Any, Any]:
     with torch.inference_mode():
         scores: np.ndarray[Any, Any] = model.eval()(**inputs).logits.numpy()
     return scores
-
-
-def raw_scores(checkpoint: Path) -> np.ndarray[Any, Any]:
-    """Return the held-out predictions before calibration, (N, 2)."""
-    table = pq.read_table(checkpoint / "oof.parquet")
-    return np.stack([table[f"{head}_raw"].to_numpy() for head in ("sensibility", "rationality")], axis=1)
-
-
-class Watch(Silent):
-    """Notes the stages and steps of a training, and ends it in a step of one of its fits, as a kill would."""
-
-    def __init__(self, fit: str = "", step: int = 0) -> None:
-        self.fit, self.step = fit, step
-        self.stages: list[tuple[str, float | None, float]] = []
-        self.steps: list[tuple[str, float]] = []
-
-    def stage(self, name: str, total: float | None = None, done: float = 0) -> None:
-        self.stages.append((name, total, done))
-
-    def update(self, done: float, *, total: float | None = None, note: str = "") -> None:
-        fit = note.split(",", maxsplit=1)[0]
-        self.steps.append((fit, done))
-        if [name for name, _ in self.steps].count(self.fit) == self.step > 0:
-            raise KeyboardInterrupt
 
 
 def test_it_learns_and_measures_on_conversations_it_did_not_see(folded: Checkpoint, labelled: LabelledSet) -> None:
@@ -181,98 +134,6 @@ def test_the_same_settings_give_the_same_scorer_which_never_saw_what_was_held_ou
     assert 5 <= len(held_out) <= 50
     assert not held_out & set(load_checkpoint(tmp_path / "a").info.training.content_hashes)
     assert not (tmp_path / "a" / "folds").exists()
-
-
-def test_a_killed_training_is_resumed_and_comes_to_the_same_end(
-    backbone: Path, labelled: LabelledSet, folded: Checkpoint, tmp_path: Path
-) -> None:
-    output, settings = tmp_path / "checkpoint", tiny_settings(backbone, folds=3)
-    killed, watch = Watch("fold 2 of 3", 20), Watch()
-    with pytest.raises(KeyboardInterrupt):
-        train_scorer(labelled, settings, output, progress=killed)
-    assert not output.exists()
-    kept = (tmp_path / "checkpoint.partial" / "folds" / "0" / "model.safetensors").stat().st_mtime_ns
-    with pytest.raises(OutputError, match="--resume"):
-        train_scorer(labelled, settings, output)
-    with pytest.raises(OutputError, match=r"batch size 16 and this run has 8"):
-        train_scorer(labelled, tiny_settings(backbone, folds=3, batch_size=8), output, existing="resume")
-    train_scorer(labelled, settings, output, existing="resume", progress=watch)
-    assert [*dict(watch.steps)] == ["fold 2 of 3", "fold 3 of 3", "final"]
-    total, first = killed.stages[0][1], killed.stages[1][2]
-    assert killed.stages == [("training", total, 0), ("training", total, first)]
-    assert watch.stages[0] == ("training", total, first)
-    assert watch.steps[-1] == ("final", total)
-    assert (output / "folds" / "0" / "model.safetensors").stat().st_mtime_ns == kept
-    np.testing.assert_allclose(raw_scores(folded.path), raw_scores(output), atol=2e-2)
-
-
-@pytest.mark.parametrize("epoch", [1, 2, 3])
-@pytest.mark.parametrize("patience", [None, 1])
-def test_a_kill_in_any_epoch_changes_not_a_byte(
-    epoch: int, patience: int | None, backbone: Path, labelled: LabelledSet, tmp_path: Path
-) -> None:
-    settings = tiny_settings(backbone, epochs=4, patience=patience, learning_rate=0.02)
-    watch = Watch()
-    train_scorer(labelled, settings, tmp_path / "whole", progress=watch)
-    step = max(1, len(watch.steps) * epoch // 4) + 1
-    with pytest.raises(KeyboardInterrupt):
-        train_scorer(labelled, settings, tmp_path / "out", progress=Watch("final", step))
-    train_scorer(labelled, settings, tmp_path / "out", existing="resume")
-    first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "out"))
-    assert first == second
-
-
-@pytest.mark.parametrize("place", ["transformers.Trainer._load_best_model", "distill.training.train.predict"])
-def test_a_training_that_stopped_early_and_was_killed_then_ends_the_same(
-    place: str, backbone: Path, labelled: LabelledSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = tiny_settings(backbone, epochs=12, patience=1, learning_rate=0.02)
-    train_scorer(labelled, settings, tmp_path / "whole")
-
-    def dies(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(place, dies)
-        with pytest.raises(KeyboardInterrupt):
-            train_scorer(labelled, settings, tmp_path / "out")
-    watch = Watch()
-    train_scorer(labelled, settings, tmp_path / "out", existing="resume", progress=watch)
-    if "best" in place:  # the last epoch is still there, and says that it was the last
-        assert watch.steps == []
-    first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "out"))
-    assert first == second
-
-
-def test_sigterm_ends_a_training_that_can_be_resumed(backbone: Path, tmp_path: Path, empathy: Run) -> None:
-    path, output = labelled_file(tmp_path / "labels.jsonl", 160), tmp_path / "out"
-    command = ["train", path, "-o", output, "--backbone", backbone, "--folds", "2", "--max-length", "64"]
-    with subprocess.Popen([EMPATHY, *map(str, command)], stderr=subprocess.PIPE, text=True) as process:
-        while not (tmp_path / "out.partial" / "folds" / "0").exists() and process.poll() is None:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert said.splitlines()[-1] == "empathy: terminated; with -o, what was finished is kept: continue with --resume"
-    assert not output.exists()
-    assert empathy(*command, "--resume").returncode == 0
-    assert load_checkpoint(output).info.cuts
-
-
-def test_an_output_that_exists_is_replaced_on_demand_only(
-    backbone: Path, labelled: LabelledSet, tmp_path: Path
-) -> None:
-    output = tmp_path / "checkpoint"
-    output.mkdir()
-    (output / "thesis.txt").write_text("mine")
-    for existing in ("error", "overwrite"):
-        with pytest.raises(OutputError):
-            train_scorer(labelled, tiny_settings(backbone, epochs=1), output, existing=existing)
-    assert (output / "thesis.txt").read_text() == "mine"
-    shutil.rmtree(output)
-    train_scorer(labelled, tiny_settings(backbone, epochs=1), output)
-    train_scorer(labelled, tiny_settings(backbone, epochs=2), output, existing="overwrite")
-    assert load_checkpoint(output).info.settings.epochs == 2
 
 
 def test_a_student_learns_from_its_teachers_fold_by_fold(
@@ -376,122 +237,3 @@ def test_the_fits_hold_every_row_out_once(backbone: Path, labelled: LabelledSet)
 def test_a_fold_without_conversations_is_an_error(backbone: Path) -> None:
     with pytest.raises(TrainError, match="1 conversations and split seed 0 leave 1 of 2 measured folds empty"):
         assign(["a"], tiny_settings(backbone, folds=2))
-
-
-def test_a_disk_that_fills_up_is_one_line_and_the_training_is_resumed_afterwards(
-    backbone: Path, tmp_path: Path, empathy: Run
-) -> None:
-    path = labelled_file(tmp_path / "labels.jsonl", 160)
-    arguments = ("train", path, "-o", tmp_path / "out", "--backbone", backbone, "--epochs", "1", "--max-length", "64")
-    # No file may grow beyond 30 kB: to a program that is what a full disk is.
-    result = empathy(*arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000)))
-    assert result.returncode == 2
-    assert "cannot be written" in result.stderr.splitlines()[-1]
-    assert "--resume" in result.stderr.splitlines()[-1]
-    assert not (tmp_path / "out").exists()
-    assert empathy(*arguments, "--resume").returncode == 0
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_scorer(backbone: Path, tmp_path: Path) -> None:
-    path = labelled_file(tmp_path / "labels.jsonl", 160)
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29533"),
-        *(EMPATHY, "train", str(path), "-o", str(tmp_path / "out")),
-        *("--backbone", str(backbone), "--folds", "2", "--epochs", "6", "--batch-size", "8"),
-        *("--learning-rate", "5e-3", "--max-length", "64"),
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert result.returncode == 0, result.stderr
-    assert result.stderr.count("written to") == 1
-    measured = load_checkpoint(tmp_path / "out").info.measured
-    assert measured
-    assert measured["sensibility.pearson"] > 0.5
-
-
-def test_the_command_trains_and_counts_what_it_left_out(folded: Checkpoint, backbone: Path, tmp_path: Path) -> None:
-    path = write_lines(tmp_path / "labels.jsonl", [*labelled_records(160), record("i am sad", "so sorry")])
-    others = write_lines(tmp_path / "others.jsonl", [record("i am happy", "we won"), {"messages": []}])
-    given = (path, "-o", tmp_path / "out", "--backbone", backbone, "--epochs", "1", "--max-length", "64")
-    arguments = [str(entry) for entry in (*given, "--folds", "3", "--teacher", folded.path, "--unlabelled", others)]
-    result = invoke(*arguments, command="train")
-    assert result.exit_code == 0, result.stderr
-    assert "--unlabelled: 1 records are no dialogues and were left out; the first: " in result.stderr
-    assert "80 conversations and 1 unlabelled ones; 1 records had no dialogue or label" in result.stderr
-    reject = json.loads((tmp_path / "out" / "rejects.jsonl").read_text())
-    assert (reject["reason"], reject["line"]) == ("no_label", 161)
-    assert "complete already" in invoke(*arguments, "--resume", command="train").stderr
-    again = invoke(*arguments, command="train")
-    assert again.exit_code == 2
-    assert "--overwrite" in again.stderr.splitlines()[-1]
-    # Complete is only what was made from the same.
-    text = path.read_text()
-    path.write_text(text.replace('"sensibility": ', '"sensibility": 0.', 1))
-    assert "is finished and was made with inputs " in _refused(arguments)
-    path.write_text(text)
-    said = others.read_text()
-    others.write_text(said.replace("we won", "we lost"))
-    assert "is finished and was made with inputs " in _refused(arguments)
-    others.write_text(said)
-    assert "epochs 1 and this run has 2" in _refused([*arguments, "--epochs", "2"])
-    (tmp_path / "out" / "oof.parquet").unlink()
-    assert "oof.parquet: is missing or was changed" in _refused(arguments)
-
-
-def _refused(arguments: list[str]) -> str:
-    """Return the one line that a resumed training ends with."""
-    again = invoke(*arguments, "--resume", command="train")
-    assert again.exit_code == 2
-    return str(again.stderr.splitlines()[-1])
-
-
-def test_another_backbone_under_the_same_name_or_another_fold_is_another_training(
-    backbone: Path, labelled: LabelledSet, tmp_path: Path
-) -> None:
-    copy = shutil.copytree(backbone, tmp_path / "backbone")
-    train_scorer(labelled, tiny_settings(copy, epochs=1), tmp_path / "out")
-    known = load_checkpoint(tmp_path / "out").sha256
-    assert train_scorer(labelled, tiny_settings(copy, epochs=1), tmp_path / "out", existing="resume").sha256 == known
-    moved = tuple(replace(dialogue, conversation=f"{row}") for row, dialogue in enumerate(labelled.dialogues))
-    with pytest.raises(OutputError, match="made with inputs"):
-        train_scorer(
-            replace(labelled, dialogues=moved), tiny_settings(copy, epochs=1), tmp_path / "out", existing="resume"
-        )
-    weights = copy / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(OutputError, match="made with backbone"):
-        train_scorer(labelled, tiny_settings(copy, epochs=1), tmp_path / "out", existing="resume")
-
-
-LABELS = labelled_records(160)
-
-
-@pytest.mark.parametrize(
-    ("records", "arguments", "message"),
-    [
-        (LABELS[:40], [], "40 labelled dialogues, expected at least 50"),
-        ([record(f"i am {n}", "sad") for n in range(80)], [], "no labelled dialogue among 80 records"),
-        ([{**row, "sensibility": 11} for row in LABELS], [], "bad_label"),
-        (LABELS, ["--backbone", "./no-such-folder"], "cannot be loaded"),
-        (LABELS, ["--epochs", "0"], "epochs is 0, expected 1 to 1000"),
-        (LABELS, ["--folds", "1"], "folds is 1"),
-        (LABELS, ["--layers", "0"], "layers is 0, expected 1 to 1000"),
-        (LABELS, ["--learning-rate", "nan"], "learning rate is nan"),
-        (LABELS, ["--teacher", "nowhere"], "no such folder"),
-        (LABELS, ["--resume", "--overwrite"], "give one of them"),
-    ],
-)
-def test_bad_labels_and_arguments_are_one_line_before_anything_is_trained(
-    records: list[dict[str, Any]], arguments: list[str], message: str, tmp_path: Path
-) -> None:
-    path = write_lines(tmp_path / "labels.jsonl", records)
-    result = invoke(str(path), "-o", str(tmp_path / "out"), *arguments, command="train")
-    assert message in one_line(result.exit_code, result.stderr)
-    assert sorted(tmp_path.iterdir()) == [path]
-
-
-def test_a_backbone_that_the_hub_does_not_give_is_one_line(tmp_path: Path, empathy: Run) -> None:
-    path = labelled_file(tmp_path / "labels.jsonl", 160)
-    offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    result = empathy("train", path, "-o", tmp_path / "out", "--backbone", "nobody/no-such-model", env=offline)
-    assert "cannot be loaded" in one_line(result.returncode, result.stderr)
