@@ -19,11 +19,10 @@ from scorer.dialogue import HEADS, Labels
 from scorer.errors import reason_of
 from scorer.model import Scorer
 from scorer.run.score_table import read_columns, said_of_scorer
-from selection.metrics import Pair, all_figures, bootstrap
+from selection.metrics import DRAWS, Pair, all_figures, bootstrap
 from selection.rules import to_levels
 
 MIN_PAIRS = 10
-DRAWS = 1000
 
 
 @dataclass(slots=True, eq=False)

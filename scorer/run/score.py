@@ -158,5 +158,6 @@ def run_metadata(scorer: Scorer, settings: ScoreSettings) -> dict[str, Any]:
         "engine": scorer.engine.name,
         "precision": scorer.engine.precision,
         "uncertainty": settings.uncertainty,
+        "outside_share": scorer.bundle.info.domain.outside_share,
         **kept,
     }
