@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain
 from typing import Any, BinaryIO
 
@@ -116,24 +116,30 @@ def _read_batches(batches: Iterator[Any], names: list[str], stream: BinaryIO, pl
         yield place.reject("wrong_columns", detail, line=0)
         return
     for batch in batches:
-        used = [index for index, name in enumerate(batch.schema.names) if _is_used(name, place)]
-        for start in range(0, batch.num_rows, _BATCH_ROWS):
-            for row in _rows(batch.select(used).slice(start, _BATCH_ROWS)):
-                place.line += 1
-                if isinstance(row, RecordError):
-                    reject = place.reject(row.reason, row.detail)
-                    if conversations is None:
-                        yield reject
-                    else:
-                        conversations.refuse(reject)
-                elif conversations is None:
-                    yield from place.parse(row)
+        for row in rows_of(batch, {name for name in batch.schema.names if _is_used(name, place)}):
+            place.line += 1
+            if isinstance(row, RecordError):
+                reject = place.reject(row.reason, row.detail)
+                if conversations is None:
+                    yield reject
                 else:
-                    if conversations.add(row, ascii(row)):
-                        yield from conversations.give_half()
-            place.source.advance_to(stream.tell())
+                    conversations.refuse(reject)
+            elif conversations is None:
+                yield from place.parse(row)
+            elif conversations.add(row, ascii(row)):
+                yield from conversations.give_half()
+            if place.line % _BATCH_ROWS == 0:
+                place.source.advance_to(stream.tell())
+        place.source.advance_to(stream.tell())
     if conversations is not None:
         yield from conversations.finish()
+
+
+def rows_of(batch: Any, names: Collection[str]) -> Iterator[dict[str, Any] | RecordError]:
+    """Yield the rows of a record batch as Python values, with the columns of these names."""
+    used = [index for index, name in enumerate(batch.schema.names) if name in names]
+    for start in range(0, batch.num_rows, _BATCH_ROWS):
+        yield from _rows(batch.select(used).slice(start, _BATCH_ROWS))
 
 
 def _rows(batch: Any) -> Iterator[dict[str, Any] | RecordError]:
