@@ -142,7 +142,7 @@ class Scorer:
         return with_columns(frame, columns, scores)
 
     def uncertainty(self, scores: Scores) -> Scores:
-        """Return the half-width of each score, both (N, 2) or (2,): where the judge's lies for 9 of 10 dialogues of the domain.
+        """Return the half-width of each score, both (N, 2) or (2,): the judge's lies within for 9 of 10 of its domain.
 
         BundleError if the scorer was exported without one.
         """

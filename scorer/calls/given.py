@@ -48,7 +48,7 @@ def read_given(given: Any, fields: Fields | None = None) -> Given:
         if name not in FIELDS:
             raise RejectedError(f"fields names {name!a}, expected some of {', '.join(FIELDS)}")
     if is_table(given):
-        return Given(_rows(given, fields), len(given) if hasattr(given, "__len__") else None)
+        return Given(_rows(given, fields), _count(given))
     if isinstance(given, Mapping) and isinstance(_parsed(given, fields), RecordError):
         rows = [_parsed(row, fields) for row in unwrapped(given) if isinstance(row, Mapping)]
         if any(isinstance(row, Dialogue) for row in rows):  # no dialogue, and the rows of its columns are
@@ -61,7 +61,7 @@ def read_given(given: Any, fields: Fields | None = None) -> Given:
         raise RejectedError(f"a {type(given).__name__} holds no rows yet; say .collect() first")
     if not isinstance(given, Iterable):
         raise RejectedError(f"{shown(given)}: expected {_EXPECTED}")
-    return Given((_dialogue(item, fields) for item in given), len(given) if hasattr(given, "__len__") else None)
+    return Given((_dialogue(item, fields) for item in given), _count(given))
 
 
 def is_table(given: Any) -> bool:
@@ -74,6 +74,10 @@ def is_table(given: Any) -> bool:
 def _is_dataset(given: Any) -> bool:
     """Whether something is a `datasets.Dataset`, of which none is imported here; one that streams is no table."""
     return hasattr(given, "with_format") and hasattr(given, "flatten_indices")
+
+
+def _count(given: Any) -> int | None:
+    return len(given) if hasattr(given, "__len__") else None
 
 
 def _is_one(given: Any) -> bool:
@@ -127,11 +131,10 @@ def _rows(table: Any, fields: Fields | None) -> Iterator[Dialogue | RecordError]
             yield row if isinstance(row, RecordError) else _parsed(row, fields)
 
 
-def _names(table: Any) -> Iterable[Any]:
+def _names(table: Any) -> list[Any]:
     if hasattr(table, "column_names"):
-        names: Iterable[Any] = table.column_names
-        return names
-    return table.columns if hasattr(table, "columns") else table.schema.names
+        return [*table.column_names]
+    return [*table.columns] if isinstance(getattr(table, "columns", None), Iterable) else [*table.schema.names]
 
 
 def _slices(table: Any, used: list[str]) -> Iterator[Iterable[Any]]:

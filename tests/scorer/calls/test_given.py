@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import datasets
 import numpy as np
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from scorer.calls.given import OnBad
 from scorer.dialogue import HEADS
 from scorer.engines.base import Scores
 from scorer.errors import RejectedError
@@ -73,9 +74,9 @@ def test_one_that_is_no_dialogue_says_so_or_is_nan(scorer: Scorer) -> None:
     ],
 )
 def test_what_can_hold_no_dialogue_is_refused_whatever_on_bad_says(scorer: Scorer, given: Any, said: str) -> None:
-    for on_bad in ("raise", "nan"):
+    for on_bad in get_args(OnBad):
         with pytest.raises(RejectedError) as caught:
-            scorer.score(given, on_bad=on_bad)  # type: ignore[arg-type]
+            scorer.score(given, on_bad=on_bad)
         assert said in str(caught.value)
 
 
@@ -96,7 +97,7 @@ def test_many_forms_may_be_mixed_and_come_from_a_generator(scorer: Scorer, expec
 
 
 def test_bad_records_are_nan_at_their_place_over_chunks(scorer: Scorer, expected: Scores) -> None:
-    many = [RECORDS[0], BAD, None, "text", 3, [], {}, (1, 2), TEXTS[2]] * 600
+    many: list[Any] = [RECORDS[0], BAD, None, "text", 3, [], {}, (1, 2), TEXTS[2]] * 600
     found = scorer.score(many, on_bad="nan").reshape(600, 9, 2)
     np.testing.assert_allclose(found[:, [0, 8]], np.tile(expected[[0, 2]], (600, 1, 1)), atol=1e-5)
     assert np.isnan(found[:, 1:8]).all()
@@ -157,7 +158,7 @@ TAKES_COLUMNS = [name for name in MAKERS if name != "duckdb"]
 def back(table: Any) -> list[dict[str, Any]]:
     """Return the rows of a table of any kind, as plain Python."""
     if isinstance(table, pd.DataFrame):
-        return pa.Table.from_pandas(table, preserve_index=False).to_pylist()
+        return list(pa.Table.from_pandas(table, preserve_index=False).to_pylist())
     if hasattr(table, "to_dicts"):
         return list(table.to_dicts())
     return list(table.to_pylist() if hasattr(table, "to_pylist") else table)
@@ -190,7 +191,7 @@ def test_score_frame_returns_the_same_kind_with_two_columns_more(scorer: Scorer,
 
 @pytest.mark.parametrize("kind", TAKES_COLUMNS)
 def test_a_table_with_gaps_keeps_its_rows(scorer: Scorer, expected: Scores, kind: str) -> None:
-    rows = [{"context": "i am sad", "response": "so sorry"}, {"context": None, "response": "x"}]
+    rows: list[dict[str, Any]] = [{"context": "i am sad", "response": "so sorry"}, {"context": None, "response": "x"}]
     table = MAKERS[kind](rows)
     with pytest.raises(RejectedError, match=r"^dialogue 1: "):
         scorer.score_frame(table)
