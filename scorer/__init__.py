@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     __version__: str
     from scorer.bundle.bundle import Bundle, load_bundle, write_bundle
     from scorer.dialogue import HEADS, Dialogue, Labels, Turn
-    from scorer.errors import EmpathyError
+    from scorer.errors import BundleError, EmpathyError, EngineError, RejectedError
     from scorer.inputs.corpus import Corpus
     from scorer.inputs.parse import Reject
     from scorer.model import Scorer
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "dialogue": ("HEADS", "Dialogue", "Labels", "Turn"),
-    "errors": ("EmpathyError",),
+    "errors": ("BundleError", "EmpathyError", "EngineError", "RejectedError"),
     "inputs.corpus": ("Corpus",),
     "inputs.parse": ("Reject",),
     "bundle.bundle": ("Bundle", "load_bundle", "write_bundle"),
@@ -54,11 +54,14 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "HEADS",
     "Bundle",
+    "BundleError",
     "Corpus",
     "Dialogue",
     "EmpathyError",
+    "EngineError",
     "Labels",
     "Reject",
+    "RejectedError",
     "ScoreSettings",
     "Scorer",
     "Share",
