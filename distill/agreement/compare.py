@@ -77,7 +77,7 @@ def judge_against_scorer(
 ) -> Agreement:
     """Score labelled dialogues and compare; with ``unseen`` leave out those that the scorer was trained on."""
     labelled, warnings = _seen_in_training(labelled, scorer.bundle, unseen=unseen)
-    scores = scorer.score(labelled.dialogues)
+    scores = scorer.score(labelled.dialogues, progress=False)
     pair = Pair.of(labelled.scores, scores, to_levels(scores, scorer.bundle.info.cuts))
     return Agreement(
         judge_name(labelled), scorer.bundle.info.name, pair, labelled.conversations, threshold, warnings=warnings

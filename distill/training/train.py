@@ -23,13 +23,7 @@ from distill.labelled import LabelledSet, check_trainable
 from distill.robustness.counterexamples import counterexamples
 from distill.robustness.edits import edit
 from distill.training.assemble import finish
-from distill.training.checkpoint import (
-    THEN,
-    Checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-    writing_weights,
-)
+from distill.training.checkpoint import THEN, Checkpoint, load_checkpoint, save_checkpoint, writing_weights
 from distill.training.fits import Fit, Split, TrainIdentity, TrainRun, assign, identify
 from distill.training.network import Backbone, load_backbone, load_network, predict
 from distill.training.settings import TeachSettings, TrainSettings

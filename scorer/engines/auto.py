@@ -49,6 +49,13 @@ def make_engine(name: str, bundle: Bundle, threads: int | None = None, precision
     return engine
 
 
+def started_again(engine: Engine, bundle: Bundle) -> Engine:
+    """Return an engine that computes what another one did in the process that this one was forked from."""
+    again = make_engine(engine.name, bundle, engine.threads, engine.precision)
+    again.notice = again.notice or engine.notice
+    return again
+
+
 def choose(bundle: Bundle, *, openvino: bool, features: frozenset[str]) -> tuple[str, str]:
     """Return the engine and precision of ``auto`` on a processor: the fastest whose scores the bundle vouches for.
 
