@@ -98,7 +98,7 @@ def test_scores_are_the_same_in_other_processes_and_threads(
     way: str, engine: str, bundle: Bundle, tmp_path: Path
 ) -> None:
     pytest.importorskip(engine)
-    command = [sys.executable, "-m", "tests.scorer.test_processes", way, engine, str(bundle.path)]
+    command = [sys.executable, "-m", "tests.scorer.calls.test_processes", way, engine, str(bundle.path)]
     more = {"HF_DATASETS_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"}
     running = subprocess.Popen(
         command,
@@ -121,7 +121,7 @@ def test_scores_are_the_same_in_other_processes_and_threads(
 
 
 def _environment(more: dict[str, str]) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **more}
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), **more}
 
 
 # Pickles.
