@@ -274,7 +274,7 @@ def _unpickled(recipe: _Recipe) -> Scorer:
 def _all_good(items: Iterable[Dialogue | RecordError], *, one: bool) -> Iterator[Dialogue]:
     for number, item in enumerate(items):
         if isinstance(item, RecordError):
-            raise RejectedError(f"the dialogue: {item}" if one else f"dialogue {number}: {item}")
+            raise RejectedError(printable(f"the dialogue: {item}" if one else f"dialogue {number}: {item}"))
         yield item
 
 

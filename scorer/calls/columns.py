@@ -19,7 +19,8 @@ def check_columns(table: Any, names: Sequence[str]) -> None:
     """Raise RejectedError unless a table takes two new columns of these names."""
     if not is_table(table) or _way(table) is None:
         raise RejectedError(f"a {type(table).__name__} takes no columns, expected {_TAKEN}")
-    if len(names) != 2 or len(set(names)) != 2 or isinstance(names, str):
+    named = not isinstance(names, str) and all(isinstance(name, str) for name in names)
+    if not named or len(names) != 2 or names[0] == names[1]:
         raise RejectedError(f"columns are {names!a}, expected the names of two columns, sensibility and rationality")
     present = set(getattr(table, "column_names", getattr(table, "columns", ())))
     if there := [name for name in names if name in present]:

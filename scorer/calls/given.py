@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal
 
 from scorer.dialogue import Dialogue
@@ -81,7 +82,7 @@ def _count(given: Any) -> int | None:
 
 
 def _is_one(given: Any) -> bool:
-    if isinstance(given, (Dialogue, Mapping)):
+    if isinstance(given, (Dialogue, Mapping)) or _is_row(given):
         return True
     if isinstance(given, tuple):
         return _is_pair(given)
@@ -89,15 +90,24 @@ def _is_one(given: Any) -> bool:
 
 
 def _is_pair(item: Any) -> bool:
-    """Whether an item is (context, response): two texts, or a list of messages and a text."""
-    return len(item) == _PAIR and isinstance(item[1], str) and isinstance(item[0], (str, list))
+    """Whether an item is (context, response): two texts, or a list of messages and a text; a missing one is None."""
+    return len(item) == _PAIR and isinstance(item[1], (str, NoneType)) and isinstance(item[0], (str, list, NoneType))
+
+
+def _is_row(item: Any) -> bool:
+    """Whether an item is one row of a table: a named tuple, or pandas' row with the names of columns beside it."""
+    if isinstance(item, tuple):
+        return hasattr(item, "_asdict")
+    return hasattr(item, "iloc") and holds_dialogue(dict.fromkeys(item.index)) and not is_table(item)
 
 
 def _dialogue(item: Any, fields: Fields | None) -> Dialogue | RecordError:
     if isinstance(item, Dialogue):
         return item
-    if not isinstance(item, (list, tuple, Mapping)) and hasattr(item, "tolist"):  # pandas keeps lists as arrays
-        item = item.tolist()
+    if _is_row(item):
+        return _parsed(item._asdict() if hasattr(item, "_asdict") else _without_gaps(item), fields)
+    if not isinstance(item, (list, tuple, Mapping)):  # pandas keeps lists as arrays, polars as series
+        item = next((getattr(item, name)() for name in ("to_list", "tolist") if hasattr(item, name)), item)
     if isinstance(item, (list, tuple)):
         if _is_pair(item):
             return _parsed({"context": item[0], "response": item[1]}, None)
@@ -123,7 +133,10 @@ def _rows(table: Any, fields: Fields | None) -> Iterator[Dialogue | RecordError]
         found = keys_found(names).removeprefix("keys ")
         raise RejectedError(f'columns {found}, expected {EXPECTED_KEYS}, or fields={{"response": "COLUMN", ...}}')
     mapped = [column for value in (fields or {}).values() for column in (value, value.split(".")[0])]
-    used = [name for name in dict.fromkeys(names) if name in KEYS or name in mapped]
+    used = [name for name in names if name in KEYS or name in mapped]
+    if len(set(used)) < len(used):
+        twice = next(name for name in used if used.count(name) > 1)
+        raise RejectedError(f"the table has two columns {twice!a}; rename one")
     if missing := [column for column in (fields or {}).values() if not {column, column.split(".")[0]} & set(used)]:
         raise RejectedError(f"no column {missing[0]!a}; {keys_found(names)}")
     for rows in _slices(table, used):
@@ -150,6 +163,9 @@ def _slices(table: Any, used: list[str]) -> Iterator[Iterable[Any]]:
                 yield map(_without_gaps, part.to_dict("records"))
                 continue
             yield from (rows_of(batch, used) for batch in batches)
+        return
+    if hasattr(table, "iter_slices"):
+        yield from (part.to_dicts() for part in table.select(used).iter_slices(_ROWS))
         return
     if _is_dataset(table):
         parts = table.select_columns(used).with_format("arrow").iter(_ROWS)

@@ -96,8 +96,15 @@ def test_many_forms_may_be_mixed_and_come_from_a_generator(scorer: Scorer, expec
     np.testing.assert_allclose(scorer.score(np.array(mixed, dtype=object)), expected, atol=1e-5)
 
 
+def test_a_refusal_is_one_line_whatever_it_shows(scorer: Scorer) -> None:
+    for given in (pd.DataFrame([{"a": 1}]).groupby("a"), [object(), {"response": "a\nb\x1b[31m", "context": 1}]):
+        with pytest.raises(RejectedError) as caught:
+            scorer.score(given)
+        assert str(caught.value).isprintable()
+
+
 def test_bad_records_are_nan_at_their_place_over_chunks(scorer: Scorer, expected: Scores) -> None:
-    many: list[Any] = [RECORDS[0], BAD, None, "text", 3, [], {}, (1, 2), TEXTS[2]] * 600
+    many: list[Any] = [RECORDS[0], BAD, None, "text", 3, ("a", None), {}, (1, 2), TEXTS[2]] * 600
     found = scorer.score(many, on_bad="nan").reshape(600, 9, 2)
     np.testing.assert_allclose(found[:, [0, 8]], np.tile(expected[[0, 2]], (600, 1, 1)), atol=1e-5)
     assert np.isnan(found[:, 1:8]).all()
@@ -227,6 +234,28 @@ def test_pandas_keeps_its_index_and_takes_columns_of_several_types(scorer: Score
     np.testing.assert_allclose(scorer.score(arrow_file(RECORDS)["messages"]), expected, atol=1e-5)  # a column alone
 
 
+def test_a_row_of_a_table_is_one_dialogue(scorer: Scorer, expected: Scores) -> None:
+    frame = pd.DataFrame([{"id": i, "context": a, "response": b} for i, (a, b) in enumerate(TEXTS)])
+    np.testing.assert_allclose(scorer.score(frame.iloc[1]), expected[1], atol=1e-5)
+    np.testing.assert_allclose(frame.apply(lambda row: scorer.score(row)[1], axis=1), expected[:, 1], atol=1e-5)
+    np.testing.assert_allclose(scorer.score(list(frame.itertuples())), expected, atol=1e-5)
+    np.testing.assert_allclose(scorer.score(next(frame.itertuples())), expected[0], atol=1e-5)
+    np.testing.assert_allclose(scorer.score(row for _, row in frame.iterrows()), expected, atol=1e-5)
+
+
+def test_columns_of_odd_types_are_read(scorer: Scorer, expected: Scores) -> None:
+    columns = {"context": [a for a, _ in TEXTS], "response": [b for _, b in TEXTS]}
+    for kind in ("category", "string", "object"):
+        np.testing.assert_allclose(scorer.score(pd.DataFrame(columns).astype(kind)), expected, atol=1e-5)
+    twice = pd.DataFrame([[1, 2, 3]], columns=["context", "response", "response"])
+    with pytest.raises(RejectedError, match="the table has two columns 'response'; rename one"):
+        scorer.score(twice, on_bad="nan")
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame(columns, schema=dict.fromkeys(columns, polars.Categorical))
+    np.testing.assert_allclose(scorer.score(frame), expected, atol=1e-5)
+    np.testing.assert_allclose(scorer.score(polars_frame(RECORDS)["messages"]), expected, atol=1e-5)
+
+
 def test_a_dataset_that_was_shuffled_or_formatted_keeps_its_order(scorer: Scorer, expected: Scores) -> None:
     data = datasets.Dataset.from_list([{"text": "", **row} for row in RECORDS])
     np.testing.assert_allclose(scorer.score(data.select([2, 0])), expected[[2, 0]], atol=1e-5)
@@ -257,7 +286,7 @@ def test_a_judges_columns_are_never_replaced(scorer: Scorer, kind: str) -> None:
     assert "rationality_2" in back(scorer.score_frame(table, columns=("sensibility_2", "rationality_2")))[0]
 
 
-@pytest.mark.parametrize("columns", [("a",), ("a", "a"), "ab", ("a", "b", "c")])
+@pytest.mark.parametrize("columns", [("a",), ("a", "a"), "ab", ("a", "b", "c"), (1, 2)])
 def test_columns_are_two_names(scorer: Scorer, columns: Any) -> None:
     with pytest.raises(RejectedError, match="expected the names of two columns"):
         scorer.score_frame(pa.Table.from_pylist(RECORDS), columns=columns)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -269,11 +270,18 @@ def test_offline_a_name_fails_at_once_with_one_line(empathy: Run, tmp_path: Path
 def test_a_network_that_never_answers_costs_two_seconds(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "https://hub.example")
     monkeypatch.setattr("scorer.hub.fetch.getproxies", dict)
-    monkeypatch.setattr(socket, slow, lambda *_, **__: time.sleep(60))
+    ended = Event()
+
+    def never(*_: object, **__: object) -> None:
+        ended.wait(60)
+        raise OSError("too late")
+
+    monkeypatch.setattr(socket, slow, never)
     began = time.monotonic()
     with pytest.raises(BundleError, match=r"https://hub\.example cannot be reached: no answer within two seconds"):
         check_reachable(NAME)
     assert 1.5 < time.monotonic() - began < 2.9
+    ended.set()
 
 
 def test_behind_a_proxy_the_proxy_is_what_must_be_there(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 import scorer
 from scorer.model import Scorer
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SCRIPT = """\
 import scorer
 from scorer import Corpus, Dialogue, EmpathyError, Scorer

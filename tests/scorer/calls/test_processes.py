@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -97,22 +98,30 @@ def test_scores_are_the_same_in_other_processes_and_threads(
     way: str, engine: str, bundle: Bundle, tmp_path: Path
 ) -> None:
     pytest.importorskip(engine)
-    command = [sys.executable, "-m", "tests.scorer.test_processes", way, engine, str(bundle.path)]
+    command = [sys.executable, "-m", "tests.scorer.calls.test_processes", way, engine, str(bundle.path)]
     more = {"HF_DATASETS_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=_environment(more),
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=SECONDS, check=False, env=_environment(more)
-        )
+        out, err = running.communicate(timeout=SECONDS)
     except subprocess.TimeoutExpired:
+        os.killpg(running.pid, signal.SIGKILL)  # its children, too
+        running.communicate()
         pytest.fail(f"{way} with {engine} did not end within {SECONDS} s")
-    assert done.returncode == 0, done.stderr[-2000:]
-    here, there = json.loads(done.stdout.splitlines()[-1])
+    assert running.returncode == 0, err[-2000:]
+    here, there = json.loads(out.splitlines()[-1])
     np.testing.assert_allclose(there, here, atol=1e-5)
     assert len(np.unique(here, axis=0)) > 200
 
 
 def _environment(more: dict[str, str]) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **more}
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), **more}
 
 
 # Pickles.
