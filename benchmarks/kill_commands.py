@@ -61,6 +61,7 @@ _LOADED = (
 )
 _VOLATILE = {
     "checkpoint_sha256",
+    "empathy.json",
     "seconds",
     "begun",
     "created",
@@ -73,7 +74,7 @@ _VOLATILE = {
     "time",
     "memory",
 }
-"""Keys of JSON that differ between two undisturbed runs: times, the hash of a file with times, and money."""
+"""Keys of JSON that differ between two undisturbed runs: times, the hashes of files with times, and money."""
 _IN_FLIGHT = 4
 _PRICES = (1, 2)  # USD per million tokens
 _MOST_SECONDS = 120.0

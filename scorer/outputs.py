@@ -268,6 +268,27 @@ def begin_work(output: Path, identity: Any, existing: Existing) -> Path:
     return work
 
 
+def end_work(output: Path, identity: Any) -> None:
+    """Remove OUT.partial, the output being whole, unless a run of another ``identity`` works there.
+
+    What says whose it is goes last, so that a run that is killed here leaves nothing that the next one does not remove.
+    """
+    work = partial(output)
+    manifest = work / RUN
+    with writing(output):
+        if manifest.exists():
+            if read_json(manifest, dict[str, Any], "remove it") != msgspec.json.decode(json_line(identity)):
+                return
+            for path in work.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path != manifest:
+                    path.unlink()
+            manifest.unlink()
+        if work.is_dir() and not any(work.iterdir()):
+            work.rmdir()
+
+
 def check_same(
     where: Path,
     known: Mapping[str, Any],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -24,7 +23,7 @@ from scorer.bundle.encode import Encoded
 from scorer.dialogue import Dialogue, training_hash
 from scorer.engines.base import Scores
 from scorer.locks import locked
-from scorer.outputs import Existing, begin_work, check_new, replacing_binary
+from scorer.outputs import Existing, begin_work, check_new, end_work, replacing_binary
 from scorer.progress import Progress, Silent
 
 
@@ -99,7 +98,9 @@ def _teach(
         near_encoder=content_of(settings.near_encoder) if settings.near_encoder else None,
     )
     if resumed:
-        return check_soft(output, identity)
+        soft = check_soft(output, identity)
+        end_work(output, identity)
+        return soft
     work = begin_work(output, identity, existing)
     rows = list(distinct.values())
     partners = [dialogue.conversation for dialogue in rows]
@@ -118,7 +119,7 @@ def _teach(
     )
     soft = SoftSet(rows, partners, scores, info)
     write_soft(output, soft, identity)
-    shutil.rmtree(work)
+    end_work(output, identity)
     return soft
 
 

@@ -35,7 +35,7 @@ from scorer.dialogue import Dialogue
 from scorer.engines.base import Scores
 from scorer.finished import check_sealed
 from scorer.locks import locked
-from scorer.outputs import Existing, begin_work, check_folder, new_folder, replacing_binary
+from scorer.outputs import Existing, begin_work, check_folder, end_work, new_folder, replacing_binary
 from scorer.progress import Progress, Silent
 from selection.folds import HOLDOUT_PARTS, inner_holdout
 
@@ -79,7 +79,7 @@ def _train(run: TrainRun, split: Split, identity: TrainIdentity, output: Path) -
         raw[fit.held_out], model = run_fit(run, fit)
     if run.processes.is_main_process:
         finish(run, split, raw, model or load_network(run.folder(split.fits[-1])), output, identity)
-        shutil.rmtree(run.work)
+        end_work(output, identity)
     run.processes.wait_for_everyone()
     return load_checkpoint(output)
 
@@ -158,6 +158,7 @@ def _begin(
         if existing == "resume" and (output / CHECKPOINT_JSON).exists():
             if processes.is_main_process:
                 check_sealed(output, identity)
+                end_work(output, identity)  # a kill may have come between the two
             return None
         if processes.is_main_process:
             check_folder(output, existing, CHECKPOINT_JSON, "`empathy train`")

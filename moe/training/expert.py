@@ -29,7 +29,7 @@ from moe.sets.examples import read_examples, set_source
 from moe.settings import TARGETS, ExpertSettings
 from moe.training.trainer import beginning, fit_causal, losses_of
 from scorer.finished import seal
-from scorer.outputs import Existing, new_folder, write_json
+from scorer.outputs import Existing, end_work, new_folder, write_json
 from scorer.progress import Progress
 
 
@@ -87,7 +87,7 @@ def train_expert(
                     chat.tokenizer.save_pretrained(made)
                     write_json(made / MOE_JSON, info)
                     seal(made, identity)
-                shutil.rmtree(work)
+                end_work(output, identity)
         processes.wait_for_everyone()
         return info
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from moe.settings import RouterSettings
 from moe.training.trainer import beginning, fit_causal, losses_of
 from scorer.apart import check_apart
 from scorer.finished import seal
-from scorer.outputs import Existing, new_folder, write_json
+from scorer.outputs import Existing, end_work, new_folder, write_json
 from scorer.progress import Progress
 
 MIXTURES = {"mixtral": "num_local_experts", "qwen3_moe": "num_experts"}
@@ -90,7 +89,7 @@ def train_mixture(
                     expert_names=_experts(about, config),
                 )
                 _write(model, config, output, chat, info, identity)
-                shutil.rmtree(work)
+                end_work(output, identity)
         processes.wait_for_everyone()
         return info
 

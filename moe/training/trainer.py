@@ -21,7 +21,7 @@ from moe.sets.examples import pad_examples
 from moe.settings import Schedule
 from scorer.finished import check_sealed
 from scorer.locks import locked
-from scorer.outputs import Existing, begin_work
+from scorer.outputs import Existing, begin_work, end_work
 from scorer.progress import Progress, Silent
 
 _SAVES = 0.1
@@ -90,6 +90,7 @@ def beginning(output: Path, kind: str, identity: Any, existing: Existing) -> Ite
             complete = existing == "resume" and (output / MOE_JSON).exists()
             if complete and first:
                 check_sealed(output, identity)
+                end_work(output, identity)
             elif first:
                 check_place(output, kind, existing)
             work = None if complete else begin_work(output, identity, existing if first else "resume")

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from benchmarks.learning_curve import main as learning_curve
 from benchmarks.left_out_kinds import main as left_out_kinds
+from benchmarks.recipes import main as recipes
 from benchmarks.starter import chained, main
 from distill.training.checkpoint import load_checkpoint
 from distill.training.soft import read_soft
@@ -66,3 +67,8 @@ def test_the_smoke_run_makes_a_bundle_and_continues_where_it_was(tmp_path: Path)
     )
     assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == ["| 60", "| 120"]
     assert "nan" not in table
+    both = [str(release), str(unlabelled), "-o", str(tmp_path / "recipes"), *arguments[-4:], "--labels", "80"]
+    both += ["--recipes", "release 0.1.0,now", "--contexts", "20", "--epochs", "1", "--max-length", "64"]
+    table = CliRunner().invoke(recipes, both, catch_exceptions=False).output
+    rows = [line.split(" | ")[0].strip("| ") for line in table.splitlines() if line.startswith("| ")]
+    assert rows[:6] == ["recipe", "teacher", "release 0.1.0", "now", "kept", "real"]

@@ -13,6 +13,7 @@ from scorer.outputs import (
     Existing,
     begin_work,
     check_folder,
+    end_work,
     read_json,
     replacing,
     replacing_binary,
@@ -88,6 +89,15 @@ def test_a_run_is_resumed_only_with_what_it_was_begun_with(tmp_path: Path) -> No
     assert (work / "half").exists()
     begin_work(output, {"settings": {}}, "overwrite")
     assert not (work / "half").exists()
+    (work / "folds").mkdir()
+    (work / "folds" / "half").touch()
+    end_work(output, {"settings": {"batch_size": 5}})  # another run's, which goes on
+    assert (work / "folds" / "half").exists()
+    end_work(output, {"settings": {}})
+    assert not work.exists()
+    work.mkdir()  # as a kill leaves it in the middle of that
+    end_work(output, {"settings": {}})
+    assert not work.exists()
 
 
 def test_a_folder_of_others_is_never_replaced(tmp_path: Path) -> None:

@@ -48,6 +48,23 @@ def test_a_killed_training_is_resumed_and_comes_to_the_same_end(
     np.testing.assert_allclose(raw_scores(folded.path), raw_scores(output), atol=2e-2)
 
 
+def test_a_kill_after_the_whole_was_written_leaves_nothing_for_long(
+    backbone: Path, labelled: LabelledSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, output = tiny_settings(backbone, epochs=1), tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr("distill.training.train.end_work", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_scorer(labelled, settings, output)
+    assert (tmp_path / "out.partial" / "final").is_dir()
+    train_scorer(labelled, settings, output, existing="resume")
+    assert not (tmp_path / "out.partial").exists()
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("epoch", [1, 2, 3])
 @pytest.mark.parametrize("patience", [None, 1])
 def test_a_kill_in_any_epoch_changes_not_a_byte(
