@@ -38,7 +38,10 @@ _FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Take the addresses from pyproject.toml, where they stand once."""
     urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
-    config.repo_url, config.site_url = urls["Repository"], urls["Documentation"]
+    config.site_url = urls["Documentation"]
+    # Not as repo_url: with it the theme asks the repository's server for the number of stars at every visit.
+    link = {"icon": "material/source-repository", "link": urls["Repository"], "name": "Repository"}
+    config.extra |= {"repository": urls["Repository"], "social": [link]}
     return config
 
 
@@ -63,7 +66,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         if here in known:
             return posixpath.relpath(here, posixpath.dirname(name) or ".") + (match[2] or "")
         if (ROOT / target).exists() and not target.startswith(".."):
-            return urljoin(f"{config.repo_url}/", f"blob/main/{target}") + (match[2] or "")
+            return urljoin(f"{config.extra['repository']}/", f"blob/main/{target}") + (match[2] or "")
         return match[0]
 
     parts, end = [], 0
@@ -84,5 +87,5 @@ def notebook_page(notebook: dict[str, Any]) -> str:
         parts.append(f"```python\n{source}\n```")
         for output in cell["outputs"]:
             text = "".join(output.get("text") or output["data"]["text/plain"]).rstrip()
-            parts.append(f"```text\n{text}\n```\n{{ .printed }}")
+            parts.append(f"``` {{ .text .printed }}\n{text}\n```")
     return "\n\n".join(parts) + "\n"
