@@ -55,10 +55,9 @@ docs-site: $(VENV)/docs
 	$(BIN)/mkdocs build --strict
 
 # Wheel and sdist in dist/, the wheel made from the sdist; then the wheel scores, without anything of this folder.
-dist: $(VENV)/docs
+dist: $(VENV)/dev
 	rm -rf dist build/clean
 	$(BIN)/python -m build --outdir dist
-	$(BIN)/twine check --strict dist/*
 	$(PYTHON) -m venv build/clean
 	build/clean/bin/python -m pip install --quiet --constraint constraints.txt "$$(ls dist/*.whl)[select]"
 	cd build/clean && bin/empathy demo --output demo

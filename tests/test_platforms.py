@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import subprocess
 import sys
 from contextlib import suppress
@@ -33,9 +34,9 @@ import os, signal, sys
 for module in ("fcntl", "resource", "pwd", "grp", "termios"):
     sys.modules[module] = None
 for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOFOLLOW", "O_DIRECTORY", "sched_getaffinity", "getuid", "mkfifo", "killpg"):
-    delattr(os, name)
+    vars(os).pop(name, None)
 for name in ("SIGALRM", "SIGKILL", "SIGHUP", "SIGPIPE", "SIGUSR1", "alarm", "setitimer", "ITIMER_REAL"):
-    delattr(signal, name)
+    vars(signal).pop(name, None)
 import scorer.bundle.trial, scorer.locks, scorer.run.read_ahead
 scorer.locks._POSIX = scorer.run.read_ahead._POSIX = False
 """
@@ -143,7 +144,7 @@ def test_on_windows_a_console_keeps_its_own_stream(monkeypatch: pytest.MonkeyPat
 
 
 def test_no_limit_is_set_where_it_counts_what_is_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    import resource
+    resource = pytest.importorskip("resource")
 
     def refused(*_: Any) -> None:
         raise ValueError("current limit exceeds maximum limit")  # as macOS says
@@ -157,8 +158,8 @@ def test_no_limit_is_set_where_it_counts_what_is_no_memory(monkeypatch: pytest.M
 def test_a_processor_that_does_not_say_what_it_can_scores_in_fp32(
     machine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auto.platform, "machine", lambda: machine)
-    monkeypatch.setattr(auto.Path, "exists", lambda _: False)  # no /proc
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(Path, "exists", lambda _: False)  # no /proc
     assert auto.cpu_features() == (frozenset({"x86"}) if machine == "AMD64" else frozenset())
 
 
