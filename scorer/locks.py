@@ -16,7 +16,13 @@ from threading import get_ident, get_native_id
 
 from scorer.errors import OutputError
 
-_POSIX = os.name == "posix"
+try:
+    import fcntl
+except ImportError:  # Windows
+    _POSIX = False
+else:
+    _POSIX = True
+
 _MODE = 0o600
 _FIRST_BYTE = 1 << 30
 _BYTES = 1 << 20
@@ -89,8 +95,6 @@ def lock(descriptor: int, busy: str, *, shared: bool = False) -> None:
     if not _POSIX:
         _lock_bytes(descriptor, busy, shared=shared)
         return
-    import fcntl  # POSIX only
-
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
