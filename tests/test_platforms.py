@@ -30,11 +30,10 @@ from tests.scorer.test_locks import BUSY, another_thread
 ROOT = Path(__file__).parent.parent
 
 _WITHOUT = """
-import os, shutil, signal, sys
-shutil._use_fd_functions = False  # as on Windows: Python's own code knows what is not there
+import os, signal, sys
 for module in ("fcntl", "resource", "pwd", "grp", "termios"):
     sys.modules[module] = None
-for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOFOLLOW", "O_DIRECTORY", "sched_getaffinity", "getuid", "mkfifo", "killpg"):
+for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_DIRECTORY", "sched_getaffinity", "getuid", "mkfifo", "killpg"):
     vars(os).pop(name, None)
 for name in ("SIGALRM", "SIGKILL", "SIGHUP", "SIGPIPE", "SIGUSR1", "alarm", "setitimer", "ITIMER_REAL"):
     vars(signal).pop(name, None)
