@@ -1,6 +1,6 @@
 """Score dialogues for sensibility and rationality, offline.
 
-The whole public surface of the package::
+The whole public surface of the package:
 
     from scorer import Scorer
     scores = Scorer.load().score([{"messages": [{"role": "user", "content": "..."}, ...]}])  # (N, 2)

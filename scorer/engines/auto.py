@@ -79,7 +79,7 @@ def cpu_features() -> frozenset[str]:
     """
     family = {"x86"} if platform.machine().lower() in ("x86_64", "amd64") else set()
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
     flags = next((line.split() for line in lines if line.startswith("flags")), [])
     return frozenset(family | _FEATURES.intersection(flags))
 

@@ -70,5 +70,5 @@ def test_the_smoke_run_makes_a_bundle_and_continues_where_it_was(tmp_path: Path)
     both = [str(release), str(unlabelled), "-o", str(tmp_path / "recipes"), *arguments[-4:], "--labels", "80"]
     both += ["--recipes", "release 0.1.0,now", "--contexts", "20", "--epochs", "1", "--max-length", "64"]
     table = CliRunner().invoke(recipes, both, catch_exceptions=False).output
-    rows = [line.split(" | ")[0].strip("| ") for line in table.splitlines() if line.startswith("| ")]
-    assert rows[:6] == ["recipe", "teacher", "release 0.1.0", "now", "kept", "real"]
+    names = [line.split(" | ")[0].strip("| ") for line in table.splitlines() if line.startswith("| ")]
+    assert names[:6] == ["recipe", "teacher", "release 0.1.0", "now", "kept", "real"]
