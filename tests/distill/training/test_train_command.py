@@ -106,10 +106,11 @@ def test_a_backbone_that_the_hub_does_not_give_is_one_line(tmp_path: Path, empat
     assert "cannot be loaded" in one_line(result.returncode, result.stderr)
 
 
-@pytest.mark.parametrize(("name", "wanted"), [("nope", "no such folder"), (".", "holds no empathy.json")])
+@pytest.mark.parametrize(("name", "wanted"), [("nope", "no such folder"), ("empty", "holds no empathy.json")])
 def test_an_export_of_no_checkpoint_is_refused_before_torch_is_loaded(
     name: str, wanted: str, tmp_path: Path, empathy: Run
 ) -> None:
+    (tmp_path / "empty").mkdir()
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was loaded')\n")
     path = os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))
     result = empathy("export", tmp_path / name, "-o", tmp_path / "out", env={**os.environ, "PYTHONPATH": path})
