@@ -1,7 +1,9 @@
-# On a fresh machine with Python 3.11 to 3.13, pip and make:
+# On a fresh machine with Python 3.11 to 3.14, pip and make:
 #   make demo    score the examples with the included scorer, select sets, draw the report (INPUT=path: your own file)
 #   make test    run the tests
 #   make check   run the linters and the type checker
+#   make docs-site   build the site of the documentation into build/site
+#   make dist    build wheel and sdist, and try the wheel in an environment of its own
 #   make starter RELEASE=val_results.json UNLABELLED="a.jsonl b.json" [WORK=folder JOBS=6]   make the included scorer anew
 # Each creates .venv with the versions pinned in constraints.txt.
 
@@ -18,7 +20,7 @@ JOBS ?= 1
 TEACHER_BACKBONE ?= sentence-transformers/all-mpnet-base-v2
 STUDENT_BACKBONE ?= sentence-transformers/all-MiniLM-L6-v2
 
-.PHONY: demo test test-all check format docs lock clean starter
+.PHONY: demo test test-all check format docs docs-site dist lock clean starter
 
 demo: $(VENV)/base
 	@$(BIN)/empathy demo $(INPUT)
@@ -41,9 +43,24 @@ format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Write docs/commands.md from the help texts of the commands.
+# Write docs/commands.md from the help texts of the commands, and what the notebook prints.
 docs: $(VENV)/dev
 	$(BIN)/python -m tests.test_docs
+	$(BIN)/python -m tests.test_notebook
+
+# The strict build fails on a broken link; mkdocs would print an advertisement.
+docs-site: export NO_MKDOCS_2_WARNING = 1
+
+docs-site: $(VENV)/docs
+	$(BIN)/mkdocs build --strict
+
+# Wheel and sdist in dist/, the wheel made from the sdist; then the wheel scores, without anything of this folder.
+dist: $(VENV)/dev
+	rm -rf dist build/clean
+	$(BIN)/python -m build --outdir dist
+	$(PYTHON) -m venv build/clean
+	build/clean/bin/python -m pip install --quiet --constraint constraints.txt "$$(ls dist/*.whl)[select]"
+	cd build/clean && bin/empathy demo --output demo
 
 # From the data to the bundle in $(WORK)/starter; a killed run continues. JOBS fits run at once: 6 suit a large GPU.
 starter: $(VENV)/dev
@@ -56,8 +73,8 @@ lock:
 		--no-header --no-annotate --constraint - --output-file constraints.txt --upgrade
 
 $(VENV)/pip:
-	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else \
-		'Python %d.%d found, 3.11 to 3.13 needed: make PYTHON=/path/to/python3.12' % v)"
+	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 15) else \
+		'Python %d.%d found, 3.11 to 3.14 needed: make PYTHON=/path/to/python3.12' % v)"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --upgrade pip==26.3
 	@touch $@
@@ -70,5 +87,9 @@ $(VENV)/dev: $(VENV)/base
 	$(INSTALL) --editable '.[dev,distill,select,moe,openvino,ray]'
 	@touch $@
 
+$(VENV)/docs: $(VENV)/base
+	$(INSTALL) --editable '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from scorer.errors import EmpathyError, reason_of
+
+CHECKPOINT_JSON = "empathy.json"
+"""The file in a checkpoint that says what it is."""
 
 
 class TrainError(EmpathyError):
@@ -38,6 +42,14 @@ class LabelError(EmpathyError):
 
 class SampleError(EmpathyError):
     """A sample cannot be chosen: more is wanted than there is, or a strategy lacks what it chooses by."""
+
+
+def require_checkpoint(folder: Path) -> None:
+    """Raise CheckpointError at once for what is no folder of `empathy train`; to load one takes seconds of imports."""
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder, expected a checkpoint (made by `empathy train`)")
+    if not (folder / CHECKPOINT_JSON).is_file():
+        raise CheckpointError(f"{folder}: holds no {CHECKPOINT_JSON}, so `empathy train` did not make it")
 
 
 def reason_to_refuse(error: BaseException) -> str:

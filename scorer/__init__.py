@@ -1,9 +1,11 @@
 """Score dialogues for sensibility and rationality, offline.
 
-The whole public surface of the package::
+The whole public surface of the package:
 
     from scorer import Scorer
     scores = Scorer.load().score([{"messages": [{"role": "user", "content": "..."}, ...]}])  # (N, 2)
+
+`docs/python.md` shows tables, datasets and other processes.
 
 Names are loaded when they are first used, so that ``import scorer`` costs next to nothing. What libraries would report
 to their makers is turned off, unless the environment says otherwise.
@@ -25,9 +27,10 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 if TYPE_CHECKING:
+    __version__: str
     from scorer.bundle.bundle import Bundle, load_bundle, write_bundle
     from scorer.dialogue import HEADS, Dialogue, Labels, Turn
-    from scorer.errors import EmpathyError
+    from scorer.errors import BundleError, EmpathyError, EngineError, RejectedError
     from scorer.inputs.corpus import Corpus
     from scorer.inputs.parse import Reject
     from scorer.model import Scorer
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "dialogue": ("HEADS", "Dialogue", "Labels", "Turn"),
-    "errors": ("EmpathyError",),
+    "errors": ("BundleError", "EmpathyError", "EngineError", "RejectedError"),
     "inputs.corpus": ("Corpus",),
     "inputs.parse": ("Reject",),
     "bundle.bundle": ("Bundle", "load_bundle", "write_bundle"),
@@ -51,11 +54,14 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "HEADS",
     "Bundle",
+    "BundleError",
     "Corpus",
     "Dialogue",
     "EmpathyError",
+    "EngineError",
     "Labels",
     "Reject",
+    "RejectedError",
     "ScoreSettings",
     "Scorer",
     "Share",
@@ -67,8 +73,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name from the module that holds it."""
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+if not TYPE_CHECKING:  # else a type checker would take any name for one that is there
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name from the module that holds it; ``__version__`` is that of the installed package."""
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("empathy-scorer")
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

@@ -1,26 +1,34 @@
 """Locks of outputs: of two processes that would write one, the second is told so.
 
-A lock is the system's, on an open file, so that a process which is dead, however it died, holds none.
+A lock is the system's, on an open file, so that a process which is dead, however it died, holds none. On Windows it is
+one of bytes far behind the end of the file: nobody may read there, and nobody needs to.
 """
 
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import get_ident
+from threading import get_ident, get_native_id
 
 from scorer.errors import OutputError
 
-if os.name == "posix":
+try:
     import fcntl
+except ImportError:  # Windows
+    _POSIX = False
+else:
+    _POSIX = True
 
 _MODE = 0o600
 _PATIENCE_SECONDS, _PAUSE_SECONDS = 1.0, 0.02
 """A process that was killed while it started another has its locks until that one is under way."""
+_FIRST_BYTE = 1 << 30
+_BYTES = 1 << 20
 
 _HELD: dict[Path, int] = {}
 """The outputs that this process has locked, and the thread that did, which may do so again inside."""
@@ -53,17 +61,21 @@ def locked(output: Path, *, shared: bool = False) -> Iterator[None]:
         _HELD.pop(output_is, None)
         try:
             with suppress(OSError, OutputError):
-                lock(descriptor, "", patience=0)  # whoever shares it still needs the file
-                file.unlink()
+                if _POSIX:
+                    lock(descriptor, "", patience=0)  # whoever shares it still needs the file
+                    file.unlink()
         finally:
             os.close(descriptor)
+            with suppress(OSError):
+                if not _POSIX:
+                    file.unlink()  # which fails while anybody has it open
 
 
 def _open(file: Path, busy: str, *, shared: bool) -> int | None:
     """Return the descriptor of a locked file, None where the folder takes no file."""
     while True:
         try:
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, _MODE)
         except OSError:
             return None
         try:
@@ -83,7 +95,8 @@ def _open(file: Path, busy: str, *, shared: bool) -> int | None:
 
 def lock(descriptor: int, busy: str, *, shared: bool = False, patience: float = _PATIENCE_SECONDS) -> None:
     """Take the lock of an open file until it is closed or the process ends; OutputError ``busy`` if another has it."""
-    if os.name != "posix":
+    if not _POSIX:
+        _lock_bytes(descriptor, busy, shared=shared)
         return
     how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     until = time.monotonic() + patience
@@ -98,4 +111,18 @@ def lock(descriptor: int, busy: str, *, shared: bool = False, patience: float = 
             time.sleep(_PAUSE_SECONDS)
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # some network file systems have no locks
+            raise
+
+
+def _lock_bytes(descriptor: int, busy: str, *, shared: bool) -> None:
+    """Lock as Windows can, which knows no shared locks: one byte for each that shares, all of them for one alone."""
+    msvcrt = importlib.import_module("msvcrt")
+    first, count = (_FIRST_BYTE + get_native_id() % _BYTES, 1) if shared else (_FIRST_BYTE, _BYTES)
+    os.lseek(descriptor, first, os.SEEK_SET)
+    try:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, count)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EDEADLK):
+            raise OutputError(busy) from None
+        if error.errno not in (errno.EINVAL, errno.ENOSYS):  # some network file systems have no locks
             raise

@@ -220,7 +220,7 @@ def write_golden(
         if isinstance(record, Reject):
             raise GoldenError(f"{record}; a golden file holds dialogues only, so fix or remove this record")
         dialogues.append(record)
-    scores = scorer.score(dialogues)
+    scores = scorer.score(dialogues, progress=False)
     more = {"written": date.today().isoformat(), "threshold": THRESHOLD, "tolerance": tolerance}
     with writing(path), replacing(path) as file, replacing(meta_path(path)) as meta:
         for dialogue, row in zip(dialogues, scores, strict=True):
@@ -234,7 +234,7 @@ def write_golden(
 
 def check_scorer(golden: Golden, scorer: Scorer, settings: CheckSettings) -> Check:
     """Score the dialogues of a golden file and hold the scores against those expected."""
-    scores = scorer.score(golden.dialogues)
+    scores = scorer.score(golden.dialogues, progress=False)
     info, engine = golden.info, scorer.engine
     same = info.precision == engine.precision
     tolerance, flips = ACROSS if not same else EXACT if engine.precision == "fp32" else LOWER

@@ -123,6 +123,10 @@ def ranks(values: Floats, weights: Floats) -> Floats:
     return np.asarray((np.cumsum(count) - (count - 1) / 2)[inverse], dtype=np.float64)
 
 
+DRAWS = 1000
+"""Bootstrap replicates of an interval."""
+
+
 def bootstrap(
     pair: Pair, conversations: Sequence[str], draws: int, seed: int = 0, threshold: int = 5
 ) -> dict[str, tuple[float, float]]:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from scorer.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ROOT / "docs" / "commands.md"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "benchmarks/README.md",
+    *sorted(ROOT.glob("docs/**/*.md")),
+]
+FOLLOWED = ["quickstart", "tutorials/select"]
+"""Pages whose commands can be run as they stand, with the examples as dialogues.jsonl."""
 
 
 def commands_page() -> str:
@@ -50,16 +59,26 @@ def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
         assert not anchor or anchor in [re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings]
 
 
-def command_lines() -> Iterator[str]:
+def command_lines(pages: Sequence[Path]) -> Iterator[str]:
     """Yield every line of the pages that begins with a command of ours, its continuation lines joined, no comment."""
-    for page in PAGES:
+    for page in pages:
         if page != COMMANDS:
             text = page.read_text().replace("\\\n", " ")
             for line in re.findall(r"^    (?:.*(?:\| |\$\(which )|)empathy\)? ([a-z].*)", text, re.MULTILINE):
                 yield re.split(r" +#| \| ", line)[0]
 
 
-@pytest.mark.parametrize("line", list(dict.fromkeys(command_lines())))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_a_tutorial_can_be_followed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(ROOT / "examples" / "dialogues.jsonl", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for line in command_lines([ROOT / "docs" / f"{name}.md"]):
+        done = CliRunner().invoke(main, shlex.split(line), catch_exceptions=False)
+        assert done.exit_code == int(line.startswith("probe")), f"empathy {line}\n{done.output}"
+
+
+@pytest.mark.parametrize("line", list(dict.fromkeys(command_lines(PAGES))))
 def test_the_commands_that_the_pages_show_exist_with_their_options(line: str) -> None:
     command: click.Command = main
     words = shlex.split(line)

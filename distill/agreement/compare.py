@@ -19,11 +19,10 @@ from scorer.dialogue import HEADS, Labels
 from scorer.errors import reason_of
 from scorer.model import Scorer
 from scorer.run.score_table import read_columns, said_of_scorer
-from selection.metrics import Pair, all_figures, bootstrap
+from selection.metrics import DRAWS, Pair, all_figures, bootstrap
 from selection.rules import to_levels
 
 MIN_PAIRS = 10
-DRAWS = 1000
 
 
 @dataclass(slots=True, eq=False)
@@ -78,7 +77,7 @@ def judge_against_scorer(
 ) -> Agreement:
     """Score labelled dialogues and compare; with ``unseen`` leave out those that the scorer was trained on."""
     labelled, warnings = _seen_in_training(labelled, scorer.bundle, unseen=unseen)
-    scores = scorer.score(labelled.dialogues)
+    scores = scorer.score(labelled.dialogues, progress=False)
     pair = Pair.of(labelled.scores, scores, to_levels(scores, scorer.bundle.info.cuts))
     return Agreement(
         judge_name(labelled), scorer.bundle.info.name, pair, labelled.conversations, threshold, warnings=warnings

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from distill.cli.train import read_dialogues
+from distill.errors import require_checkpoint
 from distill.exporting.settings import ExportSettings
 from scorer.bundle.probed import probe_verdict
 from scorer.cli import options as opt
@@ -70,6 +71,7 @@ def export(
 
     Exit codes: 0 done, 2 usage or file error.
     """
+    require_checkpoint(checkpoint)
     settings = ExportSettings(precisions=precisions or PRECISIONS, **opt.chosen(given))
     from distill.exporting.export import export_bundle
     from distill.training.checkpoint import load_checkpoint

@@ -50,8 +50,9 @@ def teach(
     existing = opt.existing_of(resume=resume, overwrite=overwrite)
     settings = TeachSettings(**opt.chosen(given))
     from distill.cli.train import read_dialogues
+    from distill.errors import CHECKPOINT_JSON
     from distill.training import teach as teaching
-    from distill.training.checkpoint import CHECKPOINT_JSON, load_checkpoint
+    from distill.training.checkpoint import load_checkpoint
     from scorer.cli.progress import Bar
 
     complete = resume and output.exists()

@@ -108,8 +108,9 @@ def train(
         raise click.UsageError("--fit takes the teachers' scores from a file: `empathy teach`, then --soft")
     if pairs and not unlabelled:
         raise click.UsageError("--pairs re-pairs --unlabelled dialogues: name some")
+    from distill.errors import CHECKPOINT_JSON
     from distill.labelled import read_labelled
-    from distill.training.checkpoint import CHECKPOINT_JSON, load_checkpoint
+    from distill.training.checkpoint import load_checkpoint
     from distill.training.soft import read_soft
     from distill.training.train import train_fit, train_scorer
     from scorer.cli.progress import Bar

@@ -53,7 +53,7 @@ def pick_dialogues(
         from scorer.model import Scorer
 
         scorer = Scorer.load(bundle)
-        scores = scorer.score(dialogues)
+        scores = scorer.score(dialogues, progress=False)
         found = {"scores": scores, "cuts": scorer.bundle.info.cuts}
         if scorer.bundle.info.uncertainty is not None:
             found["uncertainty"] = scorer.uncertainty(scores)

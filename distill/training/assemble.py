@@ -14,10 +14,11 @@ import numpy as np
 from msgspec import to_builtins
 from transformers import PreTrainedModel
 
+from distill.errors import CHECKPOINT_JSON
 from distill.labelled import LabelledSet
 from distill.training.calibrate import balanced_cuts, cross_calibrate, fit_calibration, fit_uncertainty, measure
 from distill.training.card import checkpoint_card
-from distill.training.checkpoint import CHECKPOINT_JSON, FOLDS, OOF, THEN, CheckpointInfo, save_checkpoint
+from distill.training.checkpoint import FOLDS, OOF, THEN, CheckpointInfo, save_checkpoint
 from distill.training.fits import Split, TrainRun
 from distill.training.network import fold_affine
 from scorer.arrays import Ints

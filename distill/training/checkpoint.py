@@ -21,7 +21,7 @@ from msgspec import UNSET, Meta, UnsetType
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from distill.errors import CheckpointError
+from distill.errors import CHECKPOINT_JSON, CheckpointError, require_checkpoint
 from distill.training.calibrate import Calibration
 from distill.training.network import Backbone, load_backbone, load_network
 from distill.training.settings import TrainSettings
@@ -35,7 +35,6 @@ from scorer.errors import OutputError, reason_of
 from scorer.outputs import read_json, write_json, writing
 from scorer.values import Count, Line
 
-CHECKPOINT_JSON = "empathy.json"
 FORMAT, FORMAT_VERSION = "empathy-checkpoint", 1
 OOF = "oof.parquet"
 FOLDS = "folds"
@@ -144,12 +143,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     """Return the checkpoint in a folder; CheckpointError says why there is none."""
     folder = Path(path)
     file = folder / CHECKPOINT_JSON
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such folder, expected a checkpoint (made by `empathy train`)")
-    try:
-        header = read_json(file, _Header, "train again", CheckpointError)
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder}: holds no {CHECKPOINT_JSON}, so `empathy train` did not make it") from None
+    require_checkpoint(folder)
+    header = read_json(file, _Header, "train again", CheckpointError)
     if (header.format, header.format_version) != (FORMAT, FORMAT_VERSION):
         raise CheckpointError(f"{file}: is no checkpoint of format version {FORMAT_VERSION}")
     if header.template_version != TEMPLATE_VERSION:

@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from transformers.utils import logging as transformers_logging
 
 from distill.errors import TrainError, loading_as
+from scorer.bundle.bundle import INFO_FILE
 from scorer.bundle.encode import Encoded, Encoder
 from scorer.dialogue import HEADS
 from scorer.engines.base import Scores, collate
@@ -78,6 +79,10 @@ def load_backbone(name: str, layers: int | None = None) -> Backbone:
 
     ``layers`` is how many of its lowest layers to keep; None is all.
     """
+    if (Path(name) / INFO_FILE).is_file():
+        raise TrainError(
+            f"backbone {name!r}: is a scorer for use, whose weights are exported; give the encoder it was made from"
+        )
     expected = (
         "; expected the id of an encoder on the Hugging Face hub, or a folder with its config.json, weights and "
         "tokenizer.json"

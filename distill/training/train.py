@@ -18,19 +18,12 @@ import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel
 
-from distill.errors import TrainError
+from distill.errors import CHECKPOINT_JSON, TrainError
 from distill.labelled import LabelledSet, check_trainable
 from distill.robustness.counterexamples import counterexamples
 from distill.robustness.edits import edit
 from distill.training.assemble import finish
-from distill.training.checkpoint import (
-    CHECKPOINT_JSON,
-    THEN,
-    Checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-    writing_weights,
-)
+from distill.training.checkpoint import THEN, Checkpoint, load_checkpoint, save_checkpoint, writing_weights
 from distill.training.fits import Fit, Split, TrainIdentity, TrainRun, assign, identify
 from distill.training.network import Backbone, load_backbone, load_network, predict
 from distill.training.settings import TeachSettings, TrainSettings
@@ -156,6 +149,8 @@ def _begin(
         check_split(*check_teachers(teachers), settings)
     encoder = backbone.encoder(settings.max_length)
     lessons = Lessons.of(soft, labelled, settings, encoder) if soft else None
+    if output.parent.is_dir():
+        _check_room(output, backbone, settings)
     # Under torchrun every process comes here; the first one writes, the others wait and read.
     processes = _processes()
     identity = identify(labelled, settings, backbone, teachers, unlabelled, teaching, soft)
@@ -168,7 +163,6 @@ def _begin(
         if processes.is_main_process:
             check_folder(output, existing, CHECKPOINT_JSON, "`empathy train`")
         work = begin_work(output, identity, existing if processes.is_main_process else "resume")
-    _check_room(output, backbone, settings)
     progress = progress or Silent()
     if teachers:
         path = work / "soft.parquet"

@@ -239,7 +239,7 @@ def generate(
     opt.option(
         "--scorer",
         metavar="BUNDLE",
-        type=PATH,
+        type=opt.SCORER,
         help="Marks the responses; use one that did not select the sets.  [default: the starter]",
     ),
 )

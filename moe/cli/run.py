@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from moe.cli.lines import evaluation_lines
-from moe.cli.options import PATH, base_option, note, quiet_bar
+from moe.cli.options import base_option, note, quiet_bar
 from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings, RunSettings
 from scorer.cli import options as opt
 from scorer.cli.main import fail
@@ -28,7 +28,7 @@ from selection.settings import PUBLISHED, SelectSettings
 @opt.option_group("Output", opt.output_option("DIR", "The folder of the run."), opt.quiet_option)
 @opt.option_group(
     "Selection",
-    opt.option("--scorer", metavar="BUNDLE", type=PATH, help="The scorer that selects.  [default: the starter]"),
+    opt.option("--scorer", metavar="BUNDLE", type=opt.SCORER, help="The scorer that selects.  [default: the starter]"),
     opt.option("--rule", type=click.Choice(list(PUBLISHED)), help="How sets are chosen.  [default: paper]"),
     opt.option("--threshold", type=float, help="Threshold T of both heads.  [default: 5]"),
     opt.option("--sets", metavar="NAME,NAME", help="The sets that become experts.  [default: the rule's first two]"),
@@ -48,7 +48,7 @@ from selection.settings import PUBLISHED, SelectSettings
     opt.option(
         "--marker",
         metavar="BUNDLE",
-        type=PATH,
+        type=opt.SCORER,
         help="The scorer that marks the responses; use one of other training.  [default: the one that selects]",
     ),
     *opt.settings_options(RunSettings, "held_out", "evaluate_on"),

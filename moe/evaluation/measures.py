@@ -106,6 +106,6 @@ def marks_of(scorer: Scorer, dialogues: Sequence[Dialogue]) -> Figures:
     scored = [dialogue for dialogue in dialogues if dialogue.response.strip()]
     if not scored:
         return {"scored": 0, **dict.fromkeys((*HEADS, "share"))}
-    scores = scorer.score(scored)
+    scores = scorer.score(scored, progress=False)
     means = dict(zip(HEADS, scores.mean(axis=0, dtype=float).tolist(), strict=True))
     return {"scored": len(scored), **means, "share": float((PAPER.apply(scores, scorer.bundle.info.cuts) == 0).mean())}

@@ -1,8 +1,10 @@
-"""Responses of several models side by side, as one HTML file that loads nothing and runs nothing."""
+"""Responses of several models side by side, as one HTML file that loads nothing and runs the page's own script only."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 from moe.evaluation.responses import Response
@@ -21,6 +23,14 @@ def write_page(path: Path, responses: Mapping[str, Sequence[Response]], dialogue
     """
     answers = {name: {record.id: record for record in records} for name, records in responses.items()}
     first = next(iter(responses.values()))
-    page = render_template("responses.html.jinja", shown=first[:SHOWN], answers=answers, dialogues=dialogues)
+    page = render_template(
+        "responses.html.jinja",
+        title="Responses side by side",
+        created=datetime.now(UTC).date().isoformat(),
+        version=version("empathy-scorer"),
+        shown=first[:SHOWN],
+        answers=answers,
+        dialogues=dialogues,
+    )
     with replacing(path) as file:
         file.write(page)

@@ -142,11 +142,11 @@ def _serve(questions: IO[str], answers: IO[str]) -> None:
 
 
 def _bound_memory() -> None:
-    """Let this process take no more memory, where the system knows how to say so."""
-    try:
-        import resource  # POSIX only
-    except ImportError:
+    """Let this process take no more memory, on Linux: other systems don't say so, or count what is no memory."""
+    if sys.platform != "linux":
         return
+    import resource  # POSIX only
+
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     limit = _MEMORY if most == resource.RLIM_INFINITY else min(_MEMORY, most)
     resource.setrlimit(resource.RLIMIT_AS, (limit, most))

@@ -26,6 +26,7 @@ import msgspec
 from scorer.bundle.info import FORMAT, FORMAT_VERSION, ScorerInfo, is_plain_name
 from scorer.dialogue import HEADS, SCORE_RANGE, TEMPLATE_VERSION
 from scorer.errors import BundleError, reason_of
+from scorer.hub.names import hub_name
 from scorer.outputs import json_text, new_folder, replacing_binary
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ INT8_MODEL = "model.int8.onnx"
 HALF_MODEL = "model.fp16.onnx"
 """The model in half precision, for a GPU, in bundles whose export was asked for it and let it pass."""
 
-_INFO = "scorer.json"
+INFO_FILE = "scorer.json"
+"""What a bundle is known by: it says what the scorer is, and lists all other files."""
+
 _TOKENIZER = "tokenizer.json"
 _SUFFIXES = (".onnx", ".json", ".md", ".txt", "")
 _MOST_FILES = 64
@@ -99,7 +102,7 @@ class Bundle:
 
     def to_json(self) -> dict[str, Any]:
         """Return scorer.json as it is on disk."""
-        return dict(msgspec.json.decode(self.files[_INFO]))
+        return dict(msgspec.json.decode(self.files[INFO_FILE]))
 
     def provenance(self) -> dict[str, Any]:
         """Return what every score file says of its scorer: enough to name it and to select with its cuts.
@@ -124,25 +127,26 @@ class Bundle:
 
 
 def load_bundle(path: Path | str | None = None) -> Bundle:
-    """Return the verified bundle in a folder, the starter for None; BundleError says what is wrong with it."""
+    """Return the verified bundle in a folder, the starter for None; BundleError says what is wrong with it.
+
+    What is no folder and has the form of a name on the hub is fetched from there.
+    """
+    if path is not None and (name := hub_name(path)) is not None:
+        from scorer.hub.fetch import fetch
+
+        return fetch(name)
     folder = STARTER if path is None else Path(path)
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such folder, expected a scorer bundle (made by `empathy export`)")
-    file = folder / _INFO
+    file = folder / INFO_FILE
     if not os.path.lexists(file):
-        raise BundleError(f"{folder}: holds no {_INFO}, so it is no scorer bundle (see `empathy export`)")
-    raw = _read(folder, _INFO)
-    try:
-        info = msgspec.json.decode(raw, type=ScorerInfo)
-    except msgspec.ValidationError as error:
-        what = ascii(str(error))[1:-1]
-        raise BundleError(f"{file}: {what}; expected a scorer of format version {FORMAT_VERSION}") from None
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{file}: cannot be read as JSON ({reason_of(error)}); copy the bundle again") from None
+        raise BundleError(f"{folder}: holds no {INFO_FILE}, so it is no scorer bundle (see `empathy export`)")
+    raw = _read(folder, INFO_FILE)
+    info = _info(raw, file)
     files = _verified_files(folder, info.files)
     sha = sha256(raw).hexdigest()
     tokenizer = files[_TOKENIZER] if sha == STARTER_SHA256 else _checked(folder, info, files)
-    return Bundle(folder, info, sha, {**files, _INFO: raw}, tokenizer)
+    return Bundle(folder, info, sha, {**files, INFO_FILE: raw}, tokenizer)
 
 
 def write_bundle(folder: Path, info: Mapping[str, Any], files: Mapping[str, bytes]) -> Bundle:
@@ -166,11 +170,42 @@ def write_bundle(folder: Path, info: Mapping[str, Any], files: Mapping[str, byte
         "files": {name: sha256(data).hexdigest() for name, data in sorted(files.items())},
     }
     with new_folder(folder) as unfinished:
-        for name, data in {**files, _INFO: json_text(whole).encode()}.items():
+        for name, data in {**files, INFO_FILE: json_text(whole).encode()}.items():
             with replacing_binary(unfinished / name) as file:
                 file.write(data)
         _ = load_bundle(unfinished).tokenizer
     return load_bundle(folder)
+
+
+def listed_files(raw: bytes, where: str) -> dict[str, str]:
+    """Return the SHA-256 of every other file by its name, as a scorer.json says; BundleError if no bundle has them."""
+    info = _info(raw, f"{where}/{INFO_FILE}")
+    _check_listed(info.files, where)
+    return dict(info.files)
+
+
+def most_bytes(name: str) -> int:
+    """Return how large a file of this name may be."""
+    return _MOST_MODEL_BYTES if name.endswith(".onnx") else _MOST_BYTES
+
+
+def _info(raw: bytes, where: Path | str) -> ScorerInfo:
+    try:
+        return msgspec.json.decode(raw, type=ScorerInfo)
+    except msgspec.ValidationError as error:
+        what = ascii(str(error))[1:-1]
+        raise BundleError(f"{where}: {what}; expected a scorer of format version {FORMAT_VERSION}") from None
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{where}: cannot be read as JSON ({reason_of(error)}); copy the bundle again") from None
+
+
+def _check_listed(hashes: Mapping[str, str], where: Path | str) -> None:
+    if len(hashes) > _MOST_FILES:
+        raise BundleError(f"{where}/{INFO_FILE}: lists {len(hashes)} files, expected at most {_MOST_FILES}")
+    for name in hashes:
+        if Path(name).suffix not in _SUFFIXES:
+            known = ", ".join(filter(None, _SUFFIXES))
+            raise BundleError(f"{where}/{name}: is nothing that a scorer needs, expected files of {known}")
 
 
 def _checked(folder: Path, info: ScorerInfo, files: Mapping[str, bytes]) -> bytes:
@@ -186,7 +221,7 @@ def _checked(folder: Path, info: ScorerInfo, files: Mapping[str, bytes]) -> byte
             raise BundleError(f"{folder / name}: {error}") from None
     if info.pad_id >= min(rows):
         what = f"pad_id is {info.pad_id}, expected an id below the {min(rows):,} rows of the model's embedding"
-        raise BundleError(f"{folder / _INFO}: {what}")
+        raise BundleError(f"{folder / INFO_FILE}: {what}")
     try:
         return check_tokenizer(files[_TOKENIZER], min(rows))
     except TokenizerFileError as error:
@@ -199,30 +234,26 @@ def _no_tokenizer(folder: Path, why: str) -> BundleError:
 
 def _verified_files(folder: Path, hashes: Mapping[str, str]) -> dict[str, bytes]:
     """Return the content of every listed file, each with the hash that is listed, and no other file beside them."""
-    if len(hashes) > _MOST_FILES:
-        raise BundleError(f"{folder / _INFO}: lists {len(hashes)} files, expected at most {_MOST_FILES}")
+    _check_listed(hashes, folder)
     # Dot files are what desktops and version control leave; nothing here ever reads one.
     present = (entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-    foreign = sorted(islice((name for name in present if name not in hashes and name != _INFO), _MOST_FILES))
+    foreign = sorted(islice((name for name in present if name not in hashes and name != INFO_FILE), _MOST_FILES))
     if foreign:
         names = ", ".join(map(repr, foreign[:5])) + ("" if len(foreign) <= 5 else " and others")
-        raise BundleError(f"{folder}: holds {names}, which {_INFO} does not list; remove it")
+        raise BundleError(f"{folder}: holds {names}, which {INFO_FILE} does not list; remove it")
     files = {}
     for name, expected in hashes.items():
-        if Path(name).suffix not in _SUFFIXES:
-            known = ", ".join(filter(None, _SUFFIXES))
-            raise BundleError(f"{folder / name}: is nothing that a scorer needs, expected files of {known}")
         files[name] = _read(folder, name)
         actual = sha256(files[name]).hexdigest()
         if actual != expected:
-            said = f"SHA-256 {actual[:12]}..., {_INFO} says {expected[:12]!a}..."
+            said = f"SHA-256 {actual[:12]}..., {INFO_FILE} says {expected[:12]!a}..."
             raise BundleError(f"{folder / name}: was changed ({said}); copy the bundle again")
     return files
 
 
 def _read(folder: Path, name: str) -> bytes:
     """Return the content of a regular file in a folder, which a link may name only if it stays there."""
-    path, most = folder / name, _MOST_MODEL_BYTES if name.endswith(".onnx") else _MOST_BYTES
+    path, most = folder / name, most_bytes(name)
     try:
         real = path.resolve(strict=True)
         if real.parent != folder.resolve():

@@ -64,19 +64,24 @@ class Domain:
 
     def warning(self, outside: Mapping[str, int], dialogues: int) -> str | None:
         """Return a line that warns of a foreign input, from counts by feature, or None where there is no need."""
-        share = outside.get("any", 0) / max(1, dialogues)
-        if dialogues < WARN_DIALOGUES or share <= max(WARN_SHARE, 3 * self.outside_share):
-            return None
-        parts = [
-            f"{name.replace('_', ' ')} {outside[name] / dialogues:.0%}"
-            for name in sorted(FEATURES, key=lambda name: -outside.get(name, 0))
-            if outside.get(name)
-        ]
-        return (
-            f"{share:.0%} of the dialogues are unlike the scorer's training data ({', '.join(parts)}; "
-            f"{self.outside_share:.0%} of the training data itself): trust these scores less, or distil a scorer on "
-            "dialogues like these"
-        )
+        return domain_warning(outside, dialogues, self.outside_share)
+
+
+def domain_warning(outside: Mapping[str, int], dialogues: int, of_training: float) -> str | None:
+    """Return the line of ``Domain.warning`` where only the share of the training data outside is known."""
+    share = outside.get("any", 0) / max(1, dialogues)
+    if dialogues < WARN_DIALOGUES or share <= max(WARN_SHARE, 3 * of_training):
+        return None
+    parts = [
+        f"{name.replace('_', ' ')} {outside[name] / dialogues:.0%}"
+        for name in sorted(FEATURES, key=lambda name: -outside.get(name, 0))
+        if outside.get(name)
+    ]
+    return (
+        f"{share:.0%} of the dialogues are unlike the scorer's training data ({', '.join(parts)}; "
+        f"{of_training:.0%} of the training data itself): trust these scores less, or distil a scorer on "
+        "dialogues like these"
+    )
 
 
 def fit_domain(dialogues: Sequence[Dialogue], encoded: Sequence[Encoded], vocabulary: int) -> Domain:

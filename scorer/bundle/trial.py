@@ -7,7 +7,6 @@ its hash in the user's cache folder and not tried again; where nothing can be wr
 
 from __future__ import annotations
 
-import os
 import signal
 import stat
 import subprocess
@@ -17,6 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from scorer.bundle.bundle import STARTER_SHA256, Bundle, load_bundle
+from scorer.bundle.cache import cache_folder, is_mine
 from scorer.child import own_python
 from scorer.errors import BundleError, EmpathyError
 
@@ -77,9 +77,7 @@ def try_out(bundle: Bundle, *, seconds: float = SECONDS) -> None:
 
 def _record(bundle: Bundle) -> Path:
     """Return the file that says that a bundle was tried out; RuntimeError where there is no home."""
-    given = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
-    folder = Path(given) if given else Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
-    return folder / "empathy-scorer" / "tried" / sha256(_VERSION + bundle.sha256.encode()).hexdigest()
+    return cache_folder() / "tried" / sha256(_VERSION + bundle.sha256.encode()).hexdigest()
 
 
 def _remembered(bundle: Bundle) -> bool:
@@ -88,8 +86,7 @@ def _remembered(bundle: Bundle) -> bool:
         found = _record(bundle).lstat()
     except (OSError, RuntimeError):
         return False
-    mine = not hasattr(os, "getuid") or found.st_uid == os.getuid()
-    return stat.S_ISREG(found.st_mode) and mine
+    return stat.S_ISREG(found.st_mode) and is_mine(found)
 
 
 def _remember(bundle: Bundle) -> None:

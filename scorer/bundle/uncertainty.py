@@ -42,9 +42,9 @@ class Uncertainty:
                 raise ValueError(f"uncertainty of {head}: {len(edges)} edges and {len(widths)} widths")
 
     def of(self, scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """Return the half-widths of scores, both (N, 2)."""
+        """Return the half-widths of scores, both (N, 2), or both (2,); NaN for NaN."""
         columns = [
-            np.asarray(self.widths[head])[np.searchsorted(self.edges[head], scores[:, i], side="right")]
+            np.asarray(self.widths[head])[np.searchsorted(self.edges[head], scores[..., i], side="right")]
             for i, head in enumerate(HEADS)
         ]
-        return np.stack(columns, axis=1).astype(np.float32)
+        return np.where(np.isnan(scores), np.nan, np.stack(columns, axis=-1)).astype(np.float32)

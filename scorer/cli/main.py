@@ -11,7 +11,7 @@ import click
 import cloup
 
 from scorer.cli.entry import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, answer_signals, end_on_signals
-from scorer.cli.options import Group, argument, command, option
+from scorer.cli.options import SCORER, Group, argument, command, option
 from scorer.cli.streams import output_fault, say, settle
 from scorer.errors import EmpathyError, MissingExtraError
 
@@ -23,7 +23,7 @@ EXIT_ERROR = 2
 
 _SECTIONS = {
     "Begin here": ("demo",),
-    "Make a scorer": ("label", "train", "teach", "export", "agree", "distill", "adapt"),
+    "Make a scorer": ("label", "train", "teach", "export", "agree", "distill", "adapt", "push"),
     "Score": ("look", "score", "inspect", "check", "probe", "audit"),
     "Select training sets": ("select", "report"),
     "Train experts": ("moe", "run"),
@@ -156,12 +156,12 @@ def main() -> None:
 
 
 @command(examples=("empathy inspect", "empathy inspect my-scorer --json"))
-@argument("bundle", metavar="[BUNDLE]", required=False, type=click.Path(path_type=Path))
+@argument("bundle", metavar="[BUNDLE]", required=False, type=SCORER)
 @option("--json", "as_json", is_flag=True, help="Print all of scorer.json, and the bundle's hash.")
 def inspect(bundle: Path | None, as_json: bool) -> None:
     """Verify a scorer; say where it comes from and what it is worth.
 
-    Left out, BUNDLE is the starter that comes with the package.
+    BUNDLE is a folder, or USER/REPO[@REVISION] on the Hugging Face hub; left out, the starter that is included.
     """
     import json
 

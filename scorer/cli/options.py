@@ -29,7 +29,8 @@ import click
 import cloup
 
 from scorer.apart import check_apart, check_json
-from scorer.errors import EmpathyError, OutputError
+from scorer.errors import BundleError, EmpathyError, OutputError
+from scorer.hub.names import hub_name
 from scorer.locks import locked
 from scorer.outputs import Existing
 from scorer.settings import Setting, setting_of
@@ -247,12 +248,25 @@ def existing_of(*, resume: bool, overwrite: bool) -> Existing:
     return "resume" if resume else "overwrite" if overwrite else "error"
 
 
+class _ScorerType(click.Path):
+    """A bundle's folder or a name on the hub; as a path, ``./user/repo`` would look like one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        here = isinstance(value, str) and (value.startswith((".", "~")) or value.endswith(("/", os.sep)))
+        if here and hub_name(Path(value)) is not None:
+            raise BundleError(f"{value}: no such folder, expected a scorer bundle (made by `empathy export`)")
+        return super().convert(value, param, ctx)
+
+
+SCORER = _ScorerType(path_type=Path)
+"""The type of an option or argument that names a scorer: a folder, user/repo or user/repo@revision."""
+
 scorer_option = option(
     "--scorer",
     "bundle",
     metavar="BUNDLE",
-    type=click.Path(path_type=Path),
-    help="The scorer's folder, made by `empathy export`.  [default: the starter that comes with the package]",
+    type=SCORER,
+    help="A folder made by `empathy export`, or USER/REPO[@REVISION] on the hub.  [default: the included starter]",
 )
 
 engine_option = option(

@@ -16,6 +16,7 @@ from scorer.errors import reason_of
 from scorer.text import plain
 
 _STDIN, _STDOUT, _STDERR = range(3)
+_WINDOWS = os.name == "nt"
 
 
 class GoneError(Exception):
@@ -55,6 +56,8 @@ def settle() -> None:
             getattr(sys, name).flush()
         encoding = getattr(getattr(sys, name), "encoding", None) or "utf-8"
         raw = _Kept(number, "wb", closefd=False)
+        if _WINDOWS and raw.isatty():  # a console there takes bytes for another alphabet's; Python's own stream knows
+            continue
         kept = io.TextIOWrapper(
             io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=number == _STDERR or raw.isatty()
         )

@@ -49,6 +49,13 @@ def make_engine(name: str, bundle: Bundle, threads: int | None = None, precision
     return engine
 
 
+def started_again(engine: Engine, bundle: Bundle) -> Engine:
+    """Return an engine that computes what another one did in the process that this one was forked from."""
+    again = make_engine(engine.name, bundle, engine.threads, engine.precision)
+    again.notice = again.notice or engine.notice
+    return again
+
+
 def choose(bundle: Bundle, *, openvino: bool, features: frozenset[str]) -> tuple[str, str]:
     """Return the engine and precision of ``auto`` on a processor: the fastest whose scores the bundle vouches for.
 
@@ -72,7 +79,7 @@ def cpu_features() -> frozenset[str]:
     """
     family = {"x86"} if platform.machine().lower() in ("x86_64", "amd64") else set()
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
     flags = next((line.split() for line in lines if line.startswith("flags")), [])
     return frozenset(family | _FEATURES.intersection(flags))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from scorer.bundle.bundle import HALF_MODEL, Bundle
 from scorer.dialogue import HEADS
 from scorer.engines.base import PAD_MULTIPLE, Inputs, Scores, available_cores, checked, failing_as
+from scorer.engines.forks import survive_forks
 from scorer.engines.names import ON_GPU
 from scorer.errors import BundleError, EngineError, reason_of
 
@@ -60,6 +61,7 @@ class OnnxRuntimeEngine:
         self._session = self._start(bundle, options)
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._output = self._checked_output()
+        survive_forks(self)
 
     def run(self, inputs: Inputs) -> Scores:
         """Return the raw outputs (B, 2) for input arrays (B, T); EngineError if the model fails."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from scorer.bundle.bundle import Bundle
 from scorer.engines.base import Inputs, Scores, available_cores, checked, failing_as
+from scorer.engines.forks import survive_forks
 from scorer.errors import BundleError, EngineError, reason_of
 
 _MOST_STREAMS = 16
@@ -54,7 +56,9 @@ class OpenVinoEngine:
             reason = reason_of(error)
             raise BundleError(f"{bundle.path / 'model.onnx'}: OpenVINO cannot load it: {reason}") from error
         self._inputs = [port.get_any_name() for port in compiled.inputs]
+        self._turn = Lock()
         self._requests = [compiled.create_infer_request() for _ in range(2 * streams)]  # each stream has one waiting
+        survive_forks(self)
 
     def run(self, inputs: Inputs) -> Scores:
         """Return the raw outputs (B, 2) for input arrays (B, T); EngineError if the model fails."""
@@ -62,7 +66,14 @@ class OpenVinoEngine:
         return scores
 
     def stream(self, batches: Iterable[Inputs]) -> Generator[Scores]:
-        """Yield the outputs of each batch in turn. One thread drives all streams: OpenVINO's own can deadlock."""
+        """Yield the outputs of each batch in turn. One thread drives all streams: OpenVINO's own can deadlock.
+
+        Threads that share the engine take turns.
+        """
+        with self._turn:
+            yield from self._stream(batches)
+
+    def _stream(self, batches: Iterable[Inputs]) -> Generator[Scores]:
         idle = deque(self._requests)
         running: deque[tuple[Any, tuple[int, int]]] = deque()
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain
 from typing import Any, BinaryIO
 
@@ -44,7 +44,7 @@ def read_parquet(stream: BinaryIO, place: Place) -> Records:
         size = _batch_rows(file, chunks)
         # pyarrow has no nested columns whose shared texts are of several row groups.
         groups = (file.iter_batches(size, row_groups=[index], columns=used) for index in range(file.num_row_groups))
-        yield from _read_batches(chain.from_iterable(groups), names, stream, place, _rows)
+        yield from _read_batches(chain.from_iterable(groups), names, stream, place, checked=False)
     except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
         yield place.reject("broken_file", f"Parquet: {reason_of(error)}", line=place.line + 1)
 
@@ -116,13 +116,13 @@ def read_arrow(stream: BinaryIO, place: Place) -> Records:
         else:
             reader = pa.ipc.open_stream(stream)
             batches, names = iter(reader), reader.schema.names
-        yield from _read_batches(batches, names, stream, place, _checked_rows)
+        yield from _read_batches(batches, names, stream, place, checked=True)
     except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
         yield place.reject("broken_file", f"Arrow: {reason_of(error)}", line=place.line + 1)
 
 
 def _read_batches(
-    batches: Iterator[Any], names: list[str], stream: BinaryIO, place: Place, rows: Callable[[Any], Iterator[_Row]]
+    batches: Iterator[Any], names: list[str], stream: BinaryIO, place: Place, *, checked: bool
 ) -> Records:
     is_rows = set(empathetic_dialogues.KEYS) <= set(names) and not place.fields
     conversations = empathetic_dialogues.Conversations(place) if is_rows else None
@@ -131,24 +131,33 @@ def _read_batches(
         yield place.reject("wrong_columns", detail, line=0)
         return
     for batch in batches:
-        used = [index for index, name in enumerate(batch.schema.names) if _is_used(name, place)]
-        for start in range(0, batch.num_rows, _BATCH_ROWS):
-            for row in rows(batch.select(used).slice(start, _BATCH_ROWS)):
-                place.line += 1
-                if isinstance(row, RecordError):
-                    reject = place.reject(row.reason, row.detail)
-                    if conversations is None:
-                        yield reject
-                    else:
-                        conversations.refuse(reject)
-                elif conversations is None:
-                    yield from place.parse(row)
+        for row in rows_of(batch, {name for name in batch.schema.names if _is_used(name, place)}, checked=checked):
+            place.line += 1
+            if isinstance(row, RecordError):
+                reject = place.reject(row.reason, row.detail)
+                if conversations is None:
+                    yield reject
                 else:
-                    if conversations.add(row, ascii(row)):
-                        yield from conversations.give_half()
-            place.source.advance_to(stream.tell())
+                    conversations.refuse(reject)
+            elif conversations is None:
+                yield from place.parse(row)
+            elif conversations.add(row, ascii(row)):
+                yield from conversations.give_half()
+            if place.line % _BATCH_ROWS == 0:
+                place.source.advance_to(stream.tell())
+        place.source.advance_to(stream.tell())
     if conversations is not None:
         yield from conversations.finish()
+
+
+def rows_of(batch: Any, names: Collection[str], *, checked: bool = False) -> Iterator[_Row]:
+    """Yield the rows of a record batch as Python values, with the columns of these names.
+
+    ``checked`` is for batches from elsewhere: lengths and places are held against the bytes that they point into.
+    """
+    used = [index for index, name in enumerate(batch.schema.names) if name in names]
+    for start in range(0, batch.num_rows, _BATCH_ROWS):
+        yield from (_checked_rows if checked else _rows)(batch.select(used).slice(start, _BATCH_ROWS))
 
 
 def _rows(batch: Any) -> Iterator[_Row]:

@@ -18,11 +18,14 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from backports import zstd
-
 from scorer.errors import InputError, reason_of, without_secrets
 from scorer.inputs import archives
 from scorer.outputs import is_own_output
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 STDIN = "-"
 BUFFER_BYTES = 1 << 16

@@ -113,6 +113,15 @@ class Manifest:
             os.fsync(file.fileno())
 
 
+def finished_windows(folder: Path) -> list[Window]:
+    """Return the windows that the manifests of a folder name; OutputError if one is damaged."""
+    found = []
+    for path in manifests(folder):
+        lines = path.read_bytes().rpartition(b"\n")[0].splitlines()
+        found += [decode_json(line, Window, path, _AFRESH) for line in lines[1 : len(lines) - _is_end(lines)]]
+    return found
+
+
 def manifest_of(folder: Path, share: Share) -> Path:
     """Return where the manifest of a share stands."""
     return folder / (NAME if share.count == 1 else f"_manifest-{share}.jsonl")

@@ -38,7 +38,7 @@ from scorer.run.score_file import (
     write_scores,
 )
 from scorer.run.settings import ScoreSettings
-from scorer.run.windows import FinishedInput, Window, input_of
+from scorer.run.windows import FinishedInput, Window, input_of, outside_of
 
 REJECTS = "rejects.jsonl"
 EARLIER = ".earlier"
@@ -181,7 +181,8 @@ class Run:
     def _join(self) -> None:
         shards = [self._shard_of(number) for number in sorted(self.done) if self.done[number].tally.scored]
         if shards:
-            about = {**self._about, "input": asdict(self._input())}
+            outside = outside_of(self.done.values(), self._about.get("outside_share", 0.0))
+            about = {**self._about, "input": asdict(self._input()), "outside": asdict(outside)}
             join_shards(self.output, shards, about, self._identity.keep)
         # Without its manifest the folder is no run any more, should this be interrupted.
         self._begun.close()

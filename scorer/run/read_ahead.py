@@ -27,8 +27,11 @@ from scorer.engines.base import Engine
 from scorer.engines.names import ON_GPU
 from scorer.errors import EmpathyError, InputError
 from scorer.inputs.corpus import Corpus
+from scorer.progress import Progress
 from scorer.run.prepare import Prepared, prepare_windows
 from scorer.run.windows import Share
+
+_POSIX = os.name == "posix"
 
 _LARGE_BYTES = 1 << 22
 """A smaller input is read before a process for it has started."""
@@ -60,13 +63,21 @@ class ReadJob:
 
 def readers_for(corpus: Corpus, engine: Engine) -> int:
     """Return how many processes should read a corpus to keep an engine busy; 0 is a thread of this process."""
-    if os.name != "posix" or (corpus.total_bytes is not None and corpus.total_bytes < _LARGE_BYTES):
+    if not _POSIX or (corpus.total_bytes is not None and corpus.total_bytes < _LARGE_BYTES):
         return 0
     # Each reads the whole input and prepares its share; only one can read a pipe.
     if corpus.total_bytes is None:
         return 1
     # One process reads as fast as some 8 cores score with the starter; a GPU scores faster than all cores here read.
     return max(1, min(8, engine.threads // 2) if engine.name in ON_GPU else engine.threads // 8)
+
+
+def possible_readers(asked: int, progress: Progress) -> int:
+    """Return how many of the processes that are asked for this system can start; fewer are said in one line."""
+    if asked and not _POSIX:
+        progress.say(f"--readers {asked}: this system hands no pipes to other processes; a thread reads instead")
+        return 0
+    return asked
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from scorer.run.estimate import Estimate
 from scorer.run.manifest import Identity
 from scorer.run.output import REJECTS, Run
 from scorer.run.prepare import Prepared
-from scorer.run.read_ahead import ReadJob, readers_for, reading
+from scorer.run.read_ahead import ReadJob, possible_readers, readers_for, reading
 from scorer.run.score_file import SUFFIXES, is_score_file
 from scorer.run.settings import ScoreSettings
 from scorer.run.windows import Tally, Window
@@ -99,7 +99,8 @@ def _score_rest(backend: Backend, corpus: Corpus, run: Run, settings: ScoreSetti
     """Score the windows that no earlier run finished; OutputError if those are not in the input any more."""
     scorer, earlier = backend.scorer, dict(run.done)
     estimate = Estimate(progress, corpus.total_bytes)
-    readers = readers_for(corpus, scorer.engine) if settings.readers is None else settings.readers
+    asked = settings.readers
+    readers = readers_for(corpus, scorer.engine) if asked is None else possible_readers(asked, progress)
     domain = scorer.bundle.info.domain
     job = ReadJob(corpus, scorer.encoder, domain, settings.window, frozenset(earlier), settings.share, settings.keep)
 
@@ -158,5 +159,6 @@ def run_metadata(scorer: Scorer, settings: ScoreSettings) -> dict[str, Any]:
         "engine": scorer.engine.name,
         "precision": scorer.engine.precision,
         "uncertainty": settings.uncertainty,
+        "outside_share": scorer.bundle.info.domain.outside_share,
         **kept,
     }

@@ -24,7 +24,8 @@ from scorer.dialogue import HEADS
 from scorer.errors import OutputError, reason_of
 from scorer.finished import file_hash
 from scorer.outputs import decode_json, replacing, replacing_binary
-from scorer.values import Line
+from scorer.run.windows import OutsideDomain
+from scorer.values import Line, Portion
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,6 +62,8 @@ class _Said:
     keep: tuple[str, ...] = ()
     uncertainty: bool = False
     probe: Probed | None = None
+    outside_share: Portion = 0.0
+    outside: OutsideDomain | None = None
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,10 @@ from scorer.engines.base import Scores
 from scorer.errors import InputError, reason_of
 from scorer.inputs.corpus import id_hash
 from scorer.outputs import read_json
-from scorer.run.manifest import missing_from
+from scorer.run.manifest import finished_windows, missing_from
 from scorer.run.score_file import SUFFIXES, from_csv_text, read_metadata
 from scorer.run.settings import SCORE_COLUMNS
+from scorer.run.windows import outside_of
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -115,7 +116,10 @@ def _texts(path: Path, ids: Any) -> list[Any]:
 def said_of_scorer(path: Path) -> dict[str, Any]:
     """Return what a score file or folder says of its scorer (name, sha256, cuts ...), {} where it says nothing."""
     files = _files(path)
-    return _of_scorer(read_metadata(files[0])) if files else {}
+    known = _of_scorer(read_metadata(files[0])) if files else {}
+    if files and path.is_dir() and "outside_share" in known:  # a shard cannot know what the others hold
+        known["outside"] = asdict(outside_of(finished_windows(path), known["outside_share"]))
+    return known
 
 
 def _of_scorer(known: dict[str, Any]) -> dict[str, Any]:

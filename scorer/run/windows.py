@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from scorer.dialogue import HEADS
 from scorer.inputs.id_set import hash64
-from scorer.values import Amount, Count
+from scorer.values import Amount, Count, Portion
 
 # A conversation with more than this share of the dialogues, and so many of them, is worth a warning.
 _MUCH, _MANY = 0.1, 10
@@ -125,6 +125,26 @@ class FinishedInput:
     sha256: str
     windows: int
     window: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutsideDomain:
+    """How many of the dialogues scored lie outside the scorer's training domain, by feature and ``any`` of them.
+
+    ``of_training`` is the share of the training dialogues themselves.
+    """
+
+    dialogues: Count
+    counts: dict[str, Count]
+    of_training: Portion
+
+
+def outside_of(windows: Iterable[Window], of_training: float) -> OutsideDomain:
+    """Return what some windows together had outside the domain."""
+    whole = Tally()
+    for window in windows:
+        whole.add(window.tally)
+    return OutsideDomain(dialogues=whole.scored, counts=whole.outside, of_training=of_training)
 
 
 def input_of(records: Sequence[str], window: int) -> FinishedInput:

@@ -48,10 +48,7 @@ from selection.settings import ReportSettings
     opt.map_option,
     *opt.settings_options(ReportSettings, "rule", "threshold"),
     opt.option(
-        "--scorer",
-        metavar="BUNDLE",
-        type=click.Path(path_type=Path),
-        help="Their scorer, where the file does not say its cuts.",
+        "--scorer", metavar="BUNDLE", type=opt.SCORER, help="Their scorer, where the file does not say its cuts."
     ),
     opt.option("--raw-cuts", is_flag=True, help="Read them as a judge's, without the scorer's cuts."),
 )

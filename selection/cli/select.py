@@ -37,7 +37,12 @@ _LIMITS = ("share", "count", "tokens", "floor", "cap")
     opt.option(
         "--labels", metavar="LABELS", multiple=True, help="A judge's labels of some of IN; they replace scores."
     ),
-    opt.path_option("--scorer", "BUNDLE", "The scorer of SCORES, where the file does not say its cuts."),
+    opt.option(
+        "--scorer",
+        metavar="BUNDLE",
+        type=opt.SCORER,
+        help="The scorer of SCORES, where the file does not say its cuts.",
+    ),
     opt.option("--raw-cuts", is_flag=True, help="Read the scores as a judge's, without the scorer's cuts."),
 )
 @opt.option_group(

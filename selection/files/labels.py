@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scorer.arrays import Hashes, Ints
-from scorer.dialogue import Dialogue, Labels, content_hash
+from scorer.dialogue import Dialogue, Labels, content_hash, training_hash
 from scorer.engines.base import Scores
 from scorer.errors import RejectedError
 from scorer.inputs.corpus import Corpus, id_hash
@@ -55,12 +55,13 @@ class Judges:
 class LabelTable:
     """The labels of M dialogues: ``hashes`` (M,) of their ids, ``scores`` (M, 2), the mean of each one's judgements.
 
-    ``contents`` (M,) are hashes of their texts. ``first`` and ``second`` (K, 2) are two judgements of each of the K
-    dialogues that were judged more than once.
+    ``contents`` (M,) are hashes of their texts, ``training`` (M) those by which a scorer knows what it was trained on.
+    ``first`` and ``second`` (K, 2) are two judgements of each of the K dialogues that were judged more than once.
     """
 
     hashes: Hashes
     contents: Hashes
+    training: Sequence[str]
     scores: Scores
     conversations: list[str]
     first: Scores
@@ -102,6 +103,7 @@ def read_labels(inputs: Sequence[str], *, strict: bool = False) -> LabelTable:
     found: dict[int, list[tuple[float, float]]] = {}
     contents: dict[int, int] = {}
     conversations: list[str] = []
+    training: list[str] = []
     rejects: list[Reject] = []
     judges = Judges()
     for record in Corpus(inputs, labels="required", unique_ids=False):
@@ -118,6 +120,7 @@ def read_labels(inputs: Sequence[str], *, strict: bool = False) -> LabelTable:
         entry = found.setdefault(key, [])
         if not entry:
             conversations.append(record.conversation)
+            training.append(training_hash(record))
         entry.append((record.labels.sensibility, record.labels.rationality))
         judges.add(record.labels)
     if not found:
@@ -128,6 +131,7 @@ def read_labels(inputs: Sequence[str], *, strict: bool = False) -> LabelTable:
     return LabelTable(
         hashes=np.fromiter(found, dtype=np.uint64, count=len(found)),
         contents=np.fromiter(contents.values(), dtype=np.uint64, count=len(contents)),
+        training=training,
         scores=_array(means),
         conversations=conversations,
         first=_array([entry[0] for entry in repeated]),

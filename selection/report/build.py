@@ -9,15 +9,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from msgspec import to_builtins
 
 from scorer.apart import check_apart, check_json, check_own
+from scorer.bundle.bundle import STARTER, load_bundle
+from scorer.bundle.domain import domain_warning
 from scorer.dialogue import Dialogue
 from scorer.errors import OutputError
 from scorer.inputs.corpus import Corpus
 from scorer.outputs import check_new, replacing, write_json, writing
 from scorer.run.score_table import read_scores
+from scorer.run.windows import OutsideDomain
 from selection.errors import SelectionError
 from selection.files.labels import LabelTable, read_labels
 from selection.files.manifest import REJECTS
@@ -29,6 +33,7 @@ from selection.report.sources.examples import Pick, choose_examples, example_sec
 from selection.report.sources.rows import Rows, assign_sets
 from selection.report.sources.selection_folder import is_selection, read_rejects, read_selection
 from selection.report.sources.texts import of_corpus, of_selection
+from selection.report.text import public_path
 from selection.settings import ReportSettings, SelectSettings
 
 MOVED = 24
@@ -134,7 +139,7 @@ def figures(
         "created": datetime.now(UTC).date().isoformat(),
         "version": version("empathy-scorer"),
         "title": settings.title or title,
-        "sources": [_sections(source, settings, labels) for source in sources],
+        "sources": [_sections(source, settings, labels, scorer) for source in sources],
         "drift": drifts,
         "largest_psi": max((one["psi"] for entry in drifts for one in entry["heads"].values()), default=None),
         "examples": _examples(sources, picks, labels),
@@ -182,7 +187,7 @@ def _find_dialogues(sources: Sequence[_Loaded], picks: Sequence[Pick], corpus: C
         }
 
 
-def _sections(source: _Loaded, settings: ReportSettings, labels: LabelTable | None) -> Section:
+def _sections(source: _Loaded, settings: ReportSettings, labels: LabelTable | None, scorer: Path | None) -> Section:
     """Return all sections of one source."""
     rows = source.rows
     if labels is not None and not (labels.rows_of(rows.hashes) >= 0).any():
@@ -198,7 +203,7 @@ def _sections(source: _Loaded, settings: ReportSettings, labels: LabelTable | No
         "lengths": of.by_length(rows),
         "correlations": of.correlations(rows),
         "stability": of.stability(rows),
-        "agreement": agreement(rows, labels),
+        "agreement": agreement(rows, labels, None if labels is None else _trained_on(rows, scorer)),
         "redraws": redraws(rows, labels),
         "behaviour": of.behaviour(rows),
         "cost": cost(rows, labels, settings.judge_price),
@@ -208,22 +213,49 @@ def _sections(source: _Loaded, settings: ReportSettings, labels: LabelTable | No
     }
 
 
+def _trained_on(rows: Rows, scorer: Path | None) -> frozenset[str] | None:
+    """Return the training hashes of what the scores' scorer was trained on, None where it is not at hand."""
+    known = (rows.info.scorer or {}).get("sha256")
+    for folder in (STARTER, scorer):
+        if folder is not None and (folder / "scorer.json").is_file():
+            bundle = load_bundle(folder)
+            if bundle.sha256 == known:
+                return frozenset(bundle.info.training.content_hashes)
+    return None
+
+
 def _provenance(rows: Rows) -> Section:
     """Return where a source comes from: what selection.json or the score file says."""
     info = rows.info
     limits = to_builtins(info.settings.limits)
+    rule = to_builtins(info.rule)
+    if isinstance(rule["how"], dict) and rule["how"].get("labels"):
+        rule["how"]["labels"] = public_path(str(rule["how"]["labels"]))
+    corpus = to_builtins(info.corpus)
+    if corpus:
+        corpus["inputs"] = [public_path(name) for name in corpus["inputs"]]
     return {
         "created": info.created,
-        "rule": to_builtins(info.rule),
+        "rule": rule,
         "limited": rows.limited or info.settings.both_low == "discard",
         "scorer": _said(info.scorer, "name", "sha256", "backbone", "created", "judge", "rubric", "scores"),
-        "corpus": _said(to_builtins(info.corpus), "inputs", "sha256"),
+        "corpus": _said(corpus, "inputs", "sha256"),
+        "domain": _domain(info.scorer),
         "judge": _said(to_builtins(info.judge), "models", "rubrics"),
         "file_format": info.file_format,
         "whole_conversations": info.settings.whole_conversations,
         "limits": {name: value for name, value in limits.items() if value is not None},
         "error_known": info.error is not None,
     }
+
+
+def _domain(scorer: Mapping[str, Any] | None) -> Section | None:
+    """Return how many of the dialogues scored are unlike the training data, None where the scores do not say."""
+    if not scorer or not scorer.get("outside"):
+        return None
+    found = msgspec.convert(scorer["outside"], OutsideDomain)
+    warning = domain_warning(found.counts, found.dialogues, found.of_training)
+    return {**to_builtins(found), "warning": warning}
 
 
 def _said(record: Mapping[str, Any] | None, *names: str) -> Section | None:
@@ -242,6 +274,8 @@ def _rejects(source: _Loaded) -> Section:
     path = source.path
     file = path / REJECTS if path.is_dir() else path.with_name(f"{path.name}.{REJECTS}")
     counts, first = read_rejects(file) if file.exists() else ({}, [])
+    for entry in first:
+        entry["source"] = public_path(str(entry["source"]))
     return {
         "of": "empathy select" if source.selected else "empathy score",
         "count": sum(counts.values()),

@@ -36,22 +36,27 @@ _FILTERS = {
 
 def render_report(figures: Section, charts: Mapping[str, str]) -> str:
     """Return the page of a report; ``charts`` are SVG by name and are taken as they are."""
-    style = _source("style.css").replace("DARK", _source("dark.css"))
-    script = _source("script.js")
     return render_template(
         "one.html.jinja" if len(figures["sources"]) == 1 else "several.html.jinja",
         **figures,
         charts={name: Markup(svg) for name, svg in charts.items()},  # noqa: S704 - ours
-        style=Markup(style),  # noqa: S704 - ours
-        script=Markup(script),  # noqa: S704 - ours
-        script_hash=b64encode(sha256(script.encode()).digest()).decode(),
         doubt=DOUBT,
         joints=sum(name.startswith("joint") for name in charts),
     )
 
 
 def render_template(name: str, **values: Any) -> str:
-    """Return a page made from a template of this package; every value is escaped, unless it is Markup."""
+    """Return a page made from a template of this package; every value is escaped, unless it is Markup.
+
+    All pages have a ``title``, the day they were ``created`` on and the ``version`` that made them.
+    """
+    style = _source("style.css").replace("DARK", _source("dark.css"))
+    script = _source("script.js")
+    own = {
+        "style": Markup(style),  # noqa: S704 - ours
+        "script": Markup(script),  # noqa: S704 - ours
+        "script_hash": b64encode(sha256(script.encode()).digest()).decode(),
+    }
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -60,7 +65,7 @@ def render_template(name: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= _FILTERS
-    page: str = environment.get_template(name).render(values)
+    page: str = environment.get_template(name).render(own | values)
     return page.encode("utf-8", "replace").decode() + "\n"  # a lone surrogate cannot be written
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from pathlib import PurePosixPath, PureWindowsPath
 
 _NARROW = "\u202f"
 _NONE = "–"
@@ -55,3 +56,9 @@ def day(value: str | None) -> str:
 def listed(values: str | Sequence[object]) -> str:
     """Return texts as one, a single one as it is."""
     return values if isinstance(values, str) else ", ".join(map(str, values))
+
+
+def public_path(text: str) -> str:
+    """Return the name of a file that is given by an absolute path, which names its owner; else the text."""
+    absolute = next((path for path in (PurePosixPath(text), PureWindowsPath(text)) if path.is_absolute()), None)
+    return text if absolute is None else absolute.name

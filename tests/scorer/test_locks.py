@@ -44,12 +44,12 @@ def other(output: Path, how: str = "alone") -> Iterator[subprocess.Popen[str]]:
 
 
 @contextmanager
-def another_thread(output: Path) -> Iterator[None]:
+def another_thread(output: Path, *, shared: bool = False) -> Iterator[None]:
     """Let another thread hold it, which is as good as a process and takes no time to start."""
     begun, enough = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with locked(output):
+        with locked(output, shared=shared):
             begun.set()
             enough.wait(60)
 

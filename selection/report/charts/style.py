@@ -45,12 +45,12 @@ def threshold_axis() -> alt.X:
 
 def percent_axis(count: int = 5, **more: Any) -> alt.Axis:
     """Return an axis of shares, its labels as the page writes them."""
-    return alt.Axis(labelExpr="format(100 * datum.value, 'd') + '\u202f%'", tickCount=count, **more)
+    return alt.Axis(labelExpr="format(100 * datum.value, 'd') + '\u202f%'", tickCount=count, tickMinStep=0.01, **more)
 
 
 def count_axis(ticks: int) -> dict[str, Any]:
     """Return title and axis for numbers of dialogues."""
-    return {"title": "dialogues", "axis": alt.Axis(format=",d", tickCount=ticks)}
+    return {"title": "dialogues", "axis": alt.Axis(format=",d", tickCount=ticks, tickMinStep=1)}
 
 
 def names_axis(**more: Any) -> alt.Axis:

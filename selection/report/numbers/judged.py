@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -12,20 +12,21 @@ from scorer.dialogue import HEADS
 from selection.deciding.stability import change_between
 from selection.errors import SelectionError
 from selection.files.labels import LabelTable
-from selection.metrics import Pair, all_figures, bootstrap, counts, interval, kappa, ratio, resamples, wilson
+from selection.metrics import DRAWS, Pair, all_figures, bootstrap, counts, interval, kappa, ratio, resamples, wilson
 from selection.report.numbers import Section
 from selection.report.numbers.figures import SWEPT
 from selection.report.sources.rows import Rows
 from selection.rules import PAPER, states, to_levels
 from selection.select import SAMPLE
 
-_DRAWS = 200  # bootstrap replicates of an interval
 _HEAD_FIGURES = ("pearson", "spearman", "mae", "rmse", "quadratic_kappa")
 _CHANCE_BINS = 10
 
 
-def agreement(rows: Rows, labels: LabelTable | None) -> Section:
+def agreement(rows: Rows, labels: LabelTable | None, trained: Collection[str] | None = None) -> Section:
     """Return the agreement of scores and sets with a judge's labels, with 95 % intervals over conversations.
+
+    ``trained`` are the training hashes of what the scorer was trained on, None where that is not known.
 
     Dialogues that a judge decided already say nothing of a scorer and are left out, unless all are such.
     SelectionError where no label is of a dialogue of ``rows``.
@@ -36,15 +37,17 @@ def agreement(rows: Rows, labels: LabelTable | None) -> Section:
     if not len(mine):
         return {"needs": f"labels of dialogues that the judge did not decide ({left_out:,} labels are of such)."}
     judge = labels.scores[theirs].astype(np.float64)
-    _, group = np.unique(np.array([labels.conversations[k] for k in theirs]), return_inverse=True)
+    conversations = [labels.conversations[k] for k in theirs]
+    _, group = np.unique(conversations, return_inverse=True)
     scores, cuts = rows.scale
-    pair = Pair.of(judge, rows.judge_scale[mine], to_levels(scores[mine], cuts))
-    figures, intervals = all_figures(pair), bootstrap(pair, [str(number) for number in group], _DRAWS)
+    pair = Pair.of(judge, scores[mine], to_levels(scores[mine], cuts))
+    figures, intervals = all_figures(pair), bootstrap(pair, conversations, DRAWS)
     return {
         "dialogues": len(mine),
         "conversations": int(group.max()) + 1,
         "left_out": left_out,
-        "draws": _DRAWS,
+        "trained_on": None if trained is None else sum(labels.training[k] in trained for k in theirs),
+        "draws": DRAWS,
         "labels": len(labels),
         "rejected_labels": len(labels.rejects),
         "heads": {
@@ -117,7 +120,7 @@ def _sets(rows: Rows, mine: Ints, judge: Floats, group: Ints) -> Section:
     wanted, own = rule.apply(judge, JUDGE_CUTS, threshold), rows.sets[mine].astype(np.int64)
     size = max(len(rule.sets), len(rows.names))
     table = counts(wanted, own, size, np.ones(len(mine)))
-    drawn_tables = (counts(wanted, own, size, weights) for weights in resamples(group, _DRAWS, 0))
+    drawn_tables = (counts(wanted, own, size, weights) for weights in resamples(group, DRAWS, 0))
     drawn = [_set_figures(one, rule.sets, rows.names) for one in drawn_tables]
     values = _set_figures(table, rule.sets, rows.names)
     intervals = {name: interval([entry[name] for entry in drawn]) for name in values}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from distill.training.checkpoint import Checkpoint, load_checkpoint
+from scorer.bundle.bundle import STARTER
 from tests.conftest import Run, record, write_lines
 from tests.distill.tiny import labelled_file, labelled_records
 from tests.selection.selection_data import invoke, one_line
@@ -80,6 +81,7 @@ def _refused(arguments: list[str]) -> str:
         ([record(f"i am {n}", "sad") for n in range(80)], [], "no labelled dialogue among 80 records"),
         ([{**row, "sensibility": 11} for row in LABELS], [], "bad_label"),
         (LABELS, ["--backbone", "./no-such-folder"], "cannot be loaded"),
+        (LABELS, ["--backbone", str(STARTER)], "is a scorer for use"),
         (LABELS, ["--epochs", "0"], "epochs is 0, expected 1 to 1000"),
         (LABELS, ["--folds", "1"], "folds is 1"),
         (LABELS, ["--layers", "0"], "layers is 0, expected 1 to 1000"),
@@ -102,3 +104,14 @@ def test_a_backbone_that_the_hub_does_not_give_is_one_line(tmp_path: Path, empat
     offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
     result = empathy("train", path, "-o", tmp_path / "out", "--backbone", "nobody/no-such-model", env=offline)
     assert "cannot be loaded" in one_line(result.returncode, result.stderr)
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("nope", "no such folder"), ("empty", "holds no empathy.json")])
+def test_an_export_of_no_checkpoint_is_refused_before_torch_is_loaded(
+    name: str, wanted: str, tmp_path: Path, empathy: Run
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was loaded')\n")
+    path = os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))
+    result = empathy("export", tmp_path / name, "-o", tmp_path / "out", env={**os.environ, "PYTHONPATH": path})
+    assert wanted in one_line(result.returncode, result.stderr)

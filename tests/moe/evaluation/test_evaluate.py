@@ -137,9 +137,10 @@ def test_the_page_escapes_everything_and_loads_nothing(tmp_path: Path) -> None:
     row = response("", messages=(Turn("user", evil), Turn("assistant", evil)), reference=evil)
     write_page(tmp_path / "page.html", {evil: [row], "none": []}, 1)
     page = Tags((tmp_path / "page.html").read_text())
-    assert {tag for tag, _ in page.tags} == {
-        *"html head meta title style body h1 p table thead tr th tbody td span".split()
-    }
+    own = "html head meta link title style body header footer main section div h1 h2 p b span button script"
+    assert {tag for tag, _ in page.tags} == {*own.split(), *"table thead tr th tbody td".split()}
+    assert [attributes["href"] for tag, attributes in page.tags if tag == "link"] == ["data:,"]
+    page.tags = [entry for entry in page.tags if entry[0] != "link"]
     assert not any(name in attributes for _, attributes in page.tags for name in ("src", "href", "onerror", "onload"))
     assert page.text.count("<script>alert(1)</script>") == 4
     assert any("default-src 'none'" in str(attributes.get("content")) for _, attributes in page.tags)

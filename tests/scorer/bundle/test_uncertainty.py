@@ -87,6 +87,12 @@ def changed(**change: Any) -> dict[str, Any]:
     return value
 
 
+def test_one_dialogue_has_its_pair_of_widths_and_what_is_no_number_has_none() -> None:
+    many = UNCERTAINTY.of(np.array([[5.0, 5.0], [np.nan, np.nan]], dtype=np.float32))
+    assert np.isnan(many[1]).all()
+    np.testing.assert_array_equal(UNCERTAINTY.of(np.array([5.0, 5.0], dtype=np.float32)), many[0])
+
+
 def test_an_uncertainty_survives_json() -> None:
     assert msgspec.convert(json.loads(json.dumps(changed())), Uncertainty) == UNCERTAINTY
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import gzip
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from backports import zstd
 
 from scorer.errors import InputError
 from scorer.inputs import archives
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 BOMB = b"PAR1" + b"\0" * 4_000_000
 

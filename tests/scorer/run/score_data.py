@@ -51,11 +51,12 @@ def write_scores(
     """Write scores as `empathy score` does, by what it writes them with."""
     rows = list(scores.items() if isinstance(scores, Mapping) else scores)
     identity = Identity(scorer="", engine="", precision="", window=1, uncertainty=False, shards=1)
-    with Run(path, identity, {"sha256": None, **about}, ScoreSettings()) as run:
+    with Run(path, identity, {"sha256": None, "outside_share": 0.5, **about}, ScoreSettings()) as run:
         for number in range(shards):
             part = rows[number * len(rows) // shards : (number + 1) * len(rows) // shards]
             values = np.array([pair for _, pair in part], dtype=np.float32).reshape(-1, 2)
-            run.add(Window(number, str(number), Tally(scored=len(part))), [id_ for id_, _ in part], values, [])
+            tally = Tally(scored=len(part), outside={"any": 1})
+            run.add(Window(number, str(number), tally), [id_ for id_, _ in part], values, [])
         if finish:
             run.finish()
     return path

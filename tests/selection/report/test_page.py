@@ -240,12 +240,18 @@ def test_two_sources_show_drift_and_what_moved(visit: Open, folder: Path) -> Non
 def test_sections_without_data_say_what_they_need(visit: Open) -> None:
     page = visit("bare")
     assert page.title() == '<i>bare</i> & "co"'
-    dialogues = dict.fromkeys(("categories", "lengths", "examples"), "--dialogues")
-    others = {"agreement": "--labels", "cost": "--judge-price", "drift": "second source"}
-    for section, wanted in (dialogues | others).items():
-        (line,) = page.locator(f"#{section} .needs").all_text_contents()
-        assert line.startswith("Needs ")
-        assert wanted in line
+    (absent,) = page.locator("#absent .needs").all_text_contents()
+    assert absent.startswith("Not on this page:")
+    for name, wanted in {
+        "Categories": "--dialogues IN", "Length": "--dialogues IN", "Examples": "--dialogues IN",
+        "Agreement": "--labels LABELS", "Drift": "a second source",
+    }.items():  # fmt: skip
+        assert wanted in absent.split(f"{name} (needs ")[1].split(")")[0]
+    for section in ("categories", "lengths", "examples", "agreement", "drift"):
+        assert not page.locator(f"#{section}").count()
+        assert not page.locator(f"nav a[href='#{section}']").count()
+    (line,) = page.locator("#cost .needs").all_text_contents()
+    assert "--judge-price" in line
 
 
 def test_the_hover_text_says_a_marks_value(page: Any) -> None:

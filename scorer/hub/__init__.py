@@ -1,0 +1,1 @@
+"""Scorers on the Hugging Face hub: named, fetched, pushed with a card."""
