@@ -205,7 +205,7 @@ def _checked_row(batch: Any) -> Iterator[_Row]:
                 own = pa.nulls(1) if place is None else column.dictionary.slice(place, 1)
             own.validate(full=True)
             columns.append(own)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, SystemError) as error:  # the latter for a dictionary of negative length
         reason = "invalid_utf8" if "UTF8" in str(error) else "wrong_type"
         yield RecordError(reason, f"the row cannot be read: {reason_of(error)}")
     else:

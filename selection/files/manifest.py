@@ -15,6 +15,7 @@ from scorer.bundle.probed import Probed
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS
 from scorer.outputs import check_folder, read_json
+from scorer.run.windows import OutsideDomain
 from scorer.values import Amount, Count, Line, Portion
 from selection.errors import SelectionError
 from selection.settings import SelectSettings, per_head
@@ -148,14 +149,14 @@ class SelectionInfo:
     settings: SelectSettings = field(default_factory=SelectSettings)
 
     def __post_init__(self) -> None:
-        """Raise ValueError for cuts, thresholds, half-widths or a probe that are none, and sets that do not add up."""
+        """Raise ValueError for what is no cut, threshold, half-width, probe or count, and for sets that do not add up."""
         if (counted := sum(entry.count for entry in self.sets.values())) != self.dialogues and self.sets:
             raise ValueError(f"its sets have {counted} dialogues of {self.dialogues}")
         read_cuts(self.cuts)
         if not set(HEADS) <= set(self.rule.threshold):
             raise ValueError(f"thresholds of {list(self.rule.threshold)}, expected those of {list(HEADS)}")
         per_head(self.threshold)
-        _ = self.error, self.probe
+        _ = self.error, self.probe, self.outside
 
     @property
     def threshold(self) -> tuple[float, float]:
@@ -174,6 +175,12 @@ class SelectionInfo:
         """What the scorer makes of bad replies, None where its bundle does not say."""
         found = (self.scorer or {}).get("probe")
         return msgspec.convert(found, Probed) if found else None
+
+    @property
+    def outside(self) -> OutsideDomain | None:
+        """How many of the dialogues lie outside the scorer's training domain, None where the scores do not say."""
+        found = (self.scorer or {}).get("outside")
+        return msgspec.convert(found, OutsideDomain) if found else None
 
 
 def read_selection_info(folder: Path) -> SelectionInfo:

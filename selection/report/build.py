@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from msgspec import to_builtins
 
@@ -240,7 +239,7 @@ def _provenance(rows: Rows) -> Section:
         "limited": rows.limited or info.settings.both_low == "discard",
         "scorer": _said(info.scorer, "name", "sha256", "backbone", "created", "judge", "rubric", "scores"),
         "corpus": _said(corpus, "inputs", "sha256"),
-        "domain": _domain(info.scorer),
+        "domain": _domain(info.outside),
         "judge": _said(to_builtins(info.judge), "models", "rubrics"),
         "file_format": info.file_format,
         "whole_conversations": info.settings.whole_conversations,
@@ -249,11 +248,10 @@ def _provenance(rows: Rows) -> Section:
     }
 
 
-def _domain(scorer: Mapping[str, Any] | None) -> Section | None:
-    """Return how many of the dialogues scored are unlike the training data, None where the scores do not say."""
-    if not scorer or not scorer.get("outside"):
+def _domain(found: OutsideDomain | None) -> Section | None:
+    """Return how many of the dialogues scored are unlike the training data, with the warning if there is need."""
+    if found is None:
         return None
-    found = msgspec.convert(scorer["outside"], OutsideDomain)
     warning = domain_warning(found.counts, found.dialogues, found.of_training)
     return {**to_builtins(found), "warning": warning}
 

@@ -20,7 +20,7 @@ from selection.files.manifest import read_selection_info
 from selection.select import Aim
 from selection.settings import FORMATS, Limits
 from tests.conftest import record
-from tests.scorer.run.score_data import ABOUT, BY_HAND, CUTS, SCORES, write_scores
+from tests.scorer.run.score_data import ABOUT, BY_HAND, CUTS, OUTSIDE, SCORES, write_scores
 from tests.selection.selection_data import dialogues, labels_of, read_lines, records, select_from
 
 
@@ -64,7 +64,7 @@ def test_scores_are_read_off_the_cuts_of_their_scorer(tmp_path: Path) -> None:
     assert found.reasons["c"] == "S < 5, R > 5"
     assert found.reasons["d"] == "S = 5, R > 5"
     assert found.info["cuts"] == CUTS
-    assert found.info["scorer"] == {**ABOUT, "scores": "scores"}
+    assert found.info["scorer"] == {**ABOUT, **OUTSIDE, "scores": "scores"}
     assert found.info["judge"] is None
     raw = select_from(tmp_path / "y", records(), raw_cuts=True)
     assert raw.sets == {id_: by_judge for id_, (*_, by_judge) in BY_HAND.items()}

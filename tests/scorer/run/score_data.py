@@ -39,6 +39,9 @@ BY_HAND: dict[str, tuple[Pair, str, str]] = {
 }
 SCORES: Scores = {id_: scores for id_, (scores, *_) in BY_HAND.items()}
 
+OUTSIDE = {"outside_share": 0.5, "outside": {"dialogues": len(SCORES), "counts": {"any": 1}, "of_training": 0.5}}
+"""What scores in one shard say of the training domain besides."""
+
 
 def write_scores(
     path: Path,

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from scorer.bundle.bundle import Bundle, load_bundle
 from scorer.run.score_file import meta_path
 from tests.conftest import Run, make_tokenizer, record, varied, write_lines
-from tests.scorer.run.score_data import ABOUT, BY_HAND, SCORES, write_scores
+from tests.scorer.run.score_data import ABOUT, BY_HAND, OUTSIDE, SCORES, write_scores
 from tests.selection.selection_data import FILES, Selected, fine, names, one_line, read_selection, records, refusal
 
 
@@ -232,7 +232,7 @@ def test_floors_caps_and_ranks(place: Path) -> None:
 def test_the_provenance_is_in_the_selection(place: Path) -> None:
     info = selected(place, "--labels", "labels.jsonl", "--threshold-sensibility", "4").info
     assert (info["format"], info["format_version"]) == ("empathy-selection", 1)
-    assert info["scorer"] == {**ABOUT, "scores": "s.jsonl"}
+    assert info["scorer"] == {**ABOUT, **OUTSIDE, "scores": "s.jsonl"}
     assert info["rule"]["threshold"] == {"sensibility": 4, "rationality": 5}
     assert info["rule"]["how"] == {"by": "given"}
     assert info["judge"] == {"models": ["j"], "rubrics": [], "judgements": 2, "usd_a_judgement": None}
