@@ -149,7 +149,7 @@ class SelectionInfo:
     settings: SelectSettings = field(default_factory=SelectSettings)
 
     def __post_init__(self) -> None:
-        """Raise ValueError for what is no cut, threshold, half-width, probe or count, and for sets that do not add up."""
+        """Raise ValueError for what is no cut, threshold, half-width, probe or count, and sets that do not add up."""
         if (counted := sum(entry.count for entry in self.sets.values())) != self.dialogues and self.sets:
             raise ValueError(f"its sets have {counted} dialogues of {self.dialogues}")
         read_cuts(self.cuts)
