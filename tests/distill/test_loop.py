@@ -85,18 +85,24 @@ def test_rounds_build_on_each_other_and_leave_a_scorer(make: Make, serve: Serve,
     assert more[:2] == rounds
 
 
-def test_a_loop_that_dies_continues_where_it_was(
-    make: Make, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def dies_in(step: str, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a loop that dies in one of its steps."""
+
     def die(*_: object, **__: object) -> None:
         raise KeyError("died")
 
+    with monkeypatch.context() as patched:
+        patched.setattr(f"distill.loop.{step}", die)
+        with pytest.raises(KeyError):
+            loop.run()
+
+
+def test_a_loop_that_dies_continues_where_it_was(
+    make: Make, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = serve()
     for step in ("train_scorer", "export_bundle", "judge_against_scorer"):
-        with monkeypatch.context() as patched:
-            patched.setattr(f"distill.loop.{step}", die)
-            with pytest.raises(KeyError):
-                make(server, rounds=1).run()
+        dies_in(step, make(server, rounds=1), monkeypatch)
     rounds, _ = make(server, rounds=1).run()
     assert sum(server.stats()["asked"].values()) == 80
     assert [entry.labels for entry in rounds] == [60]
@@ -106,14 +112,8 @@ def test_a_loop_that_dies_continues_where_it_was(
 def test_a_rounds_checkpoint_that_was_edited_is_not_exported(
     make: Make, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(*_: object, **__: object) -> None:
-        raise KeyError("died")
-
     server = serve()
-    with monkeypatch.context() as patched:
-        patched.setattr("distill.loop.export_bundle", die)
-        with pytest.raises(KeyError):
-            make(server, rounds=1).run()
+    dies_in("export_bundle", make(server, rounds=1), monkeypatch)
     settings = tmp_path / "out" / "round-1" / "checkpoint" / "config.json"
     settings.write_text(settings.read_text() + " ")
     with pytest.raises(OutputError, match=r"config\.json: is missing or was changed since it was made"):

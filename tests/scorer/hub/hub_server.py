@@ -16,6 +16,11 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
+from scorer.hub.names import HubName
+
+TOKEN = "hf_very_secret_token"
+NAME = HubName("user/tiny")
+
 Files = dict[str, bytes]
 
 

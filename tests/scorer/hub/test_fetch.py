@@ -1,66 +1,30 @@
-"""Scorers on a hub: fetched once and verified, pushed with a card; what is wrong there or on the way is one line."""
+"""Scorers on a hub: fetched once and verified; what is wrong there or on the way is one line."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
-from scorer.bundle.bundle import Bundle, load_bundle, write_bundle
+from scorer.bundle.bundle import Bundle, load_bundle
 from scorer.bundle.cache import cache_folder
 from scorer.bundle.info import is_plain_name
 from scorer.errors import BundleError
 from scorer.hub import fetch as fetching
-from scorer.hub.card import card_of, licence_of, without_header
 from scorer.hub.fetch import check_reachable
 from scorer.hub.names import HubName, hub_name
-from scorer.hub.push import push_bundle
 from scorer.model import Scorer
-from tests.conftest import Parts, Run, record
-from tests.scorer.hub.hub_server import HubServer, Repository, serving
-
-TOKEN = "hf_very_secret_token"
-NAME = HubName("user/tiny")
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A hub that these tests alone use, with a cache that is empty."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-    fetching._resolved.cache_clear()
-    with serving(TOKEN) as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        # As its client has it where HF_ENDPOINT was set when it was imported.
-        template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        for module in ("constants", "file_download"):
-            monkeypatch.setattr(f"huggingface_hub.{module}.HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-        yield server
-    fetching._resolved.cache_clear()
-
-
-@pytest.fixture
-def published(hub: HubServer, written: Bundle) -> str:
-    """The commit of a bundle that lies on the hub as it is, beside files that are no part of it."""
-    others = {"pytorch_model.bin": b"a pickle", "modeling.py": b"raise SystemExit", ".gitattributes": b"x"}
-    hub.repositories[NAME.repo] = Repository()
-    return hub.repositories[NAME.repo].commit({**written.files, **others})
+from tests.conftest import Run, record
+from tests.scorer.hub.hub_server import NAME, TOKEN, HubServer
 
 
 def change(hub: HubServer, **files: bytes | None) -> str:
@@ -291,151 +255,3 @@ def test_behind_a_proxy_the_proxy_is_what_must_be_there(hub: HubServer, monkeypa
     monkeypatch.setattr("scorer.hub.fetch.getproxies", lambda: {"https": "127.0.0.1:1"})
     with pytest.raises(BundleError, match="cannot be reached"):
         check_reachable(NAME)
-
-
-# Pushing.
-
-
-@pytest.fixture
-def card_free(parts: Parts, tmp_path: Path) -> Bundle:
-    info, files = parts
-    return write_bundle(tmp_path / "plain", info, {name: data for name, data in files.items() if name != "README.md"})
-
-
-def test_a_pushed_scorer_comes_back_as_the_same(
-    hub: HubServer, written: Bundle, card_free: Bundle, empathy: Run, tmp_path: Path
-) -> None:
-    for bundle in (written, card_free):
-        done = empathy("push", bundle.path, NAME.repo)
-        assert done.returncode == 0, done.stderr
-        assert TOKEN not in done.stdout + done.stderr
-        repository = hub.repositories[NAME.repo]
-        assert repository.private
-        pinned = f"{NAME}@{repository.branches['main']}"
-        assert done.stdout == f"tiny {bundle.sha256[:12]} is on {hub.url}/{NAME}; use it with --scorer {pinned}\n"
-        assert load_bundle(pinned).sha256 == bundle.sha256
-        assert load_bundle(pinned).files == bundle.files
-        stored = repository.commits[repository.branches["main"]]
-        assert {name: stored[name] for name in bundle.files if name != "README.md"} == {
-            name: data for name, data in bundle.files.items() if name != "README.md"
-        }
-        assert stored["README.md"].startswith(b"---\n")
-    output = tmp_path / "scores.jsonl"
-    source = tmp_path / "in.jsonl"
-    source.write_text(json.dumps(record("i am sad", "so sorry")) + "\n")
-    assert empathy("score", source, "-o", output, "--scorer", pinned).returncode == 0
-    assert empathy("score", source, "--scorer", card_free.path).stdout == output.read_text()
-    assert (
-        empathy("inspect", pinned).stdout.split("\n")[1:] == empathy("inspect", card_free.path).stdout.split("\n")[1:]
-    )
-
-
-def test_public_is_said(hub: HubServer, written: Bundle) -> None:
-    push_bundle(written, HubName("user/open"), public=True, message="the first")
-    assert not hub.repositories["user/open"].private
-
-
-def test_a_scorer_whose_check_fails_is_not_pushed(
-    hub: HubServer, empathy: Run, written: Bundle, tmp_path: Path
-) -> None:
-    folder = tmp_path / "changed"
-    shutil.copytree(written.path, folder)
-    (folder / "model.onnx").write_bytes(b"changed")
-    done = empathy("push", folder, NAME.repo)
-    assert done.returncode == 2
-    assert "was changed" in done.stderr
-    (folder / "model.onnx").unlink()
-    (folder / "model.onnx").symlink_to(written.path / "model.onnx")
-    assert "is a link out of the bundle" in empathy("push", folder, NAME.repo).stderr
-    assert hub.asked == []
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("tiny", "tiny: is no repository of the hub, expected USER/REPO"),
-        ("user/tiny@v1", "user/tiny@v1: a push makes a commit of its own; name user/tiny"),
-        ("./user/tiny", "./user/tiny: is no repository of the hub"),
-    ],
-)
-def test_a_push_goes_to_a_repository(hub: HubServer, empathy: Run, written: Bundle, name: str, said: str) -> None:
-    done = empathy("push", written.path, name)
-    assert (done.returncode, hub.asked) == (2, [])
-    assert said in done.stderr
-
-
-def test_a_push_without_a_token_or_with_a_wrong_one_says_so(hub: HubServer, empathy: Run, written: Bundle) -> None:
-    without = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"}
-    done = empathy("push", written.path, NAME.repo, env=without)
-    assert done.returncode == 2
-    assert "set HF_TOKEN or run `hf auth login`" in done.stderr
-    assert hub.asked == []
-    wrong = "hf_some_other_token"
-    done = empathy("push", written.path, NAME.repo, env={**without, "HF_TOKEN": wrong})
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert wrong not in done.stderr
-    assert hub.repositories == {}
-
-
-# Cards.
-
-
-def header_of(card: bytes) -> Any:
-    return yaml.safe_load(card.split(b"---\n")[1])
-
-
-def test_a_card_has_what_the_hub_reads_and_the_bundles_own_text(written: Bundle, parts: Parts, tmp_path: Path) -> None:
-    info, files = parts
-    measured = {
-        "how": '3 folds: "quoted"',
-        "sensibility.pearson": 0.61,
-        "paper.f1.sensibility": 0.8,
-        "paper.share.sensibility": 0.6,
-        "coverage": {"sensibility": 0.9, "rationality": 0.9},
-        "coverage_aim": 0.9,
-        "mae": {"sensibility": 0.5, "rationality": 1.5},
-        "rationality.pearson": None,
-    }
-    more = {"measured": measured, "backbone": "org/encoder", "licence": "CC BY-NC 4.0 (research use)"}
-    bundle = write_bundle(tmp_path / "b", {**info, **more}, files)
-    card = card_of(bundle, datasets=["org/labels"])
-    header = header_of(card)
-    assert header["license"] == "cc-by-nc-4.0"
-    assert header["datasets"] == ["org/labels"]
-    assert header["base_model"] == "org/encoder"
-    assert header["metrics"] == ["f1", "mae", "pearsonr"]
-    (index,) = header["model-index"]
-    assert index["name"] == "tiny"
-    (result,) = index["results"]
-    assert result["dataset"] == {"name": "random words", "type": "org/labels", "args": {"how": measured["how"]}}
-    assert {(item["name"], item["type"], item["value"]) for item in result["metrics"]} == {
-        ("sensibility.pearson", "pearsonr", 0.61),
-        ("paper.f1.sensibility", "f1", 0.8),
-        ("sensibility.mae", "mae", 0.5),
-        ("rationality.mae", "mae", 1.5),
-    }
-    assert without_header(card) == files["README.md"]
-    assert "base_model" not in header_of(card_of(written))  # "none" is no model
-    assert header_of(card_of(written, base_model="a/b"))["base_model"] == "a/b"
-
-
-@pytest.mark.usefixtures("hub")
-def test_a_card_that_has_a_header_stays_as_it_is(parts: Parts, tmp_path: Path) -> None:
-    info, files = parts
-    own = b"---\nlicense: mit\n---\n\nMine.\n---\nmore\n"
-    bundle = write_bundle(tmp_path / "b", info, {**files, "README.md": own})
-    assert card_of(bundle) == own
-    assert load_bundle(str(push_bundle(bundle, NAME))).files["README.md"] == own
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Apache-2.0", {"license": "apache-2.0"}),
-        ("CC BY-NC 4.0 (research use)", {"license": "cc-by-nc-4.0"}),
-        ("MIT", {"license": "mit"}),
-        ("ask us: first", {"license": "other", "license_name": "ask us: first"}),
-    ],
-)
-def test_a_licence_is_named_as_the_hub_names_it_or_in_its_own_words(text: str, expected: dict[str, str]) -> None:
-    assert licence_of(text) == expected
