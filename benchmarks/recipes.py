@@ -107,6 +107,7 @@ def gains(pairs: Mapping[str, Pair], conversations: list[str], base: str) -> dic
 @click.option("--epochs", default=4, show_default=True, help="Passes of the new recipe's student.")
 @click.option("--batch-size", default=128, show_default=True, help="Its dialogues per step: fewer for less data.")
 @click.option("--learning-rate", default=4e-4, show_default=True)
+@click.option("--teacher-batch-size", default=32, show_default=True, help="The teacher's: fewer for fewer labels.")
 @click.option("--max-length", default=256, show_default=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path))
 def main(release: str, work: Path, json_path: Path | None, **options: Any) -> None:
@@ -114,7 +115,8 @@ def main(release: str, work: Path, json_path: Path | None, **options: Any) -> No
     work.mkdir(parents=True, exist_ok=True)
     labelled, test = reduced(read_labelled([release]), options["labels"], 1)
     length = {"max_length": options["max_length"]}
-    teacher = TrainSettings(backbone=options["teacher_backbone"], **{**TEACHER, **TEACHERS["teacher-1"], **length})
+    own = {**length, "batch_size": options["teacher_batch_size"]}
+    teacher = TrainSettings(backbone=options["teacher_backbone"], **{**TEACHER, **TEACHERS["teacher-1"], **own})
     soft = soft_scores(labelled, test, teacher, work, options)
     of_teacher = soft.scores[0][: int(test.sum())]  # the held-out rows stand first
     now = {**STUDENT, **length} | {name: options[name] for name in ("epochs", "batch_size", "learning_rate")}
