@@ -13,33 +13,41 @@ import unicodedata
 from collections.abc import Iterable
 
 # Zero-width and directional marks, soft hyphen, byte-order mark: invisible, so they may not change a score.
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]")
+INVISIBLE = "[\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]"
+_INVISIBLE = re.compile(INVISIBLE)
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _HARMLESS = "\u200c\u200d\u00a0\u2009\u202f\u3000"  # what joins letters and emoji, and spaces
-_STRAIGHT = str.maketrans({"‘": "'", "’": "'", "ʼ": "'", "`": "'", "´": "'", "“": '"', "”": '"', "„": '"'})
+QUOTES = {"'": "‘’ʼ`´", '"': "“”„"}
+"""Straight quotes, and what is written for them."""
 
-# In the order in which they apply, each with what a text must hold for it to find anything: looking for that is much
-# cheaper. The text is lower-case by then, and "n't" may be a word of its own.
-_CONTRACTIONS: tuple[tuple[str, re.Pattern[str], str], ...] = tuple(
-    (hint, re.compile(pattern), replacement)
-    for hint, pattern, replacement in (
-        ("n't", r"\b(?:can't|ca n't)", "can not"),
-        ("n't", r"\b(?:won't|wo n't)", "will not"),
-        ("n't", r"\b(?:shan't|sha n't)", "shall not"),
-        ("n't", r"(?<=\w) ?n't(?=n't|\b)", " not"),
-        ("'m", r"(?<=\w) ?'m\b", " am"),
-        ("'re", r"(?<=\w) ?'re\b", " are"),
-        ("'ve", r"(?<=\w) ?'ve\b", " have"),
-        ("'ll", r"(?<=\w) ?'ll\b", " will"),
-        ("'s", r"\b(it|that|what|there) ?'s\b", r"\1 is"),
-        ("'d", r"\b(i|you) ?'d\b", r"\1 would"),
-        (" '", r"(?<=\w) '(?=(?:s|d)\b)", "'"),
-    )
+_STRAIGHT = str.maketrans({quote: straight for straight, quotes in QUOTES.items() for quote in quotes})
+
+SPELLINGS: tuple[tuple[str, str, str], ...] = (
+    ("n't", r"\b(?:can't|ca n't)", "can not"),
+    ("n't", r"\b(?:won't|wo n't)", "will not"),
+    ("n't", r"\b(?:shan't|sha n't)", "shall not"),
+    ("n't", r"(?<=\w) ?n't(?=n't|\b)", " not"),
+    ("'m", r"(?<=\w) ?'m\b", " am"),
+    ("'re", r"(?<=\w) ?'re\b", " are"),
+    ("'ve", r"(?<=\w) ?'ve\b", " have"),
+    ("'ll", r"(?<=\w) ?'ll\b", " will"),
+    (" '", r"(?<=\w) '(?=(?:s|d)\b)", "'"),
+    ("'s", r"'s\b(?:(?<=\bit's)|(?<=\bthat's)|(?<=\bwhat's)|(?<=\bthere's))", " is"),
+    ("'d", r"'d\b(?:(?<=\bi'd)|(?<=\byou'd))", " would"),
+    (" na", r" (?:(?<=\bgon )|(?<=\bwan )|(?<=\bgot ))(?=na\b)", ""),
+    (" ta", r" (?:(?<=\bgon )|(?<=\bwan )|(?<=\bgot ))(?=ta\b)", ""),
+    ("cannot", r"\bcannot\b", "can not"),
 )
-_SPLIT_WORDS = re.compile(r"\b(gon|wan|got) (na|ta)\b")
-_CANNOT = re.compile(r"\bcannot\b")
-_SPACE_BEFORE = re.compile(r" (?=[,.!?;:%)\]])")
-_SPACE_AFTER = re.compile(r"(?<=[(\[$]) ")
+"""In the order in which they apply: what a text must hold, pattern, replacement.
+
+Looking for the first is much cheaper. The text is lower-case by then, and "n't" may be a word of its own. Python and
+the tokenizers library read the patterns alike (`scorer.bundle.tokenizer.spelling`): no groups in the replacement.
+"""
+
+SPACE_BEFORE = r" (?=[,.!?;:%)\]])"
+SPACE_AFTER = r"(?<=[(\[$]) "
+_SPELLINGS = [(hint, re.compile(pattern), replacement) for hint, pattern, replacement in SPELLINGS]
+_SPACE_BEFORE, _SPACE_AFTER = re.compile(SPACE_BEFORE), re.compile(SPACE_AFTER)
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 _ASCII_NOT_ALPHANUMERIC = {code: None for code in range(128) if not chr(code).isalnum()}
 
@@ -60,14 +68,9 @@ def normalise(text: str) -> str:
     if not text.isprintable():
         text = _CONTROL.sub(" ", text)
     text = " ".join(text.split()).lower()
-    if "'" in text:
-        for hint, pattern, replacement in _CONTRACTIONS:
-            if hint in text:
-                text = pattern.sub(replacement, text)
-    if " na" in text or " ta" in text:
-        text = _SPLIT_WORDS.sub(r"\1\2", text)
-    if "cannot" in text:
-        text = _CANNOT.sub("can not", text)
+    for hint, pattern, replacement in _SPELLINGS:
+        if hint in text:
+            text = pattern.sub(replacement, text)
     text = _SPACE_BEFORE.sub("", text)
     return _SPACE_AFTER.sub("", text) if "(" in text or "[" in text or "$" in text else text
 

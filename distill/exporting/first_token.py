@@ -2,23 +2,20 @@
 
 BERT's pooler and the heads of RoBERTa, DistilBERT and MPNet read one vector of the last layer, the first token's. Keys
 and values are needed of every token; queries, attention, both feed-forward products and the norms of that one only. So
-the last layer's inputs are cut in torch, before the export. Whatever comes out is compared with the model itself.
+the last layer's attention is replaced in torch, before the export. Whatever comes out is compared with the model itself.
 """
 
 from __future__ import annotations
 
 import copy
-import logging
-import tempfile
+import io
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from optimum.exporters.onnx import onnx_export_from_model
 from transformers import PreTrainedModel
 
 from scorer.engines.onnxruntime import onnxruntime_faults
@@ -28,12 +25,13 @@ MAX_DRIFT = 1e-4
 """How far a score of the exported graph may lie from the model's, of 10; rounding comes to 1e-5."""
 
 _LAST_LAYERS = (
-    ("encoder.layer", "attention.self", "query", "attention.output.LayerNorm"),  # BERT, RoBERTa, ELECTRA
-    ("encoder.layer", "attention.attn", "q", "attention.LayerNorm"),  # MPNet
-    ("transformer.layer", "attention", "q_lin", "sa_layer_norm"),  # DistilBERT
+    ("encoder.layer", "attention.self", "query key value", "attention.output.LayerNorm"),  # BERT, RoBERTa, ELECTRA
+    ("encoder.layer", "attention.attn", "q k v o", "attention.LayerNorm"),  # MPNet
+    ("transformer.layer", "attention", "q_lin k_lin v_lin out_lin", "sa_layer_norm"),  # DistilBERT
 )
-"""Where a model has its layers; in a layer, the attention; in that, the queries; in a layer, the norm behind both."""
+"""Where a model has its layers; in a layer, the attention; in that, its products; in a layer, the norm behind both."""
 
+_OPSET = 18
 _PRODUCTS = 6  # queries, scores, weighted values, output, and two of the feed-forward network
 
 
@@ -54,16 +52,41 @@ def export_first_token(model: PreTrainedModel, longest: int) -> tuple[onnx.Model
         if drift <= MAX_DRIFT:  # NaN is not
             return exported, f"matrix products computed for the first token only: {_PRODUCTS}"
         reason = f"cut to the first token, its scores differ by {drift:.2g}"
-    return to_onnx(model), f"every token is computed in every layer: {reason}"
+    return to_onnx(_eager(model)), f"every token is computed in every layer: {reason}"
 
 
 def to_onnx(model: PreTrainedModel) -> onnx.ModelProto:
     """Return a model as ONNX in fp32: inputs (batch, length) int64, output ``logits`` (batch, 2) float32."""
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    names = ["input_ids", "attention_mask"]
+    if getattr(model.config, "type_vocab_size", 0) > 1:
+        names.append("token_type_ids")
+    example = torch.ones((2, 16), dtype=torch.long)
+    graph = io.BytesIO()
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's tracer, about shapes that are constant here
-        logging.getLogger("optimum").setLevel(logging.ERROR)
-        onnx_export_from_model(copy.deepcopy(model), folder, task="text-classification", do_validation=False)
-        return onnx.load(Path(folder) / "model.onnx")
+        torch.onnx.export(
+            _Logits(model, names),
+            (example,) * len(names),
+            graph,
+            input_names=names,
+            output_names=["logits"],
+            dynamic_axes={name: {0: "batch", 1: "length"} for name in names} | {"logits": {0: "batch"}},
+            opset_version=_OPSET,
+            dynamo=False,  # its graph of attention is fixed to one length, and twice as large
+        )
+    return onnx.load_from_string(graph.getvalue())
+
+
+class _Logits(torch.nn.Module):
+    """A model of tensors: its inputs by their place, its logits alone."""
+
+    def __init__(self, model: PreTrainedModel, names: list[str]) -> None:
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        """Return the logits (batch, 2)."""
+        return self.model(**dict(zip(self.names, inputs, strict=True))).logits
 
 
 class _UnknownModelError(Exception):
@@ -79,26 +102,45 @@ def _eager(model: PreTrainedModel) -> PreTrainedModel:
 
 def _cut(model: PreTrainedModel) -> PreTrainedModel:
     """Let the last layer of a model compute queries, and all that follows them, of the first token only."""
-    for layers, attention, query, norm in _LAST_LAYERS:
+    for layers, attention, products, norm in _LAST_LAYERS:
         try:
             last = model.base_model.get_submodule(layers)[-1]
-            modules = [last.get_submodule(name) for name in (f"{attention}.{query}", norm, attention)]
+            linear = [last.get_submodule(f"{attention}.{name}") for name in products.split()]
+            behind = last.get_submodule(norm)
         except AttributeError:
             continue
-        for module in modules[:2]:
-            module.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, :1],))  # (B, T, hidden)
-        modules[2].register_forward_pre_hook(_first_row, with_kwargs=True)
+        last.set_submodule(attention, _FirstToken(model.config.num_attention_heads, *linear))
+        behind.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, :1],))  # (B, T, hidden)
         return model
     raise _UnknownModelError(f"where {type(model).__name__} has its last layer is not known")
 
 
-def _first_row(_: torch.nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Cut masks and position biases (B or 1, heads or 1, T or 1, T) to those of the first query."""
+class _FirstToken(torch.nn.Module):
+    """Self-attention (Vaswani et al., arXiv 1706.03762) of the first token to all: one query (B, 1, hidden)."""
 
-    def cut(value: Any) -> Any:
-        return value[:, :, :1] if isinstance(value, torch.Tensor) and value.ndim == 4 else value
+    def __init__(self, heads: int, *linear: torch.nn.Module) -> None:
+        super().__init__()
+        self.heads, self.linear = heads, torch.nn.ModuleList(linear)
 
-    return tuple(map(cut, inputs)), {name: cut(value) for name, value in named.items()}
+    def forward(self, states: Any = None, *others: Any, **named: Any) -> tuple[torch.Tensor, None]:
+        """Return what the first token attends to, and no weights, of states (B, T, hidden) and what masks them.
+
+        Masks and position biases (B or 1, heads or 1, T or 1, T) are added to the products, DistilBERT's mask (B, T) in
+        transformers 4 is 1 for what counts.
+        """
+        states = named.pop("query") if states is None else states
+        queries, keys, values = (
+            product(given).unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, T, hidden / heads)
+            for product, given in zip(self.linear, (states[:, :1], states, states), strict=False)
+        )
+        weights = queries @ keys.transpose(2, 3) / queries.shape[-1] ** 0.5
+        for tensor in (*others, *named.values()):
+            if isinstance(tensor, torch.Tensor) and tensor.ndim == 4:
+                weights = weights + tensor[:, :, :1]
+            elif isinstance(tensor, torch.Tensor) and tensor.ndim == 2:
+                weights = weights.masked_fill(tensor[:, None, None] == 0, torch.finfo(weights.dtype).min)
+        attended = (weights.softmax(dim=-1) @ values).transpose(1, 2).flatten(2)
+        return (self.linear[3](attended) if len(self.linear) > 3 else attended), None
 
 
 @torch.inference_mode()

@@ -121,9 +121,9 @@ def mean_pooled(self: BertPooler, states: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("kind", "pooled", "cut", "note"),
     [
-        ("albert", None, "query", "where AlbertForSequenceClassification has its last layer is not known"),
-        ("bert", mean_pooled, "query", "cut to the first token, its scores differ by "),
-        ("bert", None, "value", "cut to the first token, it does not run ("),
+        ("albert", None, "query key value", "where AlbertForSequenceClassification has its last layer is not known"),
+        ("bert", mean_pooled, "query key value", "cut to the first token, its scores differ by "),
+        ("bert", None, "query key", "cut to the first token, it does not run ("),
     ],
 )
 def test_a_model_that_cannot_be_cut_is_exported_whole(
