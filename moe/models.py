@@ -138,6 +138,12 @@ def load_config(folder: Path | str) -> PretrainedConfig:
     with loading(f"{folder}: its config.json cannot be used"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         check_sizes(config)
+        named = (getattr(config, "rope_parameters", None) or {}).get("rope_theta")
+        if named is not None and getattr(config, "rope_theta", named) != named:
+            raise ValueError(
+                f"rope_theta is {named:g} under its new name and {config.rope_theta:g} under the one that this "
+                "transformers knows; it was saved by transformers 5: install that, or write both names"
+            )
         return config
 
 

@@ -46,7 +46,8 @@ from scorer.engines.base import Scores
 from scorer.progress import Progress
 
 _SAVE_SECONDS = 60
-_TRANSFORMERS_4 = version("transformers").startswith("4.")  # 5 renamed two arguments
+TRANSFORMERS_4 = version("transformers").startswith("4.")
+"""Version 5 renamed arguments."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +118,7 @@ def training_arguments(folder: Path, settings: Any, **more: Any) -> TrainingArgu
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
-        **({"warmup_ratio": settings.warmup} if _TRANSFORMERS_4 else {"warmup_steps": settings.warmup}),
+        **({"warmup_ratio": settings.warmup} if TRANSFORMERS_4 else {"warmup_steps": settings.warmup}),
         seed=settings.seed,
         data_seed=settings.seed,
         bf16=has_bf16(),
@@ -168,7 +169,7 @@ def _arguments(settings: TrainSettings, folder: Path, *, early_stopping: bool) -
         folder,
         settings,
         per_device_eval_batch_size=64,
-        **({"group_by_length": True} if _TRANSFORMERS_4 else {"train_sampling_strategy": "group_by_length"}),
+        **({"group_by_length": True} if TRANSFORMERS_4 else {"train_sampling_strategy": "group_by_length"}),
         save_strategy="epoch" if early_stopping else "no",  # else _SaveSeldom saves
         eval_strategy="epoch" if early_stopping else "no",
         load_best_model_at_end=early_stopping,

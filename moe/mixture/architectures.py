@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from transformers import MixtralConfig, PretrainedConfig, Qwen3MoeConfig
 
 from moe.errors import ModelError
 from moe.settings import MLP
+from scorer.outputs import write_json
 
 _CARRIED = (
     "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
-    "hidden_act max_position_embeddings initializer_range rms_norm_eps rope_theta rope_scaling attention_dropout "
-    "tie_word_embeddings bos_token_id eos_token_id pad_token_id dtype"
+    "hidden_act max_position_embeddings initializer_range rms_norm_eps rope_theta rope_scaling rope_parameters "
+    "attention_dropout tie_word_embeddings bos_token_id eos_token_id pad_token_id dtype"
 )
 """What a mixture's configuration has from its base."""
 
@@ -117,6 +120,12 @@ def moe_config(base: PretrainedConfig, found: Architecture, experts: int, top_k:
     return config
 
 
+def kind_of_rope(config: PretrainedConfig) -> str:
+    """Return how a model's rotary embeddings are scaled, ``default`` for not at all."""
+    scaling = getattr(config, "rope_scaling", None) or {}
+    return str(scaling.get("rope_type", scaling.get("type", "default")))
+
+
 def place_of(name: str) -> tuple[str, int, str]:
     """Return what a base's tensor is: ``expert`` with its layer and projection, ``shared``, or ``derived``.
 
@@ -130,3 +139,29 @@ def place_of(name: str) -> tuple[str, int, str]:
     if _DERIVED.fullmatch(name):
         return "derived", -1, ""
     raise ModelError(f"the base holds a tensor {name!r}, which has no place in a mixture; expected plain weights only")
+
+
+def write_config(config: PretrainedConfig, folder: Path) -> None:
+    """Write a mixture's config.json, from which transformers 4.56 to 5 and vLLM read the same.
+
+    Version 5 renamed the rotary embeddings' settings and Qwen3's number of experts, and 4 does not know the new names:
+    it would take its own defaults in silence. Both stand in the file.
+    """
+    config.save_pretrained(folder)
+    path = folder / "config.json"
+    known = json.loads(path.read_text(encoding="utf-8"))
+    scaling = known.get("rope_scaling") or {}
+    rope = known.get("rope_parameters") or {
+        "rope_type": kind_of_rope(config),
+        "rope_theta": known["rope_theta"],
+        **scaling,
+    }
+    scaled = {name: value for name, value in rope.items() if name != "rope_theta"}
+    known |= {
+        "rope_parameters": rope,
+        "rope_theta": rope["rope_theta"],
+        "rope_scaling": None if kind_of_rope(config) == "default" else scaled,
+    }
+    if config.model_type == "qwen3_moe":
+        known["num_experts"] = known["num_local_experts"] = config.num_experts
+    write_json(path, known, sort_keys=True)

@@ -20,7 +20,7 @@ from transformers import PretrainedConfig
 
 from moe.errors import ModelError, SettingError
 from moe.mixture.adapter import Adapter, load_adapter
-from moe.mixture.architectures import Architecture, architecture_of, moe_config, place_of
+from moe.mixture.architectures import Architecture, architecture_of, kind_of_rope, moe_config, place_of, write_config
 from moe.mixture.initial_router import informed_router, random_router
 from moe.models import (
     INDEX,
@@ -112,7 +112,7 @@ def compose_mixture(
     )
     with new_folder(output) as work:
         write_shards(work, shards, weights, adapters, routers)
-        target.save_pretrained(work)
+        write_config(target, work)
         if (folder / "generation_config.json").exists():
             shutil.copyfile(folder / "generation_config.json", work / "generation_config.json")
         tokenizer.save_pretrained(work)
@@ -271,7 +271,7 @@ def _common_tokenizer(adapters: Sequence[Adapter], base: Path) -> Any:
 
 
 def _warnings(config: PretrainedConfig, found: Architecture) -> Iterator[str]:
-    if getattr(config, "rope_scaling", None) and found.name == "MixtralForCausalLM":
+    if kind_of_rope(config) != "default" and found.name == "MixtralForCausalLM":
         yield (
             "the base scales its rotary embeddings, which transformers does in a Mixtral as well; several servers "
             "(older vLLM, SGLang) read no rope_scaling of a Mixtral, so compare their answers before you serve"

@@ -13,6 +13,7 @@ from transformers import set_seed
 
 from distill.training.checkpoint import writing_weights
 from moe.errors import ModelError, SettingError
+from moe.mixture.architectures import write_config
 from moe.mixture.initial_router import mixture_of
 from moe.mixture.routing_table import draw_routing, gates, measure_routing
 from moe.models import find_model, load_causal, load_config, load_tokenizer, model_hash
@@ -125,7 +126,8 @@ def _write(model: Any, config: Any, output: Path, chat: Chat, info: TrainedMixtu
     extract_model_from_parallel(model, keep_fp32_wrapper=False)
     model.to(config.dtype or torch.float32)  # as the mixture came
     with new_folder(output) as folder:
-        model.save_pretrained(folder, safe_serialization=True)
+        model.save_pretrained(folder)
+        write_config(model.config, folder)
         chat.tokenizer.save_pretrained(folder)
         routing = info.metrics.routing
         draw_routing({"before training": routing.before, "after": routing.after}, info.expert_names, folder / PICTURE)

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from distill.training.network import keep_freed_memory
-from distill.training.trainer import Steps, resume_training, training_arguments
+from distill.training.trainer import TRANSFORMERS_4, Steps, resume_training, training_arguments
 from moe.provenance import MOE_JSON, Losses, check_place
 from moe.sets.chat import Example
 from moe.sets.examples import pad_examples
@@ -153,7 +153,16 @@ class _ByLength(Sampler[int]):
 
 
 class _Trainer(Trainer):
-    """The Trainer with that order."""
+    """The Trainer with that order, and checkpoints that hold the network's own names.
+
+    Transformers 5 saves a mixture under the names of version 4, which it does not find again when it resumes.
+    """
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if TRANSFORMERS_4 or not isinstance(self.model, PreTrainedModel):  # adapters have but one name
+            super()._save(output_dir, state_dict)
+        else:
+            self.model.save_pretrained(output_dir, state_dict=state_dict, save_original_format=False)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         rows = self.train_dataset if train_dataset is None else train_dataset

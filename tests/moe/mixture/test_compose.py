@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from moe.errors import ModelError, SettingError
 from moe.mixture.compose import MixtureTensor, compose_mixture, shards_of
 from moe.mixture.initial_router import informed_router, mixture_of, random_router
 from moe.mixture.routing_table import gates
-from moe.models import load_causal, load_tokenizer
+from moe.models import load_causal, load_config, load_tokenizer
 from moe.sets.chat import Chat
 from moe.sets.examples import read_examples
 from moe.settings import ComposeSettings
@@ -44,7 +45,15 @@ IDS = torch.randint(4, 200, (2, 40), generator=torch.Generator().manual_seed(0))
 @contextmanager
 def routed(mixture: Any, logits: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
     """Give every router's logits, from what it would have said."""
-    handles = [gate.register_forward_hook(lambda _m, _i, out: logits(out)) for gate in gates(mixture)]
+
+    def forced(gate: Any, _: Any, out: Any) -> Any:
+        if isinstance(out, torch.Tensor):
+            return logits(out)
+        found = logits(out[0])  # transformers 5: the router also chooses
+        weights, chosen = found.softmax(-1).topk(gate.top_k, dim=-1)
+        return found, weights / weights.sum(-1, keepdim=True), chosen
+
+    handles = [gate.register_forward_hook(forced) for gate in gates(mixture)]
     try:
         yield
     finally:
@@ -118,15 +127,18 @@ def test_two_of_two_is_the_weighted_sum(kind: str, tmp_path: Path) -> None:
     base = write_base(tmp_path / "base", kind)
     compose_mixture(write_adapters(tmp_path, base), tmp_path / "moe", ComposeSettings())
     mixture = AutoModelForCausalLM.from_pretrained(tmp_path / "moe")
-    block = mixture_of(mixture.model.layers[1])
+    block, tensors = mixture_of(mixture.model.layers[1]), load_file(tmp_path / "moe" / "model.safetensors")
     states = torch.randn(2, 7, 32, generator=torch.Generator().manual_seed(1))
-    names = ("gate_proj", "up_proj", "down_proj") if kind == "qwen3" else ("w1", "w3", "w2")
+    place, names = "mlp", ("gate_proj", "up_proj", "down_proj")
+    if kind == "llama":
+        place, names = "block_sparse_moe", ("w1", "w3", "w2")
     with torch.no_grad():
-        found = block(states)[0]
+        found = block(states)
+        found = found[0] if isinstance(found, tuple) else found  # of transformers 4
         weights = torch.softmax(states @ block.gate.weight.T, dim=-1)  # (2, 7, experts)
         expected = torch.zeros_like(states)
-        for number, expert in enumerate(block.experts):
-            gate, up, down = (getattr(expert, name).weight for name in names)
+        for number in range(2):
+            gate, up, down = (tensors[f"model.layers.1.{place}.experts.{number}.{name}.weight"] for name in names)
             hidden = torch.nn.functional.silu(states @ gate.T) * (states @ up.T)
             expected += weights[..., number, None] * (hidden @ down.T)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
@@ -195,15 +207,47 @@ def test_types_and_settings_of_the_base_are_carried_over(tmp_path: Path) -> None
     compose_mixture(write_adapters(tmp_path, base), tmp_path / "moe", ComposeSettings(top_k=1))
     config, of_base = (AutoConfig.from_pretrained(tmp_path / name) for name in ("moe", "base"))
     same = (
-        "sliding_window rope_theta head_dim rms_norm_eps vocab_size max_position_embeddings num_key_value_heads "
+        "sliding_window head_dim rms_norm_eps vocab_size max_position_embeddings num_key_value_heads "
         "tie_word_embeddings attention_dropout eos_token_id dtype"
     )
     for name in same.split():
         assert getattr(config, name) == getattr(of_base, name), name
+    assert theta_of(config) == theta_of(of_base) == 5e5
     assert (config.num_local_experts, config.num_experts_per_tok) == (2, 1)
     mixture = AutoModelForCausalLM.from_pretrained(tmp_path / "moe", dtype="auto")
     assert {tensor.dtype for tensor in mixture.parameters()} == {torch.bfloat16}
     assert "1.3" in (tmp_path / "moe" / "generation_config.json").read_text()
+
+
+def theta_of(config: Any) -> float:
+    return float(getattr(config, "rope_theta", None) or config.rope_parameters["rope_theta"])
+
+
+@pytest.mark.parametrize(("kind", "count"), [("llama", "num_local_experts"), ("qwen3", "num_experts")])
+@pytest.mark.parametrize("scaling", [None, {"rope_type": "linear", "factor": 2.0}])
+def test_the_configuration_says_the_same_to_transformers_4_and_5(
+    kind: str, count: str, scaling: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    base = write_base(tmp_path / "base", kind, rope_theta=5e5, rope_scaling=dict(scaling) if scaling else None)
+    compose_mixture(write_adapters(tmp_path, base), tmp_path / "moe", ComposeSettings())
+    known = json.loads((tmp_path / "moe" / "config.json").read_text())
+    assert (known["rope_theta"], known["rope_scaling"]) == (5e5, scaling)
+    assert known["rope_parameters"] == {"rope_theta": 5e5, **(scaling or {"rope_type": "default"})}
+    assert (known[count], known["num_local_experts"]) == (2, 2)
+    read = AutoConfig.from_pretrained(tmp_path / "moe")
+    assert (theta_of(read), getattr(read, count)) == (5e5, 2)
+
+
+def test_a_base_whose_rope_this_version_would_not_read_is_refused(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base", rope_theta=5e5)
+    known = json.loads((base / "config.json").read_text())
+    rope = {"rope_type": "default", "rope_theta": 5e5}
+    (base / "config.json").write_text(json.dumps({**known, "rope_theta": 1e4, "rope_parameters": rope}))
+    if version("transformers").startswith("4."):
+        with pytest.raises(ModelError, match="rope_theta is 500000 under its new name and 10000 under"):
+            load_config(base)
+    else:
+        assert theta_of(load_config(base)) == 5e5
 
 
 def test_where_it_comes_from_is_beside_it(made: Made) -> None:
