@@ -11,6 +11,8 @@ from scorer.errors import EmpathyError, reason_of
 CHECKPOINT_JSON = "empathy.json"
 """The file in a checkpoint that says what it is."""
 
+NEEDS_CODE = "it needs code of its own, which is never run"
+
 
 class TrainError(EmpathyError):
     """A training cannot begin: its labels, backbone, teacher, settings or output are not what it needs."""
@@ -55,7 +57,7 @@ def require_checkpoint(folder: Path) -> None:
 def reason_to_refuse(error: BaseException) -> str:
     """Return why transformers could not load a model, as one line; never its advice to run the model's own code."""
     if "trust_remote_code" in str(error):
-        return "it needs code of its own, which is never run"
+        return NEEDS_CODE
     return reason_of(error)
 
 

@@ -15,10 +15,11 @@ import torch
 from huggingface_hub import snapshot_download
 from msgspec import Meta
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from distill.errors import loading_as
-from distill.training.network import check_network, check_sizes
+from distill.pretrained import hub_options
+from distill.training.network import check_network, check_sizes, tokenizer_of
 from moe.errors import ModelError
 from moe.provenance import BaseInfo
 from scorer.bundle.info import is_plain_name
@@ -128,9 +129,10 @@ def find_model(name: str) -> Path:
     """Return the folder of a model: itself, or the hub's files of that id; ModelError if there is none."""
     if Path(name).is_dir():
         return Path(name)
+    here = hub_options(name, ModelError)
     expected = "expected a folder with config.json, safetensors and tokenizer, or the id of such a model on the hub"
     with loading(f"{name!r}: cannot be loaded", f"; {expected}"):
-        return Path(snapshot_download(name, allow_patterns=_WEIGHTS))
+        return Path(snapshot_download(name, allow_patterns=_WEIGHTS, **here))
 
 
 def load_config(folder: Path | str) -> PretrainedConfig:
@@ -151,7 +153,7 @@ def load_tokenizer(folder: Path | str) -> Any:
     """Return a model's tokenizer; ModelError if there is none."""
     found = find_model(str(folder))
     with loading(f"{folder}: its tokenizer cannot be loaded"):
-        return AutoTokenizer.from_pretrained(found, trust_remote_code=False)
+        return tokenizer_of(found)
 
 
 def tokenizer_hash(tokenizer: Any) -> str:

@@ -16,6 +16,7 @@ from transformers import AutoModel
 
 from distill.errors import TrainError, reason_to_refuse
 from distill.labelled import LabelledSet
+from distill.pretrained import hub_options
 from distill.training.calibrate import cross_levels
 from distill.training.network import load_backbone, to_tensors
 from scorer.dialogue import render
@@ -64,11 +65,12 @@ def embed(labelled: LabelledSet, name: str) -> npt.NDArray[np.float32]:
     """Return the mean of an untrained encoder's last hidden states, (N, hidden size)."""
     backbone = load_backbone(name)
     encoded = backbone.encoder(min(256, backbone.max_length)).encode(labelled.dialogues)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device, here = "cuda" if torch.cuda.is_available() else "cpu", hub_options(name, TrainError)
     try:
-        model = AutoModel.from_pretrained(name, trust_remote_code=False, use_safetensors=True).eval().to(device)
+        model = AutoModel.from_pretrained(name, trust_remote_code=False, use_safetensors=True, **here)
     except (OSError, ValueError, RuntimeError) as error:
         raise TrainError(f"encoder {name!r}: its weights cannot be loaded ({reason_to_refuse(error)})") from None
+    model.eval().to(device)
     order = np.argsort([len(item) for item in encoded], kind="stable")
     features = np.zeros((len(encoded), backbone.hidden_size), dtype=np.float32)
     for start in range(0, len(order), _BATCH):

@@ -108,7 +108,10 @@ def train(
         raise click.UsageError("--fit takes the teachers' scores from a file: `empathy teach`, then --soft")
     if pairs and not unlabelled:
         raise click.UsageError("--pairs re-pairs --unlabelled dialogues: name some")
-    from distill.errors import CHECKPOINT_JSON
+    from distill.errors import CHECKPOINT_JSON, TrainError
+    from distill.pretrained import hub_options
+
+    hub_options(settings.backbone, TrainError)  # says at once what is not there: loading begins with seconds of imports
     from distill.labelled import read_labelled
     from distill.training.checkpoint import load_checkpoint
     from distill.training.soft import read_soft

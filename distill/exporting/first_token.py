@@ -2,7 +2,7 @@
 
 BERT's pooler and the heads of RoBERTa, DistilBERT and MPNet read one vector of the last layer, the first token's. Keys
 and values are needed of every token; queries, attention, both feed-forward products and the norms of that one only. So
-the last layer's attention is replaced in torch, before the export. Whatever comes out is compared with the model itself.
+the last layer is changed in torch, before the export. Whatever comes out is compared with the model itself.
 """
 
 from __future__ import annotations

@@ -16,10 +16,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging as transformers_logging
 
-from distill.errors import TrainError, loading_as
+from distill.errors import NEEDS_CODE, TrainError, loading_as
+from distill.pretrained import hub_options
 from scorer.bundle.bundle import INFO_FILE
 from scorer.bundle.encode import Encoded, Encoder
 from scorer.dialogue import HEADS
@@ -83,14 +90,15 @@ def load_backbone(name: str, layers: int | None = None) -> Backbone:
         raise TrainError(
             f"backbone {name!r}: is a scorer for use, whose weights are exported; give the encoder it was made from"
         )
+    here = hub_options(name, TrainError)
     expected = (
         "; expected the id of an encoder on the Hugging Face hub, or a folder with its config.json, weights and "
         "tokenizer.json"
     )
     with loading_as(TrainError, f"backbone {name!r}: cannot be loaded", expected):
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **here)
         check_sizes(config)
-        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
+        tokenizer = tokenizer_of(name, **here)
     if not getattr(tokenizer, "is_fast", False):
         raise TrainError(f"backbone {name!r}: has no fast tokenizer (tokenizer.json), which scoring needs")
     if tokenizer.pad_token_id is None:
@@ -121,6 +129,18 @@ def load_backbone(name: str, layers: int | None = None) -> Backbone:
         )
 
 
+def tokenizer_of(name: str | Path, **here: Any) -> Any:
+    """Return a model's tokenizer, or raise what transformers does, and ValueError for one that needs its own code.
+
+    Transformers 5 takes a common tokenizer in place of one that it does not know and whose code it may not run.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **here)
+    own = getattr(tokenizer, "init_kwargs", {}).get("auto_map") or {}
+    if type(tokenizer) is PreTrainedTokenizerFast and "AutoTokenizer" in own:
+        raise ValueError(NEEDS_CODE)
+    return tokenizer
+
+
 def check_sizes(config: Any) -> None:
     """Raise ValueError for a configuration of more layers or experts than any model has: making them would not end."""
     for name, value in config.to_dict().items():
@@ -148,9 +168,10 @@ def load_network(
     changed: dict[str, Any] = (
         {} if layers is None else {"num_hidden_layers": layers}
     )  # weights of the layers above are passed over
+    here = hub_options(name, TrainError)
     if dropout is not None:
         # DistilBERT has other names for both.
-        known = AutoConfig.from_pretrained(name, trust_remote_code=False).to_dict()
+        known = AutoConfig.from_pretrained(name, trust_remote_code=False, **here).to_dict()
         changed |= {key: dropout for key in _DROPOUTS if key in known}
     # On a processor the fused attention's backward pass in bfloat16 takes several times as long (measured).
     attention = None if torch.cuda.is_available() else "eager"
@@ -158,7 +179,7 @@ def load_network(
     transformers_logging.set_verbosity_error()  # "some weights are newly initialized": the head is to be trained
     try:
         with loading_as(_UnloadableError, ""):
-            check_sizes(AutoConfig.from_pretrained(name, trust_remote_code=False))
+            check_sizes(AutoConfig.from_pretrained(name, trust_remote_code=False, **here))
             model, found = AutoModelForSequenceClassification.from_pretrained(
                 name,
                 trust_remote_code=False,
@@ -169,6 +190,7 @@ def load_network(
                 label2id={head: index for index, head in enumerate(HEADS)},
                 attn_implementation=attention,
                 output_loading_info=True,
+                **here,
                 **changed,
             )
             if whole and (missing := sorted(found["missing_keys"])):

@@ -19,6 +19,7 @@ from moe.cli.options import (
     say_complete,
     sets_option,
 )
+from moe.errors import ModelError
 from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings, Schedule
 from scorer.cli import options as opt
 from scorer.cli.main import fail
@@ -63,6 +64,9 @@ def expert(set_path: Path, output: Path, *, resume: bool, overwrite: bool, quiet
     existing = opt.existing_of(resume=resume, overwrite=overwrite)
     complete = resume and is_complete(output)
     settings = ExpertSettings(**opt.chosen(given))
+    from distill.pretrained import hub_options
+
+    hub_options(settings.base, ModelError)  # says at once what is not there: loading begins with seconds of imports
     from moe.training.expert import train_expert
 
     with quiet_bar(quiet=quiet) as bar:

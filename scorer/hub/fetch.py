@@ -184,8 +184,14 @@ def _speaks(error: BaseException) -> bool:
 
 def check_reachable(name: HubName) -> None:
     """Raise BundleError within two seconds where the hub, or the proxy before it, takes no connection."""
+    if why := unreachable():
+        raise BundleError(f"{name}: {_offline(name, why)}")
+
+
+def unreachable() -> str:
+    """Return within two seconds why the hub, or the proxy before it, takes no connection; empty where it does."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        raise BundleError(f"{name}: {_offline(name, 'HF_HUB_OFFLINE is set')}")
+        return "HF_HUB_OFFLINE is set"
     url = urlsplit(endpoint())
     proxy = getproxies().get(url.scheme)
     if proxy and url.hostname and not proxy_bypass(url.hostname):
@@ -204,8 +210,7 @@ def check_reachable(name: HubName) -> None:
     thread = Thread(target=connect, daemon=True)
     thread.start()
     thread.join(_REACH_SECONDS)
-    if faults:
-        raise BundleError(f"{name}: {_offline(name, f'{endpoint()} cannot be reached: {faults[0]}')}")
+    return f"{endpoint()} cannot be reached: {faults[0]}" if faults else ""
 
 
 def _offline(name: HubName, why: str) -> str:
