@@ -1,11 +1,21 @@
-"""Where a model lies that others made: in a folder, in the hub's cache here, or on a hub that answers."""
+"""Models that others made or will load: where they lie, and files that every version of transformers reads alike."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+from scorer.bundle.tokenizer.spelling import with_spelling
 from scorer.errors import EmpathyError
 from scorer.hub.fetch import unreachable
+from scorer.outputs import json_text, write_json
+
+GENERIC = "PreTrainedTokenizerFast"
+"""The class that reads tokenizer.json as it is; transformers 5 calls it TokenizersBackend and knows this name too."""
+
+RAW_SCORES = {"activation_fn": "torch.nn.modules.linear.Identity"}
+"""What sentence-transformers finds in config.json: a CrossEncoder gives the logits, which are scores."""
 
 
 def hub_options(name: str | Path, error: type[EmpathyError]) -> dict[str, bool]:
@@ -28,3 +38,36 @@ def hub_options(name: str | Path, error: type[EmpathyError]) -> dict[str, bool]:
     if not isinstance(cached, str):
         raise error(f"{str(name)!r}: no such folder here, not in the hub's cache, and {why}")
     return {"local_files_only": True}
+
+
+def tokenizer_files(tokenizer: Any, max_length: int, *, token_types: bool) -> dict[str, bytes]:
+    """Return the files of a scorer's tokenizer by name; it spells a text before it tokenises it.
+
+    Its class is the generic one: those of a kind of model build their own normalizer and pass over that of the file.
+    """
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if token_types else [])]
+    special = {name: token for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
+    config = {
+        "clean_up_tokenization_spaces": False,
+        "model_input_names": names,
+        "model_max_length": max_length,
+        "tokenizer_class": GENERIC,
+        **special,
+    }
+    return {
+        "tokenizer.json": with_spelling(tokenizer.backend_tokenizer.to_str()),
+        "tokenizer_config.json": json_text(config).encode(),
+        "special_tokens_map.json": json_text(special).encode(),
+    }
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Save a causal model's tokenizer; transformers 4 reads what 5 saves, which names two things in other ways."""
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        config["tokenizer_class"] = GENERIC
+    if isinstance(config.get("extra_special_tokens"), list):
+        config["additional_special_tokens"] = config.pop("extra_special_tokens")
+    write_json(path, config)

@@ -15,13 +15,16 @@ HEADS = ("sensibility", "rationality")
 SCORE_RANGE = (0.0, 10.0)
 """Lowest and highest score, of the judge and of the scorer."""
 
+ROLES = ("system", "user", "assistant", "tool")
+"""Who speaks in a turn."""
+
 TEMPLATE_VERSION = 1
 """Number of the dialogue -> text rule below. A bundle trained with another one must not score with this one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn: who speaks (``system``, ``user``, ``assistant`` or ``tool``) and what is said."""
+    """One turn: who speaks, one of ``ROLES``, and what is said."""
 
     role: str
     content: str

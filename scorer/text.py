@@ -15,7 +15,8 @@ from collections.abc import Iterable
 # Zero-width and directional marks, soft hyphen, byte-order mark: invisible, so they may not change a score.
 INVISIBLE = "[\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]"
 _INVISIBLE = re.compile(INVISIBLE)
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+CONTROL = "[\x00-\x1f\x7f-\x9f]"
+_CONTROL = re.compile(CONTROL)
 _HARMLESS = "\u200c\u200d\u00a0\u2009\u202f\u3000"  # what joins letters and emoji, and spaces
 QUOTES = {"'": "‘’ʼ`´", '"': "“”„"}
 """Straight quotes, and what is written for them."""

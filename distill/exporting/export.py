@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import onnx
 import torch
 from msgspec import UNSET
@@ -19,6 +20,7 @@ from distill.exporting.first_token import export_first_token
 from distill.exporting.gate import MIN_CHECKED, judge_precision
 from distill.exporting.quantise import Batch, static_int8, store_int8, to_half
 from distill.exporting.settings import ExportSettings
+from distill.pretrained import RAW_SCORES, tokenizer_files
 from distill.training.card import behaviour_card, checkpoint_card
 from distill.training.checkpoint import Checkpoint
 from distill.training.network import predict
@@ -33,7 +35,7 @@ from scorer.engines.onnxruntime import OnnxRuntimeEngine
 from scorer.engines.openvino import OpenVinoEngine
 from scorer.errors import BundleError, EngineError
 from scorer.model import Scorer
-from scorer.outputs import writing
+from scorer.outputs import json_text, writing
 from selection.probing.probe import EXAMPLES, example_contexts, probe
 from selection.settings import ProbeSettings
 
@@ -201,11 +203,11 @@ def _batches(encoded: Sequence[Encoded], pad_id: int) -> list[Batch]:
 def _texts(checkpoint: Checkpoint, settings: ExportSettings) -> dict[str, bytes]:
     """Return what a bundle holds beside the model; the configurations let Hugging Face's tools load it as well."""
     card = checkpoint_card(checkpoint.info, _name(checkpoint, settings), settings.licence)
-    files = {"tokenizer.json": checkpoint.encoder.tokenizer.to_str().encode(), "README.md": card.encode()}
-    for name in ("config.json", "tokenizer_config.json", "special_tokens_map.json"):
-        if (checkpoint.path / name).exists():
-            files[name] = (checkpoint.path / name).read_bytes()
-    return files
+    backbone = checkpoint.backbone
+    tokenizer = tokenizer_files(backbone.tokenizer, checkpoint.info.max_length, token_types=backbone.has_token_types)
+    config = msgspec.json.decode((checkpoint.path / "config.json").read_bytes())
+    config = json_text({**config, "sentence_transformers": RAW_SCORES})
+    return {**tokenizer, "config.json": config.encode(), "README.md": card.encode()}
 
 
 def _info(checkpoint: Checkpoint, settings: ExportSettings, model: PreTrainedModel) -> dict[str, Any]:

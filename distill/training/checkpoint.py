@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from distill.errors import CHECKPOINT_JSON, CheckpointError, require_checkpoint
+from distill.pretrained import RAW_SCORES, tokenizer_files
 from distill.training.calibrate import Calibration
 from distill.training.network import Backbone, load_backbone, load_network
 from distill.training.settings import TrainSettings
@@ -158,8 +159,11 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 def save_checkpoint(folder: Path, model: PreTrainedModel, backbone: Backbone, info: CheckpointInfo) -> None:
     """Write a checkpoint into an empty folder; OutputError where the disk does not take it."""
     with writing_weights(folder):
+        model.config.sentence_transformers = RAW_SCORES
         model.save_pretrained(folder)
-        backbone.tokenizer.save_pretrained(folder)
+        files = tokenizer_files(backbone.tokenizer, info.max_length, token_types=backbone.has_token_types)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
         write_json(folder / CHECKPOINT_JSON, info)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from tokenizers import Tokenizer
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -29,6 +30,7 @@ from distill.errors import NEEDS_CODE, TrainError, loading_as
 from distill.pretrained import hub_options
 from scorer.bundle.bundle import INFO_FILE
 from scorer.bundle.encode import Encoded, Encoder
+from scorer.bundle.tokenizer.spelling import unspelt
 from scorer.dialogue import HEADS
 from scorer.engines.base import Scores, collate
 from scorer.finished import folder_hash
@@ -71,7 +73,7 @@ class Backbone:
 
     def encoder(self, max_length: int) -> Encoder:
         """Return what turns dialogues into this backbone's token ids."""
-        return Encoder(self.tokenizer.backend_tokenizer, max_length)
+        return Encoder(Tokenizer.from_buffer(unspelt(self.tokenizer.backend_tokenizer.to_str())), max_length)
 
 
 def content_of(name: str, commit: str | None = None) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig
 
+from distill.pretrained import save_tokenizer
 from moe.errors import ModelError, SettingError
 from moe.mixture.adapter import Adapter, load_adapter
 from moe.mixture.architectures import Architecture, architecture_of, kind_of_rope, moe_config, place_of, write_config
@@ -115,7 +116,7 @@ def compose_mixture(
         write_config(target, work)
         if (folder / "generation_config.json").exists():
             shutil.copyfile(folder / "generation_config.json", work / "generation_config.json")
-        tokenizer.save_pretrained(work)
+        save_tokenizer(tokenizer, work)
         write_json(work / MOE_JSON, info)
     return info
 

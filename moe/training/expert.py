@@ -10,6 +10,7 @@ from pathlib import Path
 from peft import LoraConfig, get_peft_model
 from transformers import set_seed
 
+from distill.pretrained import save_tokenizer
 from distill.training.checkpoint import writing_weights
 from moe.mixture.architectures import architecture_of
 from moe.models import (
@@ -84,7 +85,7 @@ def train_expert(
                 with new_folder(output) as made:
                     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
                         shutil.copy2(whole / name, made / name)
-                    chat.tokenizer.save_pretrained(made)
+                    save_tokenizer(chat.tokenizer, made)
                     write_json(made / MOE_JSON, info)
                     seal(made, identity)
                 end_work(output, identity)

@@ -11,6 +11,7 @@ import torch
 from accelerate.utils import extract_model_from_parallel
 from transformers import set_seed
 
+from distill.pretrained import save_tokenizer
 from distill.training.checkpoint import writing_weights
 from moe.errors import ModelError, SettingError
 from moe.mixture.architectures import write_config
@@ -128,7 +129,7 @@ def _write(model: Any, config: Any, output: Path, chat: Chat, info: TrainedMixtu
     with new_folder(output) as folder:
         model.save_pretrained(folder)
         write_config(model.config, folder)
-        chat.tokenizer.save_pretrained(folder)
+        save_tokenizer(chat.tokenizer, folder)
         routing = info.metrics.routing
         draw_routing({"before training": routing.before, "after": routing.after}, info.expert_names, folder / PICTURE)
         write_json(folder / MOE_JSON, info)

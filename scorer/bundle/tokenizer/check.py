@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from scorer.bundle.tokenizer.file import TokenizerFile
+from scorer.bundle.tokenizer.spelling import without_spelling
 
 _SEQUENCES = {
     "normalizer": "normalizers",
@@ -30,7 +31,7 @@ class TokenizerFileError(ValueError):
 
 
 def check_tokenizer(data: bytes, rows: int) -> bytes:
-    """Return a tokenizer.json as the library may load it, without truncation and padding, which the encoder does.
+    """Return a tokenizer.json as the library may load it: spelling, truncation and padding are done before and after.
 
     ``rows`` is the number of ids that the model has vectors for. TokenizerFileError unless every part is of a known
     type with sane values, no part makes a text much longer, and every id is below ``rows``.
@@ -39,6 +40,7 @@ def check_tokenizer(data: bytes, rows: int) -> bytes:
         found = msgspec.json.decode(data)
         if not isinstance(found, dict):
             raise TokenizerFileError("expected a JSON object")
+        found = without_spelling(found)
         parts = {kind: list(_parts(found.get(kind), kind)) for kind in _SEQUENCES}
         file = msgspec.convert({**found, **parts}, TokenizerFile)
     except TokenizerFileError:
