@@ -69,7 +69,7 @@ starter: $(VENV)/dev
 
 # Update constraints.txt after a change of pyproject.toml; needs uv. torch keeps the version that was measured.
 lock:
-	echo "torch==2.13.0" | uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	echo "torch==2.13.0" | uv pip compile pyproject.toml --extra all --extra docs --universal --python-version 3.11 \
 		--no-header --no-annotate --constraint - --output-file constraints.txt --upgrade
 
 $(VENV)/pip:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,18 @@ def hub_options(name: str | Path, error: type[EmpathyError]) -> dict[str, bool]:
     if not isinstance(cached, str):
         raise error(f"{str(name)!r}: no such folder here, not in the hub's cache, and {why}")
     return {"local_files_only": True}
+
+
+def quiet_transformers() -> None:
+    """Keep notices and bars of transformers and peft off the terminal but a download's: commands show their own."""
+    from huggingface_hub.utils import enable_progress_bars
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    enable_progress_bars()
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # peft, of transformers
+    warnings.filterwarnings("ignore", "The PEFT config's `base_model_name_or_path` was renamed", UserWarning)
 
 
 def tokenizer_files(tokenizer: Any, max_length: int, *, token_types: bool) -> dict[str, bytes]:

@@ -125,5 +125,8 @@ def _add_beside(found: Agreement, labelled: LabelledSet, embeddings: str | None,
         found.rows[repeated[0]] = repeated[1]
     if baselines:
         from distill.agreement.baselines import baseline_figures
+        from distill.pretrained import quiet_transformers
+
+        quiet_transformers()
 
         found.rows |= baseline_figures(labelled, embeddings, found.threshold)

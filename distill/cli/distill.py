@@ -57,9 +57,11 @@ def distill(
     from distill.judge.rubric import read_rubric
     from distill.judge.store import Store
     from distill.loop import Loop
+    from distill.pretrained import quiet_transformers
     from distill.sampling.pick import read_unlabelled
     from scorer.cli.progress import Bar
 
+    quiet_transformers()
     settings = LoopSettings(**opt.chosen({name: given.pop(name) for name in (*_LOOP, "max_cost")}))
     training = TrainSettings(**opt.chosen({name: given.pop(name) for name in _TRAINING}), seed=settings.seed)
     label = LabelSettings(model=model, **opt.chosen(given))

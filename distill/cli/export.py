@@ -74,8 +74,10 @@ def export(
     require_checkpoint(checkpoint)
     settings = ExportSettings(precisions=precisions or PRECISIONS, **opt.chosen(given))
     from distill.exporting.export import export_bundle
+    from distill.pretrained import quiet_transformers
     from distill.training.checkpoint import load_checkpoint
 
+    quiet_transformers()
     bundle = export_bundle(load_checkpoint(checkpoint), output, read_dialogues(check, "--check", fields), settings)
     say(*(() if quiet else _closing_lines(bundle)), err=True)
 

@@ -51,10 +51,12 @@ def teach(
     settings = TeachSettings(**opt.chosen(given))
     from distill.cli.train import read_dialogues
     from distill.errors import CHECKPOINT_JSON
+    from distill.pretrained import quiet_transformers
     from distill.training import teach as teaching
     from distill.training.checkpoint import load_checkpoint
     from scorer.cli.progress import Bar
 
+    quiet_transformers()
     complete = resume and output.exists()
     teachers = [name for name in inputs if (Path(name) / CHECKPOINT_JSON).is_file()]
     rest = tuple(name for name in inputs if name not in teachers)

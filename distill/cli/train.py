@@ -108,23 +108,26 @@ def train(
         raise click.UsageError("--fit takes the teachers' scores from a file: `empathy teach`, then --soft")
     if pairs and not unlabelled:
         raise click.UsageError("--pairs re-pairs --unlabelled dialogues: name some")
-    from distill.errors import CHECKPOINT_JSON, TrainError
-    from distill.pretrained import hub_options
-
-    hub_options(settings.backbone, TrainError)  # says at once what is not there: loading begins with seconds of imports
+    from distill.errors import CHECKPOINT_JSON, TrainError, require_checkpoint
     from distill.labelled import read_labelled
-    from distill.training.checkpoint import load_checkpoint
+    from distill.pretrained import hub_options, quiet_transformers
     from distill.training.soft import read_soft
-    from distill.training.train import train_fit, train_scorer
-    from scorer.cli.progress import Bar
 
     complete = (resume or fit is not None) and (output / CHECKPOINT_JSON).exists()
     labelled = read_labelled(inputs, fields)
+    softly = read_soft(soft) if soft else None
+    for path in teachers:
+        require_checkpoint(path)
+    hub_options(settings.backbone, TrainError)  # what is not there is said before the seconds of imports
+    from distill.training.checkpoint import load_checkpoint
+    from distill.training.train import train_fit, train_scorer
+    from scorer.cli.progress import Bar
+
+    quiet_transformers()
     teaching = [load_checkpoint(path) for path in teachers]
     dialogues = read_dialogues(unlabelled, "--unlabelled", fields)
     teach_settings = TeachSettings(pairs=pairs, near_encoder=settings.backbone) if pairs else None
     quiet = quiet or os.environ.get("RANK", "0") != "0"  # under torchrun the first process speaks
-    softly = read_soft(soft) if soft else None
     with Bar(sys.stderr, quiet=quiet) as bar:
         if fit is not None:
             folder = train_fit(labelled, settings, output, fit, soft=softly, progress=bar)

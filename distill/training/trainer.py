@@ -49,6 +49,11 @@ _SAVE_SECONDS = 60
 TRANSFORMERS_4 = version("transformers").startswith("4.")
 """Version 5 renamed arguments."""
 
+CHECKPOINTING = (
+    f"{'activation' if hasattr(TrainingArguments, 'activation_checkpointing') else 'gradient'}_checkpointing"
+)
+"""The argument that computes hidden states again in the backward pass; its name changed in version 5."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingRows:

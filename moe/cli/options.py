@@ -72,12 +72,10 @@ def say_complete(output: Path) -> None:
 
 def quiet_bar(*, quiet: bool) -> Bar:
     """Return what shows the progress, and keep transformers' own notices off the terminal."""
-    from transformers.utils import logging
-
+    from distill.pretrained import quiet_transformers
     from scorer.cli.progress import Bar
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    quiet_transformers()
     # Under torchrun the first process speaks.
     return Bar(sys.stderr, quiet=quiet or os.environ.get("RANK", "0") != "0")
 

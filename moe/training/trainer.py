@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerContr
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from distill.training.network import keep_freed_memory
-from distill.training.trainer import TRANSFORMERS_4, Steps, resume_training, training_arguments
+from distill.training.trainer import CHECKPOINTING, TRANSFORMERS_4, Steps, resume_training, training_arguments
 from moe.provenance import MOE_JSON, Losses, check_place
 from moe.sets.chat import Example
 from moe.sets.examples import pad_examples
@@ -55,8 +55,8 @@ def fit_causal(
             learning_rate=settings.learning_rate,
             per_device_eval_batch_size=settings.batch_size,
             gradient_accumulation_steps=settings.accumulate,
-            gradient_checkpointing=settings.checkpointing,
-            gradient_checkpointing_kwargs={"use_reentrant": False} if settings.checkpointing else None,
+            **{CHECKPOINTING: settings.checkpointing},
+            **{f"{CHECKPOINTING}_kwargs": {"use_reentrant": False} if settings.checkpointing else None},
             label_names=["labels"],
             save_strategy="steps",
             save_steps=_SAVES,

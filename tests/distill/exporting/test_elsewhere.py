@@ -69,7 +69,9 @@ def by_auto_classes(folder: Path, pairs: list[tuple[str, str]]) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     with torch.no_grad():
-        return model(**tokenizer(*map(list, zip(*pairs, strict=True)), padding=True, return_tensors="pt")).logits.numpy()
+        return model(
+            **tokenizer(*map(list, zip(*pairs, strict=True)), padding=True, return_tensors="pt")
+        ).logits.numpy()
 
 
 def by_raw_tokenizer(folder: Path, pairs: list[tuple[str, str]]) -> Any:

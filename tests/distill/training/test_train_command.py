@@ -80,7 +80,7 @@ def _refused(arguments: list[str]) -> str:
         (LABELS[:40], [], "40 labelled dialogues, expected at least 50"),
         ([record(f"i am {n}", "sad") for n in range(80)], [], "no labelled dialogue among 80 records"),
         ([{**row, "sensibility": 11} for row in LABELS], [], "bad_label"),
-        (LABELS, ["--backbone", "./no-such-folder"], "cannot be loaded"),
+        (LABELS, ["--backbone", "./no-such-folder"], "no such folder, and no id of a model"),
         (LABELS, ["--backbone", str(STARTER)], "is a scorer for use"),
         (LABELS, ["--epochs", "0"], "epochs is 0, expected 1 to 1000"),
         (LABELS, ["--folds", "1"], "folds is 1"),
@@ -91,10 +91,10 @@ def _refused(arguments: list[str]) -> str:
     ],
 )
 def test_bad_labels_and_arguments_are_one_line_before_anything_is_trained(
-    records: list[dict[str, Any]], arguments: list[str], message: str, tmp_path: Path
+    records: list[dict[str, Any]], arguments: list[str], message: str, tmp_path: Path, backbone: Path
 ) -> None:
     path = write_lines(tmp_path / "labels.jsonl", records)
-    result = invoke(str(path), "-o", str(tmp_path / "out"), *arguments, command="train")
+    result = invoke(str(path), "-o", str(tmp_path / "out"), "--backbone", str(backbone), *arguments, command="train")
     assert message in one_line(result.exit_code, result.stderr)
     assert sorted(tmp_path.iterdir()) == [path]
 
@@ -103,7 +103,7 @@ def test_a_backbone_that_the_hub_does_not_give_is_one_line(tmp_path: Path, empat
     path = labelled_file(tmp_path / "labels.jsonl", 160)
     offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
     result = empathy("train", path, "-o", tmp_path / "out", "--backbone", "nobody/no-such-model", env=offline)
-    assert "cannot be loaded" in one_line(result.returncode, result.stderr)
+    assert "not in the hub's cache, and HF_HUB_OFFLINE is set" in one_line(result.returncode, result.stderr)
 
 
 @pytest.mark.parametrize(("name", "wanted"), [("nope", "no such folder"), ("empty", "holds no empathy.json")])
