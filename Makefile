@@ -1,6 +1,7 @@
 # On a fresh machine with Python 3.11 to 3.14, pip and make:
 #   make demo    score the examples with the included scorer, select sets, draw the report (INPUT=path: your own file)
 #   make test    run the tests
+#   make test-transformers4   run those of training and experts with the oldest transformers, and with optimum
 #   make check   run the linters and the type checker
 #   make docs-site   build the site of the documentation into build/site
 #   make dist    build wheel and sdist, and try the wheel in an environment of its own
@@ -20,19 +21,31 @@ JOBS ?= 1
 TEACHER_BACKBONE ?= sentence-transformers/all-mpnet-base-v2
 STUDENT_BACKBONE ?= sentence-transformers/all-MiniLM-L6-v2
 
-.PHONY: demo test test-all check format docs docs-site dist lock clean starter
+.PHONY: demo test test-all test-transformers4 check format docs docs-site dist lock clean starter
 
 demo: $(VENV)/base
 	@$(BIN)/empathy demo $(INPUT)
 
 # Two processes run the tests; with more threads in each they would slow each other down.
-test test-all: export OMP_NUM_THREADS = 1
+test test-all test-transformers4: export OMP_NUM_THREADS = 1
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: $(VENV)/dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# An environment of its own: optimum wants transformers 4, sentence-transformers wants 5.
+OLD := build/transformers4
+
+test-transformers4: $(VENV)/pip
+	$(PYTHON) -m venv $(OLD)
+	$(OLD)/bin/python -m pip install --quiet --upgrade pip==26.3
+	grep -vE '^(transformers|tokenizers|huggingface-hub|sentence-transformers)==' constraints.txt > $(OLD)/constraints.txt
+	cat constraints-transformers4.txt >> $(OLD)/constraints.txt
+	$(OLD)/bin/python -m pip install --quiet --constraint $(OLD)/constraints.txt \
+		--editable '.[dev,distill,select,moe,optimum]'
+	$(OLD)/bin/python -m pytest -n 2 --dist loadfile -m "not slow" tests/distill/exporting tests/distill/training tests/moe
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -84,7 +97,7 @@ $(VENV)/base: $(VENV)/pip pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/dev: $(VENV)/base
-	$(INSTALL) --editable '.[dev,distill,select,moe,openvino,ray]'
+	$(INSTALL) --editable '.[all]'
 	@touch $@
 
 $(VENV)/docs: $(VENV)/base

@@ -33,7 +33,10 @@ def hub_options(name: str | Path, error: type[EmpathyError]) -> dict[str, bool]:
     try:
         cached = try_to_load_from_cache(str(name), "config.json")
     except HFValidationError:
-        raise error(f"{str(name)!r}: no such folder, and no id of a model on the hub") from None
+        raise error(
+            f"{str(name)!r}: no such folder, and no id of a model on the hub; expected a folder with config.json, "
+            "weights and tokenizer, or an id such as FacebookAI/roberta-base"
+        ) from None
     if not (why := unreachable()):
         return {}
     if not isinstance(cached, str):

@@ -90,15 +90,24 @@ def by_raw_tokenizer(folder: Path, pairs: list[tuple[str, str]]) -> Any:
     return np.array(scores)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("tool", [by_pipeline, by_cross_encoder, by_auto_classes, by_raw_tokenizer])
+def by_optimum(folder: Path, pairs: list[tuple[str, str]]) -> Any:
+    """Score with the bundle's model.onnx; it is in the environment of `make test-transformers4` alone."""
+    found = pytest.importorskip("optimum.onnxruntime")
+    model = found.ORTModelForSequenceClassification.from_pretrained(folder, file_name="model.onnx")
+    inputs = AutoTokenizer.from_pretrained(folder)(*map(list, zip(*pairs, strict=True)), padding=True)
+    return model(**{name: torch.tensor(value) for name, value in inputs.items()}).logits.numpy()
+
+
+@pytest.mark.filterwarnings("ignore")  # of modules that optimum and sentence-transformers moved
+@pytest.mark.parametrize("tool", [by_pipeline, by_cross_encoder, by_auto_classes, by_raw_tokenizer, by_optimum])
 def test_the_same_scores_in_every_tool_and_spelling(scorers: tuple[Checkpoint, Bundle], tool: Any) -> None:
     checkpoint, bundle = scorers
     expected = ours(bundle, NATURAL)
     assert np.ptp(expected, axis=0).min() > 0.01
     np.testing.assert_allclose(ours(bundle, PUBLISHED), expected, atol=1e-6)
     for pairs in (NATURAL, PUBLISHED):
-        np.testing.assert_allclose(tool(checkpoint.path, pairs).clip(0, 10), expected, atol=1e-4)
+        folder = bundle.path if tool is by_optimum else checkpoint.path
+        np.testing.assert_allclose(tool(folder, pairs).clip(0, 10), expected, atol=1e-4)
 
 
 def test_the_bundle_has_the_files_that_they_read(scorers: tuple[Checkpoint, Bundle]) -> None:

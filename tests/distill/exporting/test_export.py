@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from msgspec import UNSET
 from onnx import numpy_helper
-from transformers import AutoTokenizer, pipeline
+from transformers import pipeline
 
 from distill.errors import CheckpointError, ExportError
 from distill.exporting.export import export_bundle
@@ -96,19 +95,6 @@ def test_the_hugging_face_pipeline_gives_the_same_scores(
         scores = {entry["label"]: entry["score"] for entry in entries}
         for head in ("sensibility", "rationality"):
             assert np.clip(scores[head], 0, 10) == pytest.approx(table[head][row].as_py(), abs=1e-3)
-
-
-def test_optimum_loads_the_exported_model_and_gives_the_same_scores(exported: Bundle, check: list[Dialogue]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # optimum's own, of modules that it moved
-        from optimum.onnxruntime import ORTModelForSequenceClassification
-
-        model = ORTModelForSequenceClassification.from_pretrained(exported.path, file_name="model.onnx")
-    tokenizer = AutoTokenizer.from_pretrained(exported.path)
-    pairs = [render(dialogue) for dialogue in check[:20]]
-    inputs = tokenizer([a for a, _ in pairs], [b for _, b in pairs], padding=True, return_tensors="pt")
-    scores = model(**inputs).logits.numpy().clip(0, 10)
-    np.testing.assert_allclose(scores, Scorer.load(exported.path, engine="onnxruntime").score(check[:20]), atol=1e-3)
 
 
 def test_every_precision_has_a_verdict_with_figures(exported: Bundle) -> None:

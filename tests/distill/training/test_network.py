@@ -82,8 +82,8 @@ def test_what_is_no_backbone_is_said_in_one_line(backbone: Path, tmp_path: Path)
     with pytest.raises(TrainError, match=r"^layers is 3, expected 1 to 2, which \S*tiny has$"):
         load_backbone(str(backbone), 3)
     (tmp_path / "empty").mkdir()
-    for name in ("empty", "nowhere"):
-        with pytest.raises(TrainError, match="expected the id of an encoder") as caught:
+    for name, what in (("empty", "expected the id of an encoder"), ("nowhere", "no such folder, and no id of a model")):
+        with pytest.raises(TrainError, match=what) as caught:
             load_backbone(str(tmp_path / name))
         assert "\n" not in str(caught.value)
     (tmp_path / "config.json").write_bytes((backbone / "config.json").read_bytes())

@@ -191,7 +191,7 @@ def test_bad_files_are_one_line(made: Made, tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     for path, output, base, message in (
         (tmp_path / "no.jsonl", "out", made.base, "cannot be read: No such file"),
-        (made.sets[0], "out", "./no-such-folder", "cannot be loaded"),
+        (made.sets[0], "out", "./no-such-folder", "no such folder, and no id of a model"),
         (made.sets[0], "a/b", made.base, "does not exist"),
         (made.sets[0], "mine", made.base, "holds no moe.json"),
     ):
