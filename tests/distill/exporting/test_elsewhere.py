@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from onnxruntime import SessionOptions
 from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
@@ -15,7 +16,7 @@ from distill.exporting.export import export_bundle
 from distill.labelled import read_labelled
 from distill.training.checkpoint import Checkpoint
 from distill.training.train import train_scorer
-from scorer.bundle.bundle import Bundle
+from scorer.bundle.bundle import STARTER, Bundle, load_bundle
 from scorer.dialogue import HEADS
 from scorer.engines.onnxruntime import OnnxRuntimeEngine
 from scorer.model import Scorer
@@ -93,7 +94,11 @@ def by_raw_tokenizer(folder: Path, pairs: list[tuple[str, str]]) -> Any:
 def by_optimum(folder: Path, pairs: list[tuple[str, str]]) -> Any:
     """Score with the bundle's model.onnx; it is in the environment of `make test-transformers4` alone."""
     found = pytest.importorskip("optimum.onnxruntime")
-    model = found.ORTModelForSequenceClassification.from_pretrained(folder, file_name="model.onnx")
+    options = SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")  # else int8 weights multiply int8 activations
+    model = found.ORTModelForSequenceClassification.from_pretrained(
+        folder, file_name="model.onnx", session_options=options
+    )
     inputs = AutoTokenizer.from_pretrained(folder)(*map(list, zip(*pairs, strict=True)), padding=True)
     return model(**{name: torch.tensor(value) for name, value in inputs.items()}).logits.numpy()
 
@@ -108,6 +113,14 @@ def test_the_same_scores_in_every_tool_and_spelling(scorers: tuple[Checkpoint, B
     for pairs in (NATURAL, PUBLISHED):
         folder = bundle.path if tool is by_optimum else checkpoint.path
         np.testing.assert_allclose(tool(folder, pairs).clip(0, 10), expected, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_starter_scores_the_same_by_optimum() -> None:
+    pytest.importorskip("optimum.onnxruntime")
+    expected = ours(load_bundle(STARTER), NATURAL)
+    for pairs in (NATURAL, PUBLISHED):
+        np.testing.assert_allclose(by_optimum(STARTER, pairs).clip(0, 10), expected, atol=1e-4)
 
 
 def test_the_bundle_has_the_files_that_they_read(scorers: tuple[Checkpoint, Bundle]) -> None:
