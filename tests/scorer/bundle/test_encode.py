@@ -34,7 +34,8 @@ def make_byte_level(*, prefix_space: bool = False, template: bool = False) -> To
         show_progress=False,
     )
     tokenizer.train_from_iterator(SENTENCES * 10, trainer)
-    start, end = ("<s>", tokenizer.token_to_id("<s>")), ("</s>", tokenizer.token_to_id("</s>"))
+    ids = tokenizer.get_vocab()
+    start, end = ("<s>", ids["<s>"]), ("</s>", ids["</s>"])
     tokenizer.post_processor = (
         processors.TemplateProcessing(
             single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[start, end]

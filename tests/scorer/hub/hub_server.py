@@ -191,7 +191,9 @@ class _Handler(BaseHTTPRequestHandler):
             given = json.loads(raw)
             name = "/".join(filter(None, (given.get("organization") or "user", given["name"])))
             known = name in self.server.repositories
-            self.server.repositories.setdefault(name, Repository(given.get("private") or False))
+            self.server.repositories.setdefault(
+                name, Repository(given.get("private") or given.get("visibility") == "private")
+            )
             self.answer(409 if known else 200, {"url": f"{self.server.url}/{name}", "name": name})
         elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/(.+)", path):
             files = [
