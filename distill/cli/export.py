@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,9 +77,12 @@ def export(
     from distill.exporting.export import export_bundle
     from distill.pretrained import quiet_transformers
     from distill.training.checkpoint import load_checkpoint
+    from scorer.cli.progress import Bar
 
     quiet_transformers()
-    bundle = export_bundle(load_checkpoint(checkpoint), output, read_dialogues(check, "--check", fields), settings)
+    dialogues = read_dialogues(check, "--check", fields)
+    with Bar(sys.stderr, quiet=quiet) as bar:
+        bundle = export_bundle(load_checkpoint(checkpoint), output, dialogues, settings, bar)
     say(*(() if quiet else _closing_lines(bundle)), err=True)
 
 

@@ -36,6 +36,7 @@ from scorer.engines.openvino import OpenVinoEngine
 from scorer.errors import BundleError, EngineError
 from scorer.model import Scorer
 from scorer.outputs import json_text, writing
+from scorer.progress import Progress, Silent
 from selection.probing.probe import EXAMPLES, example_contexts, probe
 from selection.settings import ProbeSettings
 
@@ -47,9 +48,13 @@ _FP32_UNCHECKED = Verdict(allowed=True, reason=f"computes as the checkpoint does
 
 
 def export_bundle(
-    checkpoint: Checkpoint, output: Path, check: Sequence[Dialogue] = (), settings: ExportSettings | None = None
+    checkpoint: Checkpoint,
+    output: Path,
+    check: Sequence[Dialogue] = (),
+    settings: ExportSettings | None = None,
+    progress: Progress | None = None,
 ) -> Bundle:
-    """Write the bundle of a checkpoint, whole or not at all.
+    """Write the bundle of a checkpoint, whole or not at all; ``progress`` is told what is checked, in dialogues.
 
     ``check`` are dialogues on which every precision is compared with the checkpoint; those that were trained on are
     left out. Without them only fp32 is allowed. CheckpointError if the checkpoint was never calibrated or too few
@@ -63,17 +68,23 @@ def export_bundle(
     if output.exists():
         raise BundleError(f"{output}: exists already; name a new folder or remove it first")
     with writing(output):
-        return _write(checkpoint, checkpoint.info.cuts, output, check, settings)
+        return _write(checkpoint, checkpoint.info.cuts, output, check, settings, progress or Silent())
 
 
 def _write(
-    checkpoint: Checkpoint, cuts: Cuts, output: Path, dialogues: Sequence[Dialogue], settings: ExportSettings
+    checkpoint: Checkpoint,
+    cuts: Cuts,
+    output: Path,
+    dialogues: Sequence[Dialogue],
+    settings: ExportSettings,
+    progress: Progress,
 ) -> Bundle:
+    progress.stage("writing the graph")
     model = checkpoint.load_model()
     plain, note = export_first_token(model, checkpoint.info.max_length)
-    check = _Check.of(checkpoint, model, dialogues) if dialogues else None
+    check = _Check.of(checkpoint, model, dialogues, progress) if dialogues else None
     info = {**_info(checkpoint, settings, model), "graph": note}
-    gate = _Gate(info, _texts(checkpoint, settings), cuts, settings.max_flips, check)
+    gate = _Gate(info, _texts(checkpoint, settings), cuts, settings.max_flips, check, progress)
     files = {"model.onnx": plain.SerializeToString()}
     verdicts = {"fp32": gate.judge(files, "fp32")}
     weights = "fp32"
@@ -92,6 +103,7 @@ def _write(
     if "int8" in settings.precisions:
         verdicts["int8"] = _UNCHECKED
         if check is not None:
+            progress.stage("measuring activations for int8")
             fixed = static_int8(plain, _batches(check.calibration, info["pad_id"]))
             verdicts["int8"] = gate.admit(files, INT8_MODEL, fixed, "int8")
     info["precision"] = f"{weights} weights, fp32 compute"
@@ -112,7 +124,9 @@ class _Check:
     reference: Scores
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, model: PreTrainedModel, dialogues: Sequence[Dialogue]) -> _Check:
+    def of(
+        cls, checkpoint: Checkpoint, model: PreTrainedModel, dialogues: Sequence[Dialogue], progress: Progress
+    ) -> _Check:
         """Return the check of the dialogues that were not trained on; CheckpointError if they are too few."""
         unseen = _unseen(checkpoint, dialogues)
         if len(unseen) < 2 * MIN_CHECKED:
@@ -122,7 +136,8 @@ class _Check:
             )
         encoded = checkpoint.encoder.encode(unseen)
         judged = encoded[1::2]
-        return cls(encoded[::2], judged, predict(model, judged).clip(0, 10))
+        progress.stage("scoring with the checkpoint", len(judged))
+        return cls(encoded[::2], judged, predict(model, judged, progress=progress).clip(0, 10))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,15 +149,23 @@ class _Gate:
     cuts: Cuts
     max_flips: float
     check: _Check | None
+    progress: Progress
 
     def judge(self, files: dict[str, bytes], what: str) -> Verdict:
         """Return the verdict on candidate model files, run by the engine that runs them when scoring."""
         if self.check is None:
             return _FP32_UNCHECKED if what == "fp32" else _UNCHECKED
+        self.progress.stage(f"checking {what}", len(self.check.judged))
+        done = 0
+
+        def scored(rows: int, _: int) -> None:
+            nonlocal done
+            self.progress.update(done := done + rows)
+
         with tempfile.TemporaryDirectory() as folder:
             bundle = write_bundle(Path(folder) / "trial", {**self.info, "precision": what}, self.texts | files)
             try:
-                scores = Scorer(bundle, _ENGINES[what](bundle)).run(self.check.judged)
+                scores = Scorer(bundle, _ENGINES[what](bundle)).run(self.check.judged, on_batch=scored)
             except EngineError as error:
                 return Verdict(allowed=False, reason=f"not checked: {error}")
         return judge_precision(self.check.reference, scores, self.cuts, self.max_flips)
@@ -152,7 +175,9 @@ class _Gate:
         if self.check is None:
             return _UNCHECKED
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        scores = predict(copy.deepcopy(model).half().to(device), self.check.judged).clip(0, 10)
+        self.progress.stage("checking fp16", len(self.check.judged))
+        half = copy.deepcopy(model).half().to(device)
+        scores = predict(half, self.check.judged, progress=self.progress).clip(0, 10)
         return judge_precision(self.check.reference, scores, self.cuts, self.max_flips)
 
     def probe(
@@ -165,7 +190,9 @@ class _Gate:
         with tempfile.TemporaryDirectory() as folder:
             bundle = write_bundle(Path(folder) / "trial", info, self.texts | files)
             scorer = Scorer(bundle, OnnxRuntimeEngine(bundle))
-            return probe(scorer, contexts, ProbeSettings(sample=sample, show=0), data=data).record
+            return probe(
+                scorer, contexts, ProbeSettings(sample=sample, show=0), data=data, progress=self.progress
+            ).record
 
     def admit(self, files: dict[str, bytes], name: str, model: onnx.ModelProto, what: str) -> Verdict:
         """Return the verdict on one more model file, which joins ``files`` if it is allowed."""

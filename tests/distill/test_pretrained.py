@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,12 +47,11 @@ def test_without_a_hub_an_id_is_one_line_within_three_seconds(
 
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "./nothing", "a/b/c", "a b"])
-def test_what_is_no_id_is_asked_of_no_hub(name: str) -> None:
+def test_what_is_no_id_is_asked_of_no_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.pretrained.unreachable", lambda: pytest.fail("the hub was asked"))
     for look in (lambda: load_backbone(name), lambda: find_model(name)):
-        begun = time.monotonic()
         with pytest.raises((TrainError, ModelError), match="no such folder, and no id of a model on the hub"):
             look()
-        assert time.monotonic() - begun < 1
 
 
 def test_what_the_cache_holds_is_loaded_without_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

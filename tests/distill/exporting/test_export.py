@@ -32,6 +32,7 @@ from scorer.engines.onnxruntime import OnnxRuntimeEngine
 from scorer.errors import BundleError
 from scorer.model import Scorer
 from scorer.outputs import json_text
+from scorer.progress import Silent
 from selection.probing.probe import EXAMPLES, example_contexts, probe
 from selection.settings import ProbeSettings
 from tests.conftest import Run, make_dialogue, read, record, varied, write_lines
@@ -95,6 +96,29 @@ def test_the_hugging_face_pipeline_gives_the_same_scores(
         scores = {entry["label"]: entry["score"] for entry in entries}
         for head in ("sensibility", "rationality"):
             assert np.clip(scores[head], 0, 10) == pytest.approx(table[head][row].as_py(), abs=1e-3)
+
+
+class _Stages(Silent):
+    """A progress that keeps each stage's total and how much of it was done."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, list[float | None]] = {}
+
+    def stage(self, name: str, total: float | None = None, done: float = 0) -> None:
+        self.seen[name] = [total, done]
+        self.last = name
+
+    def update(self, done: float, *, total: float | None = None, note: str = "") -> None:
+        self.seen[self.last][1] = done
+
+
+def test_what_is_checked_shows_how_far_it_is(checkpoint: Checkpoint, check: list[Dialogue], tmp_path: Path) -> None:
+    stages = _Stages()
+    settings = ExportSettings(precisions=("fp32", "fp16"), probe=4)
+    export_bundle(checkpoint, tmp_path / "bundle", check, settings, stages)
+    for name in ("scoring with the checkpoint", "checking fp32", "checking int8 weights", "checking fp16"):
+        assert stages.seen[name] == [150, 150]
+    assert next(iter(stages.seen)) == "writing the graph"
 
 
 def test_every_precision_has_a_verdict_with_figures(exported: Bundle) -> None:
