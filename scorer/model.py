@@ -15,13 +15,14 @@ import numpy.typing as npt
 
 from scorer.bundle.bundle import STARTER, Bundle, load_bundle
 from scorer.bundle.encode import Encoded, Encoder
+from scorer.bundle.tokens import Tokens
 from scorer.bundle.trial import open_bundle
 from scorer.calls.bar import CallBar
 from scorer.calls.columns import Table, check_columns, with_columns
 from scorer.calls.given import Fields, OnBad, read_given
 from scorer.dialogue import HEADS, SCORE_RANGE, Dialogue
 from scorer.engines.auto import make_engine, started_again
-from scorer.engines.base import PAD_MULTIPLE, Engine, Scores, collate
+from scorer.engines.base import PAD_MULTIPLE, Engine, Scores, padded
 from scorer.engines.names import BATCH_SIZE
 from scorer.errors import BundleError, EngineError, RejectedError, printable
 from scorer.inputs.parse import RecordError
@@ -153,7 +154,7 @@ class Scorer:
 
     def run(
         self,
-        encoded: Sequence[Encoded],
+        encoded: Sequence[Encoded] | Tokens,
         *,
         batch_tokens: int | None = None,
         batch_size: int = BATCH_SIZE,
@@ -164,13 +165,12 @@ class Scorer:
         ``batch_tokens`` None are as many padded tokens per batch as suit the engine. ``on_batch`` is told the rows and
         tokens of each batch that is done.
         """
-        distinct = list({id(item): item for item in encoded}.values())
-        lengths = np.array([len(item) for item in distinct], dtype=np.int64)
-        engine = self.engine
+        tokens = encoded if isinstance(encoded, Tokens) else Tokens.of(encoded)
+        lengths, engine = tokens.lengths, self.engine
         plan = list(plan_batches(lengths, batch_tokens or engine.batch_tokens, batch_size, engine.pad_multiple))
-        scores = np.empty((len(distinct), len(HEADS)), dtype=np.float32)
+        scores = np.empty((len(lengths), len(HEADS)), dtype=np.float32)
         pad_id = self.bundle.info.pad_id
-        batches = (collate([distinct[row] for row in rows], pad_id, engine.pad_multiple) for rows in plan)
+        batches = (padded(tokens, rows, pad_id, engine.pad_multiple) for rows in plan)
         with closing(engine.stream(batches)) as outputs:
             for rows, found in zip(plan, outputs, strict=True):
                 scores[rows] = found
@@ -180,10 +180,7 @@ class Scorer:
             row = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
             gave = f"gave {scores[row].tolist()} for a dialogue of {lengths[row]} tokens"
             raise EngineError(f"{self.bundle.path}: {gave}, expected numbers")
-        if len(distinct) < len(encoded):
-            place = {id(item): row for row, item in enumerate(distinct)}
-            scores = scores[[place[id(item)] for item in encoded]]
-        return scores.clip(*SCORE_RANGE)
+        return scores[tokens.texts].clip(*SCORE_RANGE)
 
     @property
     def _loaded(self) -> _Loaded:

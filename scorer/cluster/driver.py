@@ -138,7 +138,7 @@ class Cluster:
                     window, fault = None, error
                 more = window is not None
                 if window is not None:
-                    turn.append(_Task(window, self._ray.put(window.encoded)))
+                    turn.append(_Task(window, self._ray.put(window.tokens)))
                     self._hand(turn[-1], idle)
             else:
                 handed = False
@@ -301,8 +301,8 @@ def _actor(ray: Any, threads: int, gpus: float) -> Any:
             self._worker = found
             return node, found.facts
 
-        def score(self, encoded: Any) -> Any:
-            return self._worker.score(encoded)
+        def score(self, tokens: Any) -> Any:
+            return self._worker.score(tokens)
 
     # Dead actors are not restarted by Ray, which would wait for room where there is none; others take their windows.
     return ray.remote(Remote).options(num_cpus=threads, num_gpus=gpus, max_restarts=0, scheduling_strategy="SPREAD")

@@ -6,11 +6,11 @@ Nothing here knows of Ray, so that a worker is tested without it.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from scorer.bundle.encode import Encoded
+from scorer.bundle.tokens import Tokens
 from scorer.engines.base import PAD_MULTIPLE, Inputs, Scores
 from scorer.errors import EmpathyError, EngineError
 from scorer.model import Scorer
@@ -78,9 +78,9 @@ class Worker:
                 "mixed; take an --engine that does the same on every machine"
             )
 
-    def score(self, encoded: Sequence[Encoded]) -> Scores:
+    def score(self, tokens: Tokens) -> Scores:
         """Return the score columns of a window's dialogues."""
-        return score_columns(self._scorer, encoded, self._settings)
+        return score_columns(self._scorer, tokens, self._settings)
 
 
 def start(job: Job) -> Worker | str:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scorer.bundle.encode import Encoded
+from scorer.bundle.tokens import Tokens
 from scorer.dialogue import HEADS
 from scorer.errors import EngineError, reason_of
 
@@ -53,17 +54,23 @@ class Engine(Protocol):
 
 def collate(batch: Sequence[Encoded], pad_id: int, multiple: int = PAD_MULTIPLE) -> Inputs:
     """Return the padded inputs of a batch, each (B, T) with T a multiple of ``multiple``."""
-    length = -(-max(map(len, batch)) // multiple) * multiple
-    ids = np.full((len(batch), length), pad_id, dtype=np.int64)
-    lengths = np.array([len(item) for item in batch])[:, None]  # (B, 1)
-    first = np.array([item.first_segment for item in batch])[:, None]
-    for row, item in enumerate(batch):
-        ids[row, : len(item)] = item.ids
+    tokens = Tokens.of(batch)
+    return padded(tokens, tokens.texts, pad_id, multiple)
+
+
+def padded(tokens: Tokens, texts: npt.NDArray[Any], pad_id: int, multiple: int = PAD_MULTIPLE) -> Inputs:
+    """Return the padded inputs of some texts, each (B, T) with T a multiple of ``multiple``."""
+    starts = tokens.starts[texts][:, None]  # (B, 1)
+    lengths = tokens.starts[texts + 1][:, None] - starts
+    length = -(-int(lengths.max()) // multiple) * multiple
     place = np.arange(length)[None, :]  # (1, T)
+    real = place < lengths
+    ids = np.full(real.shape, pad_id, dtype=np.int64)
+    ids[real] = tokens.ids[(starts + place)[real]]
     return {
         "input_ids": ids,
-        "attention_mask": (place < lengths).astype(np.int64),
-        "token_type_ids": ((place >= first) & (place < lengths)).astype(np.int64),
+        "attention_mask": real.astype(np.int64),
+        "token_type_ids": (real & (place >= tokens.first_segment[texts][:, None])).astype(np.int64),
     }
 
 

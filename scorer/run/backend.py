@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
 
-from scorer.bundle.encode import Encoded
+from scorer.bundle.tokens import Tokens
 from scorer.engines.base import Scores
 from scorer.model import Scorer
 from scorer.run.estimate import Estimate
@@ -42,7 +42,7 @@ class Local:
         """Yield each window with the columns of its dialogues, in order."""
         for window in windows:
             estimate.read(window.work, window.position)
-            yield window, score_columns(self.scorer, window.encoded, self._settings, estimate.scored)
+            yield window, score_columns(self.scorer, window.tokens, self._settings, estimate.scored)
 
     def closing(self) -> list[str]:
         """Return nothing: this process scored."""
@@ -50,14 +50,11 @@ class Local:
 
 
 def score_columns(
-    scorer: Scorer,
-    encoded: Sequence[Encoded],
-    settings: ScoreSettings,
-    on_batch: Callable[[int, int], None] | None = None,
+    scorer: Scorer, tokens: Tokens, settings: ScoreSettings, on_batch: Callable[[int, int], None] | None = None
 ) -> Scores:
     """Return the columns of dialogues, in order: scores (N, 2), with ``uncertainty`` half-widths too (N, 4).
 
     ``on_batch`` is told the rows and tokens of each batch that is done.
     """
-    scores = scorer.run(encoded, batch_tokens=settings.batch_tokens, batch_size=settings.batch_size, on_batch=on_batch)
+    scores = scorer.run(tokens, batch_tokens=settings.batch_tokens, batch_size=settings.batch_size, on_batch=on_batch)
     return np.hstack([scores, scorer.uncertainty(scores)]) if settings.uncertainty else scores

@@ -14,6 +14,7 @@ from typing import Any
 
 from scorer.bundle.domain import Domain
 from scorer.bundle.encode import Encoded, Encoder
+from scorer.bundle.tokens import Tokens
 from scorer.dialogue import Dialogue, content_hash
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
@@ -31,7 +32,7 @@ class Prepared:
     """A window that is ready for the network.
 
     ``records`` is the hash of its records, ``size`` their number, and ``position`` how many bytes of the input were
-    read by then. ``ids`` and ``encoded`` are of its dialogues, in order; those of the same text share one object.
+    read by then. ``ids`` and ``tokens`` are of its dialogues, in order.
     ``kept`` are the columns to be kept, by name, as JSON, None where a record has none; ``keys`` are those of the first
     record. Of a window that was finished before, only the first four are given.
     """
@@ -41,7 +42,7 @@ class Prepared:
     size: int
     position: int
     ids: list[str] = field(default_factory=list)
-    encoded: list[Encoded] = field(default_factory=list)
+    tokens: Tokens = field(default_factory=lambda: Tokens.of([]))
     kept: dict[str, list[str | None]] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
     rejects: list[Reject] = field(default_factory=list)
@@ -50,7 +51,7 @@ class Prepared:
     @property
     def work(self) -> int:
         """The tokens that the network will see."""
-        return sum(map(len, {id(item): item for item in self.encoded}.values()))
+        return len(self.tokens.ids)
 
 
 def prepare_windows(
@@ -99,7 +100,7 @@ def prepare(
         size=len(records),
         position=position,
         ids=[dialogue.id for dialogue in dialogues],
-        encoded=encoded,
+        tokens=Tokens.of(encoded),
         kept=kept,
         keys=(*dialogues[0].notes.used, *dialogues[0].notes.aside) if kept and dialogues else (),
         rejects=rejects,

@@ -14,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from scorer.bundle.bundle import Bundle
 from scorer.bundle.encode import Encoded
+from scorer.bundle.tokens import Tokens
 from scorer.engines.auto import make_engine
-from scorer.engines.base import Inputs, available_cores, collate
+from scorer.engines.base import Inputs, available_cores, collate, padded
 from scorer.engines.names import ENGINE_NAMES
 from scorer.engines.onnxruntime import OnnxRuntimeEngine
 from scorer.errors import BundleError, EngineError
@@ -96,10 +97,22 @@ def test_a_batch_is_padded_with_its_mask_and_types() -> None:
     assert all(array.dtype == np.int64 for array in found.values())
 
 
-@pytest.mark.parametrize(("length", "padded"), [(1, 8), (7, 8), (8, 8), (9, 16), (64, 64), (65, 72)])
-def test_a_batch_is_as_long_as_the_next_multiple_of_eight(length: int, padded: int) -> None:
+@pytest.mark.parametrize(("length", "width"), [(1, 8), (7, 8), (8, 8), (9, 16), (64, 64), (65, 72)])
+def test_a_batch_is_as_long_as_the_next_multiple_of_eight(length: int, width: int) -> None:
     found = collate([item(*[1] * length, first=1), item(1, first=1)], pad_id=0)
-    assert {array.shape for array in found.values()} == {(2, padded)}
+    assert {array.shape for array in found.values()} == {(2, width)}
+
+
+def test_a_batch_of_some_texts_is_cut_from_flat_arrays() -> None:
+    short, long = item(5, 6, first=1), item(*range(10, 19), first=4)
+    tokens = Tokens.of([short, long, short])
+    assert (len(tokens), tokens.texts.tolist(), tokens.lengths.tolist()) == (3, [0, 1, 0], [2, 9])
+    for chosen, expected in (([1], [long]), ([1, 0], [long, short]), ([0], [short])):
+        found, wanted = padded(tokens, np.array(chosen), 3), collate(expected, 3)
+        assert {name: array.tolist() for name, array in found.items()} == {
+            name: array.tolist() for name, array in wanted.items()
+        }
+    assert len(Tokens.of([])) == 0
 
 
 # Results.

@@ -70,11 +70,10 @@ def test_identical_texts_are_one_piece_of_work(scorer: Scorer) -> None:
     other = make_dialogue("i am sad", "so sorry !")
     found = prepare([same[0], other, same[1]], scorer.encoder, scorer.bundle.info.domain)
     for window in (found, pickle.loads(pickle.dumps(found))):
-        assert window.encoded[0] is window.encoded[2]
-        assert window.encoded[0] is not window.encoded[1]
-        assert window.work == len(found.encoded[0]) + len(found.encoded[1])
+        assert window.tokens.texts.tolist() == [0, 1, 0]
+        assert window.work == len(window.tokens.text(0)) + len(window.tokens.text(1))
     assert (found.tally.scored, found.tally.repeats) == (3, 1)
-    scores = scorer.run(found.encoded)
+    scores = scorer.run(found.tokens)
     assert scores.shape == (3, 2)
     assert scores[0].tobytes() == scores[2].tobytes() != scores[1].tobytes()
 
@@ -105,7 +104,7 @@ def test_what_breaks_the_tokenizer_is_a_reject_and_the_rest_is_scored(
     assert [(reject.reason, reject.id) for reject in found.rejects] == [("tokenizer_failed", records[7].id)]
     assert "no match for this" in found.rejects[0].detail
     assert found.ids == [item.id for item in records if item is not records[7] and isinstance(item, Dialogue)]
-    assert len(found.encoded) == found.tally.scored == 19
+    assert len(found.tokens) == found.tally.scored == 19
     assert found.tally.rejected == {"tokenizer_failed": 1}
 
 
