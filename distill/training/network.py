@@ -140,6 +140,8 @@ def tokenizer_of(name: str | Path, **here: Any) -> Any:
     own = getattr(tokenizer, "init_kwargs", {}).get("auto_map") or {}
     if type(tokenizer) is PreTrainedTokenizerFast and "AutoTokenizer" in own:
         raise ValueError(NEEDS_CODE)
+    if not isinstance(tokenizer.model_max_length, int | float):  # transformers 5 fails of it later, at a first text
+        raise ValueError(f"model_max_length is {str(tokenizer.model_max_length)[:60]!a}, expected a number")
     return tokenizer
 
 

@@ -164,10 +164,10 @@ def test_a_python_without_this_package_loads_it_and_generates(made: Made, tmp_pa
         "sys.modules |= dict.fromkeys(('moe', 'distill', 'selection', 'scorer'))\n"  # their import fails
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
         "model, tokenizer = (kind.from_pretrained(sys.argv[1]) for kind in (AutoModelForCausalLM, AutoTokenizer))\n"
-        "ids = tokenizer.apply_chat_template([{'role': 'user', 'content': 'i am sad'}], add_generation_prompt=True,"
-        " return_tensors='pt')\n"
-        "out = model.generate(ids, max_new_tokens=5, min_new_tokens=5, do_sample=False, pad_token_id=0)\n"
-        "print(out.shape[1] - ids.shape[1])\n"
+        "given = tokenizer.apply_chat_template([{'role': 'user', 'content': 'i am sad'}], add_generation_prompt=True,"
+        " return_tensors='pt', return_dict=True)\n"
+        "out = model.generate(**given, max_new_tokens=5, min_new_tokens=5, do_sample=False, pad_token_id=0)\n"
+        "print(out.shape[1] - given['input_ids'].shape[1])\n"
     )
     environment = {**os.environ, "PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1"}
     arguments = [sys.executable, "-c", code, str(made.mixture)]
