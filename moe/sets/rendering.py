@@ -122,8 +122,8 @@ def _serve(questions: IO[str], answers: IO[str]) -> None:
             continue
         asked = json.loads(line)
         _alarm(2 * SECONDS)  # should the parent have been killed meanwhile
+        given = {"conversations": [asked["messages"]], "chat_template": asked["template"], **asked["words"]}
         try:
-            given = {"conversations": [asked["messages"]], "chat_template": asked["template"], **asked["words"]}
             rendered, _ = render_jinja_template(**given)
             text = rendered[0]
             text.encode()  # half of a surrogate pair is no text

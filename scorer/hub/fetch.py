@@ -7,6 +7,7 @@ network; a branch is looked up, once in a process.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -14,6 +15,7 @@ import shutil
 import socket
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 _REACH_SECONDS = 2.0
 _ANSWER_SECONDS = 10.0
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO}
 _UNFINISHED = ".unfinished-"
 _STALE_SECONDS = 86400.0
 
@@ -136,15 +139,21 @@ def hub() -> HfApi:
 
 @contextmanager
 def hub_faults(name: HubName) -> Iterator[None]:
-    """Turn whatever the hub's client raises into one line: BundleError. The token is in no line; it logs nothing."""
+    """Turn what the hub's client raises into one line: BundleError. No token is in it; nothing is logged or warned of.
+
+    What this disk does not take stays an OSError. All else is the hub's, whose strange answers raise anything.
+    """
     log = logging.getLogger("huggingface_hub")
     before = log.level
     log.setLevel(logging.CRITICAL)  # each of its retries would be two lines, with what the server says
     try:
-        yield
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            yield
     except BundleError:
         raise
-    except Exception as error:  # noqa: BLE001 - its kinds, and those of its HTTP, differ by version
+    except Exception as error:  # such as a KeyError, of an answer without an id; HTTP's own differ by version
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+            raise
         raise BundleError(f"{name}: {_said(error, name)}") from None
     finally:
         log.setLevel(before)

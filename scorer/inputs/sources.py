@@ -314,5 +314,7 @@ def _open_raw(name: str) -> BinaryIO:
         fs, path = fsspec.core.url_to_fs(name.partition("::")[2])
         with fsspec.open(name, "rb") as member:  # the archive closes before its member has been read
             return archives.unpacked_copy(member, fs.size(path) or 0)
+    except InputError:  # of the archive, which has said it
+        raise
     except Exception as error:  # every fsspec driver raises exceptions of its own
         raise InputError(f"{name}: cannot be read: {reason_of(error)}") from error

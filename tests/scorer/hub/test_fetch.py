@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 import subprocess
 import sys
 import time
+import warnings
 from hashlib import sha256
 from pathlib import Path
 from threading import Event
@@ -20,7 +22,7 @@ from scorer.bundle.cache import cache_folder
 from scorer.bundle.info import is_plain_name
 from scorer.errors import BundleError
 from scorer.hub import fetch as fetching
-from scorer.hub.fetch import check_reachable
+from scorer.hub.fetch import check_reachable, fetch, hub_faults
 from scorer.hub.names import HubName, hub_name
 from scorer.model import Scorer
 from tests.conftest import Run, record
@@ -214,6 +216,19 @@ def test_processes_that_fetch_at_once_all_get_it(published: str) -> None:
     assert {process.communicate(timeout=120)[0].strip().rpartition("/")[2] for process in running} == {published}
     (folder,) = (cache_folder() / "hub").glob("*/*")
     assert [path.name for path in folder.iterdir()] == [published]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_takes_no_more_is_not_the_hub_s_fault(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        with hub_faults(NAME):
+            warnings.warn("not enough space", stacklevel=1)
+            raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("scorer.hub.fetch._downloaded", full)
+    why = os.strerror(code)
+    with pytest.raises(BundleError, match=rf"^{NAME}@\w+: cannot be kept in the cache folder \({why}\); set XDG"):
+        fetch(HubName(NAME.repo, "0" * 40))
 
 
 # Without a network.

@@ -239,3 +239,9 @@ def test_position_of_a_source_never_goes_back_nor_beyond_its_size() -> None:
     for position, expected in ((4, 4), (2, 4), (30, 10)):
         source.advance_to(position)
         assert source.bytes_read == expected
+
+
+def test_a_missing_archive_is_said_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught, Source(f"tar://a.jsonl::{tmp_path}/gone.tar").open():
+        pass
+    assert str(caught.value) == f"{tmp_path}/gone.tar: cannot be read: No such file or directory"
