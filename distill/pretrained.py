@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ def hub_options(name: str | Path, error: type[EmpathyError]) -> dict[str, bool]:
     """Return how transformers may look for a model: here alone where the hub does not answer.
 
     ``error`` is raised within two seconds for a name that is no folder and no id, and for an id that neither the hub's
-    cache here nor the hub can give: transformers itself tries for half a minute.
+    cache here nor the hub can give: transformers itself tries for half a minute. ModuleNotFoundError without that.
     """
+    if find_spec("transformers") is None:  # what is missing here comes before what the hub lacks
+        raise ModuleNotFoundError("No module named 'transformers'", name="transformers")
     if Path(name).is_dir():
         return {}
     from huggingface_hub import try_to_load_from_cache

@@ -16,6 +16,7 @@ from moe.errors import ModelError
 from moe.models import find_model
 from tests.conftest import Run, write_lines
 from tests.distill.tiny import labelled_records, write_backbone
+from tests.selection.selection_data import invoke, one_line
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -44,6 +45,16 @@ def test_without_a_hub_an_id_is_one_line_within_three_seconds(
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert f"'nobody/nothing': no such folder here, not in the hub's cache, and {silent} cannot be" in result.stderr
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_a_missing_extra_is_said_before_the_hub_is_asked(
+    tmp_path: Path, backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill.pretrained.find_spec", lambda _: None)
+    lines = write_lines(tmp_path / "labels.jsonl", labelled_records(160))
+    for name in ("nobody/nothing", str(backbone)):
+        result = invoke(str(lines), "-o", str(tmp_path / "out"), "--backbone", name, command="train")
+        assert "install 'empathy-scorer[distill]'" in one_line(result.exit_code, result.stderr)
 
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "./nothing", "a/b/c", "a b"])
