@@ -49,9 +49,8 @@ _SAVE_SECONDS = 60
 TRANSFORMERS_4 = version("transformers").startswith("4.")
 """Version 5 renamed arguments."""
 
-CHECKPOINTING = (
-    f"{'activation' if hasattr(TrainingArguments, 'activation_checkpointing') else 'gradient'}_checkpointing"
-)
+_NAMES = ("activation_checkpointing", "gradient_checkpointing")
+CHECKPOINTING = next(name for name in _NAMES if hasattr(TrainingArguments, name))
 """The argument that computes hidden states again in the backward pass; its name changed in version 5."""
 
 

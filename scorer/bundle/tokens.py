@@ -29,9 +29,9 @@ class Tokens:
     @classmethod
     def of(cls, encoded: Sequence[Encoded]) -> Tokens:
         """Return dialogues that were encoded; the same object among them is one text."""
-        places: dict[int, int] = {}
-        texts = np.array([places.setdefault(id(item), len(places)) for item in encoded], dtype=np.int32)
-        distinct = list({id(item): item for item in encoded}.values())
+        by_object = {id(item): item for item in encoded}
+        distinct, place = list(by_object.values()), {key: number for number, key in enumerate(by_object)}
+        texts = np.array([place[id(item)] for item in encoded], dtype=np.int32)
         starts = np.zeros(len(distinct) + 1, dtype=np.int64)
         np.cumsum([len(item) for item in distinct], out=starts[1:])
         ids = np.concatenate([item.ids for item in distinct]) if distinct else np.zeros(0, dtype=np.int32)
