@@ -25,7 +25,8 @@ from scorer.bundle.bundle import load_bundle
 from scorer.engines.base import Inputs, Scores
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
-from scorer.run.prepare import Prepared, prepare_windows
+from scorer.reading.cut import Prepared
+from scorer.reading.prepare import prepare_windows
 from scorer.run.score import score_files
 from scorer.run.settings import ScoreSettings
 

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from scorer.inputs.corpus import Corpus
     from scorer.inputs.parse import Reject
     from scorer.model import Scorer
+    from scorer.reading.windows import Share
     from scorer.run.score import Summary, score_files
     from scorer.run.settings import ScoreSettings
-    from scorer.run.windows import Share
 
 _HOME = {
     "dialogue": ("HEADS", "Dialogue", "Labels", "Turn"),

@@ -22,7 +22,7 @@ from scorer.errors import OutputError
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
 from scorer.progress import Silent
-from scorer.run import read_ahead
+from scorer.reading import read_ahead
 from scorer.run.score import score_files
 from scorer.run.settings import ScoreSettings
 from tests.scorer.test_locks import BUSY, another_thread
@@ -37,8 +37,8 @@ for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_DIRECTORY", "sched_getaffinity", "get
     vars(os).pop(name, None)
 for name in ("SIGALRM", "SIGKILL", "SIGHUP", "SIGPIPE", "SIGUSR1", "alarm", "setitimer", "ITIMER_REAL"):
     vars(signal).pop(name, None)
-import scorer.bundle.trial, scorer.locks, scorer.run.read_ahead
-scorer.locks._POSIX = scorer.run.read_ahead._POSIX = False
+import scorer.bundle.trial, scorer.locks, scorer.reading.read_ahead
+scorer.locks._POSIX = scorer.reading.read_ahead._POSIX = False
 """
 _MSVCRT = """
 import types

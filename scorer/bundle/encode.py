@@ -89,7 +89,10 @@ class Encoder:
         Tokenising runs on all cores. A dialogue is tokenised whole before it is shortened, so that what was cut can be
         counted; those that are tokenised together take about 100 MB.
         """
-        texts = [render(dialogue) for dialogue in dialogues]
+        return self.encode_rendered([render(dialogue) for dialogue in dialogues], dialogues)
+
+    def encode_rendered(self, texts: Sequence[tuple[str, str]], dialogues: Sequence[Dialogue]) -> list[Encoded]:
+        """Do what ``encode`` does with dialogues of which ``render`` gave these texts."""
         distinct = dict(zip(texts, dialogues, strict=True))
         found: dict[tuple[str, str], Encoded] = {}
         for chunk in _chunks(distinct):

@@ -14,9 +14,9 @@ from scorer.cli.table import table_lines
 from scorer.dialogue import HEADS
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
+from scorer.reading.windows import Tally
 from scorer.run.look import tally_warnings
 from scorer.run.score import Summary
-from scorer.run.windows import Tally
 
 _BAR = 20  # characters of a bar of 100 %
 _NAMED = 3  # so many names of many are shown

@@ -48,8 +48,8 @@ def look(
     from scorer.dialogue import Dialogue
     from scorer.inputs.corpus import Corpus
     from scorer.outputs import write_json
+    from scorer.reading.prepare import windows
     from scorer.run.look import Look, tally_warnings
-    from scorer.run.prepare import windows
 
     scorer = open_bundle(bundle)
     encoder = Encoder(scorer.tokenizer, scorer.info.max_length)

@@ -13,13 +13,13 @@ import click
 from scorer.cli import options as opt
 from scorer.cli.main import EXIT_NOTHING_SCORED, fail
 from scorer.cli.streams import GoneError, output_is_all, say
+from scorer.reading.windows import Share
 from scorer.run.settings import ScoreSettings
-from scorer.run.windows import Share
 
 if TYPE_CHECKING:
     from scorer.inputs.corpus import Corpus
     from scorer.model import Scorer
-    from scorer.run.windows import Tally
+    from scorer.reading.windows import Tally
 
 
 class _ShareType(click.ParamType[Any]):

@@ -26,8 +26,8 @@ from scorer.cluster.worker import EngineFacts, Job
 from scorer.engines.base import Scores
 from scorer.errors import EmpathyError, EngineError
 from scorer.model import Scorer
+from scorer.reading.cut import Prepared
 from scorer.run.estimate import Estimate
-from scorer.run.prepare import Prepared
 from scorer.run.settings import ScoreSettings
 
 _PACKAGE = "empathy-scorer"

@@ -42,7 +42,7 @@ class Corpus:
                 raise InputError(f"{name!a} is no field, expected one of {', '.join(FIELDS)}")
         self.inputs = tuple(inputs)
         self.sources, self.skipped = expand(inputs, looks_like_data)
-        self._labels = labels
+        self.labels = labels
         self._unique_ids = unique_ids
         self.fields = dict(fields or {})
         self.keeps_records: bool | frozenset[str] = (
@@ -66,7 +66,7 @@ class Corpus:
         repeats: dict[int, int] = {}
         for source in self.sources:
             source.bytes_read = 0
-            for record in read_source(source, self._labels, self.fields, keep=self.keeps_records):
+            for record in read_source(source, self.labels, self.fields, keep=self.keeps_records):
                 if self._unique_ids and isinstance(record, Dialogue):
                     record = _unique(record, seen, repeats)
                 yield record

@@ -18,10 +18,11 @@ from scorer.inputs.archives import HEAD_BYTES, kind_of
 from scorer.inputs.arrow import read_arrow, read_parquet
 from scorer.inputs.csv_rows import header_of, is_table, read_csv
 from scorer.inputs.cursor import Place, Reader, Records
+from scorer.inputs.empathetic_dialogues import is_row
 from scorer.inputs.json_lines import BOM, WIDE_BOMS, read_lines, read_values, read_wide
 from scorer.inputs.parse import LabelUse
 from scorer.inputs.records.layouts import holds_dialogue
-from scorer.inputs.sources import BUFFER_BYTES, Source, TruncatedStreamError
+from scorer.inputs.sources import BUFFER_BYTES, Decompressed, Source, TruncatedStreamError
 
 _WRAPPER = re.compile(rb'\{\s*"(?:[^"\\]|\\.)*"\s*:\s*(?:\[\s*[\[{]|[^\[{"]*,\s*"|"[^"]*",\s*")')
 _DATA_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".parquet", ".arrow")
@@ -54,6 +55,28 @@ def read_source(
         if empty:
             yield place.reject("empty_file", "no record in it, expected dialogues", line=0)
         source.advance_to(source.size or 0)  # readers that seek leave out what is of no use to them
+
+
+def is_of_lines(source: Source, fields: Mapping[str, str] | None = None) -> bool:
+    """Whether each line of a file is read by itself: JSON lines as they are, and not the rows of conversations."""
+    place = Place(source, "ignore", fields or None)
+    try:
+        with source.open() as stream:
+            first = _head(stream).lstrip().split(b"\n", 1)[0]
+            return (
+                first != b""  # else it may hold no record at all, which is said of a whole file
+                and not isinstance(stream.raw, Decompressed)
+                and _reader_for(_head(stream), place.fields) is read_lines
+                and not is_row(json.loads(first), place)
+            )
+    except TruncatedStreamError:
+        return False
+    except (ValueError, RecursionError):  # the first line is no JSON, and the others may be
+        return True
+    except OSError as error:
+        raise InputError(f"{source.name}: cannot be read: {reason_of(error)}") from error
+    finally:
+        source.bytes_read = 0
 
 
 def looks_like_data(source: Source) -> bool:

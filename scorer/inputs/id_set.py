@@ -38,6 +38,18 @@ class HashSet:
             self._grow()
         return True
 
+    def add_if_new(self, numbers: npt.NDArray[np.uint64]) -> bool:
+        """Add numbers (N,) if none of them is there and none among them twice; else add none. Return whether it did."""
+        numbers = np.where(numbers == 0, np.uint64(1), numbers)
+        while 2 * (self._count + len(numbers)) > len(self._slots):
+            self._grow()
+        slots = np.frombuffer(self._slots, dtype=np.uint64)  # a view: what is set here is set there
+        if len(np.unique(numbers)) < len(numbers) or _any_in(slots, numbers):
+            return False
+        _settle(slots, numbers)
+        self._count += len(numbers)
+        return True
+
     def _find(self, number: int) -> int:
         """Return the slot that holds a number, or the empty one that it would get."""
         slots, last = self._slots, len(self._slots) - 1
@@ -49,17 +61,32 @@ class HashSet:
     def _grow(self) -> None:
         old = np.frombuffer(self._slots, dtype=np.uint64)
         self._slots = array("Q", bytes(2 * old.nbytes))
-        slots = np.frombuffer(self._slots, dtype=np.uint64)  # a view: what is set here is set there
-        last = np.uint64(len(slots) - 1)
-        numbers: npt.NDArray[np.uint64] = old[old != 0]
-        place = numbers & last
-        while len(numbers):
-            # The first number for each slot that is free takes it, the others try the next one.
-            _, first = np.unique(place, return_index=True)
-            settled = np.zeros(len(numbers), dtype=bool)
-            settled[first] = slots[place[first]] == 0
-            slots[place[settled]] = numbers[settled]
-            numbers, place = numbers[~settled], (place[~settled] + np.uint64(1)) & last
+        _settle(np.frombuffer(self._slots, dtype=np.uint64), old[old != 0])
+
+
+def _settle(slots: npt.NDArray[np.uint64], numbers: npt.NDArray[np.uint64]) -> None:
+    """Put distinct numbers, which are not there, into free slots."""
+    last = np.uint64(len(slots) - 1)
+    place = numbers & last
+    while len(numbers):
+        # The first number for each slot that is free takes it, the others try the next one.
+        _, first = np.unique(place, return_index=True)
+        settled = np.zeros(len(numbers), dtype=bool)
+        settled[first] = slots[place[first]] == 0
+        slots[place[settled]] = numbers[settled]
+        numbers, place = numbers[~settled], (place[~settled] + np.uint64(1)) & last
+
+
+def _any_in(slots: npt.NDArray[np.uint64], numbers: npt.NDArray[np.uint64]) -> bool:
+    last = np.uint64(len(slots) - 1)
+    place = numbers & last
+    while len(numbers):
+        found = slots[place]
+        if (found == numbers).any():
+            return True
+        taken = found != 0
+        numbers, place = numbers[taken], (place[taken] + np.uint64(1)) & last
+    return False
 
 
 def hash64(text: str) -> int:

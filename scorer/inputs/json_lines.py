@@ -20,14 +20,16 @@ BOM = b"\xef\xbb\xbf"
 WIDE_BOMS = {b"\xff\xfe": "UTF-16 or UTF-32", b"\xfe\xff": "UTF-16", b"\x00\x00\xfe\xff": "UTF-32"}
 
 
-def text_lines(stream: BinaryIO, place: Place, *, blank: bool = False) -> Iterator[str | Reject]:
+def text_lines(
+    stream: BinaryIO, place: Place, *, blank: bool = False, at_beginning: bool = True
+) -> Iterator[str | Reject]:
     """Yield lines as text, ``blank`` ones where that is asked for, and rejects for those that are no text.
 
-    Lines are counted from 1.
+    Lines are counted from 1. What stands ``at_beginning`` of a file may have a byte order mark.
     """
     while line := stream.readline(MAX_RECORD_BYTES):
         place.line += 1
-        data = line.removeprefix(BOM) if place.line == 1 else line
+        data = line.removeprefix(BOM) if place.line == 1 and at_beginning else line
         excerpt = data[:EXCERPT]
         if len(line) == MAX_RECORD_BYTES and not line.endswith(b"\n"):
             while (rest := stream.readline(MAX_RECORD_BYTES)) and not rest.endswith(b"\n"):
@@ -45,10 +47,10 @@ def text_lines(stream: BinaryIO, place: Place, *, blank: bool = False) -> Iterat
             yield text
 
 
-def read_lines(stream: BinaryIO, place: Place) -> Records:
-    """JSON lines: one record per line, blank lines skipped."""
+def read_lines(stream: BinaryIO, place: Place, *, at_beginning: bool = True) -> Records:
+    """JSON lines: one record per line, blank lines skipped; ``at_beginning`` of a file or behind it."""
     rows = Conversations(place)
-    for text in text_lines(stream, place):
+    for text in text_lines(stream, place, at_beginning=at_beginning):
         if isinstance(text, Reject):
             yield text
             continue

@@ -54,13 +54,13 @@ class Source:
         return without_secrets(os.fsencode(self.name).decode(errors="backslashreplace"))
 
     def advance_to(self, position: int) -> None:
-        """Note how far a reader that seeks has come; the position never goes back, nor beyond the size."""
+        """Note how far a reader that seeks has come."""
         self.bytes_read = max(self.bytes_read, min(position, self.size or 0))
 
     @contextmanager
     def open(self) -> Iterator[io.BufferedReader[Any]]:
         """Open the file for buffered reading, decompressed if it is gzip or zstandard by its first bytes."""
-        with _open_raw(self.name) as raw:
+        with open_raw(self.name) as raw:
             counted = io.BufferedReader(_Counted(raw, self), BUFFER_BYTES)
             head = counted.peek(4)[:4]
             if head[:2] == b"\x1f\x8b":
@@ -82,7 +82,7 @@ class Source:
                 copy.seek(0)
                 yield cast("BinaryIO", copy)
         else:
-            with _open_raw(self.name) as raw:
+            with open_raw(self.name) as raw:
                 yield raw
 
 
@@ -295,7 +295,8 @@ def _is_passed_over(name: str) -> bool:
     return name.startswith(".") or name in _DATASET_METADATA or is_own_output(name)
 
 
-def _open_raw(name: str) -> BinaryIO:
+def open_raw(name: str) -> BinaryIO:
+    """Open a file as it is, or raise InputError."""
     if name == STDIN:
         return cast("BinaryIO", os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0))
     if "://" not in name:

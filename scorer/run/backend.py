@@ -10,8 +10,8 @@ import numpy as np
 from scorer.bundle.tokens import Tokens
 from scorer.engines.base import Scores
 from scorer.model import Scorer
+from scorer.reading.cut import Prepared
 from scorer.run.estimate import Estimate
-from scorer.run.prepare import Prepared
 from scorer.run.settings import ScoreSettings
 
 

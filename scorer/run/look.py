@@ -13,8 +13,9 @@ from scorer.bundle.encode import Encoder
 from scorer.dialogue import Dialogue, render
 from scorer.inputs.id_set import HashSet, hash64
 from scorer.inputs.notes import COUNTED, NoteCounts
-from scorer.run.prepare import Record, prepare
-from scorer.run.windows import Tally
+from scorer.reading.chunks import Record
+from scorer.reading.prepare import prepare
+from scorer.reading.windows import Tally
 
 _KEYS = 1 << 20  # conversations of a source that are counted one by one; those that come later are not looked at
 

@@ -18,7 +18,7 @@ import msgspec
 from scorer.errors import OutputError
 from scorer.locks import lock
 from scorer.outputs import MANIFESTS, check_same, decode_json, json_line
-from scorer.run.windows import Share, Window
+from scorer.reading.windows import Share, Window
 from scorer.values import Count
 
 NAME = "_manifest.jsonl"

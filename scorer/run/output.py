@@ -25,11 +25,13 @@ from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
 from scorer.locks import locked
 from scorer.outputs import check_parent, json_line, partial, replacing, writing
+from scorer.reading.prepare import records_hash, windows
+from scorer.reading.windows import FinishedInput, Window, input_of, outside_of
 from scorer.run.manifest import Identity, Manifest, begun_with, manifest_of, manifests
-from scorer.run.prepare import records_hash, windows
 from scorer.run.score_file import (
     SUFFIXES,
     column_names,
+    ids_of,
     is_as_written,
     join_shards,
     kept_shard,
@@ -38,7 +40,6 @@ from scorer.run.score_file import (
     write_scores,
 )
 from scorer.run.settings import ScoreSettings
-from scorer.run.windows import FinishedInput, Window, input_of, outside_of
 
 REJECTS = "rejects.jsonl"
 EARLIER = ".earlier"
@@ -128,6 +129,11 @@ class Run:
                 window = replace(window, rejected=file_hash(self._rejects_of(window.number)))
             self._begun.add(window)
         self.done[window.number] = window
+
+    def ids(self) -> list[str]:
+        """Return the ids of all dialogues of finished windows, in order."""
+        shards = [self._shard_of(number) for number in sorted(self.done) if self.done[number].tally.scored]
+        return [id_ for shard in shards for id_ in ids_of(shard)]
 
     def check_same(self, window: Window, records: str) -> None:
         """Raise OutputError unless a finished window's records are those that the input holds now."""

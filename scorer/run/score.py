@@ -15,17 +15,19 @@ from scorer.dialogue import HEADS
 from scorer.errors import InputError, RejectedError
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.records.answers import keys_found
+from scorer.inputs.splits import splits_of
 from scorer.model import Scorer
 from scorer.progress import Progress, Silent
+from scorer.reading.cut import Prepared
+from scorer.reading.join import CHANGED, Begun, hash_before
+from scorer.reading.read_ahead import ReadJob, possible_readers, readers_for, reading
+from scorer.reading.windows import Tally, Window
 from scorer.run.backend import Backend, Local
 from scorer.run.estimate import Estimate
 from scorer.run.manifest import Identity
 from scorer.run.output import REJECTS, Run
-from scorer.run.prepare import Prepared
-from scorer.run.read_ahead import ReadJob, possible_readers, readers_for, reading
 from scorer.run.score_file import SUFFIXES, is_score_file
 from scorer.run.settings import ScoreSettings
-from scorer.run.windows import Tally, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,21 @@ def _score_rest(backend: Backend, corpus: Corpus, run: Run, settings: ScoreSetti
     estimate = Estimate(progress, corpus.total_bytes)
     asked = settings.readers
     readers = readers_for(corpus, scorer.engine) if asked is None else possible_readers(asked, progress)
-    domain = scorer.bundle.info.domain
-    job = ReadJob(corpus, scorer.encoder, domain, settings.window, frozenset(earlier), settings.share, settings.keep)
+    begun = _begun(corpus, run, settings)
+    if begun:
+        estimate.skipped(sum(window.tally.records for window in earlier.values()), begun.position)
+    job = ReadJob(
+        corpus,
+        scorer.encoder,
+        scorer.bundle.info.domain,
+        settings.window,
+        frozenset(earlier),
+        settings.share,
+        settings.keep,
+        begun,
+    )
+    if begun:
+        earlier = {}
 
     def unfinished(prepared: Iterator[Prepared]) -> Iterator[Prepared]:
         for window in prepared:
@@ -121,9 +136,27 @@ def _score_rest(backend: Backend, corpus: Corpus, run: Run, settings: ScoreSetti
     with reading(job, readers) as prepared:
         for window, columns in backend.score(acceptable(unfinished(prepared), settings), estimate):
             tally = replace(window.tally, sums=columns[:, : len(HEADS)].sum(axis=0, dtype=float).tolist())
-            run.add(Window(window.number, window.records, tally), window.ids, columns, window.rejects, window.kept)
+            finished = Window(window.number, window.records, tally, mark=window.mark)
+            run.add(finished, window.ids, columns, window.rejects, window.kept)
     for finished in earlier.values():
         run.check_same(finished, "not in the input any more")
+
+
+def _begun(corpus: Corpus, run: Run, settings: ScoreSettings) -> Begun | None:
+    """Return where reading goes on behind what an earlier run finished, None if it has to be read again.
+
+    OutputError if the input before that place is not what it was.
+    """
+    done = run.done
+    last = done.get(len(done) - 1)  # windows are finished in order
+    if settings.share.count > 1 or last is None or last.mark is None:
+        return None
+    if any("tokenizer_failed" in window.tally.rejected for window in done.values()):
+        return None  # their ids stand in no shard
+    splits = splits_of(corpus)[: last.mark.split]
+    run.check_same(last, last.records if hash_before(corpus, splits) == last.mark.before else CHANGED)
+    position = splits[-1].before + (splits[-1].end or 0) if splits else 0
+    return Begun(len(done), run.ids(), last.mark, position)
 
 
 def lacking_all(tally: Tally) -> list[str]:

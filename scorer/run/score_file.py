@@ -24,7 +24,7 @@ from scorer.dialogue import HEADS
 from scorer.errors import OutputError, reason_of
 from scorer.finished import file_hash
 from scorer.outputs import decode_json, replacing, replacing_binary
-from scorer.run.windows import OutsideDomain
+from scorer.reading.windows import OutsideDomain
 from scorer.values import Line, Portion
 
 if TYPE_CHECKING:
@@ -101,6 +101,14 @@ def write_scores(path: Path, columns: Mapping[str, Any], metadata: str) -> None:
             table = table.set_column(place, column[0].with_name(name), table.column(place))
     with replacing_binary(path) as file:
         pq.write_table(table.replace_schema_metadata({METADATA_KEY: metadata}), file)
+
+
+def ids_of(shard: Path) -> list[str]:
+    """Return the ids in a shard, in order."""
+    import pyarrow.parquet as pq
+
+    ids: list[str] = pq.read_table(shard, columns=["id"])["id"].to_pylist()
+    return ids
 
 
 def kept_shard(column: Sequence[str | None], *, final: bool) -> tuple[pa.Field, pa.Array]:

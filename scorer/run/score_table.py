@@ -22,10 +22,10 @@ from scorer.engines.base import Scores
 from scorer.errors import InputError, reason_of
 from scorer.inputs.corpus import id_hash
 from scorer.outputs import read_json
+from scorer.reading.windows import outside_of
 from scorer.run.manifest import finished_windows, missing_from
 from scorer.run.score_file import SUFFIXES, from_csv_text, read_metadata
 from scorer.run.settings import SCORE_COLUMNS
-from scorer.run.windows import outside_of
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds

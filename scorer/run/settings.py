@@ -9,7 +9,7 @@ from scorer.dialogue import HEADS
 from scorer.engines.names import BATCH_SIZE
 from scorer.errors import EmpathyError
 from scorer.outputs import Existing
-from scorer.run.windows import WHOLE, Share
+from scorer.reading.windows import WHOLE, Share
 from scorer.settings import check_settings, setting
 
 SCORE_COLUMNS = ("id", *HEADS, *UNCERTAINTY_COLUMNS)

@@ -13,13 +13,14 @@ from scorer.inputs.parse import Reject
 from scorer.model import Scorer
 from scorer.outputs import json_line
 from scorer.progress import Silent
+from scorer.reading.chunks import with_columns
+from scorer.reading.prepare import prepare
+from scorer.reading.windows import Tally
 from scorer.run.backend import Local
 from scorer.run.estimate import Estimate
-from scorer.run.prepare import prepare, with_columns
 from scorer.run.score import acceptable
 from scorer.run.score_file import score_line
 from scorer.run.settings import ScoreSettings
-from scorer.run.windows import Tally
 
 _PATIENCE_SECONDS = 0.02
 

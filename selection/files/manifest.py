@@ -15,7 +15,7 @@ from scorer.bundle.probed import Probed
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS
 from scorer.outputs import check_folder, read_json
-from scorer.run.windows import OutsideDomain
+from scorer.reading.windows import OutsideDomain
 from scorer.values import Amount, Count, Line, Portion
 from selection.errors import SelectionError
 from selection.settings import SelectSettings, per_head

@@ -19,8 +19,8 @@ from scorer.dialogue import Dialogue
 from scorer.errors import OutputError
 from scorer.inputs.corpus import Corpus
 from scorer.outputs import check_new, replacing, write_json, writing
+from scorer.reading.windows import OutsideDomain
 from scorer.run.score_table import read_scores
-from scorer.run.windows import OutsideDomain
 from selection.errors import SelectionError
 from selection.files.labels import LabelTable, read_labels
 from selection.files.manifest import REJECTS

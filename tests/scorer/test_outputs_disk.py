@@ -31,10 +31,10 @@ from scorer.outputs import (
     write_json,
     writing,
 )
+from scorer.reading.windows import Tally, Window
 from scorer.run.manifest import Identity
 from scorer.run.output import Run
 from scorer.run.settings import ScoreSettings
-from scorer.run.windows import Tally, Window
 
 
 @dataclass

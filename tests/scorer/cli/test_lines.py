@@ -10,8 +10,8 @@ from scorer.bundle.bundle import Bundle
 from scorer.cli.lines import closing_lines, describe, warnings
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
+from scorer.reading.windows import Tally
 from scorer.run.score import Summary
-from scorer.run.windows import Tally
 from tests.conftest import record, write_lines
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from scorer.dialogue import HEADS
+from scorer.reading.windows import Tally, Window
 from scorer.run.manifest import Identity
 from scorer.run.output import Run
 from scorer.run.settings import ScoreSettings
-from scorer.run.windows import Tally, Window
 
 CUTS = {
     "sensibility": [1.0, 2.0, 3.0, 4.0, 4.625, 5.375, 6.25, 7.0, 8.0, 9.0],

@@ -17,13 +17,13 @@ from scorer.dialogue import HEADS
 from scorer.errors import EmpathyError, InputError, OutputError
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
+from scorer.reading.windows import Share
 from scorer.run.score import Summary, score_files
 from scorer.run.score_file import kept_shard, score_line
 from scorer.run.score_table import read_columns
 from scorer.run.score_table import read_scores as read_table
 from scorer.run.settings import ScoreSettings
 from scorer.run.stream import score_stream
-from scorer.run.windows import Share
 from tests.conftest import Killed, kill_after, read_scores, record, varied, write_lines
 
 ODD = ["", "a,b", 'say "no"', "two\nlines", "carriage\rreturn", "grüße 😢", "null", "7", '{"a": 1}', " x "]

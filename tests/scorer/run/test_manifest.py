@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from scorer.errors import OutputError
+from scorer.reading.windows import WHOLE, Share, Tally, Window
 from scorer.run.manifest import Identity, Manifest, begun_with, identity_of, manifest_of, manifests, missing_from
-from scorer.run.windows import WHOLE, Share, Tally, Window
 
 IDENTITY = Identity(scorer="s", engine="onnxruntime", precision="fp32", window=64, uncertainty=False, shards=1)
 OF_0_1_0 = (

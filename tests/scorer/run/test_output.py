@@ -15,10 +15,10 @@ import pytest
 from scorer.errors import OutputError
 from scorer.inputs.parse import Reject
 from scorer.outputs import Existing
+from scorer.reading.windows import WHOLE, Share, Tally, Window
 from scorer.run.manifest import Identity, begun_with, missing_from
 from scorer.run.output import Run, work_folder
 from scorer.run.settings import ScoreSettings
-from scorer.run.windows import WHOLE, Share, Tally, Window
 from tests.conftest import read_scores
 
 META = {"sha256": "abc", "name": "tiny", "cuts": {}}

@@ -13,10 +13,10 @@ import pytest
 from scorer.errors import OutputError
 from scorer.inputs.parse import Reject
 from scorer.outputs import Existing
+from scorer.reading.windows import WHOLE, Share, Tally, Window
 from scorer.run.manifest import Identity
 from scorer.run.output import EARLIER, Run, work_folder
 from scorer.run.settings import ScoreSettings
-from scorer.run.windows import WHOLE, Share, Tally, Window
 
 META: dict[str, Any] = {"sha256": "abc", "name": "tiny", "cuts": {}}
 IDENTITY = Identity(scorer="abc", engine="onnxruntime", precision="fp32", window=2, uncertainty=False, shards=1)

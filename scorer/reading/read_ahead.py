@@ -14,11 +14,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import cycle
 from queue import Queue
 from threading import Event, Thread
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from scorer.bundle.domain import Domain
 from scorer.bundle.encode import Encoder
@@ -27,9 +27,13 @@ from scorer.engines.base import Engine
 from scorer.engines.names import ON_GPU
 from scorer.errors import EmpathyError, InputError
 from scorer.inputs.corpus import Corpus
+from scorer.inputs.splits import splits_of
 from scorer.progress import Progress
-from scorer.run.prepare import Prepared, prepare_windows
-from scorer.run.windows import Share
+from scorer.reading.chunks import EndOfFile, SplitJob, chunks_of
+from scorer.reading.cut import Prepared
+from scorer.reading.join import Begun, Item, Joiner
+from scorer.reading.prepare import prepare_windows
+from scorer.reading.windows import Share
 
 _POSIX = os.name == "posix"
 
@@ -42,7 +46,10 @@ _PATIENCE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ReadJob:
-    """What to read: the windows of a share of a corpus, those ``done`` for their hash only; columns to ``keep``."""
+    """What to read: the windows of a share of a corpus, those ``done`` for their hash only; columns to ``keep``.
+
+    With ``begun`` what an earlier run finished is not read at all.
+    """
 
     corpus: Corpus
     encoder: Encoder
@@ -51,21 +58,49 @@ class ReadJob:
     done: Collection[int]
     share: Share
     keep: Sequence[str] = ()
+    begun: Begun | None = None
 
-    def windows(self) -> Iterator[Prepared]:
-        """Yield them in order."""
-        return prepare_windows(self.corpus, self.encoder, self.domain, self.size, self.done, self.share, self.keep)
+    @property
+    def by_splits(self) -> bool:
+        """Whether readers need not read what others read.
 
-    def split(self, parts: int) -> list[ReadJob]:
-        """Return so many jobs that have its windows in turn."""
-        return [replace(self, share=share) for share in self.share.split(parts)]
+        Who has a share of the windows has to know which these are, and so does who skips some by their hash.
+        """
+        return self.share.count == 1 and (not self.done or self.begun is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Windows:
+    """A part of a job for one reader: windows of a share."""
+
+    job: ReadJob
+    share: Share
+
+    def items(self) -> Iterator[Prepared]:
+        job = self.job
+        return prepare_windows(job.corpus, job.encoder, job.domain, job.size, job.done, self.share, job.keep)
+
+
+@dataclass(frozen=True, slots=True)
+class _Splits:
+    """A part of a job for one reader: some of the splits."""
+
+    job: SplitJob
+    part: int
+    parts: int
+
+    def items(self) -> Iterator[Item]:
+        return chunks_of(self.job, self.part, self.parts)
+
+
+_Part = _Windows | _Splits
 
 
 def readers_for(corpus: Corpus, engine: Engine) -> int:
     """Return how many processes should read a corpus to keep an engine busy; 0 is a thread of this process."""
     if not _POSIX or (corpus.total_bytes is not None and corpus.total_bytes < _LARGE_BYTES):
         return 0
-    # Each reads the whole input and prepares its share; only one can read a pipe.
+    # Only one can read a pipe.
     if corpus.total_bytes is None:
         return 1
     # One process reads as fast as some 8 cores score with the starter; a GPU scores faster than all cores here read.
@@ -84,8 +119,20 @@ def possible_readers(asked: int, progress: Progress) -> int:
 def reading(job: ReadJob, processes: int) -> Iterator[Iterator[Prepared]]:
     """Give the windows of a job in order, each prepared while the one before it is scored."""
     with ExitStack() as readers:
-        parts = [readers.enter_context(_process(part)) for part in (job.split(processes) if processes else [])]
-        with _one_ahead(_in_turn(parts) if parts else job.windows(), readers.close) as windows:
+
+        def read(parts: Sequence[_Part]) -> list[Iterator[Any]]:
+            return [readers.enter_context(_process(part)) if processes else part.items() for part in parts]
+
+        count = processes or 1
+        if job.by_splits:
+            splits = splits_of(job.corpus)
+            mine = splits[job.begun.mark.split if job.begun else 0 :]
+            split_job = SplitJob(job.corpus, mine, job.encoder, job.domain, job.keep)
+            chunks = read([_Splits(split_job, part, count) for part in range(count)])
+            found = Joiner(splits, job.size, job.begun).windows(chunks)
+        else:
+            found = _in_turn(read([_Windows(job, share) for share in job.share.split(count)]))
+        with _one_ahead(found, readers.close) as windows:
             yield windows
 
 
@@ -137,11 +184,11 @@ def _one_ahead(windows: Iterator[Prepared], stop: Callable[[], None]) -> Iterato
 
 
 @contextmanager
-def _process(job: ReadJob) -> Iterator[Iterator[Prepared]]:
-    """Give the windows of a job from a process that reads them. Leaving early ends it."""
+def _process(part: _Part) -> Iterator[Iterator[Any]]:
+    """Give what a process makes of a part of a job. Leaving early ends it."""
     job_end, job_begin = os.pipe()
     windows_end, windows_begin = os.pipe()
-    command, environment = own_python("scorer.run.read_ahead", str(job_end), str(windows_begin))
+    command, environment = own_python("scorer.reading.read_ahead", str(job_end), str(windows_begin))
     try:
         process = subprocess.Popen(command, pass_fds=(job_end, windows_begin), env=environment)  # noqa: S603 - this Python
     except OSError as error:  # no memory, or no more processes
@@ -158,14 +205,14 @@ def _process(job: ReadJob) -> Iterator[Iterator[Prepared]]:
         try:
             # Where it died already, what it left unsaid is told when the first window does not come.
             with suppress(BrokenPipeError), open(job_begin, "wb") as job_file:
-                pickle.dump(job, job_file, protocol=pickle.HIGHEST_PROTOCOL)
+                pickle.dump(part, job_file, protocol=pickle.HIGHEST_PROTOCOL)
             yield _received(file, process)
         finally:
             process.kill()  # before the pipe is closed, which would wait for whoever reads from it
             process.wait()
 
 
-def _received(file: BinaryIO, process: subprocess.Popen[bytes]) -> Iterator[Prepared]:
+def _received(file: BinaryIO, process: subprocess.Popen[bytes]) -> Iterator[Any]:
     last = "at its beginning"
     while True:
         try:
@@ -180,24 +227,25 @@ def _received(file: BinaryIO, process: subprocess.Popen[bytes]) -> Iterator[Prep
             return
         if isinstance(item, EmpathyError):
             raise item
-        last = f"after window {item.number}, {item.position:,} bytes into the input"
+        if not isinstance(item, EndOfFile):
+            last = f"{item.position:,} bytes into the input"
         yield item
 
 
 def _serve(job_end: int, windows_begin: int) -> None:
-    """Prepare the windows of the job that comes through one pipe into the other."""
+    """Do the part of a job that comes through one pipe, into the other."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the one that scores ends this one
     with open(job_end, "rb") as job_file:
-        job: ReadJob = pickle.load(job_file)  # noqa: S301 - of the process that started this one
+        part: _Part = pickle.load(job_file)  # noqa: S301 - of the process that started this one
     with open(windows_begin, "wb") as file:
 
-        def send(item: Prepared | EmpathyError | None) -> None:
+        def send(item: Prepared | Item | EmpathyError | None) -> None:
             pickle.dump(item, file, protocol=pickle.HIGHEST_PROTOCOL)
             file.flush()
 
         try:
-            for window in job.windows():
-                send(window)
+            for item in part.items():
+                send(item)
             send(None)
         except EmpathyError as error:
             send(error)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
+import random
 import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +20,14 @@ import pytest
 from scorer.cluster.worker import EngineFacts
 from scorer.errors import InputError
 from scorer.inputs.corpus import Corpus
+from scorer.inputs.splits import splits_of
 from scorer.model import Scorer
-from scorer.run import read_ahead
-from scorer.run.prepare import Prepared
-from scorer.run.read_ahead import ReadJob, readers_for, reading
-from scorer.run.windows import WHOLE, Share
+from scorer.reading import read_ahead
+from scorer.reading.cut import Prepared
+from scorer.reading.join import Begun, hash_before
+from scorer.reading.prepare import prepare_windows
+from scorer.reading.read_ahead import ReadJob, readers_for, reading
+from scorer.reading.windows import WHOLE, Share
 from tests.conftest import record, write_lines
 
 
@@ -38,15 +46,86 @@ def arrays_of(window: Prepared) -> list[list[int]]:
 
 
 def summary(windows: Iterator[Prepared]) -> list[tuple[object, ...]]:
-    return [(w.number, w.records, w.size, w.position, w.ids, arrays_of(w), w.rejects, w.tally) for w in windows]
+    return [(w.number, w.records, w.size, w.ids, arrays_of(w), w.kept, w.rejects, w.tally) for w in windows]
+
+
+def in_order(job: ReadJob) -> list[tuple[object, ...]]:
+    """Return the windows as one process makes them of records, one after another."""
+    return summary(prepare_windows(job.corpus, job.encoder, job.domain, job.size, job.done, job.share, job.keep))
 
 
 @pytest.mark.parametrize("processes", [0, 1, 3])
 def test_the_windows_are_the_same_whoever_reads_them(job: ReadJob, processes: int) -> None:
-    expected = summary(job.windows())
+    expected = in_order(job)
     assert [window[0] for window in expected] == list(range(14))
     with reading(job, processes) as windows:
         assert summary(windows) == expected
+
+
+def messy(folder: Path, seed: int) -> Corpus:
+    """Files of several formats, whose records repeat ids and texts, and among which are some that are none."""
+    rng = random.Random(seed)
+    said = [f"so sorry {number}" for number in range(40)] + [
+        "Ja, wirklich schön 🙂",
+        "So  SORRY 3",
+        "a\u2028b",
+        "x" * 700,
+    ]
+
+    def line() -> str:
+        kind = rng.random()
+        if kind < 0.05:
+            return rng.choice(["", "  ", "{", "[1]", '{"messages": []}', "null", "\r"])
+        more = {"id": str(rng.randrange(60))} if kind < 0.3 else {"score": rng.random()} if kind < 0.5 else {}
+        return json.dumps(record(rng.choice(["i am sad", "Help"]), rng.choice(said), **more), ensure_ascii=kind < 0.8)
+
+    lines = ["\ufeff" + json.dumps(record("i am sad", "first")), *(line() for _ in range(rng.randrange(400)))]
+    (folder / "a.jsonl").write_text("\n".join(lines) + rng.choice(["", "\n"]), encoding="utf-8", newline="")
+    (folder / "b.json").write_text(json.dumps([record("hi", said[0]), record("hi", said[1], id="3"), 7]))
+    (folder / "c.jsonl.gz").write_bytes(gzip.compress("\n".join(line() for _ in range(30)).encode()))
+    (folder / "d.jsonl").write_bytes("\r\n".join(line() for _ in range(60)).encode() + b"\n\xff\n")
+    (folder / "e.jsonl").write_text("\n" * 2000)
+    return Corpus([str(folder)], keep_records=True)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_splits_make_the_same_windows_of_any_input(
+    scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Wherever files are cut: ids are made unique along the input, and lines have the numbers of their files."""
+    corpus = messy(tmp_path, seed)
+    size = random.Random(seed).choice([1, 7, 50, 300])
+    job = ReadJob(corpus, scorer.encoder, scorer.bundle.info.domain, size, (), WHOLE, ("score",))
+    expected = in_order(job)
+    assert any(reject.reason == "duplicate_id" for *_, rejects, _ in expected for reject in rejects)  # type: ignore[attr-defined]
+    for bytes_, processes in ((40, 0), (1000, 0), (333, 2 * (seed < 2))):
+        monkeypatch.setattr(read_ahead, "splits_of", partial(splits_of, size=bytes_))
+        with reading(job, processes) as windows:
+            assert summary(windows) == expected
+
+
+def test_what_is_finished_is_not_read_again(scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind any window the rest comes out as it was, whatever repeats before and after; another input is refused."""
+    corpus = messy(tmp_path, 3)
+    monkeypatch.setattr(read_ahead, "splits_of", partial(splits_of, size=500))
+    job = ReadJob(corpus, scorer.encoder, scorer.bundle.info.domain, 20, (), WHOLE)
+    with reading(job, 0) as found:
+        windows = list(found)
+    marked = [window for window in windows if window.mark]
+    assert 3 < len(marked) < len(windows)  # none behind a file that is read as a whole
+    for last in marked:
+        assert last.mark is not None
+        ids = [id_ for window in windows[: last.number + 1] for id_ in window.ids]
+        rest = replace(job, done=range(last.number + 1), begun=Begun(last.number + 1, ids, last.mark))
+        with reading(rest, 0) as found:
+            assert summary(found) == summary(iter(windows[last.number + 1 :]))
+        assert hash_before(corpus, splits_of(corpus, 500)[: last.mark.split]) == last.mark.before
+    text = (tmp_path / "a.jsonl").read_bytes()
+    (tmp_path / "a.jsonl").write_bytes(text.replace(b"first", b"First"))
+    assert hash_before(corpus, splits_of(corpus, 500)[: last.mark.split]) != last.mark.before
+    begun = Begun(2, [], replace(windows[1].mark, within="0"))  # type: ignore[type-var]
+    with pytest.raises(InputError, match="changed or reordered"), reading(replace(job, begun=begun), 0) as found:
+        list(found)
 
 
 def test_several_readers_share_a_share(job: ReadJob) -> None:
@@ -71,7 +150,7 @@ def test_a_reader_that_dies_is_one_line_that_says_where(job: ReadJob, monkeypatc
         return process
 
     monkeypatch.setattr(subprocess, "Popen", popen)
-    expected = r"the process that reads the input died \(SIGKILL\) after window \d+, [\d,]+ bytes into.*--resume"
+    expected = r"the process that reads the input died \(SIGKILL\) [\d,]+ bytes into the input.*--resume"
     many = ReadJob(job.corpus, job.encoder, job.domain, 1, (), WHOLE)  # more windows than the pipe holds
     with reading(many, 1) as windows:
         next(windows)

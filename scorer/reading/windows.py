@@ -11,7 +11,6 @@ from typing import Annotated, Self
 from msgspec import Meta
 
 from scorer.dialogue import HEADS
-from scorer.inputs.id_set import hash64
 from scorer.values import Amount, Count, Portion
 
 # A conversation with more than this share of the dialogues, and so many of them, is worth a warning.
@@ -94,21 +93,38 @@ class Tally:
                 counts[name] = counts.get(name, 0) + count
 
 
-def large_conversations(keys: Iterable[str]) -> dict[str, int]:
+def large_conversations(hashes: Iterable[int]) -> dict[str, int]:
     """Return the conversations that have much of a window, by the hash of their key, and how many dialogues each has.
 
     Summed over windows they show one that has much of a corpus, without keeping every key.
     """
-    counts = Counter(keys)
+    counts = Counter(hashes)
     least = max(2, _SHARE_KEPT * counts.total())
-    return {f"{hash64(key):016x}": count for key, count in counts.items() if count >= least}
+    return {f"{key:016x}": count for key, count in counts.items() if count >= least}
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where the window after one begins: ``record`` records into the split of that number.
+
+    Before the split are ``lines`` lines of its file and ``ids`` dialogues of the whole input. ``before`` is the hash of
+    all bytes before it, ``within`` that of its records up to there.
+    """
+
+    split: Count
+    record: Count
+    lines: Count
+    ids: Count
+    before: str
+    within: str
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
     """One finished window: its place in the run, the hash of its records, and what it came to.
 
-    ``shard`` and ``rejected`` are the hashes of its files of scores and of rejects, None where it has none.
+    ``shard`` and ``rejected`` are the hashes of its files of scores and of rejects, None where it has none. ``mark`` is
+    where the next window begins, None where reading cannot begin there.
     """
 
     number: Count
@@ -116,6 +132,7 @@ class Window:
     tally: Tally
     shard: str | None = None
     rejected: str | None = None
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from scorer.bundle.encode import Encoded, Encoder
 from scorer.dialogue import Dialogue
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
-from scorer.run.prepare import prepare, prepare_windows, records_hash, windows
-from scorer.run.windows import Share
+from scorer.reading.prepare import prepare, prepare_windows, records_hash, windows
+from scorer.reading.windows import Share
 from tests.conftest import make_dialogue, record, varied, write_lines
 
 
@@ -83,10 +83,10 @@ class Panicky(Encoder):
 
     fault: type[BaseException] = Exception
 
-    def encode(self, dialogues: Any) -> list[Encoded]:
+    def encode_rendered(self, texts: Any, dialogues: Any) -> list[Encoded]:
         if any("poison" in dialogue.response for dialogue in dialogues):
             raise self.fault("no match\nfor this")
-        return super().encode(dialogues)
+        return super().encode_rendered(texts, dialogues)
 
 
 PanicException = type("PanicException", (BaseException,), {})
