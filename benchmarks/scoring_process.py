@@ -2,8 +2,9 @@
 
     python -m benchmarks.scoring_process IN... [--json OUT]
 
-Windows were recorded before, and an engine answers at once. All else of `empathy score` is there: windows are read as
-they come through a reader's pipe, batches are cut and padded, scores are written as Parquet.
+What readers make was recorded before, and an engine answers at once. All else of `empathy score` is there: chunks are
+read as they come through a reader's pipe, ids are made unique, windows and batches are cut, scores are written as
+Parquet. Then the readers alone, so many processes at a time, in wall time: what they make is joined and thrown away.
 """
 
 from __future__ import annotations
@@ -24,9 +25,13 @@ import numpy as np
 from scorer.bundle.bundle import load_bundle
 from scorer.engines.base import Inputs, Scores
 from scorer.inputs.corpus import Corpus
+from scorer.inputs.splits import splits_of
 from scorer.model import Scorer
+from scorer.reading.chunks import SplitJob, chunks_of
 from scorer.reading.cut import Prepared
-from scorer.reading.prepare import prepare_windows
+from scorer.reading.join import Joiner
+from scorer.reading.read_ahead import ReadJob, reading
+from scorer.reading.windows import WHOLE
 from scorer.run.score import score_files
 from scorer.run.settings import ScoreSettings
 
@@ -47,21 +52,15 @@ class AtOnce:
             yield self.run(batch)
 
 
-@click.command()
-@click.argument("inputs", nargs=-1, required=True)
-@click.option("--runs", default=3, show_default=True, help="Runs; the fastest counts.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path))
-def main(inputs: tuple[str, ...], runs: int, json_path: Path | None) -> None:
-    """Time the scoring process on IN."""
-    bundle = load_bundle()
-    scorer = Scorer(bundle, AtOnce())
-    corpus = Corpus(inputs)
-    windows = prepare_windows(corpus, scorer.encoder, bundle.info.domain, ScoreSettings().window)
-    recorded = [pickle.dumps(window, protocol=pickle.HIGHEST_PROTOCOL) for window in windows]
+def scored(scorer: Scorer, corpus: Corpus, job: ReadJob, runs: int) -> dict[str, float]:
+    """Return what the scoring process costs, the fastest of some runs."""
+    splits = splits_of(corpus)
+    made = chunks_of(SplitJob(corpus, splits, job.encoder, job.domain), 0, 1)
+    recorded = [pickle.dumps(item, protocol=pickle.HIGHEST_PROTOCOL) for item in made]
 
     @contextmanager
     def replayed(*_: Any) -> Iterator[Iterator[Prepared]]:
-        yield map(pickle.loads, recorded)
+        yield Joiner(splits, job.size).windows([map(pickle.loads, recorded)])
 
     seconds, rows = [], 0
     for _ in range(runs):
@@ -70,12 +69,38 @@ def main(inputs: tuple[str, ...], runs: int, json_path: Path | None) -> None:
             rows = score_files(scorer, corpus, Path(folder) / "scores.parquet").tally.scored
             seconds.append(time.process_time() - began)
     best = min(seconds)
-    found = {
+    return {
         "dialogues": rows,
-        "megabytes of windows": round(sum(map(len, recorded)) / 1e6, 1),
+        "megabytes of chunks": round(sum(map(len, recorded)) / 1e6, 1),
         "microseconds per dialogue": round(best / rows * 1e6, 2),
         "dialogues per second": round(rows / best),
     }
+
+
+def read(job: ReadJob, processes: int) -> float:
+    """Return dialogues per second of so many reading processes, from the first window that is there to the last."""
+    with reading(job, processes) as windows:
+        next(windows)
+        began, count = time.perf_counter(), 0
+        for window in windows:
+            count += len(window.ids)
+    return count / (time.perf_counter() - began)
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True)
+@click.option("--runs", default=3, show_default=True, help="Runs; the fastest counts.")
+@click.option("--readers", default="1,2", show_default=True, help="Processes that read, between commas.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path))
+def main(inputs: tuple[str, ...], runs: int, readers: str, json_path: Path | None) -> None:
+    """Time the scoring process and the readers on IN."""
+    bundle = load_bundle()
+    scorer = Scorer(bundle, AtOnce())
+    corpus = Corpus(inputs)
+    job = ReadJob(corpus, scorer.encoder, bundle.info.domain, ScoreSettings().window, (), WHOLE)
+    found = scored(scorer, corpus, job, runs)
+    for count in map(int, readers.split(",")):
+        found[f"read per second by {count}"] = round(max(read(job, count) for _ in range(runs)))
     for name, value in found.items():
         print(f"{name:27} {value:,}")
     if json_path:

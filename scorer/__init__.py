@@ -47,7 +47,7 @@ _HOME = {
     "model": ("Scorer",),
     "run.score": ("Summary", "score_files"),
     "run.settings": ("ScoreSettings",),
-    "run.windows": ("Share",),
+    "reading.windows": ("Share",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -112,8 +112,7 @@ class Decompressed(io.RawIOBase):
     """A decompressed stream whose faults are all TruncatedStreamError, raised after all the data before them."""
 
     def __init__(self, stream: Any, source: Source) -> None:
-        self._stream = stream
-        self._source = source
+        self._stream, self._source = stream, source
         self._given = 0
         self._fault = ""
 
@@ -296,7 +295,7 @@ def _is_passed_over(name: str) -> bool:
 
 
 def open_raw(name: str) -> BinaryIO:
-    """Open a file as it is, or raise InputError."""
+    """Open a file as it is; InputError if that fails."""
     if name == STDIN:
         return cast("BinaryIO", os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0))
     if "://" not in name:

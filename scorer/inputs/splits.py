@@ -2,7 +2,8 @@
 
 A large file of JSON lines is cut every megabyte: a split has the lines that begin in its range, as in Hadoop. Any other
 file is one split: in a table or an array a line's end alone does not tell where a record begins, rows of
-EmpatheticDialogues make a conversation only together, and compressed data have no middle to begin at.
+EmpatheticDialogues make a conversation only together, and compressed data have no middle to begin at. Where it is small
+one reader has it; a large one is parsed by all of them, who take turns with what follows.
 """
 
 from __future__ import annotations
@@ -28,14 +29,15 @@ _BLOCK_BYTES = 1 << 16
 class Split:
     """The lines of a corpus's source of that number that begin from byte ``start`` to before ``end``.
 
-    ``end`` None is the end of the file, and None of a split that begins at 0 a whole file of any format. ``before`` are
-    the bytes of all sources before it, where they say.
+    ``end`` None is the end of the file, and None of a split that begins at 0 a whole file of any format; ``shared`` is
+    one that all readers parse. ``before`` are the bytes of all sources before it, where they say.
     """
 
     source: int
     start: int = 0
     end: int | None = None
     before: int = 0
+    shared: bool = False
 
     @property
     def is_range(self) -> bool:
@@ -51,11 +53,15 @@ def splits_of(corpus: Corpus, size: int = SPLIT_BYTES) -> list[Split]:
     splits: list[Split] = []
     before = 0
     for number, source in enumerate(corpus.sources):
-        ends: list[int | None] = [None]
-        if (source.size or 0) >= 2 * size and _can_be_cut(source, corpus):
-            ends = [*range(size, (source.size or 0) - size + 1, size), None]
-        splits += [Split(number, start or 0, end, before) for start, end in zip([0, *ends], ends, strict=False)]
-        before += source.size or 0
+        length = source.size or 0
+        if length >= 2 * size and _can_be_cut(source, corpus):
+            starts = range(0, length - size + 1, size)
+            splits += [
+                Split(number, start, end, before) for start, end in zip(starts, [*starts[1:], None], strict=True)
+            ]
+        else:
+            splits.append(Split(number, before=before, shared=source.size is None or length > size))
+        before += length
     return splits
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scorer.arrays import Hashes
 from scorer.bundle.domain import Domain
 from scorer.bundle.encode import Encoded, Encoder
 from scorer.bundle.tokens import Ints, Tokens
@@ -24,7 +25,6 @@ from scorer.inputs.records.columns import columns_as_json
 from scorer.inputs.splits import Reading, Split, read_split
 
 Record = Dialogue | Reject
-Hashes = npt.NDArray[np.uint64]
 
 _CHUNK_RECORDS = 1 << 10
 _CHUNK_CHARACTERS = 1 << 22
@@ -129,11 +129,11 @@ class EndOfFile:
 def chunks_of(job: SplitJob, part: int, parts: int) -> Iterator[Chunk | EndOfFile]:
     """Yield the chunks that one of several readers makes of some splits.
 
-    A range is one chunk, and every ``parts``-th is this reader's. A whole file is parsed by all of them, and its chunks
-    are made in turn; each reader says where it ends.
+    A range is one chunk. A split that is not shared belongs to one reader, every ``parts``-th to this one; a shared one
+    is parsed by all of them, and its chunks are made in turn.
     """
     for number, split in enumerate(job.splits):
-        if split.is_range and number % parts != part:
+        if not split.shared and number % parts != part:
             continue
         reading = Reading()
         found = (
@@ -141,12 +141,15 @@ def chunks_of(job: SplitJob, part: int, parts: int) -> Iterator[Chunk | EndOfFil
             for record in read_split(job.corpus, split, reading)
         )
         if split.is_range:
-            records = list(found)
-            yield chunk_of(records, job.encoder, job.domain, job.keep, reading)
+            yield chunk_of(list(found), job.encoder, job.domain, job.keep, reading)
             continue
-        for turn, records in enumerate(_runs(found)):
-            if turn % parts == part:
-                yield chunk_of(records, job.encoder, job.domain, job.keep, replace(reading))
+        chunks = (
+            chunk_of(records, job.encoder, job.domain, job.keep, replace(reading))
+            for turn, records in enumerate(_runs(found))
+            if not split.shared or turn % parts == part
+        )
+        # The others wait for what is sent: of a small file all is made first, so that they are at theirs meanwhile.
+        yield from chunks if split.shared or parts == 1 else list(chunks)
         yield EndOfFile()
 
 

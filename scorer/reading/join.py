@@ -68,7 +68,7 @@ class Joiner:
         for number, split in enumerate(self._splits[self._first :]):
             if not split.is_range:
                 self._before = None
-                for chunk in _of_file(readers):
+                for chunk in _of_file(readers if split.shared else [readers[number % len(readers)]]):
                     yield from self._cut(self._ids.place(chunk, 0))
                 continue
             self._lines = self._lines if split.start else 0

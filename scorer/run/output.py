@@ -3,8 +3,7 @@
 A run works in a folder: the output itself if that is a folder, ``OUT.partial`` beside an output that is one file.
 Window after window of the input becomes one Parquet shard and one file of rejects, each written to a temporary
 name, flushed to disk and renamed; then the manifest gets one line, so that what it names is whole. A killed run
-is resumed by reading the same input again and skipping the windows that the manifest names, after checking by a
-hash of their records that they are the same.
+is resumed behind the windows that the manifest names, after checking by a hash that the input is the same.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ from scorer.run.manifest import Identity, Manifest, begun_with, manifest_of, man
 from scorer.run.score_file import (
     SUFFIXES,
     column_names,
-    ids_of,
     is_as_written,
     join_shards,
     kept_shard,
@@ -130,10 +128,10 @@ class Run:
             self._begun.add(window)
         self.done[window.number] = window
 
-    def ids(self) -> list[str]:
-        """Return the ids of all dialogues of finished windows, in order."""
-        shards = [self._shard_of(number) for number in sorted(self.done) if self.done[number].tally.scored]
-        return [id_ for shard in shards for id_ in ids_of(shard)]
+    @property
+    def shards(self) -> list[Path]:
+        """The files of finished windows that have scores, in order."""
+        return [self._shard_of(number) for number in sorted(self.done) if self.done[number].tally.scored]
 
     def check_same(self, window: Window, records: str) -> None:
         """Raise OutputError unless a finished window's records are those that the input holds now."""
@@ -165,7 +163,7 @@ class Run:
         self.complete = True
 
     def close(self) -> None:
-        """Let other processes write."""
+        """Let others write."""
         if self._manifest is not None:
             self._manifest.close()
         self._locks.close()
@@ -185,8 +183,7 @@ class Run:
             self._rejects_of(number).unlink(missing_ok=True)
 
     def _join(self) -> None:
-        shards = [self._shard_of(number) for number in sorted(self.done) if self.done[number].tally.scored]
-        if shards:
+        if shards := self.shards:
             outside = outside_of(self.done.values(), self._about.get("outside_share", 0.0))
             about = {**self._about, "input": asdict(self._input()), "outside": asdict(outside)}
             join_shards(self.output, shards, about, self._identity.keep)

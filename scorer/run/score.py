@@ -27,6 +27,7 @@ from scorer.run.estimate import Estimate
 from scorer.run.manifest import Identity
 from scorer.run.output import REJECTS, Run
 from scorer.run.score_file import SUFFIXES, is_score_file
+from scorer.run.score_table import shard_ids
 from scorer.run.settings import ScoreSettings
 
 
@@ -156,7 +157,8 @@ def _begun(corpus: Corpus, run: Run, settings: ScoreSettings) -> Begun | None:
     splits = splits_of(corpus)[: last.mark.split]
     run.check_same(last, last.records if hash_before(corpus, splits) == last.mark.before else CHANGED)
     position = splits[-1].before + (splits[-1].end or 0) if splits else 0
-    return Begun(len(done), run.ids(), last.mark, position)
+    ids = [id_ for shard in run.shards for id_ in shard_ids(shard)]
+    return Begun(len(done), ids, last.mark, position)
 
 
 def lacking_all(tally: Tally) -> list[str]:

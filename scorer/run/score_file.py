@@ -103,14 +103,6 @@ def write_scores(path: Path, columns: Mapping[str, Any], metadata: str) -> None:
         pq.write_table(table.replace_schema_metadata({METADATA_KEY: metadata}), file)
 
 
-def ids_of(shard: Path) -> list[str]:
-    """Return the ids in a shard, in order."""
-    import pyarrow.parquet as pq
-
-    ids: list[str] = pq.read_table(shard, columns=["id"])["id"].to_pylist()
-    return ids
-
-
 def kept_shard(column: Sequence[str | None], *, final: bool) -> tuple[pa.Field, pa.Array]:
     """Return a kept column of a shard, given as JSON: text if the shard is final, else JSON and the kinds of values."""
     import pyarrow as pa

@@ -92,6 +92,14 @@ def read_scores(path: Path, *, scorer: Path | None = None, raw_cuts: bool = Fals
     return ScoreTable(name=path.name, hashes=keys, scores=values, cuts=cuts, error=error, scorer=about)
 
 
+def shard_ids(shard: Path) -> list[str]:
+    """Return the ids in a Parquet shard, in order."""
+    import pyarrow.parquet as pq
+
+    ids: list[str] = pq.read_table(shard, columns=["id"])["id"].to_pylist()
+    return ids
+
+
 def read_columns(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Return the columns of a score file or folder, ids as text; InputError if they cannot be read as scores.
 

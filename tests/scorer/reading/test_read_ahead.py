@@ -120,10 +120,12 @@ def test_what_is_finished_is_not_read_again(scorer: Scorer, tmp_path: Path, monk
         with reading(rest, 0) as found:
             assert summary(found) == summary(iter(windows[last.number + 1 :]))
         assert hash_before(corpus, splits_of(corpus, 500)[: last.mark.split]) == last.mark.before
+    mark = marked[-1].mark
+    assert mark is not None
     text = (tmp_path / "a.jsonl").read_bytes()
     (tmp_path / "a.jsonl").write_bytes(text.replace(b"first", b"First"))
-    assert hash_before(corpus, splits_of(corpus, 500)[: last.mark.split]) != last.mark.before
-    begun = Begun(2, [], replace(windows[1].mark, within="0"))  # type: ignore[type-var]
+    assert hash_before(corpus, splits_of(corpus, 500)[: mark.split]) != mark.before
+    begun = Begun(2, [], replace(mark, within="0"))
     with pytest.raises(InputError, match="changed or reordered"), reading(replace(job, begun=begun), 0) as found:
         list(found)
 
