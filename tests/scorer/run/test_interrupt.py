@@ -49,7 +49,8 @@ def wait_for_shards(folder: Path, process: subprocess.Popen[str], count: int = 1
 
 
 def finish(empathy: Run, source: Path, output: Path, bundle: Bundle) -> str:
-    result = empathy("score", source, "-o", output, "--scorer", bundle.path, "--window", "200", "--resume")
+    fixed = ("--scorer", bundle.path, "--engine", "onnxruntime", "--window", "200", "--resume")
+    result = empathy("score", source, "-o", output, *fixed)
     assert result.returncode == 0, result.stderr
     return result.stderr
 
