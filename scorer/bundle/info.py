@@ -55,8 +55,9 @@ class ScorerInfo:
 
     ``max_length`` counts tokens, special ones included; ``pad_id`` fills up a batch. ``files`` holds the SHA-256 of
     every other file by its name, ``precisions`` the verdicts of the export's gate, ``gates`` those that `empathy gate`
-    added on other machines, ``measured`` figures on held-out dialogues. ``uncertainty`` is how far the judge's scores may be off and ``probe`` what the scorer makes of bad
-    replies, each None where that was not measured. ``adapted_from`` is the scorer that `empathy adapt` began with.
+    added on other machines, ``measured`` figures on held-out dialogues. ``uncertainty`` is how far the judge's scores
+    may be off and ``probe`` what the scorer makes of bad replies, each None where that was not measured.
+    ``adapted_from`` is the scorer that `empathy adapt` began with.
     """
 
     format: str

@@ -112,7 +112,9 @@ class OnnxRuntimeEngine:
             raise BundleError(f"{self._model_path}: has inputs {self._inputs}, expected {_KNOWN_INPUTS}")
         if len(outputs) != 1 or outputs[0].type not in _FLOATS or list(outputs[0].shape[1:]) != [self._columns]:
             found = ", ".join(f"{node.type} {node.shape}" for node in outputs)
-            raise BundleError(f"{self._model_path}: has outputs {found}, expected one of floats (batch, {self._columns})")
+            raise BundleError(
+                f"{self._model_path}: has outputs {found}, expected one of floats (batch, {self._columns})"
+            )
         return str(outputs[0].name)
 
 

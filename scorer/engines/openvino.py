@@ -35,7 +35,7 @@ class OpenVinoEngine:
     batch_tokens = 2048
 
     def __init__(self, bundle: Network, threads: int | None = None, precision: str | None = None) -> None:
-        """Compile the model of a bundle, in fp32 for None; EngineError if OpenVINO is not installed or lacks it here."""
+        """Compile a bundle's model, in fp32 for None; EngineError if OpenVINO is not installed or lacks that here."""
         try:
             import openvino as ov  # an extra
         except ModuleNotFoundError:

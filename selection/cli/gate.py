@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from scorer.cli import options as opt
 from scorer.cli.main import fail
 from scorer.cli.streams import say

@@ -50,7 +50,12 @@ class Subject:
 
 
 def measure(
-    subject: Subject, *, max_flips: float, threads: int | None = None, gpu: bool = False, progress: Progress | None = None
+    subject: Subject,
+    *,
+    max_flips: float,
+    threads: int | None = None,
+    gpu: bool = False,
+    progress: Progress | None = None,
 ) -> list[Verdict]:
     """Return a verdict for ONNX Runtime in fp32, which is the reference, and for each other engine and precision.
 

@@ -122,7 +122,9 @@ def _pad_id(reader: Tokenizer, folder: Path) -> int:
         return int(reader.padding["pad_id"])
     found = next((number for name in _PADDING if (number := reader.token_to_id(name)) is not None), None)
     if found is None:
-        raise InputError(f"{folder / 'tokenizer.json'}: has no token to pad with, expected one of {', '.join(_PADDING)}")
+        raise InputError(
+            f"{folder / 'tokenizer.json'}: has no token to pad with, expected one of {', '.join(_PADDING)}"
+        )
     return int(found)
 
 
