@@ -17,6 +17,7 @@ import pytest
 from moe.sets import rendering
 from scorer import locks
 from scorer.cli import streams
+from scorer.engines.machine import cpu_features
 from scorer.errors import OutputError
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer

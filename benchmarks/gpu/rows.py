@@ -14,6 +14,8 @@ from scorer.bundle.tokens import Tokens
 from scorer.engines.base import padded
 from scorer.errors import EmpathyError, reason_of
 from scorer.model import plan_batches
+from selection.gating.judge import Decide
+from selection.metrics import correlation
 
 Floats = npt.NDArray[np.float32]
 Batch = dict[str, npt.NDArray[np.int64]]
@@ -46,7 +48,7 @@ class Work:
 
     encoded: Sequence[Encoded]
     reference: Floats
-    decide: Callable[[Floats], npt.NDArray[np.integer]]
+    decide: Decide
     batch_tokens: int
     until: float
     pad_id: int = 0
@@ -85,13 +87,14 @@ class Work:
         for rows, part in zip(plan, found, strict=True):
             scores[rows] = part
         mine = scores[Tokens.of(self.encoded).texts][: len(self.reference)]
-        similar = [np.corrcoef(mine[:, i], self.reference[:, i])[0, 1] for i in range(2)]
+        ones = np.ones(len(mine))
+        similar = [correlation(mine[:, i].astype(float), self.reference[:, i].astype(float), ones) for i in range(2)]
         count = len(self.encoded)
         return Row(
             name=name,
             rate=count / best,
             tokens=sum(map(len, self.encoded)) / best,
-            correlation=float(min(similar)),
+            correlation=None if np.isnan(similar).any() else min(similar),
             flips=float((self.decide(mine) != self.decide(self.reference)).mean()),
             largest=float(np.abs(mine - self.reference).max()),
             note=note,

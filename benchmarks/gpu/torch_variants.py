@@ -19,10 +19,10 @@ def padded(model: Any, device: str, dtype: torch.dtype) -> Run:
     names = ["input_ids", "attention_mask", "token_type_ids"]
     names = names if getattr(model.config, "type_vocab_size", 0) > 1 else names[:2]
 
-    @torch.inference_mode()
     def run(batches: Sequence[Batch]) -> list[Floats]:
-        found = [moved(**{name: _sent(batch[name], device) for name in names}).logits for batch in batches]
-        return [part.float().cpu().numpy() for part in found]  # copies wait for what they copy
+        with torch.inference_mode():
+            found = [moved(**{name: _sent(batch[name], device) for name in names}).logits for batch in batches]
+            return [part.float().cpu().numpy() for part in found]  # copies wait for what they copy
 
     return run
 
@@ -37,7 +37,6 @@ def packed(model: Any, device: str, dtype: torch.dtype) -> tuple[Run, str]:
     moved = _moved(model, device, dtype)
     attend, note = _attention(device)
 
-    @torch.inference_mode()
     def one(batch: Batch) -> torch.Tensor:
         lengths = batch["attention_mask"].sum(axis=1)
         real = batch["attention_mask"].astype(bool)
@@ -53,8 +52,9 @@ def packed(model: Any, device: str, dtype: torch.dtype) -> tuple[Run, str]:
         return torch.as_tensor(moved.classifier(first))
 
     def run(batches: Sequence[Batch]) -> list[Floats]:
-        found = [one(batch) for batch in batches]
-        return [part.float().cpu().numpy() for part in found]
+        with torch.inference_mode():
+            found = [one(batch) for batch in batches]
+            return [part.float().cpu().numpy() for part in found]
 
     return run, note
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from scorer.cli.table import table_lines
 from selection.settings import GateSettings
 
 if TYPE_CHECKING:
+    from scorer.bundle.bundle import Bundle
     from scorer.dialogue import Dialogue
     from scorer.engines.verdicts import Verdict
     from scorer.progress import Progress
@@ -27,7 +29,7 @@ EXIT_NONE_PASSED = 1
         "empathy gate model.onnx --tokenizer folder --threshold 0.5 --check texts.jsonl",
     )
 )
-@opt.argument("target", metavar="BUNDLE|MODEL.onnx", type=opt.SCORER)
+@opt.argument("target", metavar="[BUNDLE|MODEL.onnx]", required=False, type=opt.SCORER)
 @opt.option_group(
     "Check",
     opt.option(
@@ -52,7 +54,7 @@ EXIT_NONE_PASSED = 1
 )
 @opt.option_group("Output", opt.json_option("gate"), opt.quiet_option)
 def gate(
-    target: Path,
+    target: Path | None,
     check: tuple[str, ...],
     fields: dict[str, str],
     tokenizer: Path | None,
@@ -69,18 +71,19 @@ def gate(
     faster than fp32 here. The verdicts are added to BUNDLE, with the kind of processor that they hold for: from then on
     `--engine auto` takes the fastest there. The scorer's hash stays, so runs that were begun resume.
 
-    MODEL.onnx is any sequence classifier that takes input_ids, attention_mask and token_type_ids, or some of them, and
-    gives (batch, classes). Its verdicts are printed only. Its --check are lines {"text": ..., "text_pair": ...}; it
-    runs in this process, so use files that you trust.
+    BUNDLE left out is the starter that is included. MODEL.onnx is any sequence classifier that takes input_ids,
+    attention_mask and token_type_ids, or some of them, and gives (batch, classes). Its verdicts are printed only. Its
+    --check are lines {"text": ..., "text_pair": ...}; it runs in this process, so use files that you trust.
 
     Exit codes: 0 a precision below fp32 passed, 1 none did, 2 usage or file error.
     """
+    from scorer.bundle.bundle import add_verdicts
     from scorer.cli.progress import Bar
     from scorer.outputs import write_json
     from selection.gating.gate import any_lower_passed
 
     settings = GateSettings(**opt.chosen(given))
-    foreign = target.suffix == ".onnx"
+    foreign = target is not None and target.suffix == ".onnx"
     faults = {
         f"{target} needs the folder of its tokenizer.json: --tokenizer FOLDER": foreign and tokenizer is None,
         "--tokenizer, --threshold and --max-length are about a MODEL.onnx; a scorer knows its own": not foreign
@@ -90,14 +93,16 @@ def gate(
     for message in [message for message, found in faults.items() if found]:
         fail(message)
     with Bar(sys.stderr, quiet=quiet) as bar:
-        if tokenizer is not None:
-            rows, closing = _of_file(target, tokenizer, check, threshold, settings, bar), ""
+        if target is not None and tokenizer is not None:
+            rows, bundle = _of_file(target, tokenizer, check, threshold, settings, bar), None
         else:
-            rows, closing = _of_scorer(target, _dialogues(check, fields), settings, bar)
+            rows, bundle = _of_scorer(target, check, fields, settings, bar)
     if json_path is not None:
-        write_json(json_path, {"gate": [row.to_json() for row in rows], "target": str(target)})
+        write_json(json_path, {"gate": [row.to_json() for row in rows]})
     say(*(() if quiet else _lines(rows)))
-    say(*(() if quiet or not closing else (closing,)), err=True)
+    if bundle is not None:
+        add_verdicts(bundle, [row for row in rows if row.measured])
+        say(*(() if quiet else (f"added to {bundle.path}; `empathy inspect` shows it",)), err=True)
     if not any_lower_passed(rows):
         sys.exit(EXIT_NONE_PASSED)
 
@@ -113,21 +118,18 @@ def _of_file(
 
 
 def _of_scorer(
-    target: Path, dialogues: Sequence[Dialogue], settings: GateSettings, bar: Progress
-) -> tuple[list[Verdict], str]:
-    from scorer.bundle.bundle import add_verdicts
+    target: Path | None, check: Sequence[str], fields: dict[str, str], settings: GateSettings, bar: Progress
+) -> tuple[list[Verdict], Bundle]:
     from scorer.bundle.trial import open_bundle
     from scorer.engines.auto import cuda_provider_installed
     from selection.gating.gate import scorer_subject
     from selection.gating.measure import measure
 
     bundle = open_bundle(target)
-    gpu = cuda_provider_installed()
-    rows = measure(
-        scorer_subject(bundle, dialogues), max_flips=settings.max_flips, threads=settings.threads, gpu=gpu, progress=bar
-    )
-    add_verdicts(bundle, [row for row in rows if row.measured])
-    return rows, f"added to {bundle.path}; `empathy inspect` shows it"
+    if not os.access(bundle.path, os.W_OK):
+        fail(f"{bundle.path}: cannot be written, and verdicts are added there; copy the folder and name the copy")
+    subject, gpu = scorer_subject(bundle, _dialogues(check, fields)), cuda_provider_installed()
+    return measure(subject, max_flips=settings.max_flips, threads=settings.threads, gpu=gpu, progress=bar), bundle
 
 
 def _dialogues(check: Sequence[str], fields: dict[str, str]) -> list[Dialogue]:

@@ -29,10 +29,8 @@ ARM: frozenset[str] = frozenset()
 def gated(folder: Path, parts: Parts, *allowed: str) -> Bundle:
     """Write a bundle whose gate let these precisions pass and refused the others."""
     info, files = parts
-    verdicts = {
-        name: {"allowed": name in allowed, "reason": "changes 7 % of decisions", "checked": 200}
-        for name in ("bf16", "fp16", "int8-dynamic")
-    }
+    said = {"reason": "changes 7 % of decisions", "checked": 200}
+    verdicts = {name: {**said, "allowed": name in allowed} for name in ("bf16", "fp16", "int8-dynamic")}
     return write_bundle(folder / "-".join(("b", *allowed)), {**info, "precisions": verdicts}, files)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -119,9 +120,10 @@ def test_a_verdict_holds_where_it_was_measured(
     found = gated(bundle, *gates, **exported)
     verdict = found.verdict("bf16")
     assert (verdict.allowed, found.allows("bf16")) == (allowed, allowed)
-    with pytest.raises(AssertionError if allowed else EngineError, match=None if allowed else reason):
-        assert not allowed
-        make_engine("openvino", found, 1, "bf16")
+    assert re.search(reason, verdict.reason)
+    if not allowed:
+        with pytest.raises(EngineError, match=reason):
+            make_engine("openvino", found, 1, "bf16")
 
 
 @pytest.mark.parametrize(
@@ -209,10 +211,7 @@ def test_the_command_adds_what_it_measured_and_a_begun_run_resumes(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            ("{mine}", "--check", "{few}"),
-            "12 of 12 --check dialogues were not trained on and differ, expected at least 100",
-        ),
+        (("{mine}", "--check", "{few}"), "12 of 12 --check dialogues were not trained on and differ"),
         (("{mine}", "--check", "{check}", "--threshold", "1"), "are about a MODEL.onnx"),
         (("{mine}", "--check", "{check}", "--max-flips", "2"), "max flips is 2.0, expected 0 to 1"),
         (("{onnx}", "--check", "{check}"), "needs the folder of its tokenizer.json"),
@@ -309,5 +308,5 @@ def test_weights_that_are_floats_have_no_int8_dynamic(mine: Bundle) -> None:
 
 
 def test_the_int8_of_earlier_releases_is_one_clear_line(bundle: Bundle) -> None:
-    with pytest.raises(EngineError, match="precision int8 is no more: .*take fp32 or int8-dynamic"):
+    with pytest.raises(EngineError, match=r"precision int8 is no more: .*take fp32 or int8-dynamic"):
         Scorer.load(bundle.path, precision="int8")
