@@ -60,11 +60,15 @@ def measure(
     """Return a verdict for ONNX Runtime in fp32, which is the reference, and for each other engine and precision.
 
     One that cannot run here has ``checked`` 0 and says why. A precision below fp32 is refused also where it is no
-    faster than the fastest fp32. ``gpu`` says to try the GPU too. BundleError if the network does not load at all.
+    faster than the fastest fp32. ``gpu`` says to try the GPU too. BundleError if the network does not load, EngineError
+    if it gives no numbers.
     """
     progress = progress or Silent()
     reference_engine = OnnxRuntimeEngine(subject.network, threads)
     reference, seconds = _all_scores(subject, reference_engine, progress)
+    if not np.isfinite(reference).all():
+        row = int(np.flatnonzero(~np.isfinite(reference).all(axis=1))[0])
+        raise EngineError(f"{subject.network.path}: gave {reference[row].tolist()} for row {row + 1}, expected numbers")
     engines: list[Engine] = [reference_engine]
     verdicts = [judge_decisions(reference, reference, subject.decide, max_flips)]
     absent = []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -254,6 +255,20 @@ def test_any_classifier_with_a_threshold_is_measured(mine: Bundle, tmp_path: Pat
         assert [row[:2] for row in rows[1:3]] == [["onnxruntime", "fp32"], ["openvino", "fp32"]]
         assert rows[2][4] == "0.00%"
     assert load_bundle(mine.path).info.gates == ()
+
+
+def test_a_model_that_gives_no_numbers_is_one_line(mine: Bundle, tmp_path: Path) -> None:
+    model = onnx.load(mine.path / "model.onnx")
+    model.graph.node.append(helper.make_node("Neg", ["logits"], ["below"]))
+    model.graph.node.append(helper.make_node("Log", ["below"], ["log"]))
+    model.graph.output[0].name = "log"
+    onnx.save(model, tmp_path / "log.onnx")
+    check = write_lines(tmp_path / "texts.jsonl", [f"sad dog {n}" for n in range(120)])
+    common = (str(tmp_path / "log.onnx"), "--tokenizer", str(mine.path), "--check", str(check))
+    done = invoke(*common, "--threshold", "1", command="gate")
+    assert re.search(
+        r"log\.onnx: gave \[.*nan.*\] for row \d+, expected numbers", one_line(done.exit_code, done.stderr)
+    )
 
 
 # int8 with scales by row and group.
