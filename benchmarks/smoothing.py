@@ -9,6 +9,7 @@ more fix the scales. Rates are processor time on one thread.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 import warnings
@@ -42,6 +43,7 @@ _ROWS = 16
 @click.option("--count", type=click.IntRange(min=16), default=600, show_default=True)
 def main(release: Path, scorer: Path | None, count: int) -> None:
     """Print the table."""
+    logging.disable(logging.WARNING)  # it advises a preprocessing that an exported encoder does not need
     bundle = load_bundle(scorer)
     dialogues = real_dialogues(release)[: count + count // 2]
     encoded = Encoder(bundle.tokenizer, bundle.info.max_length).encode(dialogues)
@@ -190,7 +192,7 @@ def _pruned(model: onnx.ModelProto, nodes: Sequence[Any]) -> onnx.ModelProto:
     return kept
 
 
-class _Batches(CalibrationDataReader):
+class _Batches(CalibrationDataReader):  # type: ignore[misc]
     """Hands the calibration one batch after another."""
 
     def __init__(self, given: Sequence[Batch]) -> None:

@@ -67,8 +67,8 @@ def measure(
     reference_engine = OnnxRuntimeEngine(subject.network, threads)
     reference, seconds = _all_scores(subject, reference_engine, progress)
     if not np.isfinite(reference).all():
-        row = int(np.flatnonzero(~np.isfinite(reference).all(axis=1))[0])
-        raise EngineError(f"{subject.network.path}: gave {reference[row].tolist()} for row {row + 1}, expected numbers")
+        bad = int(np.flatnonzero(~np.isfinite(reference).all(axis=1))[0])
+        raise EngineError(f"{subject.network.path}: gave {reference[bad].tolist()} for row {bad + 1}, expected numbers")
     engines: list[Engine] = [reference_engine]
     verdicts = [judge_decisions(reference, reference, subject.decide, max_flips)]
     absent = []
