@@ -13,5 +13,9 @@ class GoldenError(EmpathyError):
     """A golden file, or a limit that a scorer is held to, is not what it should be."""
 
 
+class GateError(EmpathyError):
+    """A precision cannot be measured on what was given."""
+
+
 class ProbeError(EmpathyError):
     """A probe has no dialogues, or a setting of it is not what it should be."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from scorer.dialogue import SCORE_RANGE
 from scorer.settings import check_settings, setting
-from selection.errors import GoldenError, ProbeError, SelectionError
+from selection.errors import GateError, GoldenError, ProbeError, SelectionError
 
 Threshold = float | tuple[float, float]
 THRESHOLD_RANGE = (1.0, 9.0)
@@ -177,6 +177,19 @@ class ProbeSettings:
     def __post_init__(self) -> None:
         """Check every value; ProbeError gives the value and what was expected."""
         check_settings(self, ProbeError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateSettings:
+    """What a precision is held to, and how it is measured."""
+
+    max_flips: float = setting(0.01, "Share of decisions that a precision may change.", 0, 1)
+    threads: int | None = setting(None, "Processor threads.", 1, shown="one per core")
+    max_length: int = setting(512, "Of MODEL.onnx: tokens of a text, at most.", 16)
+
+    def __post_init__(self) -> None:
+        """Check every value; GateError gives the value and what was expected."""
+        check_settings(self, GateError)
 
 
 def per_head(threshold: Threshold) -> tuple[float, float]:

@@ -95,6 +95,11 @@ def of_bundle(bundle: Path, folder: Path) -> None:
 @click.option("--tokenizer", type=click.Path(path_type=Path), default=STARTER, help="[default: the starter's]")
 def roberta_base(folder: Path, tokenizer: Path) -> None:
     """Write a RoBERTa of base size with random weights, as a checkpoint that `empathy export` takes."""
+    print(write_roberta(folder, tokenizer))
+
+
+def write_roberta(folder: Path, tokenizer: Path = STARTER, *, layers: int = 12) -> Path:
+    """Write a RoBERTa of base size, or of fewer ``layers``, with random weights as a checkpoint; return its folder."""
     import torch  # an extra
     from transformers import AutoTokenizer, PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification
 
@@ -114,7 +119,7 @@ def roberta_base(folder: Path, tokenizer: Path) -> None:
     config = RobertaConfig(
         vocab_size=50265,
         hidden_size=768,
-        num_hidden_layers=12,
+        num_hidden_layers=layers,
         num_attention_heads=12,
         intermediate_size=3072,
         max_position_embeddings=514,
@@ -149,7 +154,7 @@ def roberta_base(folder: Path, tokenizer: Path) -> None:
     }
     with new_folder(folder) as unfinished:
         save_checkpoint(unfinished, model, backbone, msgspec.convert(known, CheckpointInfo))
-    print(folder)
+    return folder
 
 
 if __name__ == "__main__":

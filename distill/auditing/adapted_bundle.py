@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from distill.exporting.gate import MIN_CHECKED, judge_precision
 from distill.labelled import LabelledSet
 from distill.training.calibrate import Calibration
 from distill.training.card import agreement_rows
-from scorer.bundle.bundle import HALF_MODEL, INT8_MODEL, Bundle, write_bundle
+from scorer.bundle.bundle import Bundle, write_bundle
 from scorer.bundle.cuts import Cuts
 from scorer.bundle.domain import FEATURES, Domain, fit_domain
 from scorer.bundle.encode import Encoded
-from scorer.bundle.info import Verdict
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.engines.onnxruntime import OnnxRuntimeEngine
+from scorer.engines.verdicts import Verdict
 from scorer.errors import BundleError, EngineError
 from scorer.model import Scorer
+from selection.gating.judge import MIN_CHECKED, judge_precision
+from selection.gating.measure import place_of
 
 _MAX_FLIPS = 0.01
-_DROPPED = (INT8_MODEL, HALF_MODEL)
-# The probe was of other scores; `empathy probe` says what the adapted scorer makes of bad replies.
-_WRITTEN_ANEW = ("format", "format_version", "heads", "score_range", "template_version", "files", "probe")
+# Probe and gates were of other scores; `empathy probe` and `empathy gate` says what the adapted scorer is like.
+_WRITTEN_ANEW = ("format", "format_version", "heads", "score_range", "template_version", "files", "probe", "gates")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,7 +57,8 @@ def write_adapted(
         whose = f"{bundle.info.name} was trained on {known:,} of these {len(labelled):,} dialogues"
         notes.append(f"{whose}: the figures are too good; adapt with others")
     if change.model is not None:
-        dropped = [name for name in _DROPPED if files.pop(name, None) is not None]
+        dropped = sorted(name for name in files if name.endswith(".onnx") and name != "model.onnx")
+        files = {name: data for name, data in files.items() if name not in dropped}
         notes += [f"{name} was left out: it is not of the adapted network" for name in dropped]
         files["model.onnx"] = change.model
     files["README.md"] = _card(bundle, output.name, labelled, change).encode()
@@ -129,8 +130,10 @@ def _verdicts(
         with tempfile.TemporaryDirectory() as folder:
             trial = write_bundle(Path(folder) / "trial", info, files)
             reference = Scorer(trial, OnnxRuntimeEngine(trial)).run(encoded)
-            scores = Scorer(trial, OpenVinoEngine(trial, precision="bf16")).run(encoded)
+            engine = OpenVinoEngine(trial, precision="bf16")
+            scores = Scorer(trial, engine).run(encoded)
         verdict = judge_precision(reference, scores, trial.info.cuts, _MAX_FLIPS)
+        verdict = replace(verdict, **place_of(engine))
     except EngineError as error:
         verdict = Verdict(allowed=False, reason=f"not checked: {error}")
     return [*found, ("bf16", verdict)]

@@ -63,9 +63,10 @@ def export(
 ) -> None:
     """Export a trained checkpoint to a scorer's folder.
 
-    `empathy score --scorer BUNDLE` runs it without torch. Each precision must pass a gate: on half of the --check
-    dialogues its scores may change at most 1 % of the selection decisions against the checkpoint's. One that does not
-    is refused, and scorer.json says why. Without --check only fp32 is allowed.
+    `empathy score --scorer BUNDLE` runs it without torch. Each precision must pass a gate: on the --check dialogues its
+    scores may change at most 1 % of the selection decisions against the checkpoint's, and it must be faster than fp32
+    on this processor. One that does not is refused, and scorer.json says why. What this processor lacks is not
+    measured; `empathy gate BUNDLE --check IN` does that on another one. Without --check only fp32 is allowed.
 
     Last, the scorer is tried with bad replies, as `empathy probe` does, on the contexts of --check or else on the
     examples that come with the package; its card and scorer.json say what came of it.
@@ -87,12 +88,14 @@ def export(
 
 
 def _closing_lines(bundle: Bundle) -> list[str]:
+    from scorer.cli.lines import verdict_line
+
     size = sum(path.stat().st_size for path in bundle.path.iterdir()) / 1e6
     weights = {f"{name} weights": verdict for name, verdict in bundle.info.weights.items()}
     lines = []
     for name, verdict in {**bundle.info.precisions, **weights}.items():
         drift = "" if verdict.drift_max is None else f"; scores drift by {verdict.drift_max:.3f} at most"
-        lines.append(f"  {name:12} {'allowed' if verdict.allowed else 'refused'}: {verdict.reason}{drift}")
+        lines.append(f"  {name:12} {verdict_line(verdict)}{drift}")
     lines.append(f"  {'graph':12} {bundle.info.graph}")
     if bundle.info.probe is not None:
         lines.append(f"  {'probe':12} {probe_verdict(bundle.info.probe)}; `empathy inspect {bundle.path}` shows it")

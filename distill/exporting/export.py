@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,31 +18,32 @@ from transformers import PreTrainedModel
 
 from distill.errors import CheckpointError
 from distill.exporting.first_token import export_first_token
-from distill.exporting.gate import MIN_CHECKED, judge_precision
-from distill.exporting.quantise import Batch, static_int8, store_int8, to_half
+from distill.exporting.quantise import store_int8, to_half
 from distill.exporting.settings import ExportSettings
 from distill.pretrained import RAW_SCORES, tokenizer_files
 from distill.training.card import behaviour_card, checkpoint_card
 from distill.training.checkpoint import Checkpoint
 from distill.training.network import predict
-from scorer.bundle.bundle import HALF_MODEL, INT8_MODEL, Bundle, write_bundle
+from scorer.bundle.bundle import HALF_MODEL, Bundle, write_bundle
 from scorer.bundle.cuts import Cuts
 from scorer.bundle.encode import Encoded
-from scorer.bundle.info import Verdict
 from scorer.bundle.probed import Probed
-from scorer.dialogue import Dialogue, training_hash
-from scorer.engines.base import Engine, Scores, collate
+from scorer.dialogue import SCORE_RANGE, Dialogue, training_hash
+from scorer.engines.base import Engine, Scores
+from scorer.engines.names import INT8_DYNAMIC
 from scorer.engines.onnxruntime import OnnxRuntimeEngine
 from scorer.engines.openvino import OpenVinoEngine
+from scorer.engines.verdicts import Verdict
 from scorer.errors import BundleError, EngineError
 from scorer.model import Scorer
 from scorer.outputs import json_text, writing
 from scorer.progress import Progress, Silent
+from selection.gating.judge import MIN_CHECKED, judge_precision
+from selection.gating.measure import Subject, rates, ruled
 from selection.probing.probe import EXAMPLES, example_contexts, probe
+from selection.rules import PAPER
 from selection.settings import ProbeSettings
 
-_CALIBRATION_BATCHES = 32
-_CALIBRATION_SIZE = 8
 _WHY = "not checked: export with --check IN, dialogues that were not trained on"
 _UNCHECKED = Verdict(allowed=False, reason=_WHY)
 _FP32_UNCHECKED = Verdict(allowed=True, reason=f"computes as the checkpoint does; {_WHY}")
@@ -94,18 +96,13 @@ def _write(
         info["weights"] = {"int8": stored.to_json()}
         if stored.allowed:
             files, weights = small, "int8"
-    if "bf16" in settings.precisions:
-        verdicts["bf16"] = gate.judge(files, "bf16")
+    for name in ("bf16", INT8_DYNAMIC):
+        if name in settings.precisions:
+            verdicts[name] = gate.judge(files, name)
     if settings.half:
         verdicts["fp16"] = gate.admit(files, HALF_MODEL, to_half(plain), "fp16")
     elif "fp16" in settings.precisions:
         verdicts["fp16"] = gate.judge_half(model)
-    if "int8" in settings.precisions:
-        verdicts["int8"] = _UNCHECKED
-        if check is not None:
-            progress.stage("measuring activations for int8")
-            fixed = static_int8(plain, _batches(check.calibration, info["pad_id"]))
-            verdicts["int8"] = gate.admit(files, INT8_MODEL, fixed, "int8")
     info["precision"] = f"{weights} weights, fp32 compute"
     info["precisions"] = {name: verdict.to_json() for name, verdict in verdicts.items()}
     if settings.probe:
@@ -117,9 +114,8 @@ def _write(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Check:
-    """Dialogues for the gate: half fix activation scales, half are judged, with the checkpoint's scores (N, 2)."""
+    """Dialogues for the gate, with the checkpoint's scores (N, 2)."""
 
-    calibration: list[Encoded]
     judged: list[Encoded]
     reference: Scores
 
@@ -129,15 +125,14 @@ class _Check:
     ) -> _Check:
         """Return the check of the dialogues that were not trained on; CheckpointError if they are too few."""
         unseen = _unseen(checkpoint, dialogues)
-        if len(unseen) < 2 * MIN_CHECKED:
+        if len(unseen) < MIN_CHECKED:
             raise CheckpointError(
                 f"{len(unseen)} of {len(dialogues)} --check dialogues were not trained on, expected at least "
-                f"{2 * MIN_CHECKED}: half fix activation scales and half tell 1 % of changed decisions"
+                f"{MIN_CHECKED} to tell 1 % of changed decisions"
             )
-        encoded = checkpoint.encoder.encode(unseen)
-        judged = encoded[1::2]
+        judged = checkpoint.encoder.encode(unseen)
         progress.stage("scoring with the checkpoint", len(judged))
-        return cls(encoded[::2], judged, predict(model, judged, progress=progress).clip(0, 10))
+        return cls(judged, predict(model, judged, progress=progress).clip(0, 10))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,10 +160,28 @@ class _Gate:
         with tempfile.TemporaryDirectory() as folder:
             bundle = write_bundle(Path(folder) / "trial", {**self.info, "precision": what}, self.texts | files)
             try:
-                scores = Scorer(bundle, _ENGINES[what](bundle)).run(self.check.judged, on_batch=scored)
+                engine = _ENGINES[what](bundle)
+                began = time.perf_counter()
+                scores = Scorer(bundle, engine).run(self.check.judged, on_batch=scored)
+                seconds = time.perf_counter() - began
+                verdict = judge_precision(self.check.reference, scores, self.cuts, self.max_flips)
+                return verdict if what not in _BY_RATE else self._by_rate(verdict, bundle, engine, seconds)
             except EngineError as error:
                 return Verdict(allowed=False, reason=f"not checked: {error}")
-        return judge_precision(self.check.reference, scores, self.cuts, self.max_flips)
+
+    def _by_rate(self, verdict: Verdict, bundle: Bundle, engine: Engine, seconds: float) -> Verdict:
+        """Return a verdict that also says where it was measured and holds the precision to fp32's rate there."""
+        assert self.check is not None
+        engines: list[Engine] = [OnnxRuntimeEngine(bundle), OpenVinoEngine(bundle), engine]
+        subject = Subject(
+            network=bundle,
+            encoded=self.check.judged,
+            pad_id=bundle.info.pad_id,
+            decide=lambda scores: PAPER.apply(scores, self.cuts),
+            span=SCORE_RANGE,
+        )
+        found = rates(engines, subject, self.progress, seconds=seconds)
+        return ruled([verdict] * len(engines), engines, found)[-1]
 
     def judge_half(self, model: PreTrainedModel) -> Verdict:
         """Return the verdict on half precision without a file of it, computed by torch: on a GPU where there is one."""
@@ -207,10 +220,13 @@ _ENGINES: dict[str, Callable[[Bundle], Engine]] = {
     "fp32": OnnxRuntimeEngine,
     "int8 weights": OnnxRuntimeEngine,
     "fp16": lambda bundle: OnnxRuntimeEngine(bundle, precision="fp16"),
-    "int8": lambda bundle: OnnxRuntimeEngine(bundle, precision="int8"),
+    INT8_DYNAMIC: lambda bundle: OpenVinoEngine(bundle, precision=INT8_DYNAMIC),
     "bf16": lambda bundle: OpenVinoEngine(bundle, precision="bf16"),
 }
 """What runs each candidate in the gate, and when scoring."""
+
+_BY_RATE = ("bf16", INT8_DYNAMIC)
+"""What a processor may lack in hardware: worth its changes only where it is faster than fp32."""
 
 
 def _unseen(checkpoint: Checkpoint, dialogues: Sequence[Dialogue]) -> list[Dialogue]:
@@ -218,13 +234,6 @@ def _unseen(checkpoint: Checkpoint, dialogues: Sequence[Dialogue]) -> list[Dialo
     training = checkpoint.info.training
     trained = {*training.content_hashes, *training.unlabelled_hashes}
     return list({key: one for one in dialogues if (key := training_hash(one)) not in trained}.values())
-
-
-def _batches(encoded: Sequence[Encoded], pad_id: int) -> list[Batch]:
-    """Return evenly chosen batches of the calibration dialogues."""
-    starts = range(0, len(encoded), _CALIBRATION_SIZE)
-    step = max(1, len(starts) // _CALIBRATION_BATCHES)
-    return [dict(collate(encoded[i : i + _CALIBRATION_SIZE], pad_id)) for i in starts[::step]]
 
 
 def _texts(checkpoint: Checkpoint, settings: ExportSettings) -> dict[str, bytes]:

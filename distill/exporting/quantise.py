@@ -1,25 +1,11 @@
-"""Store or run a model's matrices in fewer bits: three ways that differ in what is computed with.
-
-``store_int8`` makes the file small and computes with floats; ``static_int8`` computes with int8, ``to_half`` with
-float16.
-"""
+"""Store a model's matrices in fewer bits: ``store_int8`` makes the file small, ``to_half`` computes with float16."""
 
 from __future__ import annotations
 
-import logging
-import tempfile
-import warnings
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
-
-Batch = dict[str, npt.NDArray[np.int64]]
 
 _SMALL = 4096  # tensors below this many numbers stay float: they weigh nothing
 
@@ -100,54 +86,6 @@ def _gather_int8(graph: onnx.GraphProto, node: onnx.NodeProto, table: np.ndarray
     ]
 
 
-def weight_products(model: onnx.ModelProto) -> list[str]:
-    """Return the names of the nodes that multiply by a large constant matrix: what is worth computing in int8."""
-    large = {tensor.name for tensor in model.graph.initializer if np.prod(tensor.dims) >= _SMALL}
-    return [
-        node.name for node in model.graph.node if node.op_type in ("MatMul", "Gemm") and large.intersection(node.input)
-    ]
-
-
-def static_int8(model: onnx.ModelProto, batches: Sequence[Batch]) -> onnx.ModelProto:
-    """Return a model that multiplies in int8, with one activation scale per product, fixed by ``batches``.
-
-    Weights have one scale per channel. Fixed scales make a score independent of its batch-mates, which dynamic
-    quantisation does not.
-    """
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)  # it advises a preprocessing that an exported encoder does not need
-        source, target = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
-        onnx.save(model, source)
-        try:
-            names = {port.name for port in model.graph.input}
-            taken = [{name: array for name, array in batch.items() if name in names} for batch in batches]
-            quantize_static(
-                source,
-                target,
-                _Batches(taken),
-                quant_format=QuantFormat.QDQ,
-                per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                nodes_to_quantize=weight_products(model),
-            )
-        finally:
-            logging.disable(logging.NOTSET)
-        return onnx.load(target)
-
-
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model in half precision, weights and computation; its inputs and outputs stay what they are."""
     return convert_float_to_float16(model, keep_io_types=True)
-
-
-class _Batches(CalibrationDataReader):
-    """Hands the calibration one batch after another."""
-
-    def __init__(self, batches: Sequence[Batch]) -> None:
-        self._batches = iter(batches)
-
-    def get_next(self) -> Batch | None:
-        """Return the next batch, None after the last."""
-        return next(self._batches, None)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -26,9 +26,12 @@ import msgspec
 from scorer.bundle.info import FORMAT, FORMAT_VERSION, ScorerInfo, is_plain_name
 from scorer.bundle.tokenizer.spelling import unspelt
 from scorer.dialogue import HEADS, SCORE_RANGE, TEMPLATE_VERSION
+from scorer.engines.machine import processor_kind
+from scorer.engines.verdicts import Verdict, joined, verdict_here
 from scorer.errors import BundleError, reason_of
 from scorer.hub.names import hub_name
-from scorer.outputs import json_text, new_folder, replacing_binary
+from scorer.locks import locked
+from scorer.outputs import json_text, new_folder, replacing_binary, writing
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -38,9 +41,6 @@ STARTER = Path(__file__).parents[1] / "starter"
 
 STARTER_SHA256 = "490378316ff80bdbae59271ee209c871ea2b8e2558df7f191839daaf3882453e"
 """Its hash: it was checked and tried out before the package was made, and is not again at every start."""
-
-INT8_MODEL = "model.int8.onnx"
-"""The model that multiplies in int8, in bundles whose export allowed it."""
 
 HALF_MODEL = "model.fp16.onnx"
 """The model in half precision, for a GPU, in bundles whose export was asked for it and let it pass."""
@@ -54,13 +54,15 @@ _MOST_FILES = 64
 _MOST_BYTES = 256 << 20  # a million hashes in scorer.json come to 64 MiB, the largest tokenizers to 40
 _MOST_MODEL_BYTES = 2 << 30  # protobuf has no larger ones
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-_MODELS = {"int8": INT8_MODEL, "fp16": HALF_MODEL}
+_MODELS = {"fp16": HALF_MODEL}
+_GATES = "gates"
 
 
 @dataclass(frozen=True)
 class Bundle:
     """A verified bundle: ``sha256`` is the hash of scorer.json and so of all, ``files`` the content of every file.
 
+    What `empathy gate` adds to scorer.json does not count in the hash: the scorer stays the same one.
     ``checked_tokenizer`` is tokenizer.json as it may be loaded.
     """
 
@@ -83,9 +85,22 @@ class Bundle:
         return _MODELS.get(precision, "model.onnx")
 
     def allows(self, precision: str) -> bool:
-        """Whether the export's gate let a precision pass; fp32 always does."""
-        verdict = self.info.precisions.get(precision)
-        return precision == "fp32" or (verdict is not None and verdict.allowed)
+        """Whether a gate let a precision pass on a processor like this machine's; fp32 always does."""
+        return precision == "fp32" or self.verdict(precision).allowed
+
+    def verdict(self, precision: str, kind: str | None = None) -> Verdict:
+        """Return what is known of a precision on a kind of processor, None for this machine's."""
+        return verdict_here(precision, self.info.gates, self.info.precisions, kind or processor_kind(), self.path)
+
+    @property
+    def columns(self) -> int:
+        """How many numbers the network gives for a dialogue."""
+        return len(HEADS)
+
+    @property
+    def max_length(self) -> int:
+        """How many tokens a dialogue may have."""
+        return self.info.max_length
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -145,7 +160,7 @@ def load_bundle(path: Path | str | None = None) -> Bundle:
     raw = _read(folder, INFO_FILE)
     info = _info(raw, file)
     files = _verified_files(folder, info.files)
-    sha = sha256(raw).hexdigest()
+    sha = _identity(raw, info, file)
     tokenizer = unspelt(files[_TOKENIZER]) if sha == STARTER_SHA256 else _checked(folder, info, files)
     return Bundle(folder, info, sha, {**files, INFO_FILE: raw}, tokenizer)
 
@@ -176,6 +191,37 @@ def write_bundle(folder: Path, info: Mapping[str, Any], files: Mapping[str, byte
                 file.write(data)
         _ = load_bundle(unfinished).tokenizer
     return load_bundle(folder)
+
+
+def add_verdicts(bundle: Bundle, found: Sequence[Verdict]) -> Bundle:
+    """Add verdicts to a bundle's scorer.json, whole or not at all, and return it; its hash stays what it is.
+
+    Those on the same kind of processor, engine and precision are replaced. Of two processes the second waits for
+    nothing and says so. BundleError where the bundle was changed meanwhile, OutputError where it cannot be written.
+    """
+    file = bundle.path / INFO_FILE
+    with writing(file), locked(file):
+        now = load_bundle(bundle.path)
+        if now.sha256 != bundle.sha256:
+            raise BundleError(f"{bundle.path}: was changed while it was measured; measure it again")
+        whole = {**now.to_json(), _GATES: [row.to_json() for row in joined(now.info.gates, found)]}
+        raw = json_text(whole).encode()
+        if _identity(raw, _info(raw, file), file) != bundle.sha256:
+            raise BundleError(f"{file}: is not as `empathy export` wrote it, so nothing can be added; export it again")
+        with replacing_binary(file) as stream:
+            stream.write(raw)
+    return load_bundle(bundle.path)
+
+
+def _identity(raw: bytes, info: ScorerInfo, file: Path) -> str:
+    """Return the hash of scorer.json without what `empathy gate` added: as it was before."""
+    if not info.gates:
+        return sha256(raw).hexdigest()
+    whole = dict(msgspec.json.decode(raw))
+    if json_text(whole).encode() != raw:  # else two files that read alike might have one hash
+        raise BundleError(f"{file}: has verdicts that `empathy gate` did not write; remove {_GATES!r} from it")
+    del whole[_GATES]
+    return sha256(json_text(whole).encode()).hexdigest()
 
 
 def listed_files(raw: bytes, where: str) -> dict[str, str]:

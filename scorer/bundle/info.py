@@ -14,7 +14,8 @@ from scorer.bundle.domain import Domain
 from scorer.bundle.probed import Probed
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS, SCORE_RANGE, TEMPLATE_VERSION
-from scorer.values import Amount, Correlation, Count, Portion
+from scorer.engines.verdicts import Verdict
+from scorer.values import Count
 
 FORMAT = "empathy-scorer"
 FORMAT_VERSION = 1
@@ -24,28 +25,6 @@ Measured = Mapping[str, Any]
 
 _REQUIRED_FILES = ("model.onnx", "tokenizer.json")
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """Whether a precision may score, and how far its scores are from the checkpoint's.
-
-    ``drift_max`` and ``drift_99`` are the largest and the 99th percentile of the absolute differences of scores,
-    ``correlation`` the lower of the two heads' (None where a head is constant), ``flips`` the share of the ``checked``
-    dialogues that change their set (paper rule, threshold 5, the scorer's cuts).
-    """
-
-    allowed: bool
-    reason: str
-    checked: Count = 0
-    drift_max: Amount | None = None
-    drift_99: Amount | None = None
-    correlation: Correlation | None = None
-    flips: Portion | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what scorer.json keeps: the values that are known."""
-        return {name: value for name, value in msgspec.to_builtins(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +54,10 @@ class ScorerInfo:
     """What of scorer.json is used; ValueError for a value that no scorer of this release can have.
 
     ``max_length`` counts tokens, special ones included; ``pad_id`` fills up a batch. ``files`` holds the SHA-256 of
-    every other file by its name, ``precisions`` the verdicts of the export's gate, ``measured`` figures on held-out
-    dialogues. ``uncertainty`` is how far the judge's scores may be off and ``probe`` what the scorer makes of bad
-    replies, each None where that was not measured. ``adapted_from`` is the scorer that `empathy adapt` began with.
+    every other file by its name, ``precisions`` the verdicts of the export's gate, ``gates`` those that `empathy gate`
+    added on other machines, ``measured`` figures on held-out dialogues. ``uncertainty`` is how far the judge's scores
+    may be off and ``probe`` what the scorer makes of bad replies, each None where that was not measured.
+    ``adapted_from`` is the scorer that `empathy adapt` began with.
     """
 
     format: str
@@ -102,6 +82,7 @@ class ScorerInfo:
     graph: str = ""
     weights: Mapping[str, Verdict] = field(default_factory=dict)
     precisions: Mapping[str, Verdict] = field(default_factory=dict)
+    gates: Sequence[Verdict] = ()
     files: Mapping[str, str]
 
     def __post_init__(self) -> None:

@@ -129,7 +129,7 @@ def _score(bundle: Bundle) -> None:
     longest[: len(ordinary[0].ids)] = ordinary[0].ids[: len(longest)]
     longest[-1] = highest
     batches = [ordinary, [Encoded(ids=longest, first_segment=len(longest) // 2)]]
-    for precision in ("fp32", "int8", "fp16"):
+    for precision in ("fp32", "fp16"):
         if bundle.model_file(precision) not in bundle.files:
             continue
         try:
@@ -137,7 +137,7 @@ def _score(bundle: Bundle) -> None:
             for batch in batches:
                 engine.run(collate(batch, bundle.info.pad_id))
         except EmpathyError:
-            if precision == "fp32":  # others may want another processor than this one
+            if precision == "fp32":  # the other one may want another processor than this one
                 raise
 
 

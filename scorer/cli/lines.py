@@ -12,6 +12,7 @@ from scorer.bundle.info import ScorerInfo
 from scorer.bundle.probed import Probed, probe_table, probe_verdict
 from scorer.cli.table import table_lines
 from scorer.dialogue import HEADS
+from scorer.engines.verdicts import Verdict
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
 from scorer.reading.windows import Tally
@@ -95,8 +96,25 @@ def describe(bundle: Bundle) -> Iterator[str]:
     if info.probe:
         yield from probe_lines(info.probe)
     for name, verdict in info.precisions.items():
-        yield f"precision {name}: {'allowed' if verdict.allowed else 'refused'}, {verdict.reason}"
+        yield f"precision {name}: {verdict_line(verdict)}{_where(verdict)}"
+    for row in info.gates:
+        times = "" if row.gain is None else f"; {row.gain:.2f} times ONNX Runtime's rate in fp32"
+        yield f"gate, {row.engine} in {row.precision}: {verdict_line(row)}{times}{_where(row)}"
     yield "files verified: " + ", ".join(sorted(info.files))
+
+
+def verdict_line(verdict: Verdict) -> str:
+    """Return whether a precision may be used, and why."""
+    what = "allowed" if verdict.allowed else "refused" if verdict.measured else "not measured"
+    return f"{what}, {verdict.reason}"
+
+
+def _where(verdict: Verdict) -> str:
+    """Return where a verdict was measured, empty where it does not say."""
+    if not verdict.processor:
+        return ""
+    model = f", {verdict.model}" if verdict.model else ""
+    return f" ({verdict.processor}{model}; {verdict.engine} {verdict.version}, {verdict.date})"
 
 
 def _measured(info: ScorerInfo) -> Iterator[str]:

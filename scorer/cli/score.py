@@ -13,6 +13,7 @@ import click
 from scorer.cli import options as opt
 from scorer.cli.main import EXIT_NOTHING_SCORED, fail
 from scorer.cli.streams import GoneError, output_is_all, say
+from scorer.engines.names import PRECISIONS
 from scorer.reading.windows import Share
 from scorer.run.settings import ScoreSettings
 
@@ -75,7 +76,7 @@ def _ray_address(_context: click.Context, _option: click.Parameter, value: str |
     opt.engine_option,
     opt.option(
         "--precision",
-        metavar="fp32|bf16|fp16|int8",
+        metavar="|".join(PRECISIONS),
         help="What it computes in.  [default: the fastest that the engine has here and the scorer's export let pass]",
     ),
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +17,6 @@ import numpy.typing as npt
 
 from scorer.bundle.encode import Encoded
 from scorer.bundle.tokens import Tokens
-from scorer.dialogue import HEADS
 from scorer.errors import EngineError, reason_of
 
 Inputs = dict[str, npt.NDArray[np.int64]]
@@ -24,6 +24,33 @@ Scores = npt.NDArray[np.float32]
 
 PAD_MULTIPLE = 8
 """Batches are padded to a multiple of this many tokens, unless an engine says otherwise."""
+
+
+class Network(Protocol):
+    """What an engine runs: a `Bundle`, or another file that `empathy gate` measures."""
+
+    @property
+    def path(self) -> Path:
+        """What a message names."""
+        ...
+
+    @property
+    def columns(self) -> int:
+        """How many numbers it gives for each row."""
+        ...
+
+    @property
+    def max_length(self) -> int:
+        """How many tokens a row may have."""
+        ...
+
+    def model_for(self, precision: str) -> bytes:
+        """Return the ONNX model that a precision computes with; BundleError if there is none."""
+        ...
+
+    def model_file(self, precision: str) -> str:
+        """Return the name of its file."""
+        ...
 
 
 class Engine(Protocol):
@@ -86,10 +113,10 @@ def failing_as(
         raise EngineError(f"{library} failed on a batch of {batch} tokens: {reason_of(error)}") from error
 
 
-def checked(scores: npt.NDArray[Any], rows: int) -> Scores:
-    """Return what a model gave as float32; EngineError if it is not two numbers for each row."""
-    if scores.shape != (rows, len(HEADS)):
-        raise EngineError(f"the model gave {scores.shape} numbers, expected {(rows, len(HEADS))}")
+def checked(scores: npt.NDArray[Any], rows: int, columns: int) -> Scores:
+    """Return what a model gave as float32; EngineError if it is not so many numbers for each row."""
+    if scores.shape != (rows, columns):
+        raise EngineError(f"the model gave {scores.shape} numbers, expected {(rows, columns)}")
     return np.array(scores, dtype=np.float32)
 
 

@@ -7,11 +7,9 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from scorer.bundle.bundle import HALF_MODEL, Bundle
-from scorer.dialogue import HEADS
-from scorer.engines.base import PAD_MULTIPLE, Inputs, Scores, available_cores, checked, failing_as
+from scorer.engines.base import PAD_MULTIPLE, Inputs, Network, Scores, available_cores, checked, failing_as
 from scorer.engines.forks import survive_forks
-from scorer.engines.names import ON_GPU
+from scorer.engines.names import INT8_DYNAMIC, ON_GPU
 from scorer.errors import BundleError, EngineError, reason_of
 
 if TYPE_CHECKING:
@@ -28,9 +26,9 @@ class OnnxRuntimeEngine:
     """ONNX Runtime with one of its providers; all others are compared with its scores on the processor in fp32."""
 
     def __init__(
-        self, bundle: Bundle, threads: int | None = None, precision: str | None = None, name: str = "onnxruntime"
+        self, bundle: Network, threads: int | None = None, precision: str | None = None, name: str = "onnxruntime"
     ) -> None:
-        """Load the model of a bundle, in ``fp32``, ``fp16`` or ``int8``; ``threads`` None is one per core.
+        """Load the model of a bundle, in ``fp32`` (None is that) or ``fp16``; ``threads`` None is one per core.
 
         ``name`` says the provider. EngineError if that is not installed or does not start; BundleError if the bundle
         has no such model.
@@ -38,11 +36,11 @@ class OnnxRuntimeEngine:
         import onnxruntime as ort  # not needed to read corpora or cards
 
         on_gpu = name in ON_GPU
-        if precision == "bf16":
-            raise EngineError("ONNX Runtime does not compute in bf16 here; take --engine openvino, or fp32")
+        if precision in ("bf16", INT8_DYNAMIC):
+            raise EngineError(f"ONNX Runtime does not compute in {precision} here; take --engine openvino, or fp32")
         self.name = name
-        half = on_gpu and bundle.allows("fp16") and HALF_MODEL in bundle.files
-        self.precision = precision or ("fp16" if half else "fp32")
+        self.precision = precision or "fp32"
+        self._columns = bundle.columns
         self.threads = threads or available_cores()
         self.notice = ""
         self.pad_multiple = PAD_MULTIPLE
@@ -54,8 +52,8 @@ class OnnxRuntimeEngine:
         options.log_severity_level = 4  # errors come as exceptions, and are reported once
         # Lengths vary from batch to batch: planning memory for each shape makes it grow (onnxruntime issue 11118).
         options.enable_mem_pattern = False
-        if self.precision != "int8":  # weights stored as int8 become floats at load; activations are never quantised
-            options.add_session_config_entry("session.disable_quant_qdq", "1")
+        # Weights stored as int8 become floats at load; activations are never quantised.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         self._faults = onnxruntime_faults()
         self._model_path = bundle.path / bundle.model_file(self.precision)
         self._session = self._start(bundle, options)
@@ -73,7 +71,7 @@ class OnnxRuntimeEngine:
             binding.bind_output(self._output)
             self._session.run_with_iobinding(binding)
             (scores,) = binding.copy_outputs_to_cpu()
-        return checked(scores, shape[0])
+        return checked(scores, shape[0], self._columns)
 
     def stream(self, batches: Iterable[Inputs]) -> Generator[Scores]:
         """Yield the outputs of each batch in turn; on a GPU two run at once."""
@@ -89,7 +87,7 @@ class OnnxRuntimeEngine:
             while running:
                 yield running.popleft().result()
 
-    def _start(self, bundle: Bundle, options: ort.SessionOptions) -> ort.InferenceSession:
+    def _start(self, bundle: Network, options: ort.SessionOptions) -> ort.InferenceSession:
         import onnxruntime as ort
 
         model, provider = bundle.model_for(self.precision), _PROVIDERS.get(self.name)
@@ -112,9 +110,11 @@ class OnnxRuntimeEngine:
         unknown = sorted(set(self._inputs) - _KNOWN_INPUTS)
         if unknown or "input_ids" not in self._inputs:
             raise BundleError(f"{self._model_path}: has inputs {self._inputs}, expected {_KNOWN_INPUTS}")
-        if len(outputs) != 1 or outputs[0].type not in _FLOATS or list(outputs[0].shape[1:]) != [len(HEADS)]:
+        if len(outputs) != 1 or outputs[0].type not in _FLOATS or list(outputs[0].shape[1:]) != [self._columns]:
             found = ", ".join(f"{node.type} {node.shape}" for node in outputs)
-            raise BundleError(f"{self._model_path}: has outputs {found}, expected one of floats (batch, {len(HEADS)})")
+            raise BundleError(
+                f"{self._model_path}: has outputs {found}, expected one of floats (batch, {self._columns})"
+            )
         return str(outputs[0].name)
 
 
@@ -126,13 +126,13 @@ def onnxruntime_faults() -> tuple[type[Exception], ...]:
     return (*own, RuntimeError, ValueError, MemoryError)
 
 
-def _gpu_providers(provider: str, bundle: Bundle) -> list[Any]:
+def _gpu_providers(provider: str, bundle: Network) -> list[Any]:
     """Return a GPU's provider with its options, and after it those that take the operators which it leaves."""
     cuda = ("CUDAExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})  # the default doubles the memory
     if provider == cuda[0]:
         return [cuda, "CPUExecutionProvider"]
     # TensorRT builds for a range of shapes; without one it would build again for every new shape.
-    length = bundle.info.max_length
+    length = bundle.max_length
     shapes = {"min": "1x8", "opt": _TENSORRT_TYPICAL, "max": f"{max(1, _GPU_BATCH_TOKENS // length)}x{length}"}
     profile = {
         f"trt_profile_{which}_shapes": ",".join(f"{name}:{shape}" for name in sorted(_KNOWN_INPUTS))

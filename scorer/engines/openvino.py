@@ -9,17 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from scorer.bundle.bundle import Bundle
-from scorer.engines.base import Inputs, Scores, available_cores, checked, failing_as
+from scorer.engines.base import Inputs, Network, Scores, available_cores, checked, failing_as
 from scorer.engines.forks import survive_forks
+from scorer.engines.names import INT8_DYNAMIC
 from scorer.errors import BundleError, EngineError, reason_of
 
 _MOST_STREAMS = 16
 """More batches at once than this only cost memory: then several cores share one."""
 
 
+_GROUP = 128
+"""How many neighbouring activations share a scale in int8: fewer are more exact and slower."""
+
+
 class OpenVinoEngine:
-    """OpenVINO on the processor: bf16 where it multiplies that in hardware and the bundle allows it, else fp32.
+    """OpenVINO on the processor, in fp32, bf16, or int8 with scales by row and group.
 
     Each stream runs its own batch on its own core, which is faster than all cores on one batch.
     """
@@ -30,8 +34,8 @@ class OpenVinoEngine:
     pad_multiple = 16
     batch_tokens = 2048
 
-    def __init__(self, bundle: Bundle, threads: int | None = None, precision: str | None = None) -> None:
-        """Compile the model of a bundle; EngineError if OpenVINO is not installed or lacks ``precision`` here."""
+    def __init__(self, bundle: Network, threads: int | None = None, precision: str | None = None) -> None:
+        """Compile a bundle's model, in fp32 for None; EngineError if OpenVINO is not installed or lacks that here."""
         try:
             import openvino as ov  # an extra
         except ModuleNotFoundError:
@@ -42,19 +46,27 @@ class OpenVinoEngine:
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not has_bf16:
             raise EngineError("this processor does not multiply bf16 in hardware")
-        if precision not in (None, "fp32", "bf16"):
-            raise EngineError(f"OpenVINO computes in fp32 or bf16 here, not in {precision}")
-        self.precision = precision or ("bf16" if has_bf16 and bundle.allows("bf16") else "fp32")
+        if precision not in (None, "fp32", "bf16", INT8_DYNAMIC):
+            raise EngineError(f"OpenVINO computes in fp32, bf16 or {INT8_DYNAMIC} here, not in {precision}")
+        self.precision = precision or "fp32"
         settings = {
-            "INFERENCE_PRECISION_HINT": {"bf16": ov.Type.bf16, "fp32": ov.Type.f32}[self.precision],
+            "INFERENCE_PRECISION_HINT": ov.Type.bf16 if self.precision == "bf16" else ov.Type.f32,
             "INFERENCE_NUM_THREADS": self.threads,
             "NUM_STREAMS": streams,
+            # By itself it rounds activations wherever weights are stored as int8, on some processors.
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": _GROUP if self.precision == INT8_DYNAMIC else 0,
         }
         try:
-            compiled = core.compile_model(_ready(core.read_model(bundle.model_for("fp32"))), "CPU", settings)
+            model = core.read_model(bundle.model_for(self.precision))
+            if self.precision != INT8_DYNAMIC:
+                _fold_weights(model)
+            elif not _keeps_int8(model):
+                raise EngineError(f"its weights are not stored as int8, so that there is no {INT8_DYNAMIC} of it")
+            compiled = core.compile_model(_turned(model), "CPU", settings)
         except RuntimeError as error:
             reason = reason_of(error)
             raise BundleError(f"{bundle.path / 'model.onnx'}: OpenVINO cannot load it: {reason}") from error
+        self._columns = bundle.columns
         self._inputs = [port.get_any_name() for port in compiled.inputs]
         self._turn = Lock()
         self._requests = [compiled.create_infer_request() for _ in range(2 * streams)]  # each stream has one waiting
@@ -100,17 +112,35 @@ class OpenVinoEngine:
         request, shape = begun
         with failing_as("OpenVINO", RuntimeError, shape):
             request.wait()
-            return checked(request.get_output_tensor(0).data, shape[0])
+            return checked(request.get_output_tensor(0).data, shape[0], self._columns)
 
 
-def _ready(model: Any) -> Any:
-    """Return a model with weights as floats, and with keys as the attention kernel reads them."""
-    from openvino import opset13 as opset
+def _fold_weights(model: Any) -> None:
+    """Make weights that are stored as int8 floats once, not in every batch."""
     from openvino.passes import ConstantFolding, Manager
 
     passes = Manager()
-    passes.register_pass(ConstantFolding())  # weights stored as int8 are made floats once, not in every batch
+    passes.register_pass(ConstantFolding())
     passes.run_passes(model)
+
+
+def _keeps_int8(model: Any) -> bool:
+    """Whether a matrix product of a model has weights that are stored as int8."""
+    products = (node for node in model.get_ordered_ops() if node.get_type_name() == "MatMul")
+    return any(_stored_type(product.input_value(1).get_node()) in ("i8", "u8") for product in products)
+
+
+def _stored_type(node: Any) -> str:
+    """Return the type of the constant that a chain of conversions, products and transposes begins with."""
+    while node.get_type_name() in ("Multiply", "Convert", "Subtract", "Transpose", "Reshape"):
+        node = node.input_value(0).get_node()
+    return str(node.get_element_type().get_type_name()) if node.get_type_name() == "Constant" else ""
+
+
+def _turned(model: Any) -> Any:
+    """Return a model with keys as the attention kernel reads them."""
+    from openvino import opset13 as opset
+
     # An exporter lays keys out as (B, heads, size, T), which costs a copy: the product may as well transpose them.
     for product in [node for node in model.get_ordered_ops() if node.get_type_name() == "MatMul"]:
         keys = product.input_value(1).get_node()

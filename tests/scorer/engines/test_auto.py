@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from scorer.bundle.bundle import Bundle, write_bundle
-from scorer.engines.auto import choose, cpu_features, make_engine
+from scorer.engines.auto import choose, make_engine
+from scorer.engines.machine import cpu_features
 from scorer.errors import BundleError, EngineError
 from scorer.model import Scorer
 from scorer.run.score_file import METADATA_KEY
@@ -28,25 +29,24 @@ ARM: frozenset[str] = frozenset()
 def gated(folder: Path, parts: Parts, *allowed: str) -> Bundle:
     """Write a bundle whose gate let these precisions pass and refused the others."""
     info, files = parts
-    verdicts = {
-        name: {"allowed": name in allowed, "reason": "changes 7 % of decisions"} for name in ("bf16", "fp16", "int8")
-    }
+    said = {"reason": "changes 7 % of decisions", "checked": 200}
+    verdicts = {name: {**said, "allowed": name in allowed} for name in ("bf16", "fp16", "int8-dynamic")}
     return write_bundle(folder / "-".join(("b", *allowed)), {**info, "precisions": verdicts}, files)
 
 
 @pytest.mark.parametrize(
     ("features", "openvino", "allowed", "expected"),
     [
-        (AMX, True, ("bf16", "int8"), ("openvino", "bf16")),
+        (AMX, True, ("bf16", "int8-dynamic"), ("openvino", "bf16")),
+        (AMX, True, ("int8-dynamic",), ("openvino", "int8-dynamic")),
         (ZEN4, True, ("bf16",), ("openvino", "bf16")),
         (AMX, True, (), ("openvino", "fp32")),
-        (AMX, False, ("bf16", "int8"), ("onnxruntime", "int8")),
-        (AMX, False, ("bf16",), ("onnxruntime", "fp32")),
-        (ICE_LAKE, True, ("bf16", "int8"), ("onnxruntime", "int8")),
+        (AMX, False, ("bf16", "int8-dynamic"), ("onnxruntime", "fp32")),
+        (ICE_LAKE, True, ("bf16", "int8-dynamic"), ("openvino", "int8-dynamic")),
         (ICE_LAKE, True, ("bf16",), ("openvino", "fp32")),
-        (OLD, True, ("bf16", "int8"), ("openvino", "fp32")),
-        (OLD, False, ("bf16", "int8"), ("onnxruntime", "fp32")),
-        (ARM, True, ("bf16", "int8"), ("onnxruntime", "fp32")),
+        (OLD, True, ("bf16", "int8-dynamic"), ("openvino", "fp32")),
+        (OLD, False, ("bf16", "int8-dynamic"), ("onnxruntime", "fp32")),
+        (ARM, True, ("bf16", "int8-dynamic"), ("onnxruntime", "fp32")),
     ],
 )
 def test_the_rule(
@@ -61,7 +61,7 @@ def test_the_rule(
 
 
 def test_this_processor_has_known_features() -> None:
-    assert cpu_features() <= AMX | {"avx_vnni"}
+    assert cpu_features() <= AMX | {"avx_vnni", "avx512f", "avx2", "arm", "i8mm", "asimddp"}
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_this_processor_has_known_features() -> None:
         ),
         ("auto", "fp64", EngineError, "precision 'fp64' is not known, expected one of fp32"),
         ("onnxruntime", "fp16", BundleError, "holds no model.fp16.onnx"),
-        ("openvino", "int8", EngineError, "OpenVINO computes in fp32 or bf16 here, not in int8"),
+        ("openvino", "fp16", EngineError, "OpenVINO computes in fp32, bf16 or int8-dynamic here, not in fp16"),
     ],
 )
 def test_a_precision_that_the_gate_refused_or_an_engine_lacks_is_refused(
@@ -82,7 +82,7 @@ def test_a_precision_that_the_gate_refused_or_an_engine_lacks_is_refused(
     if name == "openvino":
         pytest.importorskip("openvino")
     with pytest.raises(error, match=message):
-        make_engine(name, gated(tmp_path, parts, "fp16", "int8"), 1, precision)
+        make_engine(name, gated(tmp_path, parts, "fp16", "int8-dynamic"), 1, precision)
 
 
 def test_onnx_runtime_does_not_compute_in_bf16(tmp_path: Path, parts: Parts) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from distill.exporting.gate import MIN_CHECKED, judge_precision
-from distill.exporting.settings import ExportSettings
 from scorer.bundle.cuts import JUDGE_CUTS
-from scorer.bundle.info import Verdict
 from scorer.dialogue import HEADS
+from scorer.engines.verdicts import Verdict
+from selection.gating.judge import MIN_CHECKED, judge_precision
+from selection.settings import GateSettings
 
 Floats = npt.NDArray[np.float32]
 
@@ -35,7 +35,7 @@ def flipped(count: int, flips: int) -> tuple[Floats, Floats]:
     return scores, other
 
 
-def judge(first: Floats, second: Floats, limit: float = ExportSettings().max_flips) -> Verdict:
+def judge(first: Floats, second: Floats, limit: float = GateSettings().max_flips) -> Verdict:
     return judge_precision(first, second, CUTS, limit)
 
 
