@@ -14,7 +14,7 @@ from scorer.dialogue import HEADS, SCORE_RANGE
 from selection.rules import PAPER
 
 Row = np.dtype(
-    [("time", "f8"), ("key", "u8"), ("scores", "f4", (2,)), ("set", "u1"), ("low", "u1"), ("outside", "i1"), ("category", "u2")]
+    [("time", "f8"), ("key", "u8"), ("scores", "f4", (2,)), ("set", "u1"), ("low", "u1"), ("outside", "i1"), ("category", "u4")]
 )
 """A dialogue as it is counted: ``key`` is the hash of its id, ``outside`` -1 where nobody knows."""
 
@@ -49,7 +49,7 @@ class Cell:
         data[_SETS:_SUMS] += np.bincount(rows["set"], minlength=3)[:3]
         data[_SUMS:_SQUARES] += scores.sum(axis=0)
         data[_SQUARES:_HISTOGRAMS] += (scores**2).sum(axis=0)
-        places = np.clip((scores / BIN).astype(np.int64), 0, BINS - 1)
+        places = np.minimum((scores / BIN).astype(np.int64), BINS - 1)
         for head in range(2):
             start = _HISTOGRAMS + head * BINS
             data[start : start + BINS] += np.bincount(places[:, head], minlength=BINS)

@@ -41,6 +41,23 @@ class Batch:
     lows: Sequence[dict[str, Any]] = ()
 
 
+def together(batches: Sequence[Batch]) -> Batch:
+    """Return batches as one."""
+    parts, names = [], list[str | None]()
+    for batch in batches:
+        part = batch.rows.copy()
+        part["category"] += len(names)
+        parts.append(part)
+        names += batch.names
+    return Batch(
+        rows=np.concatenate([np.zeros(0, dtype=Row), *parts]),
+        names=names,
+        outside=(sum(batch.outside[0] for batch in batches), sum(batch.outside[1] for batch in batches)),
+        moved=[one for batch in batches for one in batch.moved],
+        lows=[one for batch in batches for one in batch.lows],
+    )
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Counts:
     """The state of a watch. ``add`` is all that changes it, so that the same batches give the same state.
@@ -67,7 +84,7 @@ class Counts:
         """Count a batch."""
         rows = batch.rows.copy()
         if len(rows):
-            places = np.array([self._category(name) for name in batch.names], dtype=np.uint16)
+            places = np.array([self._category(name) for name in batch.names], dtype=np.uint32)
             rows["category"] = places[rows["category"]]
             self._add_reference(rows)
             self._add_windows(rows)

@@ -60,7 +60,8 @@ def psi(reference: Floats, other: Floats, seed: int = 0) -> Figure:
     draws = [rng.multinomial(int(counts.sum()), counts / counts.sum(), _DRAWS) for counts in (first, second)]
     low, high = np.percentile(_psi(*draws), [2.5, 97.5])
     chance = (len(edges) - 1) * (1 / first.sum() + 1 / second.sum())
-    return Figure(max(0.0, value - chance), float(max(0.0, 2 * value - high)), float(max(0.0, 2 * value - low)))
+    ends = (value - chance, 2 * value - high, 2 * value - low)
+    return Figure(*(float(max(0.0, end)) for end in ends))
 
 
 def _psi(first: Floats, second: Floats) -> Floats:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 
 from scorer.arrays import Numbers
 from scorer.bundle.cuts import Cuts
+from scorer.dialogue import SCORE_RANGE
+from scorer.inputs.corpus import id_hash
+from selection.errors import WatchError
 from selection.rules import PAPER, both_low, states
+from selection.watching.cells import Row, Rows
+
+_LATEST = 253_402_300_800.0  # the year 10000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +71,36 @@ def observations(
         )
         for time, id_, category, (s, r), place, is_low, out, text in columns
     ]
+
+
+def rows_of(observed: Sequence[Observation]) -> tuple[Rows, list[str | None]]:
+    """Return observations as rows that are counted, and the names that their categories are places in.
+
+    WatchError for one that cannot be.
+    """
+    names = list(dict.fromkeys(one.category for one in observed))
+    place = {name: number for number, name in enumerate(names)}
+    rows: Rows = np.zeros(len(observed), dtype=Row)
+    for number, one in enumerate(observed):
+        _check(one)
+        rows[number] = (
+            one.time,
+            id_hash(one.id),
+            (one.sensibility, one.rationality),
+            PAPER.sets.index(one.set),
+            one.low,
+            -1 if one.outside is None else int(one.outside),
+            place[one.category],
+        )
+    return rows, names
+
+
+def _check(one: Observation) -> None:
+    low, high = SCORE_RANGE
+    scores = (one.sensibility, one.rationality)
+    if not all(low <= score <= high for score in scores):
+        raise WatchError(f"{one.id!a}: scores {scores}, expected numbers from {low:g} to {high:g}")
+    if not (isfinite(one.time) and 0 <= one.time < _LATEST):
+        raise WatchError(f"{one.id!a}: time {one.time}, expected seconds since 1970")
+    if one.set not in PAPER.sets:
+        raise WatchError(f"{one.id!a}: set {one.set!a}, expected {', '.join(PAPER.sets)}")

@@ -20,7 +20,7 @@ import numpy as np
 from scorer.errors import reason_of
 from selection.errors import WatchError
 from selection.watching.cells import BINS, SIZE, Cell, Row
-from selection.watching.counts import Batch, Counts
+from selection.watching.counts import Batch, Counts, together
 
 _VERSION = f"1 {SIZE} {BINS} {Row.itemsize}"
 _SCHEMA = """
@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS cells (
     kind TEXT, start INTEGER, span INTEGER, category INTEGER, data BLOB, PRIMARY KEY (kind, start, span, category)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS positions (source TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS alerts (number INTEGER PRIMARY KEY, value TEXT, told INTEGER);
+CREATE TABLE IF NOT EXISTS alerts (number INTEGER PRIMARY KEY, value TEXT);
 """
 _FOLD_ROWS, _FOLD_LINES = 5000, 200
 
@@ -142,11 +142,15 @@ class Store:
                 counts.reference[category] = cell
             else:
                 counts.windows.setdefault((start, span), {})[category] = cell
+        batches = []
         for rows, more in self._db.execute("SELECT rows, more FROM log ORDER BY number").fetchall():
             known = json.loads(more)
-            counts.add(Batch(rows=np.frombuffer(rows, dtype=Row), **known | {"outside": tuple(known["outside"])}))
-            self._lines += 1
-            self._rows += len(rows) // Row.itemsize
+            batches.append(
+                Batch(rows=np.frombuffer(rows, dtype=Row), **known | {"outside": tuple(known["outside"])})
+            )
+            self._rows += len(batches[-1].rows)
+        self._lines = len(batches)
+        counts.add(together(batches))
 
     def positions(self) -> dict[str, Any]:
         """Return how far each source is read."""
@@ -166,16 +170,16 @@ class Store:
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"own:{name}", json.dumps(value)))
 
     def alerts(self, read: Callable[[dict[str, Any]], Any]) -> list[Any]:
-        """Return the alerts that were kept, oldest first, each as ``read`` makes it, and whether it was told."""
+        """Return the alerts that were kept, oldest first, each as ``read`` makes it."""
         with self._faults():
-            found = self._db.execute("SELECT value, told FROM alerts ORDER BY number").fetchall()
-        return [(read(json.loads(value)), bool(told)) for value, told in found]
+            found = self._db.execute("SELECT value FROM alerts ORDER BY number").fetchall()
+        return [read(json.loads(value)) for (value,) in found]
 
-    def keep_alerts(self, entries: Mapping[int, tuple[Any, bool]], most: int = 100) -> None:
-        """Keep alerts by their number, and whether they were told; of old ones only the latest ``most``."""
+    def keep_alerts(self, entries: Mapping[int, Any], most: int = 100) -> None:
+        """Keep alerts by their number; of old ones only the latest ``most``."""
         with self.transaction():
-            rows = [(n, json.dumps(msgspec.to_builtins(value)), told) for n, (value, told) in entries.items()]
-            self._db.executemany("INSERT OR REPLACE INTO alerts VALUES (?, ?, ?)", rows)
+            rows = [(number, json.dumps(msgspec.to_builtins(value))) for number, value in entries.items()]
+            self._db.executemany("INSERT OR REPLACE INTO alerts VALUES (?, ?)", rows)
             self._db.execute(
                 "DELETE FROM alerts WHERE number <= (SELECT MAX(number) FROM alerts) - ?", (most,)
             )

@@ -6,21 +6,14 @@ import threading
 import time as clock
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from math import isfinite
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
-from scorer.dialogue import SCORE_RANGE
-from scorer.inputs.corpus import id_hash
 from scorer.locks import locked
 from selection.errors import WatchError
-from selection.rules import PAPER
 from selection.watching.alerts import Alert, Alerts
-from selection.watching.cells import Row, Rows
-from selection.watching.counts import Batch, Counts
-from selection.watching.observation import Observation
+from selection.watching.counts import Batch, Counts, together
+from selection.watching.observation import Observation, rows_of
 from selection.watching.reference import Reference
 from selection.watching.settings import WatchSettings
 from selection.watching.snapshot import snapshot_of
@@ -29,7 +22,8 @@ from selection.watching.store import Store
 _LOOKS = 5
 """Looks for alerts while as many dialogues come as alerts are about."""
 
-_LATEST = 253_402_300_800.0  # the year 10000
+
+_PROBLEMS = 50
 
 
 class Watch:
@@ -79,7 +73,9 @@ class Watch:
             self._files.close()
             raise
         self._step = max(1, self.settings.recent // _LOOKS)
-        self._looked = self._counts.total // self._step
+        self._waiting: list[Batch] = []
+        self._total = self._counts.total
+        self._looked = self._total // self._step
 
     def record(
         self,
@@ -99,15 +95,23 @@ class Watch:
             self._store.append(batch, positions or {})
             if not len(batch.rows) and not outside[1]:
                 return
-            self._counts.add(batch)
+            self._waiting.append(batch)
+            self._total += len(batch.rows)
             self.version += 1
             if self._store.is_due:
+                self._settle()
                 self._store.fold(self._counts)
-            if self._counts.total // self._step > self._looked:
+            if self._total // self._step > self._looked:
                 self._look()
 
+    def _settle(self) -> None:
+        """Count what waits, together: counting costs as much for one dialogue as for many."""
+        waiting, self._waiting = self._waiting, []
+        self._counts.add(together(waiting))
+
     def _look(self) -> None:
-        self._looked = self._counts.total // self._step
+        self._settle()
+        self._looked = self._total // self._step
         self.alerts.look(self._counts, self._reference)
 
     def look(self) -> None:
@@ -125,7 +129,10 @@ class Watch:
         """Return every figure, as JSON holds it."""
         with self._lock:
             if self._made is None or self._made[0] != self.version:
-                self._made = self.version, snapshot_of(self._counts, self.settings, self._reference, self.alerts)
+                self._settle()
+                self._made = self.version, snapshot_of(
+                    self._counts, self.settings, self._reference, self.alerts, self.sources
+                )
             found = self._made[1]
             recent = self._counts.recent
         now = clock.time()
@@ -138,6 +145,18 @@ class Watch:
             "rate": _rate(recent["time"], now),
         }
 
+    @property
+    def total(self) -> int:
+        """The dialogues that were counted."""
+        return self._total
+
+    def problem(self, source: str, text: str) -> None:
+        """Let the page say what is wrong with a source; its latest problem is kept, of fifty sources."""
+        with self._lock:
+            if self.problems.get(source) != text and (source in self.problems or len(self.problems) < _PROBLEMS):
+                self.problems[source] = text
+                self.version += 1
+
     def stop_streams(self) -> None:
         """End the streams of events of all pages, so that a server can end."""
         self.closing.set()
@@ -146,6 +165,7 @@ class Watch:
         """Fold the state and close its file."""
         self.closing.set()
         with self._lock, self._files:
+            self._settle()
             self._store.fold(self._counts)
 
     def __enter__(self) -> Self:
@@ -157,21 +177,7 @@ class Watch:
         self.close()
 
     def _batch(self, observed: Sequence[Observation], outside: tuple[int, int]) -> Batch:
-        names = list(dict.fromkeys(one.category for one in observed))
-        place = {name: number for number, name in enumerate(names)}
-        rows: Rows = np.zeros(len(observed), dtype=Row)
-        for number, one in enumerate(observed):
-            _check(one)
-            known = -1 if one.outside is None else int(one.outside)
-            rows[number] = (
-                one.time,
-                id_hash(one.id),
-                (one.sensibility, one.rationality),
-                PAPER.sets.index(one.set),
-                one.low,
-                known,
-                place[one.category],
-            )
+        rows, names = rows_of(observed)
         moved = [] if self._reference is None else self._reference.moved(rows)
         return Batch(
             rows=rows,
@@ -192,17 +198,6 @@ class Watch:
         if self.settings.keep_texts and one.text is not None:
             found["text"] = one.text[:2000]
         return found | more
-
-
-def _check(one: Observation) -> None:
-    low, high = SCORE_RANGE
-    scores = (one.sensibility, one.rationality)
-    if not all(low <= score <= high for score in scores):
-        raise WatchError(f"{one.id!a}: scores {scores}, expected numbers from {low:g} to {high:g}")
-    if not (isfinite(one.time) and 0 <= one.time < _LATEST):
-        raise WatchError(f"{one.id!a}: time {one.time}, expected seconds since 1970")
-    if one.set not in PAPER.sets:
-        raise WatchError(f"{one.id!a}: set {one.set!a}, expected {', '.join(PAPER.sets)}")
 
 
 def _rate(times: Any, now: float) -> float:
