@@ -19,3 +19,7 @@ class ProbeError(EmpathyError):
 
 class ServeError(EmpathyError):
     """A server cannot be started as it was asked to."""
+
+
+class WatchError(EmpathyError):
+    """Scores that are watched cannot be read or counted, or a setting of the watch is not what it should be."""
