@@ -129,6 +129,7 @@ class _Protocol(H11Protocol):
     """A connection whose client sends the head of a request in time, and takes its answer."""
 
     settings = ServeSettings()
+    _asked = False
     _head: asyncio.TimerHandle | None = None
     _stuck: asyncio.TimerHandle | None = None
 
@@ -168,6 +169,7 @@ class _Protocol(H11Protocol):
 
     def _look(self) -> None:
         answering = self.cycle is not None and not self.cycle.response_complete
+        self._asked |= answering
         if answering and self._head is not None:
             self._head.cancel()
             self._head = None
@@ -179,7 +181,7 @@ class _Protocol(H11Protocol):
         answering = self.cycle is not None and not self.cycle.response_complete
         if answering or self.transport.is_closing():
             return
-        if self.cycle is None:
+        if not self._asked:
             self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
         self.transport.close()
         self.loop.call_later(_LAST_SECONDS, self.transport.abort)
