@@ -68,8 +68,8 @@ def hints(
         )
     if counts.total and "outside" not in by_name:
         yield Hint(
-            "Which of the latest dialogues are outside the training domain is not known: a score file says how many only "
-            "when it is whole, a folder for every part.",
+            "How many dialogues are outside the training domain is not known: lines of scores do not say it, a folder of "
+            "scores does, for every part.",
             "empathy score IN -o FOLDER",
         )
 

@@ -47,12 +47,12 @@ def snapshot_of(
             "latest": float(counts.recent["time"][-1]) if len(counts.recent) else None,
             "span": counts.span,
             "all": figures(joined(by_category.values())),
-            "recent": figures(cell_of(counts.recent)) | {"curves": _curves(cell_of(counts.recent))},
+            "recent": figures(cell_of(counts.recent)) | _recent(counts),
             "reference": None
             if reference is None
             else figures(reference.whole) | {"name": reference.name, "curves": _curves(reference.whole)},
             "gathering": [len(joined(counts.reference.values())), wanted] if wanted and reference is None else None,
-            "drift": None if reference is None or not len(rows) else _drift(reference, cell_of(rows)),
+            "drift": None if reference is None or not len(rows) else _drift(reference, cell_of(rows), counts.recent_outside),
             "windows": {f"{key[0]}+{key[1]}": _window(counts, key, reference) for key in sorted(counts.windows)},
             "categories": categories,
             "findings": [asdict(one) for one in found],
@@ -82,6 +82,11 @@ def figures(cell: Cell) -> dict[str, Any]:
     }
 
 
+def _recent(counts: Counts) -> dict[str, Any]:
+    outside, known = counts.recent_outside
+    return {"outside": outside, "outside_known": known, "curves": _curves(cell_of(counts.recent))}
+
+
 def _curves(cell: Cell) -> list[list[float]]:
     """Return the share of dialogues in each quarter of a point, for both scores."""
     return [
@@ -98,10 +103,10 @@ def _window(counts: Counts, key: tuple[int, int], reference: Reference | None) -
     return found
 
 
-def _drift(reference: Reference, cell: Cell) -> dict[str, Any]:
+def _drift(reference: Reference, cell: Cell, outside: tuple[int, int]) -> dict[str, Any]:
     size = len(reference.whole)
     means = mean_changes(reference.whole, cell)
-    known = reference.whole.outside, cell.outside
+    known = reference.whole.outside, outside
     changes: dict[str, Figure] = {
         name: share_change((reference.whole.sets[name], size), (count, len(cell))) for name, count in cell.sets.items()
     }

@@ -107,7 +107,7 @@ class Store:
             ("window", *key, category, _packed(counts.windows[key][category])) for key, category in counts.changed
         ]
         cells += [("reference", 0, 0, category, _packed(cell)) for category, cell in counts.reference.items()]
-        known = {"names": counts.names, "total": counts.total, "after": counts.after}
+        known = {"names": counts.names, "total": counts.total, "after": counts.after, "outside": counts.outside}
         known |= {"moved": counts.moved, "lows": counts.lows}
         with self.transaction():
             self._db.executemany("DELETE FROM cells WHERE kind = 'window' AND start = ? AND span = ?", counts.gone)
@@ -133,6 +133,7 @@ class Store:
             known = json.loads(meta["counts"])
             for name in ("names", "total", "after", "moved", "lows"):
                 setattr(counts, name, known[name])
+            counts.outside = [(part, whole) for part, whole in known["outside"]]
             counts.recent = np.frombuffer(meta["recent"], dtype=Row)[-counts.recent_rows :]
         for kind, start, span, category, data in self._db.execute("SELECT * FROM cells"):
             cell = Cell(np.frombuffer(zlib.decompress(data), dtype=np.float64).copy())

@@ -157,6 +157,11 @@ class Watch:
                 self.problems[source] = text
                 self.version += 1
 
+    def mark_told(self, number: int, told: int) -> Alert:
+        """Note that of an alert its beginning (1) or its end (2) was told, and return it as it is now."""
+        with self._lock:
+            return self.alerts.mark_told(number, told)
+
     def stop_streams(self) -> None:
         """End the streams of events of all pages, so that a server can end."""
         self.closing.set()
