@@ -41,10 +41,8 @@ def hints(
     by_name = {one.name: one for one in found}
     urgent = [one for one in found if one.name in alerts]
     seen = [one for one in found if one.name not in alerts and one.is_beyond]
-    for one in [*urgent, *seen]:
-        weight = 2 if one.name in alerts else 1
-        sure = "" if weight == 2 else " (not yet sure enough for an alert)"
-        yield Hint(f"{_capital(one.text)}{sure}. {_ADVICE[one.name.split()[0]]}", _command(one.name, scores, reference), weight)
+    yield from _grouped(urgent, 2, "", scores, reference)
+    yield from _grouped(seen, 1, " (not sure enough for an alert)", scores, reference)
     if largest is not None and any(one.name.startswith(("drift", "set")) for one in urgent):
         yield Hint(
             f"The category “{largest['name']}” moved most: its {largest['head']} by {largest['value']:+.2f} points on "
@@ -74,6 +72,15 @@ def hints(
         )
 
 
+def _grouped(
+    found: Sequence[Finding], weight: int, sure: str, scores: str, reference: str | None
+) -> Iterator[Hint]:
+    """Yield a hint for each kind of figure: what is to be done about two of one kind is the same."""
+    for kind in dict.fromkeys(one.name.split()[0] for one in found):
+        text = "; ".join(one.text for one in found if one.name.split()[0] == kind)
+        yield Hint(f"{_capital(text)}{sure}. {_ADVICE[kind]}", _command(kind, scores, reference), weight)
+
+
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
@@ -86,8 +93,7 @@ _ADVICE = {
 }
 
 
-def _command(name: str, scores: str, reference: str | None) -> str:
-    kind = name.split()[0]
+def _command(kind: str, scores: str, reference: str | None) -> str:
     if kind == "low":
         return f"empathy select dialogues.jsonl --scores {scores} --both-low discard -o sets"
     if kind == "drift":

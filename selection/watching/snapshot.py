@@ -28,11 +28,12 @@ def snapshot_of(
     reference, rows = compared(counts, given)
     latest = max(counts.windows, default=None)
     by_category = counts.cells()
+    error = 0.05 / (len(HEADS) * max(1, len(by_category)))  # so that all of their intervals hold together
     categories = {
         counts.title(category): {
             "all": figures(cell),
             "window": figures(counts.windows[latest].get(category, Cell())) if latest else figures(Cell()),
-            "moved": _moved(counts.title(category), cell_of(rows[rows["category"] == category]), reference),
+            "moved": _moved(counts.title(category), cell_of(rows[rows["category"] == category]), reference, error),
         }
         for category, cell in by_category.items()
         if len(cell)
@@ -127,12 +128,12 @@ def _drift(reference: Reference, cell: Cell, outside: tuple[int, int]) -> dict[s
     }
 
 
-def _moved(name: str, cell: Cell, reference: Reference | None) -> list[dict[str, float]] | None:
+def _moved(name: str, cell: Cell, reference: Reference | None, error: float) -> list[dict[str, float]] | None:
     """Return by how much a category's means are larger than in the reference, None where it is not there."""
     before = reference.categories.get(name) if reference is not None else None
     if before is None or min(len(before), len(cell)) < 2:
         return None
-    return [asdict(one) for one in mean_changes(before, cell)]
+    return [asdict(one) for one in mean_changes(before, cell, error)]
 
 
 def _largest(categories: Mapping[str, Any], reference: Reference | None) -> dict[str, Any] | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time as clock
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -95,14 +96,23 @@ class Watch:
             self._store.append(batch, positions or {})
             if not len(batch.rows) and not outside[1]:
                 return
-            self._waiting.append(batch)
-            self._total += len(batch.rows)
+            for part in self._parts(batch):
+                self._waiting.append(part)
+                self._total += len(part.rows)
+                if self._total // self._step > self._looked:
+                    self._look()
             self.version += 1
             if self._store.is_due:
                 self._settle()
                 self._store.fold(self._counts)
-            if self._total // self._step > self._looked:
-                self._look()
+
+    def _parts(self, batch: Batch) -> Iterator[Batch]:
+        """Yield a batch in parts between which there is a look."""
+        start = 0
+        while (end := start + self._step - (self._total % self._step)) < len(batch.rows):
+            yield replace(batch, rows=batch.rows[start:end], outside=(0, 0), moved=(), lows=())
+            start = end
+        yield replace(batch, rows=batch.rows[start:])
 
     def _settle(self) -> None:
         """Count what waits, together: counting costs as much for one dialogue as for many."""
