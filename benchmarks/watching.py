@@ -107,7 +107,13 @@ def main(ed: str, esconv: str, scores: Path | None, runs: int, json_path: Path |
 
     rows = [
         ("runs", "dialogues", "looks", "runs with an alert", "dialogues until the first alert"),
-        ("undisturbed", f"{len(first):,}", f"{sum(c for _, c in quiet):,}", f"{sum(bool(a) for a, _ in quiet)} of {runs}", "-"),
+        (
+            "undisturbed",
+            f"{len(first):,}",
+            f"{sum(c for _, c in quiet):,}",
+            f"{sum(bool(a) for a, _ in quiet)} of {runs}",
+            "-",
+        ),
         (
             "swapped for ESConv",
             f"{half + len(second):,}",

@@ -18,7 +18,6 @@ from scorer.dialogue import HEADS
 from selection.watching.settings import WatchSettings
 
 if TYPE_CHECKING:
-    from selection.watching.sources.follow import Reading
     from selection.watching.watch import Watch
 
 EXIT_ALERT = 3
@@ -53,7 +52,9 @@ STDIN = Path("-")
 @opt.option_group(
     "State and page",
     opt.path_option("--state", "FILE", "Keep what was counted here (SQLite).  [default: in memory]"),
-    opt.option("--port", type=click.IntRange(0, 65535), default=8090, help="The page's port on this machine; 0 is any."),
+    opt.option(
+        "--port", type=click.IntRange(0, 65535), default=8090, help="The page's port on this machine; 0 is any."
+    ),
     opt.option("--title", help="The page's title."),
     *opt.settings_options(WatchSettings, "window", "keep_texts"),
 )

@@ -95,7 +95,7 @@ class Alerts:
             return
         now = float(counts.recent["time"][-1])
         before = {alert.name: alert for alert in self.open}
-        changed = []
+        changed: list[Alert] = []
         for found in findings(counts, reference, self._settings, self._settings.false_alarms / FIGURES):
             alert = before.get(found.name)
             if alert is None and found.is_beyond:

@@ -16,7 +16,7 @@ _MODEL = "--model MODEL --max-cost 1"
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """A sentence, and a command where one follows; ``weight`` is 2 for what an alert is about, 1 for what is not sure."""
+    """A sentence, and a command where one follows; ``weight`` is 2 for what an alert is about, 1 for a suspicion."""
 
     text: str
     command: str | None = None
@@ -66,15 +66,13 @@ def hints(
         )
     if counts.total and "outside" not in by_name:
         yield Hint(
-            "How many dialogues are outside the training domain is not known: lines of scores do not say it, a folder of "
-            "scores does, for every part.",
+            "How many dialogues are outside the training domain is not known: lines of scores do not say it, a folder "
+            "of scores does, for every part.",
             "empathy score IN -o FOLDER",
         )
 
 
-def _grouped(
-    found: Sequence[Finding], weight: int, sure: str, scores: str, reference: str | None
-) -> Iterator[Hint]:
+def _grouped(found: Sequence[Finding], weight: int, sure: str, scores: str, reference: str | None) -> Iterator[Hint]:
     """Yield a hint for each kind of figure: what is to be done about two of one kind is the same."""
     for kind in dict.fromkeys(one.name.split()[0] for one in found):
         text = "; ".join(one.text for one in found if one.name.split()[0] == kind)

@@ -41,7 +41,7 @@ def snapshot_of(
     found = list(findings(counts, given, settings))
     open_names = [alert.name for alert in alerts.open]
     wanted = counts.wanted if given is None else 0
-    return _rounded(
+    shown: dict[str, Any] = _rounded(
         {
             "total": counts.total,
             "first": min((key[0] for key in counts.windows if key[1]), default=None),
@@ -53,19 +53,19 @@ def snapshot_of(
             if reference is None
             else figures(reference.whole) | {"name": reference.name, "curves": _curves(reference.whole)},
             "gathering": [len(joined(counts.reference.values())), wanted] if wanted and reference is None else None,
-            "drift": None if reference is None or not len(rows) else _drift(reference, cell_of(rows), counts.recent_outside),
+            "drift": None
+            if reference is None or not len(rows)
+            else _drift(reference, cell_of(rows), counts.recent_outside),
             "windows": {f"{key[0]}+{key[1]}": _window(counts, key, reference) for key in sorted(counts.windows)},
             "categories": categories,
             "findings": [asdict(one) for one in found],
             "alerts": [plain_alert(alert) for alert in reversed(alerts.entries)],
-            "hints": [
-                asdict(hint)
-                for hint in hints(counts, found, open_names, given, sources, _largest(categories, reference))
-            ],
+            "hints": [asdict(hint) for hint in hints(counts, found, open_names, given, sources, _largest(categories))],
             "moved": counts.moved,
             "lows": counts.lows[::-1],
         }
     )
+    return shown
 
 
 def figures(cell: Cell) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _moved(name: str, cell: Cell, reference: Reference | None, error: float) -> 
     return [asdict(one) for one in mean_changes(before, cell, error)]
 
 
-def _largest(categories: Mapping[str, Any], reference: Reference | None) -> dict[str, Any] | None:
+def _largest(categories: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the category whose mean moved most beyond chance, of several."""
     found = [
         {"name": name, "head": head, **one["moved"][i]}

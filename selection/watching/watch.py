@@ -140,8 +140,9 @@ class Watch:
         with self._lock:
             if self._made is None or self._made[0] != self.version:
                 self._settle()
-                self._made = self.version, snapshot_of(
-                    self._counts, self.settings, self._reference, self.alerts, self.sources
+                self._made = (
+                    self.version,
+                    snapshot_of(self._counts, self.settings, self._reference, self.alerts, self.sources),
                 )
             found = self._made[1]
             recent = self._counts.recent

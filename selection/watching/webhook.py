@@ -105,4 +105,3 @@ class Webhook:
             if pause is not None and self._ended.wait(pause):
                 break
         return failure
-
