@@ -56,11 +56,18 @@ def run(service: Service, sock: socket.socket, log: Callable[[str], None]) -> si
 
 
 async def _run(service: Service, sock: socket.socket, log: Callable[[str], None]) -> signal.Signals:
+    server = server_of(service, log)
+    await server.serve(sockets=[sock])
+    return server.signal
+
+
+def server_of(service: Service, log: Callable[[str], None]) -> Server:
+    """Return uvicorn's server for a service, made in the loop that is to run it."""
     settings = service.settings
     _quieten(log)
     config = uvicorn.Config(
         service.guard,
-        http=_Protocol,
+        http=type("Protocol", (_Protocol,), {"settings": settings}),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -71,16 +78,14 @@ async def _run(service: Service, sock: socket.socket, log: Callable[[str], None]
         timeout_graceful_shutdown=_LAST_SECONDS,
         backlog=_BACKLOG,
     )
-    _Protocol.settings = settings
-    server = _Server(config, service, log)
-    await server.serve(sockets=[sock])
-    return server.signal
+    return Server(config, service, log)
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Uvicorn, but a signal first lets what is in hand finish, while new requests are told that it ends."""
 
     def __init__(self, config: uvicorn.Config, service: Service, log: Callable[[str], None]) -> None:
+        """Serve what ``config`` says; ``log`` is told of requests that were not finished."""
         super().__init__(config)
         self.signal = signal.SIGTERM
         self._service, self._log = service, log
