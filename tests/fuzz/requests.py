@@ -47,13 +47,16 @@ _TYPES = (
     + ("text/plain", "", "a" * 300, "application/json; x=\xe4")
 )
 _HEADS = (
-    "expect: 100-continue", "transfer-encoding: chunked", "x: " + "y" * 90_000, "content-encoding: gzip", "origin: null",
-    "authorization: Basic x", "upgrade: websocket\r\nconnection: upgrade", "connection: close", "host: b", "x:\x00",
+    "expect: 100-continue", "transfer-encoding: chunked", "x: " + "y" * 90_000, "content-encoding: gzip",
+    "origin: null", "authorization: Basic x", "upgrade: websocket\r\nconnection: upgrade", "connection: close",
+    "host: b", "x:\x00",
 )  # fmt: skip
 _GOOD = record("my dog died today", "so sorry that is great", id="a", category="grief")
 _BODIES: tuple[Any, ...] = (
-    _GOOD, [_GOOD, _GOOD], {"conversations": [{"from": "human", "value": "i am sad"}, {"from": "gpt", "value": "so sorry"}]},
-    {"context": "i am sad</s>so sorry", "response": "great"}, {"inputs": [["i am sad", "so sorry"]], "raw_scores": True},
+    _GOOD, [_GOOD, _GOOD],
+    {"conversations": [{"from": "human", "value": "i am sad"}, {"from": "gpt", "value": "so sorry"}]},
+    {"context": "i am sad</s>so sorry", "response": "great"},
+    {"inputs": [["i am sad", "so sorry"]], "raw_scores": True},
     {"query": "i am sad", "texts": ["so sorry", "great"], "return_text": True},
     {"prompt": "i am sad", "chosen": "so sorry", "rejected": "great"},
 )  # fmt: skip
