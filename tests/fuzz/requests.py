@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,8 +85,11 @@ def fuzz(numbers: range, seed: int = 0) -> Outcomes:
             found.faults.append(f"afterwards a good request is answered with {answer.status}")
         assert client.service is not None
         room = client.service.room
+        until = time.monotonic() + 5
+        while (room.tokens or room.bytes or client.service.in_hand) and time.monotonic() < until:
+            time.sleep(0.05)
         if (room.tokens, room.bytes, client.service.in_hand) != (0, 0, 0):
-            found.faults.append(f"afterwards {room.tokens} tokens, {room.bytes} bytes are held")
+            found.faults.append(f"afterwards {room.tokens} tokens, {room.bytes} bytes, {client.service.in_hand} requests are held")
         found.faults += [f"log: {line}" for line in client.log]
     return found
 
