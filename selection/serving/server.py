@@ -25,6 +25,9 @@ from selection.serving.settings import ServeSettings
 _LAST_SECONDS = 3
 """Seconds for connections to close once all is answered."""
 
+_REFUSING_SECONDS = 0.3
+"""Seconds that new requests are told at least that it ends, so that those on their way are not simply cut."""
+
 _BACKLOG = 1024
 
 
@@ -119,8 +122,9 @@ class Server(uvicorn.Server):
         self._draining = self._loop.create_task(self._drained())
 
     async def _drained(self) -> None:
-        until = self._loop.time() + self._service.settings.drain_seconds
-        while self._service.in_hand and self._loop.time() < until:
+        now = self._loop.time()
+        least, until = now + _REFUSING_SECONDS, now + self._service.settings.drain_seconds
+        while (now < least or self._service.in_hand) and (now := self._loop.time()) < until:
             await asyncio.sleep(0.02)
         if self._service.in_hand:
             self._log(
