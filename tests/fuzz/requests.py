@@ -89,7 +89,8 @@ def fuzz(numbers: range, seed: int = 0) -> Outcomes:
         while (room.tokens or room.bytes or client.service.in_hand) and time.monotonic() < until:
             time.sleep(0.05)
         if (room.tokens, room.bytes, client.service.in_hand) != (0, 0, 0):
-            found.faults.append(f"afterwards {room.tokens} tokens, {room.bytes} bytes, {client.service.in_hand} requests are held")
+            held = f"{room.tokens} tokens, {room.bytes} bytes, {client.service.in_hand} requests"
+            found.faults.append(f"afterwards {held} are held")
         found.faults += [f"log: {line}" for line in client.log]
     return found
 
