@@ -156,6 +156,10 @@ def test_what_the_engine_fails_on_is_answered_and_the_others_are_scored(
         assert answers["good"].status == 200
         assert answers["bad"].status == 500
         assert answers["bad"].json["error_type"] == "Backend"
+        until = time.monotonic() + 10
+        while not client.log:  # it is written after the client is told
+            assert time.monotonic() < until
+            time.sleep(0.01)
         assert SECRET not in str(client.log) + answers["bad"].body.decode()
         assert len(client.log) == 1
         assert client.ask("/v1/score", GOOD).status == 200
