@@ -85,7 +85,7 @@ class Store:
         """Keep a batch, and how far its sources are read: when this returns they outlive the process."""
         more = {"names": batch.names, "outside": batch.outside, "moved": batch.moved, "lows": batch.lows}
         with self.transaction():
-            if len(batch.rows) or batch.outside[1]:
+            if len(batch.rows) or batch.outside:
                 self._db.execute("INSERT INTO log (rows, more) VALUES (?, ?)", (batch.rows.tobytes(), json.dumps(more)))
             self._db.executemany(
                 "INSERT OR REPLACE INTO positions VALUES (?, ?)",
@@ -142,7 +142,12 @@ class Store:
         batches = []
         for rows, more in self._db.execute("SELECT rows, more FROM log ORDER BY number").fetchall():
             known = json.loads(more)
-            batches.append(Batch(rows=np.frombuffer(rows, dtype=Row), **known | {"outside": tuple(known["outside"])}))
+            batches.append(
+                Batch(
+                    rows=np.frombuffer(rows, dtype=Row),
+                    **known | {"outside": [(part, whole) for part, whole in known["outside"]]},
+                )
+            )
             self._rows += len(batches[-1].rows)
         self._lines = len(batches)
         counts.add(together(batches))

@@ -110,7 +110,7 @@ class Watch:
         """Yield a batch in parts between which there is a look."""
         start = 0
         while (end := start + self._step - (self._total % self._step)) < len(batch.rows):
-            yield replace(batch, rows=batch.rows[start:end], outside=(0, 0), moved=(), lows=())
+            yield replace(batch, rows=batch.rows[start:end], outside=(), moved=(), lows=())
             start = end
         yield replace(batch, rows=batch.rows[start:])
 
@@ -198,7 +198,7 @@ class Watch:
         return Batch(
             rows=rows,
             names=names,
-            outside=outside,
+            outside=[outside] if outside[1] else [],
             moved=[self._shown(observed[number], **more) for number, more in moved],
             lows=[self._shown(one) for one in observed if one.low][-20:],
         )
