@@ -191,7 +191,7 @@ def test_a_state_has_one_writer_and_is_known_by_its_kind(tmp_path: Path) -> None
     (tmp_path / "scores.jsonl").write_text('{"id": "a"}\n' * 100)
     for name in ("other.sqlite", "scores.jsonl"):
         kept = (tmp_path / name).read_bytes()
-        with pytest.raises(WatchError, match="is no state|cannot be kept"):
+        with pytest.raises(WatchError, match=r"is no state|cannot be kept"):
             Watch(tmp_path / name)
         assert (tmp_path / name).read_bytes() == kept
     with pytest.raises(WatchError, match="does not exist; create it first"):
