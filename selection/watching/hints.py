@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from selection.watching.alerts import Finding
-from selection.watching.counts import Counts
-from selection.watching.reference import Reference, first_rows
+from selection.watching.counting.counts import Counts
+from selection.watching.counting.reference import Reference, first_rows
 
 _MODEL = "--model MODEL --max-cost 1"
 

@@ -13,12 +13,12 @@ from typing import Any, Self
 from scorer.locks import locked
 from selection.errors import WatchError
 from selection.watching.alerts import Alert, Alerts
-from selection.watching.counts import Batch, Counts, together
+from selection.watching.counting.counts import Batch, Counts, together
+from selection.watching.counting.reference import Reference
+from selection.watching.counting.store import Store
 from selection.watching.observation import Observation, rows_of
-from selection.watching.reference import Reference
 from selection.watching.settings import WatchSettings
 from selection.watching.snapshot import snapshot_of
-from selection.watching.store import Store
 
 _LOOKS = 5
 """Looks for alerts while as many dialogues come as alerts are about."""

@@ -17,8 +17,8 @@ from scorer.errors import EmpathyError
 from scorer.run.manifest import finished_windows, manifests
 from scorer.run.score_file import SUFFIXES, read_metadata
 from selection.errors import WatchError
+from selection.watching.counting.reference import Reference, reference_of
 from selection.watching.observation import Observation, observations
-from selection.watching.reference import Reference, reference_of
 from selection.watching.sources.places import Place, Places, ends_of, score_files
 from selection.watching.sources.rows import Columns, Part, json_part, read_rows
 from selection.watching.watch import Watch

@@ -9,11 +9,11 @@ import pytest
 
 from selection.report.numbers.drift import ks as ks_of_scores
 from selection.watching.alerts import Alert
-from selection.watching.cells import BINS, Cell
-from selection.watching.counts import cell_of
-from selection.watching.drift import ks, psi, share, share_change
+from selection.watching.counting.cells import BINS, Cell
+from selection.watching.counting.counts import cell_of
+from selection.watching.counting.drift import ks, psi, share, share_change
+from selection.watching.counting.reference import reference_of
 from selection.watching.observation import rows_of
-from selection.watching.reference import reference_of
 from selection.watching.settings import WatchSettings
 from selection.watching.watch import Watch
 from tests.selection.watching.watch_data import stream

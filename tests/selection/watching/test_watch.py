@@ -17,8 +17,8 @@ import pytest
 from scorer.errors import OutputError
 from selection.errors import WatchError
 from selection.rules import PAPER
-from selection.watching.cells import BIN
-from selection.watching.counts import CATEGORIES, DAYS, WINDOWS
+from selection.watching.counting.cells import BIN
+from selection.watching.counting.counts import CATEGORIES, DAYS, WINDOWS
 from selection.watching.observation import Observation
 from selection.watching.settings import WatchSettings
 from selection.watching.snapshot import changes

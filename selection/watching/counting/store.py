@@ -19,8 +19,8 @@ import numpy as np
 
 from scorer.errors import reason_of
 from selection.errors import WatchError
-from selection.watching.cells import BINS, SIZE, Cell, Row
-from selection.watching.counts import Batch, Counts, together
+from selection.watching.counting.cells import BINS, SIZE, Cell, Row
+from selection.watching.counting.counts import Batch, Counts, together
 
 _VERSION = f"1 {SIZE} {BINS} {Row.itemsize}"
 _SCHEMA = """

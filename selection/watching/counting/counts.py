@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from selection.watching.cells import Cell, Row, Rows
+from selection.watching.counting.cells import Cell, Row, Rows
 
 NONE, OTHER = 0, 1
 """The categories of dialogues that have none, and of those whose category came when there was no room any more."""
