@@ -36,7 +36,7 @@ def hints(
     ``found`` are the figures with their 95 % intervals, ``alerts`` the names of those with an open alert, ``largest``
     the category that moved most beyond chance.
     """
-    scores = " ".join(map(shlex.quote, sources)) or "SCORES"
+    scores = " ".join(shlex.quote(source) for source in sources if source != "-") or "SCORES"
     reference = shlex.quote(given.name) if given is not None else None
     by_name = {one.name: one for one in found}
     urgent = [one for one in found if one.name in alerts]

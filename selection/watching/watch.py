@@ -44,7 +44,7 @@ class Watch:
     ) -> None:
         """Open or begin the state in the file ``path``, None for memory alone; WatchError if it cannot be used.
 
-        ``on_alert`` is told of every alert that begins or ends, in the thread that records.
+        ``on_alert`` is told of every alert that begins or ends, in the thread that records, and must not call the watch.
         """
         self.settings = settings or WatchSettings()
         self.title = title
@@ -52,6 +52,7 @@ class Watch:
         self.sources: list[str] = []
         self.closing = threading.Event()
         self.version = 0
+        self._closed = False
         self._reference = reference
         self._lock = threading.Lock()
         self._made: tuple[int, dict[str, Any]] | None = None
@@ -64,7 +65,7 @@ class Watch:
             self._store = Store(path)
             self._files.callback(self._store.close)
             self._counts = Counts(
-                span=int(self.settings.window),
+                span=self.settings.window,
                 wanted=0 if reference else self.settings.reference_rows,
                 recent_rows=self.settings.recent,
             )
@@ -181,6 +182,9 @@ class Watch:
         """Fold the state and close its file."""
         self.closing.set()
         with self._lock, self._files:
+            if self._closed:
+                return
+            self._closed = True
             self._settle()
             self._store.fold(self._counts)
 

@@ -30,13 +30,15 @@ _SHARD = "part-"
 class Reading:
     """How score files are read: columns, and the cuts of files that say none.
 
-    Those of ``scorer`` (a bundle), else of the included starter; with ``raw_cuts`` scores are a judge's own.
+    Those of ``scorer`` (a bundle), else of the included starter; with ``raw_cuts`` scores are a judge's own. ``assumed``
+    says of the latest file whose cuts were taken, ``before`` are the hashes of the reference's scorers.
     """
 
     columns: Columns = field(default_factory=Columns)
     scorer: Path | None = None
     raw_cuts: bool = False
     assumed: str | None = None
+    before: set[str] = field(default_factory=set)
     _bundle: tuple[Cuts, str, str] | None = None
 
     def cuts_of(self, path: Path | None) -> tuple[Cuts, str | None, dict[str, Any]]:
@@ -79,10 +81,11 @@ class Follower:
                     self._seen.pop(path, None)  # it was replaced meanwhile: the next step finds what is there
                 except (EmpathyError, OSError) as error:
                     self._problem(path, str(error).removeprefix(f"{path}: "))
-        scorers = self._places.scorers()
+        scorers = self._places.scorers() | self._reading.before
         if len(scorers) > 1:
             names = ", ".join(sorted(name[:12] for name in scorers))
-            self._watch.problem("scorers", f"the scores are of {len(scorers)} scorers ({names}): they do not compare")
+            what = "the scores and the reference" if self._reading.before else "the scores"
+            self._watch.problem("scorers", f"{what} are of {len(scorers)} scorers ({names}): they do not compare")
         return self._watch.total - before
 
     def add_line(self, block: bytes) -> None:
@@ -148,7 +151,8 @@ def read_reference(path: Path, reading: Reading) -> Reference:
         for file in score_files(path, SUFFIXES):
             if file.suffix not in SUFFIXES:
                 raise WatchError(f"{file}: expected scores as {', '.join(SUFFIXES)} or a folder of `empathy score`")
-            cuts, _, said = reading.cuts_of(file)
+            cuts, scorer, said = reading.cuts_of(file)
+            reading.before |= {scorer} if scorer else set()
             shard = _outside_of_shard(file) or (0, 0)
             for i, n in enumerate(shard if shard[1] else _outside_of_file(said)):
                 total[i] += n

@@ -146,10 +146,14 @@ def test_two_scorers_and_a_scorer_that_is_assumed_are_said(tmp_path: Path) -> No
         growing(tmp_path, f"{name}.jsonl").write_text(line(name))
         (tmp_path / f"{name}.jsonl.meta.json").write_text(json.dumps({**ABOUT, "sha256": sha}))
     (tmp_path / "none.jsonl").write_text(line("x"))
+    other = write_scores(tmp_path / "before.csv", about={**ABOUT, "sha256": "cc" * 32})
+    reading = Reading()
+    read_reference(other, reading)
+    other.unlink()
     with Watch(None) as watch:
-        assert count(watch, tmp_path) == 3
+        assert count(watch, tmp_path, reading=reading) == 3
         problems = {one["source"]: one["text"] for one in watch.snapshot()["problems"]}
-    assert "of 3 scorers" in problems["scorers"]
+    assert "and the reference are of 4 scorers" in problems["scorers"]
     assert "aaaaaaaaaaaa" in problems["scorers"]
     assert "taken to be those of starter, the included scorer" in problems["none.jsonl"]
 

@@ -14,7 +14,7 @@ import numpy as np
 from selection.watching.observation import Observation, observations
 from tests.scorer.run.score_data import ABOUT, CUTS
 
-MODULE = (sys.executable, "-m", "selection.cli.watch")
+COMMAND = (str(Path(sys.executable).with_name("empathy")), "watch")
 START = 1.7e9
 
 
@@ -50,7 +50,7 @@ def growing(folder: Path, name: str = "s.jsonl") -> Path:
 def live(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run `empathy watch` in a process of its own and yield it and the address of its page; it is ended behind."""
     process = subprocess.Popen(
-        [*MODULE, *map(str, arguments), "--port", "0"], stderr=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+        [*COMMAND, *map(str, arguments), "--port", "0"], stderr=subprocess.PIPE, stdin=subprocess.PIPE, text=True
     )
     try:
         assert process.stderr is not None
