@@ -44,7 +44,7 @@ class Watch:
     ) -> None:
         """Open or begin the state in the file ``path``, None for memory alone; WatchError if it cannot be used.
 
-        ``on_alert`` is told of every alert that begins or ends, in the thread that records, and must not call the watch.
+        ``on_alert`` is told of every alert that begins or ends, in the thread that records; it may not call the watch.
         """
         self.settings = settings or WatchSettings()
         self.title = title

@@ -30,8 +30,8 @@ _SHARD = "part-"
 class Reading:
     """How score files are read: columns, and the cuts of files that say none.
 
-    Those of ``scorer`` (a bundle), else of the included starter; with ``raw_cuts`` scores are a judge's own. ``assumed``
-    says of the latest file whose cuts were taken, ``before`` are the hashes of the reference's scorers.
+    Those of ``scorer`` (a bundle), else of the included starter; with ``raw_cuts`` scores are a judge's own.
+    ``assumed`` says of the latest file whose cuts were taken, ``before`` are the hashes of the reference's scorers.
     """
 
     columns: Columns = field(default_factory=Columns)
