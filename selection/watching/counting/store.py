@@ -43,11 +43,11 @@ class Store:
         self.path = path
         with self._faults():
             self._db = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None, timeout=5)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")  # in WAL mode nothing is lost but in a power cut
             tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if tables - {"sqlite_sequence"} and self._version() != _VERSION:
                 raise WatchError(f"{path}: is no state of `empathy watch` of this release; name another file")
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")  # in WAL mode nothing is lost but in a power cut
             with self.transaction():
                 for statement in _SCHEMA.split(";"):
                     self._db.execute(statement)

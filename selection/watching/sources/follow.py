@@ -69,6 +69,7 @@ class Follower:
         known = {name: msgspec.convert(value, Place) for name, value in watch.positions().items()}
         self._places = Places(known)
         self._seen: dict[Path, tuple[int, int, int]] = {}
+        self._stdin: list[str] = []  # the first line that could not be read
 
     def step(self) -> int:
         """Count what is new, and return how many rows were."""
@@ -92,11 +93,12 @@ class Follower:
         """Count whole lines of JSON that came through standard input."""
         part = json_part(block, 0, 0, self._reading.columns)
         cuts, _, _ = self._reading.cuts_of(None)
-        if self._reading.assumed:
-            self._watch.problem("standard input", self._reading.assumed)
+        assumed = self._reading.assumed
         self._watch.record(observed_of(part, cuts, clock.time()))
-        if part.faults:
-            self._problem(Path("standard input"), f"a line could not be read: {part.faults[0]}")
+        self._stdin += part.faults[: 1 if not self._stdin else 0]
+        notes = [*([assumed] if assumed else []), *(f"a line could not be read: {fault}" for fault in self._stdin)]
+        if notes:
+            self._problem(Path("standard input"), "; ".join(notes))
 
     def _read(self, path: Path) -> None:
         about = path.stat()

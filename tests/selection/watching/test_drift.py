@@ -68,7 +68,7 @@ def test_an_undisturbed_source_gives_no_alert(seed: int) -> None:
 def test_another_source_is_noticed_within_the_window_and_forgotten_when_it_ends(lot: int) -> None:
     """However many come at once."""
     told: list[Alert] = []
-    rows = stream(1800, 1) + stream(1000, 2, 1.0) + stream(1500, 3)
+    rows = stream(1800, 1) + stream(1000, 2, 1.5) + stream(1500, 3)
     with Watch(None, on_alert=told.append) as watch:
         for start in range(0, len(rows), lot):
             watch.record(rows[start : start + lot])

@@ -106,7 +106,7 @@ def test_a_folder_waits_for_shards_to_be_whole(tmp_path: Path) -> None:
     with Watch(None) as watch:
         assert count(watch, tmp_path) == len(BY_HAND)
         found = watch.snapshot()
-        assert (found["all"]["outside"], found["problems"]) == (0, [])
+        assert (found["all"]["outside"], found["all"]["outside_known"], found["problems"]) == (3, len(BY_HAND), [])
 
 
 def test_what_is_wrong_is_said_and_the_rest_is_counted(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_what_is_wrong_is_said_and_the_rest_is_counted(tmp_path: Path) -> None:
         assert count(watch, tmp_path) == 2
         problems = {one["source"]: one["text"] for one in watch.snapshot()["problems"]}
     assert problems["s.jsonl"].startswith("8 rows could not be read; the first: row 2: scores [11, 3.0]")
-    assert "cannot be read as scores" in problems["torn.parquet"]
+    assert "its metadata cannot be read" in problems["torn.parquet"]
     assert "has no column id" in problems["other.csv"]
 
 
