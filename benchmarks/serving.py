@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.about import machine, versions
+from scorer.dialogue import Dialogue
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import to_record
 from scorer.model import Scorer
@@ -239,7 +240,7 @@ def main() -> None:
     found: dict[str, Any] = {"machine": machine(), "versions": versions("uvicorn", "starlette", "onnxruntime")}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        dialogues = [one for one in islice(Corpus([str(given.dialogues)]), given.records) if hasattr(one, "turns")]
+        dialogues = [one for one in islice(Corpus([str(given.dialogues)]), given.records) if isinstance(one, Dialogue)]
         records = [to_record(dialogue) for dialogue in dialogues]
         source = folder / "in.jsonl"
         source.write_text("".join(json.dumps(record) + "\n" for record in records))

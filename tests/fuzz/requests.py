@@ -97,7 +97,13 @@ def fuzz(numbers: range, seed: int = 0) -> Outcomes:
 
 @contextmanager
 def _server() -> Iterator[Client]:
-    quick = {"header_seconds": 1, "body_seconds": 1, "send_seconds": 2, "idle_seconds": 2, "answer_seconds": 20}
+    quick: dict[str, Any] = {
+        "header_seconds": 1,
+        "body_seconds": 1,
+        "send_seconds": 2,
+        "idle_seconds": 2,
+        "answer_seconds": 20,
+    }
     with tempfile.TemporaryDirectory() as folder:
         bundle = write_tiny_bundle(Path(folder) / "tiny")
         scorer = Scorer.load(bundle.path, engine="onnxruntime", threads=1)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from scorer.model import Scorer
+from scorer.run.backend import score_columns
 from selection.errors import ServeError
 from selection.serving import batching, reading, server
 from selection.serving.keys import Keys
@@ -99,7 +100,7 @@ def test_a_client_that_takes_no_answer_is_let_go(scorer: Scorer) -> None:
 
 
 def test_back_pressure(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, slow = batching.score_columns, threading.Event()
+    real, slow = score_columns, threading.Event()
 
     def waiting(*given: Any) -> Any:
         assert slow.wait(20)
@@ -135,7 +136,7 @@ def test_back_pressure(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_the_engine_fails_on_is_answered_and_the_others_are_scored(
     scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = batching.score_columns
+    real = score_columns
 
     def failing(scorer: Scorer, tokens: Any, settings: Any) -> Any:
         if max(tokens.lengths) > 40:
@@ -167,7 +168,7 @@ def test_what_the_engine_fails_on_is_answered_and_the_others_are_scored(
 
 
 def test_what_nobody_waits_for_is_not_scored(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, slow = batching.score_columns, threading.Event()
+    real, slow = score_columns, threading.Event()
     rows: list[int] = []
 
     def waiting(scorer: Scorer, tokens: Any, settings: Any) -> Any:
@@ -239,7 +240,7 @@ def test_settings_are_checked(wrong: dict[str, Any]) -> None:
 
 
 def test_large_requests_do_not_hold_up_small_ones(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = batching.score_columns
+    real = score_columns
     runs: list[int] = []
 
     def noted(scorer: Scorer, tokens: Any, settings: Any) -> Any:
@@ -264,7 +265,7 @@ def test_large_requests_do_not_hold_up_small_ones(scorer: Scorer, monkeypatch: p
 
 
 def test_what_is_scored_after_the_end_is_told_to_nobody(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, begun, slow = batching.score_columns, threading.Event(), threading.Event()
+    real, begun, slow = score_columns, threading.Event(), threading.Event()
 
     def waiting(scorer: Scorer, tokens: Any, settings: Any) -> Any:
         begun.set()

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -114,14 +115,15 @@ def test_the_shapes_of_text_embeddings_inference(client: Client) -> None:
     assert sorted(rank["index"] for rank in ranks) == [0, 1]
     assert ranks[0]["score"] >= ranks[1]["score"]
     assert {rank["index"]: rank["text"] for rank in ranks} == {0: "great", 1: "so sorry"}
-    for body in (
+    wrong: tuple[dict[str, Any], ...] = (
         {"inputs": "alone"},
         {"inputs": []},
         {"inputs": [["a"]]},
         {"inputs": ["a", ""]},
         {},
         {"inputs": [1, 2]},
-    ):
+    )
+    for body in wrong:
         answer = client.ask("/predict", body)
         assert (answer.status, answer.json["error_type"]) == (422, "Validation"), body
 
