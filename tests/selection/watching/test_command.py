@@ -106,7 +106,7 @@ def test_standard_input_is_counted_as_it_comes() -> None:
             process.stdin.flush()
         found = until(address, lambda state: state["total"] == 2 and "could not be read" in str(state["problems"]))
         assert [one["source"] for one in found["problems"]] == ["standard input"]
-        assert "those of starter, the included scorer; a line could not be read: row 2" in found["problems"][0]["text"]
+        assert "those of starter, the included scorer; a line could not be read: row 3" in found["problems"][0]["text"]
 
 
 def state_of(address: str) -> dict[str, Any]:
