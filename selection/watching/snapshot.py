@@ -97,7 +97,7 @@ def _curves(cell: Cell) -> list[list[float]]:
 
 
 def _window(counts: Counts, key: tuple[int, int], reference: Reference | None) -> dict[str, Any]:
-    cell = joined(counts.windows[key].values())
+    cell = counts.window(key)
     found = figures(cell) | {"start": key[0], "span": key[1]}
     if reference is not None and len(cell):
         found["ks"] = [asdict(ks(reference.whole.histogram(i), cell.histogram(i))) for i in range(len(HEADS))]

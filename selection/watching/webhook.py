@@ -38,7 +38,8 @@ class Webhook:
         except ValueError:
             raise WatchError("--webhook: is no URL, expected https://host/path") from None
         if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or " " in url:
-            raise WatchError(f"--webhook: begins with {parts.scheme or url[:8]!a}, expected https://host/path")
+            given = parts.scheme or ascii(url[:8])
+            raise WatchError(f"--webhook: begins with {given}, expected https://host/path")
         self.host = f"{parts.scheme}://{parts.hostname}" + (f":{port}" if port else "")
         self._url, self._watch, self._pauses = url, watch, pauses
         self._wake, self._ended = threading.Event(), threading.Event()

@@ -162,10 +162,14 @@ class Counts:
     def cells(self) -> dict[int, Cell]:
         """Return the cell of each category, over all time."""
         found: dict[int, Cell] = {}
-        for cells in self.windows.values():
-            for category, cell in cells.items():
+        for key in sorted(self.windows):  # sums of another order differ in their last bits
+            for category, cell in self.windows[key].items():
                 found.setdefault(category, Cell()).add(cell)
-        return found
+        return dict(sorted(found.items()))
+
+    def window(self, key: Key) -> Cell:
+        """Return the cell of a window of time, over all categories."""
+        return joined(self.windows[key][category] for category in sorted(self.windows[key]))
 
 
 def joined(cells: Iterable[Cell]) -> Cell:

@@ -69,6 +69,7 @@ class Follower:
         known = {name: msgspec.convert(value, Place) for name, value in watch.positions().items()}
         self._places = Places(known)
         self._seen: dict[Path, tuple[int, int, int]] = {}
+        self._lines = 0
         self._stdin: list[str] = []  # the first line that could not be read
 
     def step(self) -> int:
@@ -91,7 +92,8 @@ class Follower:
 
     def add_line(self, block: bytes) -> None:
         """Count whole lines of JSON that came through standard input."""
-        part = json_part(block, 0, 0, self._reading.columns)
+        part = json_part(block, 0, self._lines, self._reading.columns)
+        self._lines = part.rows
         cuts, _, _ = self._reading.cuts_of(None)
         assumed = self._reading.assumed
         self._watch.record(observed_of(part, cuts, clock.time()))

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from scorer.run.score_file import score_line
 from selection.errors import WatchError
 from selection.watching.alerts import Alert
 from selection.watching.watch import Watch
@@ -101,12 +100,12 @@ def test_errors_are_one_line(
 def test_standard_input_is_counted_as_it_comes() -> None:
     with live("-", "--recent", "50") as (process, address):
         assert process.stdin is not None
-        for text in (score_line("a", 6, 3), score_line("b", 6, 3)[:20], score_line("b", 6, 3)[20:] + "{\n"):
+        for text in (line("a"), line("b")[:20], line("b")[20:] + "{\n"):
             process.stdin.write(text)
             process.stdin.flush()
         found = until(address, lambda state: state["total"] == 2 and "could not be read" in str(state["problems"]))
         assert [one["source"] for one in found["problems"]] == ["standard input"]
-        assert "those of starter, the included scorer; a line could not be read: row 2" in found["problems"][0]["text"]
+        assert "those of starter, the included scorer; a line could not be read: row 3" in found["problems"][0]["text"]
 
 
 def state_of(address: str) -> dict[str, Any]:
@@ -123,7 +122,7 @@ def until(address: str, fine: Callable[[dict[str, Any]], bool]) -> dict[str, Any
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_ends_is_taken_up(number: int, tmp_path: Path) -> None:
+def test_a_run_that_ends_is_taken_up(number: signal.Signals, tmp_path: Path) -> None:
     """Also while a page is open, and whatever it was doing: no row is lost, and none is counted twice."""
     path, state = growing(tmp_path), tmp_path / "w.sqlite"
     written = 0

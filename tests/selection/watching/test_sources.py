@@ -136,6 +136,7 @@ def test_times_categories_and_texts_come_from_columns(tmp_path: Path) -> None:
     assert found["categories"]["t"]["all"]["count"] == 3
     assert "at 'x', expected unix seconds or" in found["problems"][0]["text"]
     assert seconds("2026-11-27T12:00:00+02:00") == seconds("2026-11-27T10:00:00")
+    wrong: object
     for wrong in (None, "nan", -1, "1e300", [], {}):
         with pytest.raises(ValueError, match="expected"):
             seconds(wrong)

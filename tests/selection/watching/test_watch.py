@@ -95,7 +95,7 @@ def test_kill_9_loses_nothing_that_was_answered(tmp_path: Path) -> None:
         for _ in range(lines):
             said = int(process.stdout.readline())
         process.kill()
-        said = int((process.stdout.read().split() or [said])[-1])
+        said = int((process.stdout.read().split() or [str(said)])[-1])
         process.wait(10)
         process.stdout.close()
         with Watch(path) as watch:
