@@ -89,7 +89,7 @@ def chunk_of(
     rows = [row for row, record in enumerate(records) if isinstance(record, Dialogue)]
     dialogues = [record for record in records if isinstance(record, Dialogue)]
     texts = [render(dialogue) for dialogue in dialogues]
-    encoded, poisoned = _encode(encoder, texts, dialogues, 0)
+    encoded, poisoned = encode_apart(encoder, dialogues, texts)
     good = [dialogue for number, dialogue in enumerate(dialogues) if number not in poisoned]
     tokens = Tokens.of(encoded)
     taken = np.array([number not in poisoned for number in range(len(dialogues))], dtype=bool)
@@ -199,10 +199,13 @@ def _hashes(texts: Iterable[str]) -> Hashes:
     return np.array([hash64(text) for text in texts], dtype=np.uint64)
 
 
-def _encode(
-    encoder: Encoder, texts: Sequence[tuple[str, str]], dialogues: Sequence[Dialogue], first: int
+def encode_apart(
+    encoder: Encoder, dialogues: Sequence[Dialogue], texts: Sequence[tuple[str, str]], first: int = 0
 ) -> tuple[list[Encoded], dict[int, Reject]]:
-    """Return the token ids of dialogues, and by number from ``first`` a reject for each that the tokenizer fails on."""
+    """Return the token ids of dialogues that ``render`` gave ``texts`` of, but of those that the tokenizer fails on.
+
+    These have a reject each, by their number, counted from ``first``.
+    """
     try:
         return encoder.encode_rendered(texts, dialogues), {}
     except BaseException as error:  # a panic in the Rust library is no Exception
@@ -210,8 +213,8 @@ def _encode(
             raise
         if len(dialogues) > 1:
             middle = len(dialogues) // 2
-            one = _encode(encoder, texts[:middle], dialogues[:middle], first)
-            other = _encode(encoder, texts[middle:], dialogues[middle:], first + middle)
+            one = encode_apart(encoder, dialogues[:middle], texts[:middle], first)
+            other = encode_apart(encoder, dialogues[middle:], texts[middle:], first + middle)
             return one[0] + other[0], one[1] | other[1]
         (dialogue,) = dialogues
         detail = f"the tokenizer fails on it: {' '.join(str(error).split())[:200]}"
