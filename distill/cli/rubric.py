@@ -115,8 +115,8 @@ def test(
 
     Each RUBRIC with each --model judges the same sample of LABELS. The page and the JSON show each variant's agreement
     with the labels and with the others, its spread, failures, tokens and cost, and the dialogues that changed most,
-    with what the judges say why. Every answer is kept in the store: after a crash or a limit the same command asks for the
-    rest. `empathy check EARLIER.json LATER.json` holds a later run against an earlier one.
+    with what the judges say why. Every answer is kept in the store: after a crash or a limit the same command asks for
+    the rest. `empathy check EARLIER.json LATER.json` holds a later run against an earlier one.
 
     Exit codes: 0 done, 1 nothing was judged, 2 usage, server or file error, 130 interrupted, 143 terminated.
     """
