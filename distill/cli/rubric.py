@@ -47,7 +47,7 @@ def show(name: str | None) -> None:
     """
     from distill.judge.rubric import SHIPPED, read_rubric
 
-    say(*(SHIPPED if name is None else [read_rubric(Path(name)).text.rstrip("\n")]))
+    say(*(SHIPPED if name is None else read_rubric(Path(name)).text.splitlines()))
 
 
 @rubric.command(

@@ -75,7 +75,7 @@ def tried(empathy: Run, tmp_path: Path) -> Tried:
 def test_each_rubric_with_each_model_is_measured_and_nothing_is_asked_twice(tried: Tried, serve: Serve) -> None:
     tried.server = serve(noise={"I am not sure": 3, "judge-2": 1}, snapshot="-0613")
     prices = {"price_in": 1, "price_out": 2, "budget": 5}
-    first = tried("default", tried.noisy, "--model", "judge-2", **prices)
+    first = tried("default", tried.noisy, "--model", "judge-1", model="judge-2", **prices)
     assert first.returncode == 0, first.stderr
     run = tried.run()
     assert [one.name for one in run.variants] == [
@@ -107,7 +107,7 @@ def test_each_rubric_with_each_model_is_measured_and_nothing_is_asked_twice(trie
     assert plain.cost_usd == pytest.approx((plain.prompt_tokens + 2 * plain.completion_tokens) / 1e6)
     assert run.spent.requests == stats["requests"] > 160  # and the reasons
 
-    again = tried("default", tried.noisy, "--model", "judge-2", **prices)
+    again = tried("default", tried.noisy, "--model", "judge-1", model="judge-2", **prices)
     assert "spent $0.0000 in 0 requests, 160 judgements from the store" in again.stderr
     assert tried.server.stats()["requests"] == stats["requests"]
     assert tried.run().variants == run.variants
@@ -147,7 +147,7 @@ def test_one_variant_is_held_against_the_labels(tried: Tried, serve: Serve) -> N
 
 def test_a_fault_in_five_calls_is_counted_and_nothing_is_paid_twice(tried: Tried, serve: Serve) -> None:
     tried.server = serve(share=0.2, seed=3)
-    result = tried("default", "brief", timeout=1, reasons=None, **{"no-reasons": True})
+    result = tried("default", "brief", timeout=1, no_reasons=True)
     assert result.returncode == 0, result.stderr
     run, stats = tried.run(), tried.server.stats()
     assert all(one.judged + one.failed == 40 and one.judged >= 38 for one in run.variants)
@@ -171,16 +171,16 @@ def test_what_a_judge_refuses_is_a_failure_with_its_reason(tried: Tried, serve: 
 
 def test_kill_9_and_the_same_command_asks_for_the_rest(tried: Tried, serve: Serve) -> None:
     tried.server = serve(latency=0.1)
-    line = tried.line("default", "brief", **{"concurrency": 4, "no-reasons": True})
+    line = tried.line("default", "brief", concurrency=4, no_reasons=True)
     process = started(*line)
     tried.server.wait_for(requests=30)
     process.kill()
-    process.wait()
+    process.communicate()
     assert not tried.page.exists()
     with closing(sqlite3.connect(tried.folder / "store.sqlite")) as store:
         kept = store.execute("SELECT COUNT(*) FROM replies").fetchone()[0]
     assert kept >= 20
-    assert tried("default", "brief", **{"no-reasons": True}).returncode == 0
+    assert tried("default", "brief", no_reasons=True).returncode == 0
     assert tried.run().spent.requests == 80 - kept
     assert sum(tried.server.stats()["scored"].values()) <= 80 + 4  # no more than were in flight
 
@@ -197,14 +197,14 @@ def test_ctrl_c_keeps_what_was_answered(tried: Tried, serve: Serve) -> None:
 
 def test_the_budget_holds_for_all_variants_together(tried: Tried, serve: Serve) -> None:
     tried.server = serve()
-    stopped = tried("default", "brief", price_in=10, price_out=100, budget=0.6, bootstrap=0)
+    stopped = tried("default", "brief", price_in=10, price_out=100, budget=0.3, bootstrap=0)
     assert stopped.returncode == 0, stopped.stderr
     assert "stopped by" in stopped.stderr
     assert "--max-cost" in stopped.stderr
     run = tried.run()
     assert run.stopped
     assert run.spent.usd is not None
-    assert 0.1 < run.spent.usd <= 0.6
+    assert 0.1 < run.spent.usd <= 0.3
     counts = [one.judged for one in run.variants]
     assert all(8 <= count < 40 for count in counts)
     assert [one.unasked for one in run.variants] == [40 - count for count in counts]
