@@ -15,3 +15,11 @@ class GoldenError(EmpathyError):
 
 class ProbeError(EmpathyError):
     """A probe has no dialogues, or a setting of it is not what it should be."""
+
+
+class ServeError(EmpathyError):
+    """A server cannot be started as it was asked to."""
+
+
+class WatchError(EmpathyError):
+    """Scores that are watched cannot be read or counted, or a setting of the watch is not what it should be."""

@@ -89,7 +89,7 @@ def prepare(
     """Return one window ready for the network. A dialogue that the tokenizer fails on becomes a reject."""
     dialogues = [record for record in records if isinstance(record, Dialogue)]
     rejects = [record for record in records if isinstance(record, Reject)]
-    encoded, poisoned = _encode(encoder, dialogues)
+    encoded, poisoned = encode_apart(encoder, dialogues)
     if poisoned:
         dialogues = [dialogue for dialogue in dialogues if dialogue.id not in poisoned]
         rejects = sorted([*rejects, *poisoned.values()], key=lambda reject: (reject.source, reject.line))
@@ -152,8 +152,8 @@ def records_hash(records: Sequence[Record]) -> str:
     return state.hexdigest()[:32]
 
 
-def _encode(encoder: Encoder, dialogues: Sequence[Dialogue]) -> tuple[list[Encoded], dict[str, Reject]]:
-    """Return the token ids of dialogues, and by id a reject for each on which the tokenizer fails."""
+def encode_apart(encoder: Encoder, dialogues: Sequence[Dialogue]) -> tuple[list[Encoded], dict[str, Reject]]:
+    """Return the token ids of dialogues with different ids, and by id a reject for each that the tokenizer fails on."""
     try:
         return encoder.encode(dialogues), {}
     except BaseException as error:  # a panic in the Rust library is no Exception
@@ -161,7 +161,7 @@ def _encode(encoder: Encoder, dialogues: Sequence[Dialogue]) -> tuple[list[Encod
             raise
         if len(dialogues) > 1:
             middle = len(dialogues) // 2
-            first, last = _encode(encoder, dialogues[:middle]), _encode(encoder, dialogues[middle:])
+            first, last = encode_apart(encoder, dialogues[:middle]), encode_apart(encoder, dialogues[middle:])
             return first[0] + last[0], first[1] | last[1]
         (dialogue,) = dialogues
         detail = f"the tokenizer fails on it: {' '.join(str(error).split())[:200]}"

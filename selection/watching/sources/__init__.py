@@ -1,0 +1,1 @@
+"""Score files and streams that grow -> observations, each row once."""
