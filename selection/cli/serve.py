@@ -30,7 +30,9 @@ from selection.serving.settings import ServeSettings
     "Scorer",
     opt.scorer_option,
     opt.engine_option,
-    opt.option("--precision", metavar="fp32|bf16|fp16|int8", help="What it computes in.  [default: as `empathy score`]"),
+    opt.option(
+        "--precision", metavar="fp32|bf16|fp16|int8", help="What it computes in.  [default: as `empathy score`]"
+    ),
     opt.option("--threads", type=click.IntRange(min=1), help="Processor threads.  [default: one per core]"),
     *opt.settings_options(ServeSettings, "wait_ms"),
 )

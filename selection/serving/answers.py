@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 
 from scorer.bundle.cuts import Cuts
 from scorer.bundle.domain import FEATURES
@@ -47,7 +48,7 @@ def results_of(lot: Lot, columns: Scores | None, cuts: Cuts) -> list[Scored | Re
 def _scored(lot: Lot, columns: Scores, cuts: Cuts) -> Iterator[Scored]:
     sets = PAPER.apply(columns[:, : len(HEADS)], cuts).tolist()
     rows = [[float(str(value)) for value in row] for row in columns]  # the decimals of the score file
-    flags = lot.outside.any(axis=1).tolist()
+    flags: list[bool] = np.any(lot.outside, axis=1).tolist()
     for i, (dialogue, row) in enumerate(zip(lot.dialogues, rows, strict=True)):
         names: list[Any] = [name for name, out in zip(FEATURES, lot.outside[i], strict=True) if out] if flags[i] else []
         notes = [*dialogue.notes.present, *(["cut"] if lot.encoded[i].cut else [])]
@@ -77,7 +78,7 @@ def observed_of(lot: Lot, columns: Scores, cuts: Cuts, *, texts: bool) -> list[O
         columns[:, : len(HEADS)],
         cuts,
         categories=[dialogue.category for dialogue in lot.dialogues],
-        outside=lot.outside.any(axis=1).tolist(),
+        outside=np.any(lot.outside, axis=1).tolist(),
         texts=lot.texts() if texts else None,
     )
 

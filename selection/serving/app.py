@@ -113,8 +113,9 @@ class Service:
         job = self.batcher.submit(lot)
         gone = asyncio.create_task(bodies.until_gone(request))
         try:
+            either: set[asyncio.Future[Any]] = {job.done, gone}
             done, _ = await asyncio.wait(
-                {job.done, gone}, timeout=self.settings.answer_seconds, return_when=asyncio.FIRST_COMPLETED
+                either, timeout=self.settings.answer_seconds, return_when=asyncio.FIRST_COMPLETED
             )
             if job.done in done:
                 return job.done.result()
@@ -136,7 +137,9 @@ class Service:
             return
         texts = self.watch.settings.keep_texts
         columns = [(job.lot, job.columns) for job in jobs if job.columns is not None]
-        self.watch.record([one for lot, rows in columns for one in answers.observed_of(lot, rows, self.cuts, texts=texts)])
+        self.watch.record(
+            [one for lot, rows in columns for one in answers.observed_of(lot, rows, self.cuts, texts=texts)]
+        )
 
     @asynccontextmanager
     async def _asked(
@@ -220,7 +223,9 @@ class Service:
             "threads": engine.threads,
             "licence": bundle.info.licence,
             **{name: known[name] for name in ("backbone", "created", "cuts", "half_widths", "judge")},
-            "limits": {name: getattr(settings, name) for name in ("body_bytes", "turns", "tokens", "depth", "queue_tokens")},
+            "limits": {
+                name: getattr(settings, name) for name in ("body_bytes", "turns", "tokens", "depth", "queue_tokens")
+            },
         }
         return Response(answers.encode(info), media_type="application/json")
 
@@ -242,14 +247,18 @@ def _typed(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        status = HTTPStatus.UNPROCESSABLE_ENTITY if isinstance(error, msgspec.ValidationError) else HTTPStatus.BAD_REQUEST
+        status = (
+            HTTPStatus.UNPROCESSABLE_ENTITY if isinstance(error, msgspec.ValidationError) else HTTPStatus.BAD_REQUEST
+        )
         text = "nested too deeply" if isinstance(error, RecursionError) else ascii(str(error))[1:-1][:300]
         raise invalid(text, status) from None
 
 
 async def _http_fault(_: Request, error: Exception) -> Response:
     status = HTTPStatus(getattr(error, "status_code", 404))
-    text = {404: "no such page; see /docs", 405: "this method is not allowed here; see /docs"}.get(status, status.phrase)
+    text = {404: "no such page; see /docs", 405: "this method is not allowed here; see /docs"}.get(
+        status, status.phrase
+    )
     return fault_response(RefusedError(status, "NotFound" if status == HTTPStatus.NOT_FOUND else "Validation", text))
 
 

@@ -91,7 +91,9 @@ class Guard:
                 text = "a key is needed: Authorization: Bearer KEY"
                 return RefusedError(HTTPStatus.UNAUTHORIZED, "Unauthorized", text)
         elif not self._service.is_open and not is_own_host(host):
-            return RefusedError(HTTPStatus.FORBIDDEN, "Unauthorized", "the Host header names no address of this machine")
+            return RefusedError(
+                HTTPStatus.FORBIDDEN, "Unauthorized", "the Host header names no address of this machine"
+            )
         if not is_same_origin(headers.get(b"origin"), host):
             return RefusedError(HTTPStatus.FORBIDDEN, "Unauthorized", "a page of another origin may not ask here")
         return None

@@ -52,6 +52,7 @@ def document() -> dict[str, Any]:
         "description": "A pair [context, response], or a list of pairs.",
         "anyOf": [_pair(), {"type": "array", "items": _pair()}],
     }
+    components["ScoreAnswer"]["properties"]["results"]["items"] = {"anyOf": [known["Scored"], known["Refused"]]}
     record = {"anyOf": [known["Record"], {"type": "object", "description": "Any layout that `empathy score` reads."}]}
     records = {"anyOf": [record, {"type": "array", "items": record}]}
     ranked = {"type": "array", "items": known["Prediction"]}
@@ -93,10 +94,7 @@ def document() -> dict[str, Any]:
             "/metrics": _get("Figures for Prometheus", "text/plain"),
             "/dashboard": _get("The live page of what was scored", "text/html"),
         },
-        "components": {
-            "schemas": components,
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
-        },
+        "components": {"schemas": components, "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
     }
 
 
@@ -107,7 +105,9 @@ def page(found: dict[str, Any]) -> str:
         for method, about in methods.items():
             example = about.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example")
             shown = "" if example is None else f"<pre>{_shown(_curl(path, example))}</pre>"
-            codes = "".join(f"<tr><td>{_shown(code)}<td>{_shown(said['description'])}" for code, said in about["responses"].items())
+            codes = "".join(
+                f"<tr><td>{_shown(code)}<td>{_shown(said['description'])}" for code, said in about["responses"].items()
+            )
             parts.append(
                 f"<h2><small>{method.upper()}</small> {_shown(path)}</h2><p>{_shown(about['summary'])}.</p>{shown}"
                 f"<details><summary>Answers</summary><table>{codes}</table></details>"
@@ -122,7 +122,10 @@ def page(found: dict[str, Any]) -> str:
         parts.append(f'<h3 id="{_shown(name)}">{_shown(name)}</h3><p>{about}</p><table>{rows}</table>')
     info = found["info"]
     return _PAGE.format(
-        title=_shown(info["title"]), version=_shown(info["version"]), about=_shown(info["description"]), body="".join(parts)
+        title=_shown(info["title"]),
+        version=_shown(info["version"]),
+        about=_shown(info["description"]),
+        body="".join(parts),
     )
 
 

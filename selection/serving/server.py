@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -87,8 +88,11 @@ class _Server(uvicorn.Server):
         self._draining: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
-        """Answer signals while it serves."""
+    def capture_signals(self) -> Iterator[None]:
+        """Answer signals while it serves, where this is the thread that gets them."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
@@ -113,7 +117,9 @@ class _Server(uvicorn.Server):
         while self._service.in_hand and self._loop.time() < until:
             await asyncio.sleep(0.02)
         if self._service.in_hand:
-            self._log(f"{self._service.in_hand} requests were not finished within {self._service.settings.drain_seconds:g} s")
+            self._log(
+                f"{self._service.in_hand} requests were not finished within {self._service.settings.drain_seconds:g} s"
+            )
         if self._service.watch is not None:
             self._service.watch.stop_streams()
         self.should_exit = True
@@ -123,6 +129,7 @@ class _Protocol(H11Protocol):
     """A connection whose client sends the head of a request in time, and takes its answer."""
 
     settings = ServeSettings()
+    _asked = False
     _head: asyncio.TimerHandle | None = None
     _stuck: asyncio.TimerHandle | None = None
 
@@ -143,7 +150,6 @@ class _Protocol(H11Protocol):
             if timer is not None:
                 timer.cancel()
 
-
     def pause_writing(self) -> None:
         """Give a client that takes nothing its last seconds."""
         super().pause_writing()
@@ -163,6 +169,7 @@ class _Protocol(H11Protocol):
 
     def _look(self) -> None:
         answering = self.cycle is not None and not self.cycle.response_complete
+        self._asked |= answering
         if answering and self._head is not None:
             self._head.cancel()
             self._head = None
@@ -174,7 +181,7 @@ class _Protocol(H11Protocol):
         answering = self.cycle is not None and not self.cycle.response_complete
         if answering or self.transport.is_closing():
             return
-        if self.cycle is None:
+        if not self._asked:
             self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
         self.transport.close()
         self.loop.call_later(_LAST_SECONDS, self.transport.abort)

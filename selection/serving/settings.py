@@ -16,7 +16,9 @@ class ServeSettings:
     port: int = setting(8080, "The port to listen on; 0 takes a free one.", 0, 65_535)
     wait_ms: float = setting(3, "Milliseconds that a request waits for company when the network is idle.", 0, 1000)
     queue_tokens: int = setting(262_144, "Tokens that may wait; what comes then is told to come again (429).", 1024)
-    body_bytes: int = setting(4 << 20, "Bytes of a request, and of a line of NDJSON, at most.", 1024, 1 << 28)
+    body_bytes: int = setting(
+        4 << 20, "Bytes of a request, and of a line of NDJSON, at most.", 1024, 1 << 28, shown="4194304"
+    )
     records: int = setting(1024, "Records of a request, at most; NDJSON may have any number.", 1)
     turns: int = setting(256, "Turns of a dialogue, at most.", 2)
     tokens: int = setting(16_384, "Tokens of a dialogue before it is shortened, at most.", 16)

@@ -73,7 +73,7 @@ class Fault(Struct, omit_defaults=True):
 class ScoreAnswer(Struct, omit_defaults=True):
     """The results in the order of the records; ``error`` is there where none could be scored (status 422)."""
 
-    results: list[Scored | Refused]
+    results: list[Any]  # Scored or Refused; a union of the two would want a tag on the wire
     scored: int
     rejected: int
     error: str | None = None

@@ -81,7 +81,7 @@ class Alerts:
 
     def __init__(self, settings: WatchSettings, store: Store, on_alert: Callable[[Alert], None] | None = None) -> None:
         """Take up what the store has; ``on_alert`` is told of each that begins or ends."""
-        self._settings, self._store, self._on_alert = settings, store, on_alert
+        self._settings, self._store, self.on_alert = settings, store, on_alert
         self.entries: list[Alert] = store.alerts(lambda value: msgspec.convert(value, Alert))
 
     @property
@@ -95,7 +95,7 @@ class Alerts:
             return
         now = float(counts.recent["time"][-1])
         before = {alert.name: alert for alert in self.open}
-        changed = []
+        changed: list[Alert] = []
         for found in findings(counts, reference, self._settings, self._settings.false_alarms / FIGURES):
             alert = before.get(found.name)
             if alert is None and found.is_beyond:
@@ -119,12 +119,14 @@ class Alerts:
         if changed:
             self._keep(changed)
             for alert in changed:
-                if self._on_alert is not None:
-                    self._on_alert(alert)
+                if self.on_alert is not None:
+                    self.on_alert(alert)
 
-    def told(self, number: int, told: int) -> None:
-        """Note that of an alert as much was told."""
-        self._keep([replace(alert, told=told) for alert in self.entries if alert.number == number])
+    def mark_told(self, number: int, told: int) -> Alert:
+        """Note how much of an alert was told, and return it as it is now."""
+        alert = next(alert for alert in self.entries if alert.number == number)
+        self._keep([replace(alert, told=told)])
+        return replace(alert, told=told)
 
     def _keep(self, changed: list[Alert]) -> None:
         self._store.keep_alerts({alert.number: alert for alert in changed})
@@ -137,7 +139,7 @@ def findings(
 ) -> Iterator[Finding]:
     """Yield every figure that alerts are about; each interval misses with a chance of at most ``error``."""
     whole = cell_of(counts.recent)
-    outside, known = whole.outside
+    outside, known = counts.recent_outside
     if known:
         figure = share(outside, known, error)
         text = f"{figure.value:.0%} of the latest {known:,} dialogues are outside the scorer's training domain"

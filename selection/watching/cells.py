@@ -14,7 +14,15 @@ from scorer.dialogue import HEADS, SCORE_RANGE
 from selection.rules import PAPER
 
 Row = np.dtype(
-    [("time", "f8"), ("key", "u8"), ("scores", "f4", (2,)), ("set", "u1"), ("low", "u1"), ("outside", "i1"), ("category", "u4")]
+    [
+        ("time", "f8"),
+        ("key", "u8"),
+        ("scores", "f4", (2,)),
+        ("set", "u1"),
+        ("low", "u1"),
+        ("outside", "i1"),
+        ("category", "u4"),
+    ]
 )
 """A dialogue as it is counted: ``key`` is the hash of its id, ``outside`` -1 where nobody knows."""
 
@@ -85,7 +93,7 @@ class Cell:
     @property
     def means(self) -> Floats:
         """The mean of each score, (2,); NaN of nothing."""
-        return self.data[_SUMS:_SQUARES] / self.data[_N] if self.data[_N] else np.full(2, np.nan)
+        return np.asarray(self.data[_SUMS:_SQUARES] / self.data[_N]) if self.data[_N] else np.full(2, np.nan)
 
     @property
     def variances(self) -> Floats:
@@ -94,7 +102,7 @@ class Cell:
         if n < 2:
             return np.full(2, np.nan)
         spread = self.data[_SQUARES:_HISTOGRAMS] - self.data[_SUMS:_SQUARES] ** 2 / n
-        return np.maximum(spread, 0) / (n - 1)
+        return np.asarray(np.maximum(spread, 0) / (n - 1))
 
     def histogram(self, head: int) -> Floats:
         """Return the dialogues in each bin of a score, (BINS,)."""
@@ -110,4 +118,4 @@ class Cell:
         return [float((min(place, BINS - 1) + 0.5) * BIN) for place in places]
 
 
-assert len(HEADS) == 2 and len(PAPER.sets) == 3  # what the places above stand for
+assert (len(HEADS), len(PAPER.sets)) == (2, 3)  # what the places above stand for

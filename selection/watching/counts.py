@@ -63,7 +63,8 @@ class Counts:
     """The state of a watch. ``add`` is all that changes it, so that the same batches give the same state.
 
     ``reference`` are cells by category of the first ``wanted`` dialogues; ``total`` counts all of them, ``after`` those
-    since the reference was full.
+    since the reference was full. ``outside`` are (outside the training domain, known) of the latest parts of which that
+    is known, of at least as many dialogues together as ``recent_rows`` where there are so many.
     """
 
     span: int
@@ -75,6 +76,7 @@ class Counts:
     recent: Rows = field(default_factory=lambda: np.zeros(0, dtype=Row))
     total: int = 0
     after: int = 0
+    outside: list[tuple[int, int]] = field(default_factory=list)
     moved: list[dict[str, Any]] = field(default_factory=list)
     lows: list[dict[str, Any]] = field(default_factory=list)
     changed: set[tuple[Key, int]] = field(default_factory=set)
@@ -93,9 +95,22 @@ class Counts:
         if batch.outside[1] and self.windows:
             key = self._key(float(rows["time"][-1])) if len(rows) else max(self.windows)
             self._cell(key, NONE).add_outside(*batch.outside)
+        self._add_outside(rows, batch.outside)
         self.moved = sorted([*self.moved, *batch.moved], key=lambda one: -one["moved"])[:SHOWN]
         self.lows = [*self.lows, *batch.lows][-SHOWN:]
         self._tidy()
+
+    def _add_outside(self, rows: Rows, part: tuple[int, int]) -> None:
+        flags = rows["outside"]
+        flagged = int((flags == 1).sum()), int((flags >= 0).sum())
+        self.outside = [*self.outside, *(found for found in (part, flagged) if found[1])]
+        while self.outside and sum(known for _, known in self.outside[1:]) >= self.recent_rows:
+            self.outside.pop(0)
+
+    @property
+    def recent_outside(self) -> tuple[int, int]:
+        """How many of the latest dialogues are outside the training domain, of how many of which that is known."""
+        return sum(part for part, _ in self.outside), sum(known for _, known in self.outside)
 
     def _category(self, name: str | None) -> int:
         if not name:

@@ -57,7 +57,10 @@ def psi(reference: Floats, other: Floats, seed: int = 0) -> Figure:
     first, second = (np.add.reduceat(counts, edges) for counts in (reference, other))
     value = float(_psi(first, second))
     rng = np.random.default_rng(seed)
-    draws = [rng.multinomial(int(counts.sum()), counts / counts.sum(), _DRAWS) for counts in (first, second)]
+    draws = [
+        rng.multinomial(int(counts.sum()), counts / counts.sum(), _DRAWS).astype(np.float64)
+        for counts in (first, second)
+    ]
     low, high = np.percentile(_psi(*draws), [2.5, 97.5])
     chance = (len(edges) - 1) * (1 / first.sum() + 1 / second.sum())
     ends = (value - chance, 2 * value - high, 2 * value - low)
@@ -97,8 +100,7 @@ def mean_changes(reference: Cell, other: Cell, error: float = 0.05) -> list[Figu
     values = other.means - reference.means
     halves = _quantile(error) * np.sqrt(reference.variances / len(reference) + other.variances / len(other))
     return [
-        Figure(value, value - half, value + half)
-        for value, half in zip(values.tolist(), halves.tolist(), strict=True)
+        Figure(value, value - half, value + half) for value, half in zip(values.tolist(), halves.tolist(), strict=True)
     ]
 
 

@@ -16,7 +16,7 @@ _MODEL = "--model MODEL --max-cost 1"
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """A sentence, and a command where one follows; ``weight`` is 2 for what an alert is about, 1 for what is not sure."""
+    """A sentence, and a command where one follows; ``weight`` is 2 for what an alert is about, 1 for a suspicion."""
 
     text: str
     command: str | None = None
@@ -41,10 +41,8 @@ def hints(
     by_name = {one.name: one for one in found}
     urgent = [one for one in found if one.name in alerts]
     seen = [one for one in found if one.name not in alerts and one.is_beyond]
-    for one in [*urgent, *seen]:
-        weight = 2 if one.name in alerts else 1
-        sure = "" if weight == 2 else " (not yet sure enough for an alert)"
-        yield Hint(f"{_capital(one.text)}{sure}. {_ADVICE[one.name.split()[0]]}", _command(one.name, scores, reference), weight)
+    yield from _grouped(urgent, 2, "", scores, reference)
+    yield from _grouped(seen, 1, " (not sure enough for an alert)", scores, reference)
     if largest is not None and any(one.name.startswith(("drift", "set")) for one in urgent):
         yield Hint(
             f"The category “{largest['name']}” moved most: its {largest['head']} by {largest['value']:+.2f} points on "
@@ -68,10 +66,17 @@ def hints(
         )
     if counts.total and "outside" not in by_name:
         yield Hint(
-            "Which of the latest dialogues are outside the training domain is not known: a score file says how many only "
-            "when it is whole, a folder for every part.",
+            "How many dialogues are outside the training domain is not known: lines of scores do not say it, a folder "
+            "of scores does, for every part.",
             "empathy score IN -o FOLDER",
         )
+
+
+def _grouped(found: Sequence[Finding], weight: int, sure: str, scores: str, reference: str | None) -> Iterator[Hint]:
+    """Yield a hint for each kind of figure: what is to be done about two of one kind is the same."""
+    for kind in dict.fromkeys(one.name.split()[0] for one in found):
+        text = "; ".join(one.text for one in found if one.name.split()[0] == kind)
+        yield Hint(f"{_capital(text)}{sure}. {_ADVICE[kind]}", _command(kind, scores, reference), weight)
 
 
 def _capital(text: str) -> str:
@@ -86,8 +91,7 @@ _ADVICE = {
 }
 
 
-def _command(name: str, scores: str, reference: str | None) -> str:
-    kind = name.split()[0]
+def _command(kind: str, scores: str, reference: str | None) -> str:
     if kind == "low":
         return f"empathy select dialogues.jsonl --scores {scores} --both-low discard -o sets"
     if kind == "drift":

@@ -44,11 +44,7 @@ def dashboard_routes(watch: Watch) -> list[Route]:
         headers = _PLAIN | {"x-accel-buffering": "no"}
         return StreamingResponse(_counted(streams, _events(watch)), media_type="text/event-stream", headers=headers)
 
-    return [
-        Route("/dashboard", dashboard),
-        Route("/dashboard/state", state),
-        Route("/dashboard/events", events),
-    ]
+    return [Route("/dashboard", dashboard), Route("/dashboard/state", state), Route("/dashboard/events", events)]
 
 
 async def _counted(streams: list[int], events: AsyncIterator[str]) -> AsyncIterator[str]:

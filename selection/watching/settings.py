@@ -23,7 +23,9 @@ class WatchSettings:
         1000, "Without --reference, so many dialogues of the source itself, the first, are what drift is against.", 50
     )
     false_alarms: float = setting(1e-4, "The chance of an alert at one look at an undisturbed source.", above=0, high=1)
-    drift: float = setting(0.1, "Alert where a score's distribution is further than this from the reference (KS).", 0, 1)
+    drift: float = setting(
+        0.1, "Alert where a score's distribution is further than this from the reference (KS).", 0, 1
+    )
     sets: float = setting(0.1, "Alert where the share of a set differs by more than this from the reference.", 0, 1)
     outside: float = setting(0.1, "Alert where a larger share than this is outside the training domain.", 0, 1)
     low: float = setting(0.2, "Alert where a larger share than this is low on both scores.", 0, 1)

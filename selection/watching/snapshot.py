@@ -28,11 +28,12 @@ def snapshot_of(
     reference, rows = compared(counts, given)
     latest = max(counts.windows, default=None)
     by_category = counts.cells()
+    error = 0.05 / (len(HEADS) * max(1, len(by_category)))  # so that all of their intervals hold together
     categories = {
         counts.title(category): {
             "all": figures(cell),
             "window": figures(counts.windows[latest].get(category, Cell())) if latest else figures(Cell()),
-            "moved": _moved(counts.title(category), cell_of(rows[rows["category"] == category]), reference),
+            "moved": _moved(counts.title(category), cell_of(rows[rows["category"] == category]), reference, error),
         }
         for category, cell in by_category.items()
         if len(cell)
@@ -40,31 +41,31 @@ def snapshot_of(
     found = list(findings(counts, given, settings))
     open_names = [alert.name for alert in alerts.open]
     wanted = counts.wanted if given is None else 0
-    return _rounded(
+    shown: dict[str, Any] = _rounded(
         {
             "total": counts.total,
             "first": min((key[0] for key in counts.windows if key[1]), default=None),
             "latest": float(counts.recent["time"][-1]) if len(counts.recent) else None,
             "span": counts.span,
             "all": figures(joined(by_category.values())),
-            "recent": figures(cell_of(counts.recent)) | {"curves": _curves(cell_of(counts.recent))},
+            "recent": figures(cell_of(counts.recent)) | _recent(counts),
             "reference": None
             if reference is None
             else figures(reference.whole) | {"name": reference.name, "curves": _curves(reference.whole)},
             "gathering": [len(joined(counts.reference.values())), wanted] if wanted and reference is None else None,
-            "drift": None if reference is None or not len(rows) else _drift(reference, cell_of(rows)),
+            "drift": None
+            if reference is None or not len(rows)
+            else _drift(reference, cell_of(rows), counts.recent_outside),
             "windows": {f"{key[0]}+{key[1]}": _window(counts, key, reference) for key in sorted(counts.windows)},
             "categories": categories,
             "findings": [asdict(one) for one in found],
             "alerts": [plain_alert(alert) for alert in reversed(alerts.entries)],
-            "hints": [
-                asdict(hint)
-                for hint in hints(counts, found, open_names, given, sources, _largest(categories, reference))
-            ],
+            "hints": [asdict(hint) for hint in hints(counts, found, open_names, given, sources, _largest(categories))],
             "moved": counts.moved,
             "lows": counts.lows[::-1],
         }
     )
+    return shown
 
 
 def figures(cell: Cell) -> dict[str, Any]:
@@ -80,6 +81,11 @@ def figures(cell: Cell) -> dict[str, Any]:
         "outside": outside,
         "outside_known": known,
     }
+
+
+def _recent(counts: Counts) -> dict[str, Any]:
+    outside, known = counts.recent_outside
+    return {"outside": outside, "outside_known": known, "curves": _curves(cell_of(counts.recent))}
 
 
 def _curves(cell: Cell) -> list[list[float]]:
@@ -98,10 +104,10 @@ def _window(counts: Counts, key: tuple[int, int], reference: Reference | None) -
     return found
 
 
-def _drift(reference: Reference, cell: Cell) -> dict[str, Any]:
+def _drift(reference: Reference, cell: Cell, outside: tuple[int, int]) -> dict[str, Any]:
     size = len(reference.whole)
     means = mean_changes(reference.whole, cell)
-    known = reference.whole.outside, cell.outside
+    known = reference.whole.outside, outside
     changes: dict[str, Figure] = {
         name: share_change((reference.whole.sets[name], size), (count, len(cell))) for name, count in cell.sets.items()
     }
@@ -122,15 +128,15 @@ def _drift(reference: Reference, cell: Cell) -> dict[str, Any]:
     }
 
 
-def _moved(name: str, cell: Cell, reference: Reference | None) -> list[dict[str, float]] | None:
+def _moved(name: str, cell: Cell, reference: Reference | None, error: float) -> list[dict[str, float]] | None:
     """Return by how much a category's means are larger than in the reference, None where it is not there."""
     before = reference.categories.get(name) if reference is not None else None
     if before is None or min(len(before), len(cell)) < 2:
         return None
-    return [asdict(one) for one in mean_changes(before, cell)]
+    return [asdict(one) for one in mean_changes(before, cell, error)]
 
 
-def _largest(categories: Mapping[str, Any], reference: Reference | None) -> dict[str, Any] | None:
+def _largest(categories: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the category whose mean moved most beyond chance, of several."""
     found = [
         {"name": name, "head": head, **one["moved"][i]}

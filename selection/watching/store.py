@@ -86,9 +86,7 @@ class Store:
         more = {"names": batch.names, "outside": batch.outside, "moved": batch.moved, "lows": batch.lows}
         with self.transaction():
             if len(batch.rows) or batch.outside[1]:
-                self._db.execute(
-                    "INSERT INTO log (rows, more) VALUES (?, ?)", (batch.rows.tobytes(), json.dumps(more))
-                )
+                self._db.execute("INSERT INTO log (rows, more) VALUES (?, ?)", (batch.rows.tobytes(), json.dumps(more)))
             self._db.executemany(
                 "INSERT OR REPLACE INTO positions VALUES (?, ?)",
                 [(name, json.dumps(value)) for name, value in positions.items()],
@@ -103,11 +101,9 @@ class Store:
 
     def fold(self, counts: Counts) -> None:
         """Write the cells of ``counts``, which hold all lines, and remove the lines."""
-        cells = [
-            ("window", *key, category, _packed(counts.windows[key][category])) for key, category in counts.changed
-        ]
+        cells = [("window", *key, category, _packed(counts.windows[key][category])) for key, category in counts.changed]
         cells += [("reference", 0, 0, category, _packed(cell)) for category, cell in counts.reference.items()]
-        known = {"names": counts.names, "total": counts.total, "after": counts.after}
+        known = {"names": counts.names, "total": counts.total, "after": counts.after, "outside": counts.outside}
         known |= {"moved": counts.moved, "lows": counts.lows}
         with self.transaction():
             self._db.executemany("DELETE FROM cells WHERE kind = 'window' AND start = ? AND span = ?", counts.gone)
@@ -133,6 +129,7 @@ class Store:
             known = json.loads(meta["counts"])
             for name in ("names", "total", "after", "moved", "lows"):
                 setattr(counts, name, known[name])
+            counts.outside = [(part, whole) for part, whole in known["outside"]]
             counts.recent = np.frombuffer(meta["recent"], dtype=Row)[-counts.recent_rows :]
         for kind, start, span, category, data in self._db.execute("SELECT * FROM cells"):
             cell = Cell(np.frombuffer(zlib.decompress(data), dtype=np.float64).copy())
@@ -145,9 +142,7 @@ class Store:
         batches = []
         for rows, more in self._db.execute("SELECT rows, more FROM log ORDER BY number").fetchall():
             known = json.loads(more)
-            batches.append(
-                Batch(rows=np.frombuffer(rows, dtype=Row), **known | {"outside": tuple(known["outside"])})
-            )
+            batches.append(Batch(rows=np.frombuffer(rows, dtype=Row), **known | {"outside": tuple(known["outside"])}))
             self._rows += len(batches[-1].rows)
         self._lines = len(batches)
         counts.add(together(batches))
@@ -180,9 +175,7 @@ class Store:
         with self.transaction():
             rows = [(number, json.dumps(msgspec.to_builtins(value))) for number, value in entries.items()]
             self._db.executemany("INSERT OR REPLACE INTO alerts VALUES (?, ?)", rows)
-            self._db.execute(
-                "DELETE FROM alerts WHERE number <= (SELECT MAX(number) FROM alerts) - ?", (most,)
-            )
+            self._db.execute("DELETE FROM alerts WHERE number <= (SELECT MAX(number) FROM alerts) - ?", (most,))
 
     def close(self) -> None:
         """Close the file."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time as clock
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -95,14 +96,23 @@ class Watch:
             self._store.append(batch, positions or {})
             if not len(batch.rows) and not outside[1]:
                 return
-            self._waiting.append(batch)
-            self._total += len(batch.rows)
+            for part in self._parts(batch):
+                self._waiting.append(part)
+                self._total += len(part.rows)
+                if self._total // self._step > self._looked:
+                    self._look()
             self.version += 1
             if self._store.is_due:
                 self._settle()
                 self._store.fold(self._counts)
-            if self._total // self._step > self._looked:
-                self._look()
+
+    def _parts(self, batch: Batch) -> Iterator[Batch]:
+        """Yield a batch in parts between which there is a look."""
+        start = 0
+        while (end := start + self._step - (self._total % self._step)) < len(batch.rows):
+            yield replace(batch, rows=batch.rows[start:end], outside=(0, 0), moved=(), lows=())
+            start = end
+        yield replace(batch, rows=batch.rows[start:])
 
     def _settle(self) -> None:
         """Count what waits, together: counting costs as much for one dialogue as for many."""
@@ -130,8 +140,9 @@ class Watch:
         with self._lock:
             if self._made is None or self._made[0] != self.version:
                 self._settle()
-                self._made = self.version, snapshot_of(
-                    self._counts, self.settings, self._reference, self.alerts, self.sources
+                self._made = (
+                    self.version,
+                    snapshot_of(self._counts, self.settings, self._reference, self.alerts, self.sources),
                 )
             found = self._made[1]
             recent = self._counts.recent
@@ -156,6 +167,11 @@ class Watch:
             if self.problems.get(source) != text and (source in self.problems or len(self.problems) < _PROBLEMS):
                 self.problems[source] = text
                 self.version += 1
+
+    def mark_told(self, number: int, told: int) -> Alert:
+        """Note that of an alert its beginning (1) or its end (2) was told, and return it as it is now."""
+        with self._lock:
+            return self.alerts.mark_told(number, told)
 
     def stop_streams(self) -> None:
         """End the streams of events of all pages, so that a server can end."""
