@@ -7,7 +7,6 @@ import re
 import subprocess
 import tomllib
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,26 +38,32 @@ def expressions() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def samples() -> Iterator[Samples]:
+def samples() -> Samples:
     """Return what a real server shows after a dialogue and a record that is none: labels of the samples, by name."""
     pytest.importorskip("prometheus_client", reason="the extra serve is not installed")
     command = [*INTERRUPTIBLE, "serve", "--port", "0", "--threads", "1"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         try:
-            address = next(found[0] for line in server.stderr if (found := _ADDRESS.search(line)))
+            said = list[str]()
+            for line in server.stderr:
+                said.append(line)
+                if _ADDRESS.search(line):
+                    break
+            address = _ADDRESS.search("".join(said))
+            assert address, "".join(said)
             body = json.dumps([record("I lost my dog.", "I am so sorry."), {"messages": []}]).encode()
-            asked = urllib.request.Request(f"{address}/v1/score", body, {"content-type": "application/json"})
+            asked = urllib.request.Request(f"{address[0]}/v1/score", body, {"content-type": "application/json"})
             with urllib.request.urlopen(asked, timeout=60) as answer:
                 assert answer.status == 200
-            with urllib.request.urlopen(f"{address}/metrics", timeout=60) as answer:
+            with urllib.request.urlopen(f"{address[0]}/metrics", timeout=60) as answer:
                 text = answer.read().decode()
         finally:
             server.kill()
     found: Samples = {}
     for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? \S+$", text, re.MULTILINE):
         found.setdefault(name, []).append(dict(re.findall(r'(\w+)="(.*?)"', labels)))
-    yield found
+    return found
 
 
 def test_every_metric_and_label_that_the_dashboard_asks_for_is_there(samples: Samples) -> None:
