@@ -165,6 +165,7 @@ def _run(
     quiet: bool,
 ) -> RubricRun:
     """Ask, ask why, and measure."""
+    from distill.errors import LabelError
     from distill.judge.budget import Spending
     from distill.rubrics.changed import Reasons, ask_reasons, most_changed
     from distill.rubrics.report import compared_columns, describe
@@ -183,7 +184,10 @@ def _run(
             )
             if settings.reasons and trial.outcome.stopped is None:
                 parts = [part for _, part in variants]
-                reasons, more, stopped = ask_reasons(trial, extremes, parts, panel.settings, bar)
+                try:
+                    reasons, more, stopped = ask_reasons(trial, extremes, parts, panel.settings, bar)
+                except LabelError as error:  # the judgements are there, and worth more than the reasons
+                    stopped = str(error)
                 notes += [f"not every reason was asked for: stopped by {stopped}"] if stopped else []
             bar.stage("measuring")
             return describe(trial, settings, inputs, len(whole), reasons=reasons, spent_on_reasons=more, notes=notes)

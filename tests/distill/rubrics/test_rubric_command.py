@@ -137,6 +137,17 @@ def test_what_changed_most_is_shown_with_both_reasons(tried: Tried, serve: Serve
     assert not any(text in page for text in ("http://", "https://", '<link rel="style', "src="))
 
 
+def test_judgements_are_kept_where_no_reason_comes(tried: Tried, serve: Serve) -> None:
+    gone = {"status": 401, "body": {"error": {"message": "key revoked"}}, "after": 80}
+    tried.server = serve(noise={"I am not sure": 4}, answer=gone)
+    result = tried("default", tried.noisy)
+    assert result.returncode == 0, result.stderr
+    run = tried.run()
+    assert [one.judged for one in run.variants] == [40, 40]
+    assert any("not every reason was asked for: stopped by" in note for note in run.notes)
+    assert "(no reason was given)" in tried.page.read_text()
+
+
 def test_one_variant_is_held_against_the_labels(tried: Tried, serve: Serve) -> None:
     tried.server = serve(noise={"I am not sure": 4})
     assert tried(tried.noisy, show=3).returncode == 0
