@@ -104,7 +104,7 @@ def test_panels_do_not_overlap_and_ask_the_source_that_is_provisioned() -> None:
     (source,) = yaml.safe_load((EXAMPLE / "grafana/provisioning/datasources/prometheus.yaml").read_text())[
         "datasources"
     ]
-    places = set()
+    places: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         at = panel["gridPos"]
         cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}

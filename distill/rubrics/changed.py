@@ -50,10 +50,10 @@ def most_changed(scores: Floats, count: int, ids: Sequence[str]) -> list[Extreme
     away = np.nan_to_num(np.abs(scores[:, :, None] - scores[:, None]).sum(axis=3), nan=0.0)  # (N, C, C)
     far = away.reshape(len(scores), -1)
     best = far.argmax(axis=1)
-    order = sorted(np.flatnonzero(far.max(axis=1) > 0), key=lambda row: (-far[row].max(), digest((ids[row],))))
+    order = sorted(np.flatnonzero(far.max(axis=1) > 0).tolist(), key=lambda row: (-far[row].max(), digest((ids[row],))))
     columns = scores.shape[1]
     return [
-        Extreme(int(row), int(best[row]) // columns, int(best[row]) % columns, float(far[row].max()))
+        Extreme(row, int(best[row]) // columns, int(best[row]) % columns, float(far[row].max()))
         for row in order[:count]
     ]
 

@@ -70,18 +70,18 @@ class Measures:
     def _rows(self, reference: Floats, other: Floats, rows: Mask) -> list[_Row]:
         """Return the figures, and then those of each replicate."""
         x, y = reference[rows].astype(float), other[rows].astype(float)
-        sets = [PAPER.apply(to_levels(scores), threshold=self._threshold) for scores in (x, y)]
+        first, second = (PAPER.apply(to_levels(scores), threshold=self._threshold) for scores in (x, y))
         group: Ints = np.unique(self._group[rows], return_inverse=True)[1]
         replicates = resamples(group, self._draws, 0) if self._draws else ()
-        return [_row(x, y, sets, weights) for weights in (np.ones(len(x)), *replicates)]
+        return [_row(x, y, (first, second), weights) for weights in (np.ones(len(x)), *replicates)]
 
 
-def _row(x: Floats, y: Floats, sets: Sequence[Ints], weights: Floats) -> _Row:
+def _row(x: Floats, y: Floats, sets: tuple[Ints, Ints], weights: Floats) -> _Row:
     """Return the figures of two raters (N, 2) and their sets: those of ``metrics.all_figures`` that are shown."""
     found = {f"{head}.pearson": correlation(x[:, i], y[:, i], weights) for i, head in enumerate(HEADS)}
     errors = weights @ np.abs(x - y) / weights.sum()
     found |= {f"{head}.mae": float(errors[i]) for i, head in enumerate(HEADS)}
-    return found | {"paper.kappa": kappa(counts(*sets, len(PAPER.sets), weights))}
+    return found | {"paper.kappa": kappa(counts(sets[0], sets[1], len(PAPER.sets), weights))}
 
 
 def all_judged(*raters: Floats) -> Mask:

@@ -118,9 +118,9 @@ def _variant(account: Account, labels: Floats, first: Floats | None, measures: M
         completion_tokens=account.completion_tokens,
         cost_usd=account.cost_usd,
         seconds=round(account.seconds / answered, 4) if answered > 0 else None,
-        mean=rounded_by_head(judged.mean(axis=0)) if len(judged) else {},  # type: ignore[arg-type]
-        deviation=rounded_by_head(judged.std(axis=0)) if len(judged) else {},  # type: ignore[arg-type]
-        repeat=repeat_deviation(account.scores),  # type: ignore[arg-type]
+        mean=rounded_by_head(judged.mean(axis=0)) if len(judged) else {},
+        deviation=rounded_by_head(judged.std(axis=0)) if len(judged) else {},
+        repeat=repeat_deviation(account.scores),
         agreement=measures.agreement(labels, means),
         difference={} if first is None else measures.difference(labels, first, means),
     )

@@ -100,7 +100,7 @@ class Account:
         known = ~np.isnan(self.scores)
         counts = known.sum(axis=1)
         sums = np.where(known, self.scores, 0.0).sum(axis=1)
-        return np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+        return np.asarray(np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,7 @@ def _worse(variant: TriedVariant, other: TriedVariant, limits: RunLimits) -> Ite
     if other.failures - variant.failures > limits.max_failures + 1e-9:
         yield said("failures", "share of failures", (variant.failures, other.failures), "rose", limits.max_failures)
     for head in HEADS:
-        means: tuple[Mapping[Any, float], ...] = (variant.mean, other.mean)
+        means = (variant.mean, other.mean)
         if all(head in mean for mean in means) and abs(means[1][head] - means[0][head]) > limits.max_shift + 1e-9:
             yield said(f"{head}.mean", f"mean {head}", (means[0][head], means[1][head]), "moved", limits.max_shift)
 

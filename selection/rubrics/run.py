@@ -26,7 +26,7 @@ FIGURES = {
 
 _AGAIN = "make it again with `empathy rubric test --json`"
 _Number = Annotated[float, Meta(ge=-1e6, le=1e6)]
-_ByHead = dict[Literal["sensibility", "rationality"], Rating]
+_ByHead = dict[Line, Rating]
 _Scores = tuple[Rating, Rating]
 
 
