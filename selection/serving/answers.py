@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,8 @@ from selection.rules import PAPER
 from selection.serving.reading import Lot
 from selection.serving.shapes import (
     HalfWidths,
-    PredictRequest,
     Prediction,
+    PredictRequest,
     Rank,
     Refused,
     RerankRequest,

@@ -21,7 +21,7 @@ from scorer.engines.base import Scores
 from scorer.model import Scorer
 from selection.serving import answers, bodies
 from selection.serving.batching import Batcher, Job
-from selection.serving.guard import Guard, fault_response
+from selection.serving.guard import Guard, failure, fault_response
 from selection.serving.keys import Keys
 from selection.serving.lines import LinesResponse
 from selection.serving.metrics import Metrics
@@ -267,4 +267,8 @@ async def _refused(_: Request, error: Exception) -> Response:
     return fault_response(error)
 
 
-_HANDLERS: dict[Any, Any] = {404: _http_fault, 405: _http_fault, RefusedError: _refused}
+async def _failed(_: Request, __: Exception) -> Response:
+    return fault_response(failure())
+
+
+_HANDLERS: dict[Any, Any] = {Exception: _failed, 404: _http_fault, 405: _http_fault, RefusedError: _refused}

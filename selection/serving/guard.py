@@ -59,10 +59,7 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - whatever it is, the server lives and the client is told
             self._log(f"{route}: {type(error).__name__} at {_place(error)}{_line(error)}")
             if not status:
-                fault = RefusedError(
-                    HTTPStatus.INTERNAL_SERVER_ERROR, "Backend", "the scorer failed on it; the server's log says how"
-                )
-                await fault_response(fault)(scope, receive, sent)
+                await fault_response(failure())(scope, receive, sent)
         finally:
             self.in_hand -= scoring
             self._service.metrics.requests.labels(route, str(status)).inc()
@@ -103,6 +100,12 @@ def fault_response(error: RefusedError) -> Response:
     """Return the response that tells an error."""
     headers = {} if error.retry is None else {"retry-after": str(error.retry)}
     return Response(encode(Fault(error.text, error.kind)), error.status, headers, "application/json")
+
+
+def failure() -> RefusedError:
+    """Return the error of a fault of the server itself."""
+    text = "the scorer failed on it; the server's log says how"
+    return RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, "Backend", text)
 
 
 def _place(error: Exception) -> str:

@@ -49,14 +49,18 @@ class LinesResponse(Response):
         reading = asyncio.create_task(self._read(waiting))
         headers = [(b"content-type", bodies.NDJSON[0].encode())]
         try:
+            first = item = await waiting.get()  # before the head is sent: a client may wait until its body is wanted
+            if isinstance(first, RefusedError):
+                raise first
             await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
-            while (item := await waiting.get()) is not None:
+            while item is not None:
                 if isinstance(item, bodies.GoneError):
                     raise item
                 body = _fault_line(item) if isinstance(item, Exception) else await self._answer(item)
                 await send({"type": "http.response.body", "body": body, "more_body": True})
                 if isinstance(item, Exception) or body.startswith(b'{"error"'):
                     break
+                item = await waiting.get()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             reading.cancel()

@@ -12,8 +12,8 @@ import msgspec
 from selection.serving.bodies import NDJSON
 from selection.serving.shapes import (
     Fault,
-    PredictRequest,
     Prediction,
+    PredictRequest,
     Rank,
     Record,
     Refused,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -23,6 +24,9 @@ from selection.serving.settings import ServeSettings
 
 _LAST_SECONDS = 3
 """Seconds for connections to close once all is answered."""
+
+_REFUSING_SECONDS = 0.3
+"""Seconds that new requests are told at least that it ends, so that those on their way are not simply cut."""
 
 _BACKLOG = 1024
 
@@ -56,11 +60,18 @@ def run(service: Service, sock: socket.socket, log: Callable[[str], None]) -> si
 
 
 async def _run(service: Service, sock: socket.socket, log: Callable[[str], None]) -> signal.Signals:
+    server = server_of(service, log)
+    await server.serve(sockets=[sock])
+    return server.signal
+
+
+def server_of(service: Service, log: Callable[[str], None]) -> Server:
+    """Return uvicorn's server for a service, made in the loop that is to run it."""
     settings = service.settings
     _quieten(log)
     config = uvicorn.Config(
         service.guard,
-        http=_Protocol,
+        http=type("Protocol", (_Protocol,), {"settings": settings}),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -71,16 +82,14 @@ async def _run(service: Service, sock: socket.socket, log: Callable[[str], None]
         timeout_graceful_shutdown=_LAST_SECONDS,
         backlog=_BACKLOG,
     )
-    _Protocol.settings = settings
-    server = _Server(config, service, log)
-    await server.serve(sockets=[sock])
-    return server.signal
+    return Server(config, service, log)
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Uvicorn, but a signal first lets what is in hand finish, while new requests are told that it ends."""
 
     def __init__(self, config: uvicorn.Config, service: Service, log: Callable[[str], None]) -> None:
+        """Serve what ``config`` says; ``log`` is told of requests that were not finished."""
         super().__init__(config)
         self.signal = signal.SIGTERM
         self._service, self._log = service, log
@@ -113,8 +122,9 @@ class _Server(uvicorn.Server):
         self._draining = self._loop.create_task(self._drained())
 
     async def _drained(self) -> None:
-        until = self._loop.time() + self._service.settings.drain_seconds
-        while self._service.in_hand and self._loop.time() < until:
+        now = self._loop.time()
+        least, until = now + _REFUSING_SECONDS, now + self._service.settings.drain_seconds
+        while (now < least or self._service.in_hand) and (now := self._loop.time()) < until:
             await asyncio.sleep(0.02)
         if self._service.in_hand:
             self._log(
@@ -149,6 +159,16 @@ class _Protocol(H11Protocol):
         for timer in (self._head, self._stuck):
             if timer is not None:
                 timer.cancel()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, unless an answer has begun: then end it. Nobody is to be answered any more."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
 
     def pause_writing(self) -> None:
         """Give a client that takes nothing its last seconds."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 Kind = Literal["Validation", "Overloaded", "Unhealthy", "Backend", "Unauthorized", "NotFound"]
