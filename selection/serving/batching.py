@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -164,7 +165,8 @@ class Batcher:
             for job in fine:
                 job.error = error
         for loop in {job.done.get_loop() for job in jobs}:
-            loop.call_soon_threadsafe(_tell, [job for job in jobs if job.done.get_loop() is loop])
+            with suppress(RuntimeError):  # the loop has ended, and with it all that waited
+                loop.call_soon_threadsafe(_tell, [job for job in jobs if job.done.get_loop() is loop])
 
 
 def _tell(jobs: Sequence[Job]) -> None:

@@ -10,13 +10,13 @@ import msgspec
 
 from scorer.dialogue import HEADS
 from selection.rules import PAPER
-from selection.watching.counts import Counts, cell_of
-from selection.watching.drift import Figure, ks, mean_changes, share, share_change
-from selection.watching.reference import Reference, compared
+from selection.watching.counting.counts import Counts, cell_of
+from selection.watching.counting.drift import Figure, ks, mean_changes, share, share_change
+from selection.watching.counting.reference import Reference, compared
 from selection.watching.settings import WatchSettings
 
 if TYPE_CHECKING:
-    from selection.watching.store import Store
+    from selection.watching.counting.store import Store
 
 FIGURES = len(HEADS) + len(PAPER.sets) + 2
 """Figures that are looked at together: drift of both scores, shares of the sets, outside the domain, low on both."""

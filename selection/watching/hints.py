@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from selection.watching.alerts import Finding
-from selection.watching.counts import Counts
-from selection.watching.reference import Reference, first_rows
+from selection.watching.counting.counts import Counts
+from selection.watching.counting.reference import Reference, first_rows
 
 _MODEL = "--model MODEL --max-cost 1"
 
@@ -36,7 +36,7 @@ def hints(
     ``found`` are the figures with their 95 % intervals, ``alerts`` the names of those with an open alert, ``largest``
     the category that moved most beyond chance.
     """
-    scores = " ".join(map(shlex.quote, sources)) or "SCORES"
+    scores = " ".join(shlex.quote(source) for source in sources if source != "-") or "SCORES"
     reference = shlex.quote(given.name) if given is not None else None
     by_name = {one.name: one for one in found}
     urgent = [one for one in found if one.name in alerts]

@@ -14,7 +14,7 @@ from scorer.dialogue import SCORE_RANGE
 from scorer.inputs.corpus import id_hash
 from selection.errors import WatchError
 from selection.rules import PAPER, both_low, states
-from selection.watching.cells import Row, Rows
+from selection.watching.counting.cells import Row, Rows
 
 _LATEST = 253_402_300_800.0  # the year 10000
 

@@ -17,7 +17,7 @@ class WatchSettings:
     alert, over all figures; there is a look every fifth of ``recent`` dialogues.
     """
 
-    window: float = setting(3600, "Seconds of a window of time; older ones are joined to days.", 1, 86_400)
+    window: int = setting(3600, "Seconds of a window of time; older ones are joined to days.", 1, 86_400)
     recent: int = setting(500, "Alerts are about so many of the latest dialogues.", 50, 100_000)
     reference_rows: int = setting(
         1000, "Without --reference, so many dialogues of the source itself, the first, are what drift is against.", 50

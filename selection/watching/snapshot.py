@@ -9,11 +9,11 @@ from typing import Any
 
 from scorer.dialogue import HEADS
 from selection.watching.alerts import Alerts, findings, plain_alert
-from selection.watching.cells import Cell
-from selection.watching.counts import Counts, cell_of, joined
-from selection.watching.drift import Figure, ks, mean_changes, psi, share_change
+from selection.watching.counting.cells import Cell
+from selection.watching.counting.counts import Counts, cell_of, joined
+from selection.watching.counting.drift import Figure, ks, mean_changes, psi, share_change
+from selection.watching.counting.reference import Reference, compared
 from selection.watching.hints import hints
-from selection.watching.reference import Reference, compared
 from selection.watching.settings import WatchSettings
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -13,12 +13,12 @@ from typing import Any, Self
 from scorer.locks import locked
 from selection.errors import WatchError
 from selection.watching.alerts import Alert, Alerts
-from selection.watching.counts import Batch, Counts, together
+from selection.watching.counting.counts import Batch, Counts, together
+from selection.watching.counting.reference import Reference
+from selection.watching.counting.store import Store
 from selection.watching.observation import Observation, rows_of
-from selection.watching.reference import Reference
 from selection.watching.settings import WatchSettings
 from selection.watching.snapshot import snapshot_of
-from selection.watching.store import Store
 
 _LOOKS = 5
 """Looks for alerts while as many dialogues come as alerts are about."""
@@ -44,7 +44,7 @@ class Watch:
     ) -> None:
         """Open or begin the state in the file ``path``, None for memory alone; WatchError if it cannot be used.
 
-        ``on_alert`` is told of every alert that begins or ends, in the thread that records.
+        ``on_alert`` is told of every alert that begins or ends, in the thread that records; it may not call the watch.
         """
         self.settings = settings or WatchSettings()
         self.title = title
@@ -52,6 +52,7 @@ class Watch:
         self.sources: list[str] = []
         self.closing = threading.Event()
         self.version = 0
+        self._closed = False
         self._reference = reference
         self._lock = threading.Lock()
         self._made: tuple[int, dict[str, Any]] | None = None
@@ -64,7 +65,7 @@ class Watch:
             self._store = Store(path)
             self._files.callback(self._store.close)
             self._counts = Counts(
-                span=int(self.settings.window),
+                span=self.settings.window,
                 wanted=0 if reference else self.settings.reference_rows,
                 recent_rows=self.settings.recent,
             )
@@ -110,7 +111,7 @@ class Watch:
         """Yield a batch in parts between which there is a look."""
         start = 0
         while (end := start + self._step - (self._total % self._step)) < len(batch.rows):
-            yield replace(batch, rows=batch.rows[start:end], outside=(0, 0), moved=(), lows=())
+            yield replace(batch, rows=batch.rows[start:end], outside=(), moved=(), lows=())
             start = end
         yield replace(batch, rows=batch.rows[start:])
 
@@ -181,6 +182,9 @@ class Watch:
         """Fold the state and close its file."""
         self.closing.set()
         with self._lock, self._files:
+            if self._closed:
+                return
+            self._closed = True
             self._settle()
             self._store.fold(self._counts)
 
@@ -198,7 +202,7 @@ class Watch:
         return Batch(
             rows=rows,
             names=names,
-            outside=outside,
+            outside=[outside] if outside[1] else [],
             moved=[self._shown(observed[number], **more) for number, more in moved],
             lows=[self._shown(one) for one in observed if one.low][-20:],
         )

@@ -17,8 +17,8 @@ from scorer.errors import EmpathyError
 from scorer.run.manifest import finished_windows, manifests
 from scorer.run.score_file import SUFFIXES, read_metadata
 from selection.errors import WatchError
+from selection.watching.counting.reference import Reference, reference_of
 from selection.watching.observation import Observation, observations
-from selection.watching.reference import Reference, reference_of
 from selection.watching.sources.places import Place, Places, ends_of, score_files
 from selection.watching.sources.rows import Columns, Part, json_part, read_rows
 from selection.watching.watch import Watch
@@ -31,12 +31,14 @@ class Reading:
     """How score files are read: columns, and the cuts of files that say none.
 
     Those of ``scorer`` (a bundle), else of the included starter; with ``raw_cuts`` scores are a judge's own.
+    ``assumed`` says of the latest file whose cuts were taken, ``before`` are the hashes of the reference's scorers.
     """
 
     columns: Columns = field(default_factory=Columns)
     scorer: Path | None = None
     raw_cuts: bool = False
     assumed: str | None = None
+    before: set[str] = field(default_factory=set)
     _bundle: tuple[Cuts, str, str] | None = None
 
     def cuts_of(self, path: Path | None) -> tuple[Cuts, str | None, dict[str, Any]]:
@@ -67,6 +69,7 @@ class Follower:
         known = {name: msgspec.convert(value, Place) for name, value in watch.positions().items()}
         self._places = Places(known)
         self._seen: dict[Path, tuple[int, int, int]] = {}
+        self._stdin: list[str] = []  # the first line that could not be read
 
     def step(self) -> int:
         """Count what is new, and return how many rows were."""
@@ -79,21 +82,23 @@ class Follower:
                     self._seen.pop(path, None)  # it was replaced meanwhile: the next step finds what is there
                 except (EmpathyError, OSError) as error:
                     self._problem(path, str(error).removeprefix(f"{path}: "))
-        scorers = self._places.scorers()
+        scorers = self._places.scorers() | self._reading.before
         if len(scorers) > 1:
             names = ", ".join(sorted(name[:12] for name in scorers))
-            self._watch.problem("scorers", f"the scores are of {len(scorers)} scorers ({names}): they do not compare")
+            what = "the scores and the reference" if self._reading.before else "the scores"
+            self._watch.problem("scorers", f"{what} are of {len(scorers)} scorers ({names}): they do not compare")
         return self._watch.total - before
 
     def add_line(self, block: bytes) -> None:
         """Count whole lines of JSON that came through standard input."""
         part = json_part(block, 0, 0, self._reading.columns)
         cuts, _, _ = self._reading.cuts_of(None)
-        if self._reading.assumed:
-            self._watch.problem("standard input", self._reading.assumed)
+        assumed = self._reading.assumed
         self._watch.record(observed_of(part, cuts, clock.time()))
-        if part.faults:
-            self._problem(Path("standard input"), f"a line could not be read: {part.faults[0]}")
+        self._stdin += part.faults[: 1 if not self._stdin else 0]
+        notes = [*([assumed] if assumed else []), *(f"a line could not be read: {fault}" for fault in self._stdin)]
+        if notes:
+            self._problem(Path("standard input"), "; ".join(notes))
 
     def _read(self, path: Path) -> None:
         about = path.stat()
@@ -148,7 +153,8 @@ def read_reference(path: Path, reading: Reading) -> Reference:
         for file in score_files(path, SUFFIXES):
             if file.suffix not in SUFFIXES:
                 raise WatchError(f"{file}: expected scores as {', '.join(SUFFIXES)} or a folder of `empathy score`")
-            cuts, _, said = reading.cuts_of(file)
+            cuts, scorer, said = reading.cuts_of(file)
+            reading.before |= {scorer} if scorer else set()
             shard = _outside_of_shard(file) or (0, 0)
             for i, n in enumerate(shard if shard[1] else _outside_of_file(said)):
                 total[i] += n

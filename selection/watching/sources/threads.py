@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from scorer.errors import EmpathyError
+from scorer.errors import EmpathyError, reason_of
 from selection.watching.sources.follow import Follower
 from selection.watching.watch import Watch
 
@@ -63,3 +63,5 @@ def _guarded(watch: Watch, call: object) -> None:
         call()
     except (EmpathyError, OSError) as error:
         watch.problem("watch", str(error))
+    except Exception as error:  # noqa: BLE001 - a fault of ours: the page must not stand still without a word
+        watch.problem("watch", f"a fault of this program: {type(error).__name__}: {reason_of(error)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -13,7 +14,7 @@ import pytest
 
 from scorer.model import Scorer
 from selection.errors import ServeError
-from selection.serving import batching, server
+from selection.serving import batching, reading, server
 from selection.serving.keys import Keys
 from selection.serving.settings import ServeSettings
 from tests.conftest import record
@@ -156,6 +157,10 @@ def test_what_the_engine_fails_on_is_answered_and_the_others_are_scored(
         assert answers["good"].status == 200
         assert answers["bad"].status == 500
         assert answers["bad"].json["error_type"] == "Backend"
+        until = time.monotonic() + 10
+        while not client.log:  # it is written after the client is told
+            assert time.monotonic() < until
+            time.sleep(0.01)
         assert SECRET not in str(client.log) + answers["bad"].body.decode()
         assert len(client.log) == 1
         assert client.ask("/v1/score", GOOD).status == 200
@@ -256,3 +261,24 @@ def test_large_requests_do_not_hold_up_small_ones(scorer: Scorer, monkeypatch: p
         before = len(runs)
         thread.join()
     assert before < len(runs) / 2
+
+
+def test_what_is_scored_after_the_end_is_told_to_nobody(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, begun, slow = batching.score_columns, threading.Event(), threading.Event()
+
+    def waiting(scorer: Scorer, tokens: Any, settings: Any) -> Any:
+        begun.set()
+        assert slow.wait(20)
+        return real(scorer, tokens, settings)
+
+    async def submit() -> None:
+        batcher.submit(reading.Reader(scorer, ServeSettings()).json(json.dumps(GOOD).encode()))
+
+    monkeypatch.setattr(batching, "score_columns", waiting)
+    finished: list[int] = []
+    batcher = batching.Batcher(scorer, 0, lambda jobs: finished.append(len(jobs)), lambda _rows, _tokens: None)
+    asyncio.run(submit())
+    assert begun.wait(20)
+    slow.set()
+    batcher.close()
+    assert finished == [1]

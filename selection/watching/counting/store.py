@@ -19,8 +19,8 @@ import numpy as np
 
 from scorer.errors import reason_of
 from selection.errors import WatchError
-from selection.watching.cells import BINS, SIZE, Cell, Row
-from selection.watching.counts import Batch, Counts, together
+from selection.watching.counting.cells import BINS, SIZE, Cell, Row
+from selection.watching.counting.counts import Batch, Counts, together
 
 _VERSION = f"1 {SIZE} {BINS} {Row.itemsize}"
 _SCHEMA = """
@@ -43,11 +43,11 @@ class Store:
         self.path = path
         with self._faults():
             self._db = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None, timeout=5)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")  # in WAL mode nothing is lost but in a power cut
             tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if tables - {"sqlite_sequence"} and self._version() != _VERSION:
                 raise WatchError(f"{path}: is no state of `empathy watch` of this release; name another file")
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")  # in WAL mode nothing is lost but in a power cut
             with self.transaction():
                 for statement in _SCHEMA.split(";"):
                     self._db.execute(statement)
@@ -85,7 +85,7 @@ class Store:
         """Keep a batch, and how far its sources are read: when this returns they outlive the process."""
         more = {"names": batch.names, "outside": batch.outside, "moved": batch.moved, "lows": batch.lows}
         with self.transaction():
-            if len(batch.rows) or batch.outside[1]:
+            if len(batch.rows) or batch.outside:
                 self._db.execute("INSERT INTO log (rows, more) VALUES (?, ?)", (batch.rows.tobytes(), json.dumps(more)))
             self._db.executemany(
                 "INSERT OR REPLACE INTO positions VALUES (?, ?)",
@@ -142,7 +142,12 @@ class Store:
         batches = []
         for rows, more in self._db.execute("SELECT rows, more FROM log ORDER BY number").fetchall():
             known = json.loads(more)
-            batches.append(Batch(rows=np.frombuffer(rows, dtype=Row), **known | {"outside": tuple(known["outside"])}))
+            batches.append(
+                Batch(
+                    rows=np.frombuffer(rows, dtype=Row),
+                    **known | {"outside": [(part, whole) for part, whole in known["outside"]]},
+                )
+            )
             self._rows += len(batches[-1].rows)
         self._lines = len(batches)
         counts.add(together(batches))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from selection.watching.cells import Cell, Row, Rows
+from selection.watching.counting.cells import Cell, Row, Rows
 
 NONE, OTHER = 0, 1
 """The categories of dialogues that have none, and of those whose category came when there was no room any more."""
@@ -31,12 +31,12 @@ Key = tuple[int, int]
 class Batch:
     """What one call counts: ``rows`` whose categories are places in ``names``, and what is shown of some of them.
 
-    ``outside`` is (outside, known) of dialogues of which only the number outside the training domain is known.
+    ``outside`` are (outside, known) of parts of which only the number outside the training domain is known.
     """
 
     rows: Rows
     names: Sequence[str | None] = ()
-    outside: tuple[int, int] = (0, 0)
+    outside: Sequence[tuple[int, int]] = ()
     moved: Sequence[dict[str, Any]] = ()
     lows: Sequence[dict[str, Any]] = ()
 
@@ -52,7 +52,7 @@ def together(batches: Sequence[Batch]) -> Batch:
     return Batch(
         rows=np.concatenate([np.zeros(0, dtype=Row), *parts]),
         names=names,
-        outside=(sum(batch.outside[0] for batch in batches), sum(batch.outside[1] for batch in batches)),
+        outside=[part for batch in batches for part in batch.outside],
         moved=[one for batch in batches for one in batch.moved],
         lows=[one for batch in batches for one in batch.lows],
     )
@@ -63,8 +63,8 @@ class Counts:
     """The state of a watch. ``add`` is all that changes it, so that the same batches give the same state.
 
     ``reference`` are cells by category of the first ``wanted`` dialogues; ``total`` counts all of them, ``after`` those
-    since the reference was full. ``outside`` are (outside the training domain, known) of the latest parts of which that
-    is known, of at least as many dialogues together as ``recent_rows`` where there are so many.
+    since the reference was full. ``outside`` are the latest parts of which only the number outside the domain is
+    known, of at least ``recent_rows`` dialogues together where there are so many.
     """
 
     span: int
@@ -92,25 +92,23 @@ class Counts:
             self._add_windows(rows)
             self.recent = np.concatenate([self.recent, rows])[-self.recent_rows :]
             self.total += len(rows)
-        if batch.outside[1] and self.windows:
-            key = self._key(float(rows["time"][-1])) if len(rows) else max(self.windows)
-            self._cell(key, NONE).add_outside(*batch.outside)
-        self._add_outside(rows, batch.outside)
+        for part in batch.outside:
+            if self.windows:
+                key = self._key(float(rows["time"][-1])) if len(rows) else max(self.windows)
+                self._cell(key, NONE).add_outside(*part)
+            self.outside.append(part)
+            while sum(known for _, known in self.outside[1:]) >= self.recent_rows:
+                self.outside.pop(0)
         self.moved = sorted([*self.moved, *batch.moved], key=lambda one: -one["moved"])[:SHOWN]
         self.lows = [*self.lows, *batch.lows][-SHOWN:]
         self._tidy()
 
-    def _add_outside(self, rows: Rows, part: tuple[int, int]) -> None:
-        flags = rows["outside"]
-        flagged = int((flags == 1).sum()), int((flags >= 0).sum())
-        self.outside = [*self.outside, *(found for found in (part, flagged) if found[1])]
-        while self.outside and sum(known for _, known in self.outside[1:]) >= self.recent_rows:
-            self.outside.pop(0)
-
     @property
     def recent_outside(self) -> tuple[int, int]:
         """How many of the latest dialogues are outside the training domain, of how many of which that is known."""
-        return sum(part for part, _ in self.outside), sum(known for _, known in self.outside)
+        flags = self.recent["outside"]
+        parts = [(int((flags == 1).sum()), int((flags >= 0).sum())), *self.outside]
+        return sum(part for part, _ in parts), sum(known for _, known in parts)
 
     def _category(self, name: str | None) -> int:
         if not name:

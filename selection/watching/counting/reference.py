@@ -12,8 +12,8 @@ from scorer.arrays import Floats, Hashes
 from scorer.inputs.corpus import id_hash
 from selection.errors import WatchError
 from selection.files.labels import Index
-from selection.watching.cells import Cell, Rows
-from selection.watching.counts import SHOWN, Batch, Counts, joined
+from selection.watching.counting.cells import Cell, Rows
+from selection.watching.counting.counts import SHOWN, Batch, Counts, joined
 from selection.watching.observation import Observation, rows_of
 
 _MOVED = 0.05

@@ -12,7 +12,7 @@ from statistics import NormalDist
 import numpy as np
 
 from scorer.arrays import Floats
-from selection.watching.cells import Cell
+from selection.watching.counting.cells import Cell
 
 _GROUPS, _DRAWS = 10, 200
 
