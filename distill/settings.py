@@ -94,3 +94,25 @@ class LoopSettings:
     def __post_init__(self) -> None:
         """Check every value; LabelError gives the value and what was expected."""
         check_settings(self, LabelError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RubricSettings:
+    """On which dialogues rubrics are tried, and what is shown of them."""
+
+    sample: int | None = setting(None, "Try them on N of the dialogues of LABELS.", 10, 10**7, shown="all")
+    strategy: str = setting(
+        "stratified", "Which N: spread over the scores of LABELS, or at random.", choices=("stratified", "random")
+    )
+    seed: int = setting(0, "The seed of the sample.")
+    repeats: int = setting(1, "Ask each question so many times, to see how far a variant agrees with itself.", 1, 100)
+    threshold: int = setting(5, "T of the paper's rule.", 1, 9)
+    bootstrap: int = setting(1000, "Replicates for the intervals; 0 leaves them out.", 0, 100_000)
+    show: int = setting(12, "Show so many of the dialogues that changed most.", 0, 1000)
+    reasons: bool = setting(
+        True, "Ask the two variants that differ most on a dialogue that is shown for a sentence on why; one call each."
+    )
+
+    def __post_init__(self) -> None:
+        """Check every value; LabelError gives the value and what was expected."""
+        check_settings(self, LabelError)

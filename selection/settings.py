@@ -140,6 +140,24 @@ class CheckSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunLimits:
+    """How much worse a later test of rubrics may be than an earlier one, for each variant. None is no limit."""
+
+    max_fall: float = setting(0.05, "How far r and kappa with the labels may fall.", 0, 2)
+    max_rise: float = setting(0.25, "How far the MAE may rise.", 0, 10)
+    max_failures: float = setting(0.02, "How far the share of questions without a judgement may rise.", 0, 1)
+    max_shift: float = setting(0.5, "How far a mean score may move.", 0, 10)
+    allow_changed: bool = setting(
+        False, "A rubric, model or setting that changed is said and is no fault: for an edit that is meant."
+    )
+    max_flips: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check every limit; GoldenError gives the value and what was expected."""
+        check_settings(self, GoldenError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeLimits:
     """How large a share of each kind may be: of replies kept, of decisions changed by an edit. 1 is no limit."""
 

@@ -55,7 +55,7 @@ def commands() -> dict[str, click.Command]:
     return found
 
 
-NO_DIALOGUES = {"push", "inspect", "moe compose", "moe expert", "moe train", "serve", "watch"}
+NO_DIALOGUES = {"push", "inspect", "rubric show", "moe compose", "moe expert", "moe train", "serve", "watch"}
 """Commands that read none, or the sets that `select` wrote."""
 
 

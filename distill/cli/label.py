@@ -142,10 +142,10 @@ def label(
         dialogues = pick_dialogues(dialogues, count, sample, bundle=bundle)
     if output is None or dry_run:
         with Store(store_path if store_path.exists() else MEMORY) as store:  # a look at the price leaves nothing behind
-            say(*_all_estimates(Panel(dialogues, rubric, settings, models, store).judges))
+            say(*all_estimates(Panel.of_models(dialogues, rubric, settings, models, store)))
         return
     with Store(store_path) as store, store.locked():
-        _label(Panel(dialogues, rubric, settings, models, store), rejects, output, quiet=quiet)
+        _label(Panel.of_models(dialogues, rubric, settings, models, store), rejects, output, quiet=quiet)
 
 
 def _check_output(output: Path | None, *, overwrite: bool) -> None:
@@ -197,10 +197,13 @@ def _export(store_path: Path, output: Path, where: Mapping[str, Any], *, logprob
         sys.exit(EXIT_NOTHING_SCORED)
 
 
-def _all_estimates(judges: Sequence[Labelling]) -> list[str]:
+def all_estimates(panel: Panel) -> list[str]:
+    """Return what each judge of a panel would ask and cost, and all together."""
+    judges = panel.judges
     if len(judges) == 1:
         return estimate_lines(judges[0])
-    lines = [line for labelling in judges for line in (f"{labelling.asking.model}:", *estimate_lines(labelling))]
+    named = zip(panel.parts, judges, strict=True)
+    lines = [line for part, labelling in named for line in (f"{part.name}:", *estimate_lines(labelling))]
     sizes = [(labelling.size, labelling.price) for labelling in judges]
     costs = [
         (price.of(size.prompt, size.completion), price.of(size.most_prompt, size.most_completion))

@@ -75,7 +75,7 @@ class Asker:
     def call_for(self, question: Question) -> Call:
         """Return a question as it is sent."""
         messages = self.rubric.messages(question.dialogue)
-        size = size_of(messages, self.endpoint.asking.max_tokens)
+        size = size_of(messages, self.endpoint.asking.max_tokens, self.rubric.schema)
         worst = self.price.of(size.most_prompt, size.most_completion) if self.price else 0.0
         return Call(question, messages, size, worst)
 

@@ -58,7 +58,9 @@ class Labelling:
         self.known = store.known([question.key for question in self.questions])
         # The same content twice is one question.
         self.to_ask = list({question.key: question for question in self.questions if self._is_open(question)}.values())
-        self._sizes = [size_of(rubric.messages(question.dialogue), settings.max_tokens) for question in self.to_ask]
+        self._sizes = [
+            size_of(rubric.messages(question.dialogue), settings.max_tokens, rubric.schema) for question in self.to_ask
+        ]
         self.price = self._price()
 
     def _is_open(self, question: Question) -> bool:
@@ -114,7 +116,9 @@ class Labelling:
     async def _run(self, progress: Progress, book: Book | None) -> tuple[Judge | BatchJudge, list[int]]:
         settings = self.settings
         kind = BatchJudge if settings.batch else Judge
-        endpoint = Endpoint(self.asking, settings.key_name, settings.timeout, logprobs=settings.logprobs)
+        endpoint = Endpoint(
+            self.asking, settings.key_name, settings.timeout, logprobs=settings.logprobs, schema=self.rubric.schema
+        )
         async with endpoint.client:
             judge = kind(endpoint, self.rubric, self.store, settings, self.price, progress, book)
             known = {} if settings.retry_rejects else self.known

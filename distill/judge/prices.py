@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from distill.errors import LabelError
 from distill.judge.records import OPENAI_URL
@@ -20,7 +20,6 @@ ANSWER_TOKENS = 15
 _CHARACTERS_PER_TOKEN = 4
 _MESSAGE_TOKENS = 64
 """More than any chat template puts around a message."""
-_SCHEMA_LENGTH = len(json.dumps(SCHEMA))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +85,13 @@ def find_price(
     )
 
 
-def size_of(messages: Sequence[Mapping[str, str]], max_tokens: int) -> Size:
-    """Return the tokens of a question with these messages and this limit on the answer."""
+def size_of(messages: Sequence[Mapping[str, str]], max_tokens: int, schema: Mapping[str, Any] = SCHEMA) -> Size:
+    """Return the tokens of a question with these messages, this limit on the answer and this form of it."""
+    form = len(json.dumps(schema))
     texts = [message["content"] for message in messages]
     return Size(
-        prompt=sum(map(len, texts)) // _CHARACTERS_PER_TOKEN + _SCHEMA_LENGTH // _CHARACTERS_PER_TOKEN,
+        prompt=sum(map(len, texts)) // _CHARACTERS_PER_TOKEN + form // _CHARACTERS_PER_TOKEN,
         completion=min(ANSWER_TOKENS, max_tokens),
-        most_prompt=sum(len(text.encode()) for text in texts) + _SCHEMA_LENGTH + _MESSAGE_TOKENS * (len(texts) + 1),
+        most_prompt=sum(len(text.encode()) for text in texts) + form + _MESSAGE_TOKENS * (len(texts) + 1),
         most_completion=max_tokens,
     )

@@ -14,7 +14,7 @@ from distill.errors import LabelError
 from distill.judge.rate_limit import retry_after
 from distill.judge.records import OPENAI_URL, Asking, host_of
 from distill.judge.replies import fault_in
-from distill.judge.rubric import SCHEMA
+from distill.judge.rubric import SCHEMA, response_formats
 from distill.settings import DEFAULT_KEY
 from distill.wire import TooMuchError, client_for, striking
 
@@ -102,12 +102,7 @@ def find_key(base_url: str, name: str) -> str:
     return _NO_KEY
 
 
-_FORMATS: tuple[dict[str, Any] | None, ...] = (
-    {"type": "json_schema", "json_schema": SCHEMA},
-    {"type": "json_object", "schema": SCHEMA["schema"]},  # llama-cpp-python's
-    None,
-)
-"""Ways to ask for structured output, the best first; without any the prompt still asks for JSON."""
+_FORMATS = response_formats(SCHEMA)
 
 ALTERNATIVES = 20
 """OpenAI, vLLM and llama.cpp give the log-probabilities of so many alternatives at most, unless told otherwise."""
@@ -120,11 +115,14 @@ _OTHER_LIMIT = {"max_tokens": "max_completion_tokens", "max_completion_tokens": 
 class Endpoint:
     """A server and how it wants to be asked; whoever made it closes its ``client``."""
 
-    def __init__(self, asking: Asking, key_name: str, timeout: float, *, logprobs: bool = True) -> None:
+    def __init__(
+        self, asking: Asking, key_name: str, timeout: float, *, logprobs: bool = True, schema: dict[str, Any] = SCHEMA
+    ) -> None:
         """Read the key; ``timeout`` are the seconds that a call may take in all, from the first byte to the last."""
         from openai import AsyncOpenAI  # half a second that other commands need not cost
 
         self.asking = asking
+        self._formats = response_formats(schema)
         self._timeout = timeout
         self._key_name = key_name
         self._key = find_key(asking.base_url, key_name)
@@ -151,7 +149,7 @@ class Endpoint:
             body["temperature"] = self.asking.temperature
         if form.alternatives:
             body |= {"logprobs": True, "top_logprobs": form.alternatives}
-        response_format = _FORMATS[form.format]
+        response_format = self._formats[form.format]
         return body if response_format is None else {**body, "response_format": response_format}
 
     async def ask(self, messages: Sequence[Mapping[str, str]], simpler: Form | None = None) -> str:

@@ -39,7 +39,8 @@ _APPLICATION = 0x454D5059  # "EMPY": the file says whose it is
 _CHUNK = 500
 _EXPECTED = ("sensibility_mean", "rationality_mean", "sensibility_spread", "rationality_spread")
 _SCORES = ("sensibility", "rationality", *_EXPECTED)
-_KNOWN = ("status", "detail", *_SCORES, "raw", "cost_usd")
+_COUNTED = ("served_model", "prompt_tokens", "completion_tokens", "seconds")
+_KNOWN = ("status", "detail", *_SCORES, "raw", "cost_usd", *_COUNTED)
 _UPGRADE = "".join(f"ALTER TABLE replies ADD COLUMN {name} REAL;" for name in _EXPECTED)
 """From version 1, whose replies hold no expectations."""
 _SCHEMA = """
@@ -121,15 +122,19 @@ class Store:
     def known(self, keys: Sequence[str]) -> dict[str, Known]:
         """Return what is known of some questions, by key; those without a reply are left out."""
         found: dict[str, Known] = {}
+        for key, reply in self.replies(keys):
+            found[key] = found.get(key, Known()).after(reply)
+        return found
+
+    def replies(self, keys: Sequence[str]) -> Iterator[tuple[str, Reply]]:
+        """Yield every reply to some questions with its key, those to one question in the order they came."""
         for start in range(0, len(keys), _CHUNK):
             some = keys[start : start + _CHUNK]
             query = f"SELECT key, {', '.join(_KNOWN)} FROM replies WHERE key IN ({_marks(some)}) ORDER BY number"  # noqa: S608
             with self._reading():
                 rows = self._database.execute(query, some).fetchall()
             for key, *row in rows:
-                reply = self._typed(dict(zip(_KNOWN, row, strict=True)), Reply)
-                found[key] = found.get(key, Known()).after(reply)
-        return found
+                yield key, self._typed(dict(zip(_KNOWN, row, strict=True)), Reply)
 
     def spent(self) -> float:
         """Return what all replies cost together, USD; those without a price count nothing."""

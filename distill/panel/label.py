@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from distill.errors import LabelError
 from distill.judge.asker import Outcome
@@ -16,27 +16,38 @@ from scorer.dialogue import Dialogue
 from scorer.progress import Progress
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one judge of a panel does: its model, the dialogues it judges, by which rubric, and what to call it."""
+
+    model: str
+    dialogues: Sequence[Dialogue]
+    rubric: Rubric
+    name: str
+
+    def labelling(self, settings: LabelSettings, store: Store) -> Labelling:
+        """Look its questions up."""
+        return Labelling(self.dialogues, self.rubric, replace(settings, model=self.model), store)
+
+
 class Panel:
     """The judges of one run, each with its own questions; what the store knew is as of the beginning."""
 
-    def __init__(
-        self,
-        dialogues: Sequence[Dialogue],
-        rubric: Rubric,
-        settings: LabelSettings,
-        models: Sequence[str],
-        store: Store,
-    ) -> None:
-        """Look the questions of every model up; LabelError if a model is named twice, or has no price and needs one."""
-        if len(set(models)) < len(models):
-            raise LabelError(f"--model {max(models, key=list(models).count)} is given twice; name each judge once")
-        self._given = (dialogues, rubric)
+    def __init__(self, parts: Sequence[Part], settings: LabelSettings, store: Store) -> None:
+        """Look the questions of every judge up; LabelError if one has no price and needs one."""
         self.settings = settings
         self.store = store
-        self.judges = [self._labelling(replace(settings, model=model)) for model in models]
+        self.parts = parts
+        self.judges = [part.labelling(settings, store) for part in parts]
 
-    def _labelling(self, settings: LabelSettings) -> Labelling:
-        return Labelling(*self._given, settings, self.store)
+    @classmethod
+    def of_models(
+        cls, dialogues: Sequence[Dialogue], rubric: Rubric, settings: LabelSettings, models: Sequence[str], store: Store
+    ) -> Panel:
+        """Return the panel of several models that judge the same by one rubric; LabelError if one is named twice."""
+        if len(set(models)) < len(models):
+            raise LabelError(f"--model {max(models, key=list(models).count)} is given twice; name each judge once")
+        return cls([Part(model, dialogues, rubric, model) for model in models], settings, store)
 
     def run(self, progress: Progress | None = None) -> tuple[Outcome, Spending]:
         """Let one judge after the other ask all that is missing, and return what it came to together.
@@ -46,19 +57,18 @@ class Panel:
         LabelError names the judge that cannot be asked.
         """
         outcome, spending = Outcome(), Spending()
-        waiting = self.judges
+        waiting = list(zip(self.parts, self.judges, strict=True))
         for last in (False, True):
-            stopped: dict[str, str] = {}
-            for number, labelling in enumerate(waiting):
-                labelling.settings = self._share(waiting[number:], spending, all_of_it=last)
+            stopped: list[tuple[Part, str]] = []
+            for number, (part, labelling) in enumerate(waiting):
+                judges = [labelling for _, labelling in waiting[number:]]
+                labelling.settings = self._share(judges, spending, all_of_it=last)
                 try:
                     came, spent = labelling.run(progress)
                 except LabelError as error:
                     if len(self.judges) == 1:
                         raise
-                    raise LabelError(
-                        f"{labelling.settings.model}: {error}; what was answered is in the store"
-                    ) from None
+                    raise LabelError(f"{part.name}: {error}; what was answered is in the store") from None
                 outcome.scored += came.scored
                 outcome.failed |= came.failed
                 spending = Spending(
@@ -68,13 +78,13 @@ class Panel:
                     lost_usd=spending.lost_usd + spent.lost_usd,
                 )
                 if came.stopped is not None:
-                    stopped[labelling.settings.model] = came.stopped
-            outcome.stopped = "; ".join(f"{model}: {why}" for model, why in stopped.items()) or None
+                    stopped.append((part, came.stopped))
+            outcome.stopped = "; ".join(f"{part.name}: {why}" for part, why in stopped) or None
             if len(self.judges) == 1:
-                outcome.stopped = next(iter(stopped.values()), None)
+                outcome.stopped = next((why for _, why in stopped), None)
             if not stopped or len(self.judges) == 1:
                 break
-            waiting = [self._labelling(replace(self.settings, model=model)) for model in stopped]
+            waiting = [(part, part.labelling(self.settings, self.store)) for part, _ in stopped]
         return outcome, spending
 
     def _share(self, waiting: Sequence[Labelling], spending: Spending, *, all_of_it: bool) -> LabelSettings:

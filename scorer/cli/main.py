@@ -23,7 +23,7 @@ EXIT_ERROR = 2
 
 _SECTIONS = {
     "Begin here": ("demo",),
-    "Make a scorer": ("label", "train", "teach", "export", "agree", "distill", "adapt", "push"),
+    "Make a scorer": ("label", "rubric", "train", "teach", "export", "agree", "distill", "adapt", "push"),
     "Score": ("look", "score", "serve", "watch", "inspect", "gate", "check", "probe", "audit"),
     "Select training sets": ("select", "report"),
     "Train experts": ("moe", "run"),

@@ -1,9 +1,10 @@
-"""`empathy check`: a regression test of scores, and what it looks like in a terminal."""
+"""`empathy check`: a regression test of scores or of a test of rubrics, and what it looks like in a terminal."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import fields as fields_of
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ from scorer.cli import options as opt
 from scorer.cli.main import fail
 from scorer.cli.streams import say
 from scorer.cli.table import table_lines
-from selection.settings import CheckSettings
+from scorer.settings import setting_of
+from selection.settings import CheckSettings, RunLimits
 
 if TYPE_CHECKING:
     from selection.golden import Check
@@ -31,11 +33,16 @@ _HEADINGS = ("id", "head", "expected", "got", "difference", "tolerance", "decisi
     examples=(
         "empathy check golden.jsonl --write dialogues.jsonl",
         "empathy check golden.jsonl --scorer my-scorer --json moved.json",
+        "empathy check rubrics.json later.json",
     ),
 )
 @opt.argument("golden", metavar="GOLDEN", type=click.Path(path_type=Path))
+@opt.argument(
+    "later", metavar="[LATER]", type=click.Path(path_type=Path), required=False, help="A later test of rubrics."
+)
 @opt.option_group("Scorer", opt.scorer_option, opt.engine_option)
 @opt.option_group("Limits", *opt.settings_options(CheckSettings))
+@opt.option_group("Limits of a test of rubrics", *opt.settings_options(RunLimits))
 @opt.option_group(
     "Output",
     opt.json_option("beyond_tolerance"),
@@ -53,6 +60,7 @@ _HEADINGS = ("id", "head", "expected", "got", "difference", "tolerance", "decisi
 )
 def check_golden(
     golden: Path,
+    later: Path | None,
     bundle: Path | None,
     engine: str,
     inputs: tuple[str, ...],
@@ -68,8 +76,23 @@ def check_golden(
     of their own; GOLDEN.meta.json beside it says which scorer gave these scores. Make both with --write. Decisions
     are those of the paper rule, each side's scores read with its own cuts.
 
-    Exit codes: 0 all as expected, 1 scores or decisions moved, 2 usage or file error.
+    Or GOLDEN and LATER are JSON of `empathy rubric test`, on the same dialogues: a changed rubric or model, worse
+    agreement, more failures and moved means are one line each.
+
+    Exit codes: 0 all as expected, 1 scores or decisions moved, a rubric or model changed or got worse, 2 usage or file
+    error.
     """
+    from selection.rubrics.run import is_rubric_run
+
+    run_limits = {name: value for name in _OF_RUNS if (value := limits.pop(name)) is not None}
+    if later is not None or is_rubric_run(golden):
+        if inputs or fields or overwrite or bundle or engine != "auto" or limits["tolerance"] is not None:
+            fail("a test of rubrics is held against a later one, without a scorer; leave all but its own limits out")
+        flips = opt.chosen({"max_flips": limits["max_flips"]})
+        _check_runs(golden, later, RunLimits(**run_limits, **flips), json_path)
+        return
+    if run_limits:
+        fail(f"--{next(iter(run_limits)).replace('_', '-')} is a limit of a test of rubrics; leave it out")
     from scorer.model import Scorer
     from scorer.outputs import write_json
     from selection.golden import check_scorer, read_golden, write_golden
@@ -95,6 +118,27 @@ def check_golden(
         write_json(json_path, found.to_json())
     say(*check_lines(found))
     _warn([scorer.engine.notice, *check_warnings(found)])
+    if not found.passed:
+        sys.exit(EXIT_MOVED)
+
+
+_OF_RUNS = [entry.name for entry in fields_of(RunLimits) if setting_of(entry) is not None]
+
+
+def _check_runs(golden: Path, later: Path | None, limits: RunLimits, json_path: Path | None) -> None:
+    from scorer.outputs import write_json
+    from selection.rubrics.check import check_run
+
+    if later is None:
+        fail(f"{golden}: is a test of rubrics; name the later one to hold against it, as its second argument")
+    found = check_run(golden, later, limits)
+    if json_path:
+        write_json(json_path, found.to_json())
+    if found.passed:
+        say(f"{golden}: {found.variants} variants on {found.dialogues} dialogues as expected in {later}")
+    else:
+        say(*(finding.text for finding in found.findings))
+    _warn(found.notes)
     if not found.passed:
         sys.exit(EXIT_MOVED)
 

@@ -93,20 +93,17 @@ def write_report(
 
 
 def _check_outputs(sources: Sequence[Path], output: Path, json_path: Path | None, *, overwrite: bool) -> None:
+    from selection.report.page import is_page
+
     for path in (output, json_path):
         if path is not None:
             check_new(path, overwrite=overwrite)
             check_apart(path, *sources, inside=True)
-    check_own(output, _is_page, "report")
+    check_own(output, is_page, "report")
     if json_path is not None:
         check_json(json_path, "drift")
     if json_path is not None and json_path.resolve() == output.resolve():
         raise OutputError(f"{output}: would be written twice, as the page and as JSON; name two files")
-
-
-def _is_page(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return b'name="generator" content="empathy-scorer' in file.read(4096)
 
 
 def figures(

@@ -15,6 +15,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from scorer.apart import check_own
+from scorer.outputs import check_new
 from selection.report import text
 from selection.report.charts.palette import set_colour
 from selection.report.numbers import Section
@@ -67,6 +69,18 @@ def render_template(name: str, **values: Any) -> str:
     environment.filters |= _FILTERS
     page: str = environment.get_template(name).render(own | values)
     return page.encode("utf-8", "replace").decode() + "\n"  # a lone surrogate cannot be written
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page that was made here."""
+    with open(path, "rb") as file:
+        return b'name="generator" content="empathy-scorer' in file.read(4096)
+
+
+def check_page(output: Path, *, overwrite: bool) -> None:
+    """Raise OutputError unless a page can be written: it is new, or one from before that may be replaced."""
+    check_new(output, overwrite=overwrite)
+    check_own(output, is_page, "page")
 
 
 def _source(name: str) -> str:

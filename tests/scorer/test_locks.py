@@ -137,6 +137,7 @@ def test_python_s_way_is_locked_too(tmp_path: Path) -> None:
         "adapt in -o OUT",
         "export in -o OUT",
         "label in --model m -o OUT",
+        "rubric test --on in --model m -o OUT",
         "distill in --model m -o OUT",
         "audit in --model m -o OUT",
         "run in --base in -o OUT",

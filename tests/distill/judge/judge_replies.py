@@ -15,7 +15,9 @@ def completion(
     request: dict[str, Any], fault: str | None, scores: tuple[int, int], shape: str = "", *, usage: bool = True
 ) -> dict[str, Any]:
     """Return a chat completion whose content is an answer, usable or not."""
-    good = json.dumps({"sensibility": scores[0], "rationality": scores[1]})
+    wanted = request.get("response_format", {}).get("json_schema", {}).get("schema", {}).get("properties", {})
+    why = {"reason": f"It says {scores[0]} and {scores[1]}."} if "reason" in wanted else {}
+    good = json.dumps({"sensibility": scores[0], "rationality": scores[1]} | why)
     other = json.dumps({"sensibility": (scores[0] + 1) % 11, "rationality": scores[1]})
     content: dict[str | None, str | None] = {
         "truncated": good[:-9],

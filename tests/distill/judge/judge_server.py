@@ -39,7 +39,9 @@ class Behaviour:
     ``finish``; ``after`` and ``until`` are the numbers of the calls that get it. ``lacks`` says by part of the request
     ("schema", "temperature", "max_tokens", "system", "logprobs", or a text of the question) with which status and words
     it is refused. ``logprobs`` is the shape in which they are given to who asks for them, after "split " with 10 as two
-    tokens; "" gives none. ``usage`` is whether tokens are counted; a number n: the first n answers count 0 and 0.
+    tokens; "" gives none. ``noise`` says by a text of the system message or of the model's name how far its scores may
+    lie from the others', ``snapshot`` what the name of the model that answers has behind it.
+    ``usage`` is whether tokens are counted; a number n: the first n answers count 0 and 0.
     """
 
     latency: float = 0.0
@@ -58,6 +60,8 @@ class Behaviour:
     lacks: dict[str, Any] = field(default_factory=dict)
     logprobs: str = ""
     knows_models: tuple[str, ...] = ()
+    noise: dict[str, int] = field(default_factory=dict)
+    snapshot: str = ""
 
 
 def expected(user: str) -> tuple[int, int]:
@@ -165,13 +169,24 @@ class Server:
             await _break(writer, fault, self.behaviour.retry_after)
         else:
             usage = self.behaviour.usage
-            payload = completion(request, fault, expected(user), self.behaviour.logprobs, usage=bool(usage))
+            payload = completion(request, fault, self._scores(request), self.behaviour.logprobs, usage=bool(usage))
+            payload["model"] += self.behaviour.snapshot
             if usage is not True and self.requests <= usage:
                 payload["usage"] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
             self.prompt_tokens += payload.get("usage", {}).get("prompt_tokens", 0)
             self.completion_tokens += payload.get("usage", {}).get("completion_tokens", 0)
             self.scored[user] += fault in {None, "prose"}
             send(writer, 200, payload)
+
+    def _scores(self, request: dict[str, Any]) -> tuple[int, int]:
+        """Return the scores of a question, with this rubric's and model's noise."""
+        model, system, user = request["model"], request["messages"][0]["content"], request["messages"][-1]["content"]
+        first, second = expected(user)
+        for text, most in self.behaviour.noise.items():
+            if text in f"{model}\n{system}":
+                chance = random.Random(f"{text}:{user}")
+                first, second = (min(10, max(0, one + chance.randint(-most, most))) for one in (first, second))
+        return first, second
 
     def _refusal(self, request: dict[str, Any]) -> tuple[int, Any] | None:
         wanted = self.behaviour

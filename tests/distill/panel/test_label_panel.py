@@ -58,7 +58,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def panel(store: Store, server: Running, count: int, *models: str, **more: Any) -> Panel:
-    return Panel(dialogues(count), Rubric(), settings(server, **more), models, store)
+    return Panel.of_models(dialogues(count), Rubric(), settings(server, **more), models, store)
 
 
 def test_each_judge_judges_every_dialogue_and_what_one_has_is_not_asked_again(store: Store, serve: Serve) -> None:

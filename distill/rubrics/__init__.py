@@ -1,0 +1,1 @@
+"""Rubrics and models compared on the same labelled dialogues."""

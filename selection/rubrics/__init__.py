@@ -1,0 +1,1 @@
+"""What tests of rubrics found, and later ones held against earlier ones."""
