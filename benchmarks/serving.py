@@ -246,9 +246,10 @@ def main() -> None:
         source.write_text("".join(json.dumps(record) + "\n" for record in records))
         if records:
             found["throughput"] = throughput(source, records, folder, given.scorer)
+            print("\n".join(lines_of(found)), flush=True)
         if given.requests:
             found["memory"] = memory(given.requests, folder)
-    print("\n".join([*lines_of(found), f"goals: {GOALS}"]))
+    print("\n".join([*lines_of({"memory": found.get("memory", [])}), f"goals: {GOALS}"]))
     if given.json:
         given.json.write_text(json.dumps(found, indent=1))
 
