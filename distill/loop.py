@@ -23,7 +23,6 @@ from distill.account import Account, Bookkeeper
 from distill.agreement.compare import judge_against_scorer
 from distill.errors import LabelError
 from distill.exporting.export import export_bundle
-from distill.exporting.gate import MIN_CHECKED
 from distill.exporting.settings import ExportSettings
 from distill.judge.labelling import Labelling, asking_of, write_labels
 from distill.judge.records import Asking
@@ -39,6 +38,7 @@ from scorer.model import Scorer
 from scorer.outputs import check_folder, check_same, new_folder, read_json, replacing, write_json, writing
 from scorer.progress import Progress, Silent
 from scorer.values import Amount, Correlation, Count, Line
+from selection.gating.judge import MIN_CHECKED
 
 STATE = "distill.json"
 SCORER = "scorer"
@@ -160,7 +160,7 @@ class Loop:
         if not (folder / SCORER).exists():
             unseen = [dialogue for dialogue in self._pool if dialogue.id not in taken][:_CHECKED]
             settings = ExportSettings(name=f"{self.output.name}, round {number}")
-            enough = unseen if len(unseen) >= 2 * MIN_CHECKED else []
+            enough = unseen if len(unseen) >= MIN_CHECKED else []
             export_bundle(trained, folder / SCORER, enough, settings)
         check = read_labelled([str(self.output / "check.jsonl")])
         figures = judge_against_scorer(check, Scorer.load(folder / SCORER)).measure(0).figures

@@ -63,7 +63,8 @@ class Service:
         self.scorer, self.settings, self.watch = scorer, settings, watch
         self.metrics = Metrics(scorer)
         self.batcher = Batcher(scorer, settings.wait_ms, self._record, self.metrics.ran)
-        self.room = Room(settings.queue_tokens, settings.body_bytes, lambda: self.batcher.rate)
+        patience = settings.answer_seconds / 2
+        self.room = Room(settings.queue_tokens, patience, settings.body_bytes, lambda: self.batcher.rate)
         self.reader = Reader(scorer, settings)
         self.draining = False
         self.is_open = is_open

@@ -20,12 +20,17 @@ _BODIES = 16
 class Room:
     """What waits: tokens of requests that are read or scored, and bytes of bodies that are held."""
 
-    def __init__(self, tokens: int, body_bytes: int, rate: Callable[[], float]) -> None:
-        """Let so many tokens wait; ``rate`` says how many a second are scored."""
-        self.most, self.most_bytes = tokens, _BODIES * body_bytes
+    def __init__(self, tokens: int, seconds: float, body_bytes: int, rate: Callable[[], float]) -> None:
+        """Let so many tokens wait, and no more than so many seconds take at ``rate`` tokens a second."""
+        self._tokens, self._seconds, self.most_bytes = tokens, seconds, _BODIES * body_bytes
         self.tokens = self.bytes = 0
         self._rate = rate
         self._freed = asyncio.Event()
+
+    @property
+    def most(self) -> int:
+        """Tokens that may wait now: on a slow machine fewer, since nobody waits for ever."""
+        return min(self._tokens, int(self._rate() * self._seconds))
 
     @property
     def retry_after(self) -> int:

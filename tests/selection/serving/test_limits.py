@@ -17,7 +17,9 @@ from scorer.run.backend import score_columns
 from selection.errors import ServeError
 from selection.serving import batching, reading, server
 from selection.serving.keys import Keys
+from selection.serving.room import Room
 from selection.serving.settings import ServeSettings
+from selection.serving.shapes import RefusedError
 from tests.conftest import record
 from tests.selection.serving.served import LINES, Client, served
 
@@ -283,3 +285,21 @@ def test_what_is_scored_after_the_end_is_told_to_nobody(scorer: Scorer, monkeypa
     slow.set()
     batcher.close()
     assert finished == [1]
+
+
+def test_a_slow_machine_lets_less_wait() -> None:
+    """What waits is scored within the seconds given, whatever the rate; a request that is alone always may."""
+    rate = 50.0
+    room = Room(1000, 10, 1 << 20, lambda: rate)
+    with (
+        room.held(450),
+        pytest.raises(RefusedError, match="450 tokens wait already, expected at most 500"),
+        room.held(60),
+    ):
+        pass
+    with room.held(5000):
+        assert room.retry_after == 50
+    rate = 1e6
+    with room.held(450), room.held(550):
+        pass
+    assert (room.most, room.tokens) == (1000, 0)
