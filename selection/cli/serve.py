@@ -12,6 +12,7 @@ import click
 from scorer.cli import options as opt
 from scorer.cli.entry import Terminated
 from scorer.cli.streams import say
+from scorer.engines.names import PRECISIONS
 from selection.serving.settings import ServeSettings
 
 
@@ -30,9 +31,7 @@ from selection.serving.settings import ServeSettings
     "Scorer",
     opt.scorer_option,
     opt.engine_option,
-    opt.option(
-        "--precision", metavar="fp32|bf16|fp16|int8", help="What it computes in.  [default: as `empathy score`]"
-    ),
+    opt.option("--precision", metavar="|".join(PRECISIONS), help="What it computes in.  [default: as `empathy score`]"),
     opt.option("--threads", type=click.IntRange(min=1), help="Processor threads.  [default: one per core]"),
     *opt.settings_options(ServeSettings, "wait_ms"),
 )
