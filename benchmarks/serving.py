@@ -34,6 +34,7 @@ from scorer.inputs.parse import to_record
 from scorer.model import Scorer
 from scorer.run.score import score_files
 from scorer.run.score_table import read_scores
+from selection.serving.settings import ServeSettings
 
 CONNECTIONS, LOT = 32, 64
 GOALS = {"ratio": 0.8, "p50 ms": 30, "p99 ms": 100, "difference": 1e-3}
@@ -167,7 +168,7 @@ def throughput(source: Path, records: Sequence[dict[str, Any]], folder: Path, bu
             "without an answer": sum(status == 0 for status, _ in crowd),
             "scored": quantiles(answered),
             "refused": quantiles(refused),
-            "bound by the queue, ms": 1000 * 262_144 / (tokens / rows * rate),
+            "bound by the queue, ms": 1000 * min(262_144 / (tokens / rows * rate), ServeSettings().answer_seconds / 2),
         },
     }
 

@@ -64,8 +64,10 @@ class Ids:
 
     def know(self, ids: Iterable[str]) -> None:
         """Take ids that an earlier run gave."""
-        for id_ in ids:
-            self._seen.add(hash64(id_))
+        hashes = np.array([hash64(id_) for id_ in ids], dtype=np.uint64)
+        if not self._seen.add_if_new(hashes):  # as where two ids have one hash
+            for number in hashes.tolist():
+                self._seen.add(number)
 
     def place(self, chunk: Chunk, line: int) -> Placed:
         """Return a chunk in its place, behind so many lines of its file."""

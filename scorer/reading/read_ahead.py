@@ -37,6 +37,8 @@ from scorer.reading.windows import Share
 
 _POSIX = os.name == "posix"
 
+_TOKENIZER_THREADS = "RAYON_NUM_THREADS"
+
 _LARGE_BYTES = 1 << 22
 """A smaller input is read before a process for it has started."""
 
@@ -121,7 +123,7 @@ def reading(job: ReadJob, processes: int) -> Iterator[Iterator[Prepared]]:
     with ExitStack() as readers:
 
         def read(parts: Sequence[_Part]) -> list[Iterator[Any]]:
-            return [readers.enter_context(_process(part)) if processes else part.items() for part in parts]
+            return [readers.enter_context(_process(part, processes)) if processes else part.items() for part in parts]
 
         count = processes or 1
         if job.by_splits:
@@ -184,11 +186,13 @@ def _one_ahead(windows: Iterator[Prepared], stop: Callable[[], None]) -> Iterato
 
 
 @contextmanager
-def _process(part: _Part) -> Iterator[Iterator[Any]]:
-    """Give what a process makes of a part of a job. Leaving early ends it."""
+def _process(part: _Part, processes: int) -> Iterator[Iterator[Any]]:
+    """Give what one of several processes makes of its part of a job. Leaving early ends it."""
     job_end, job_begin = os.pipe()
     windows_end, windows_begin = os.pipe()
     command, environment = own_python("scorer.reading.read_ahead", str(job_end), str(windows_begin))
+    if processes > 1:  # else the tokenizer of each takes all cores
+        environment = {_TOKENIZER_THREADS: str(max(1, (os.cpu_count() or 1) // processes)), **environment}
     try:
         process = subprocess.Popen(command, pass_fds=(job_end, windows_begin), env=environment)  # noqa: S603 - this Python
     except OSError as error:  # no memory, or no more processes
