@@ -28,6 +28,7 @@ from scipy.stats import t as student_t
 
 from benchmarks.starter import SPLIT_SEED, STUDENT, TEACHER, TEACHERS
 from distill.labelled import LabelledSet, read_labelled
+from distill.pretrained import quiet_transformers
 from distill.training.calibrate import cross_calibrate, cross_levels
 from distill.training.fits import Fit, TrainRun
 from distill.training.network import has_bf16, predict
@@ -168,6 +169,7 @@ def main(
     json_path: Path | None,
 ) -> None:
     """Train on more and more labels and print what each scorer reaches: means over seeds, 95 % intervals."""
+    quiet_transformers()
     points = [
         Job(
             size=size,

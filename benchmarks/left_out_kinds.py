@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks.starter import STUDENT, at_once, options
 from distill.labelled import LabelledSet, read_labelled
+from distill.pretrained import quiet_transformers
 from distill.training.calibrate import balanced_cuts
 from distill.training.checkpoint import load_checkpoint
 from distill.training.fits import assign
@@ -66,6 +67,7 @@ def main(
     labels: str, soft: Path, student_backbone: str, work: Path, kinds: str, sample: int, jobs: int, more: str
 ) -> None:
     """Train a student without each kind, probe it with that kind, and print a table."""
+    quiet_transformers()
     work.mkdir(parents=True, exist_ok=True)
     info = read_soft(soft).info
     train = f"train {labels} --backbone {student_backbone} --soft {soft}{info.as_options} {options(STUDENT)} {more} -q"

@@ -22,6 +22,7 @@ import numpy as np
 from benchmarks.learning_curve import cross_fitted, read_dialogues, reduced, taught, training
 from benchmarks.starter import STUDENT, TEACHER, TEACHERS
 from distill.labelled import LabelledSet, read_labelled
+from distill.pretrained import quiet_transformers
 from distill.training.calibrate import balanced_cuts
 from distill.training.fits import Fit
 from distill.training.network import load_network, predict
@@ -112,6 +113,7 @@ def gains(pairs: Mapping[str, Pair], conversations: list[str], base: str) -> dic
 @click.option("--json", "json_path", type=click.Path(path_type=Path))
 def main(release: str, work: Path, json_path: Path | None, **options: Any) -> None:
     """Train the same student by both recipes, and print what each reaches and the difference."""
+    quiet_transformers()
     work.mkdir(parents=True, exist_ok=True)
     labelled, test = reduced(read_labelled([release]), options["labels"], 1)
     length = {"max_length": options["max_length"]}

@@ -57,7 +57,7 @@ def test_the_smoke_run_makes_a_bundle_and_continues_where_it_was(tmp_path: Path)
     left_out = ["--student-backbone", arguments[-1], "-o", str(tmp_path / "left-out"), "--kinds", "hostile"]
     left_out += ["--sample", "20", "--more", "--epochs 1 --max-length 64", "--jobs", "2"]
     labels, taught = tmp_path / "work" / "labels.json", tmp_path / "work" / "soft.parquet"
-    table = CliRunner().invoke(left_out_kinds, [str(labels), str(taught), *left_out], catch_exceptions=False).stdout
+    table = CliRunner().invoke(left_out_kinds, [str(labels), str(taught), *left_out], catch_exceptions=False).output
     assert table.splitlines()[-1].startswith("| hostile | ")
     curve = [str(release), *arguments[-4:], "--unlabelled", str(unlabelled), "--sizes", "60,120", "--seeds", "1,2"]
     table = (
