@@ -25,12 +25,12 @@ import numpy as np
 from scorer.bundle.bundle import load_bundle
 from scorer.engines.base import Inputs, Scores
 from scorer.inputs.corpus import Corpus
-from scorer.inputs.splits import splits_of
 from scorer.model import Scorer
 from scorer.reading.chunks import SplitJob, chunks_of
 from scorer.reading.cut import Prepared
 from scorer.reading.join import Joiner
 from scorer.reading.read_ahead import ReadJob, reading
+from scorer.reading.splits import splits_of
 from scorer.reading.windows import WHOLE
 from scorer.run.score import score_files
 from scorer.run.settings import ScoreSettings

@@ -22,7 +22,7 @@ from scorer.inputs.corpus import Corpus
 from scorer.inputs.id_set import hash64
 from scorer.inputs.parse import Reject
 from scorer.inputs.records.columns import columns_as_json
-from scorer.inputs.splits import Reading, Split, read_split
+from scorer.reading.splits import Reading, Split, read_split
 
 Record = Dialogue | Reject
 

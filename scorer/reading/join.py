@@ -13,10 +13,10 @@ from typing import cast
 
 from scorer.errors import InputError
 from scorer.inputs.corpus import Corpus
-from scorer.inputs.splits import Split, load
 from scorer.reading.chunks import Chunk, EndOfFile
 from scorer.reading.cut import Cutter, Prepared, window_of
 from scorer.reading.ids import Ids, Placed
+from scorer.reading.splits import Split, load
 from scorer.reading.windows import Mark
 
 Item = Chunk | EndOfFile

@@ -13,10 +13,10 @@ from scorer.bundle.domain import Domain
 from scorer.bundle.encode import Encoder
 from scorer.dialogue import Dialogue, content_hash
 from scorer.inputs.corpus import Corpus
-from scorer.inputs.splits import Reading
 from scorer.reading.chunks import Record, characters_of, chunk_of, dialogue_line, reject_line, with_columns
 from scorer.reading.cut import Prepared, is_full, window_of
 from scorer.reading.ids import as_it_is
+from scorer.reading.splits import Reading
 from scorer.reading.windows import WHOLE, Share
 
 

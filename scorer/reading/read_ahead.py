@@ -27,12 +27,12 @@ from scorer.engines.base import Engine
 from scorer.engines.names import ON_GPU
 from scorer.errors import EmpathyError, InputError
 from scorer.inputs.corpus import Corpus
-from scorer.inputs.splits import splits_of
 from scorer.progress import Progress
 from scorer.reading.chunks import EndOfFile, SplitJob, chunks_of
 from scorer.reading.cut import Prepared
 from scorer.reading.join import Begun, Item, Joiner
 from scorer.reading.prepare import prepare_windows
+from scorer.reading.splits import splits_of
 from scorer.reading.windows import Share
 
 _POSIX = os.name == "posix"

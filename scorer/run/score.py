@@ -15,12 +15,12 @@ from scorer.dialogue import HEADS
 from scorer.errors import InputError, RejectedError
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.records.answers import keys_found
-from scorer.inputs.splits import splits_of
 from scorer.model import Scorer
 from scorer.progress import Progress, Silent
 from scorer.reading.cut import Prepared
 from scorer.reading.join import CHANGED, Begun, hash_before
 from scorer.reading.read_ahead import ReadJob, possible_readers, readers_for, reading
+from scorer.reading.splits import splits_of
 from scorer.reading.windows import Tally, Window
 from scorer.run.backend import Backend, Local
 from scorer.run.estimate import Estimate

@@ -19,17 +19,18 @@ from starlette.routing import BaseRoute, Route
 from scorer.dialogue import HEADS
 from scorer.engines.base import Scores
 from scorer.model import Scorer
-from selection.serving import answers, bodies
+from selection.serving import bodies
 from selection.serving.batching import Batcher, Job
 from selection.serving.guard import Guard, failure, fault_response
 from selection.serving.keys import Keys
 from selection.serving.lines import LinesResponse
+from selection.serving.messages import answers
+from selection.serving.messages.openapi import document, page
+from selection.serving.messages.shapes import PredictRequest, RefusedError, RerankRequest, invalid
 from selection.serving.metrics import Metrics
-from selection.serving.openapi import document, page
 from selection.serving.reading import Lot, Reader
 from selection.serving.room import BYTES_PER_TOKEN, Room
 from selection.serving.settings import ServeSettings
-from selection.serving.shapes import PredictRequest, RefusedError, RerankRequest, invalid
 
 if TYPE_CHECKING:
     from selection.watching.watch import Watch

@@ -8,9 +8,9 @@ from http import HTTPStatus
 
 from starlette.requests import Request
 
+from selection.serving.messages.shapes import RefusedError, invalid
 from selection.serving.room import Room
 from selection.serving.settings import ServeSettings
-from selection.serving.shapes import RefusedError, invalid
 
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 """Content types of lines; others are JSON."""

@@ -13,10 +13,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scorer.errors import EmpathyError
-from selection.serving.answers import encode
 from selection.serving.bodies import GoneError
 from selection.serving.keys import Keys, is_own_host, is_same_origin
-from selection.serving.shapes import Fault, RefusedError
+from selection.serving.messages.answers import encode
+from selection.serving.messages.shapes import Fault, RefusedError
 
 if TYPE_CHECKING:
     from selection.serving.app import Service
@@ -57,7 +57,7 @@ class Guard:
         except GoneError:
             status = status or 499  # as nginx counts them: nobody was there to answer
         except Exception as error:  # noqa: BLE001 - whatever it is, the server lives and the client is told
-            self._log(f"{route}: {type(error).__name__} at {_place(error)}{_line(error)}")
+            self.tell(route, error)
             if not status:
                 await fault_response(failure())(scope, receive, sent)
         finally:
@@ -65,6 +65,10 @@ class Guard:
             self._service.metrics.requests.labels(route, str(status)).inc()
             if scoring:
                 self._service.metrics.seconds.labels(route).observe(time.perf_counter() - begun)
+
+    def tell(self, route: str, error: Exception) -> None:
+        """Say in the log what failed and where, without what the client sent."""
+        self._log(f"{route}: {type(error).__name__} at {_place(error)}{_line(error)}")
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])

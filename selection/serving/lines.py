@@ -10,11 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from selection.serving import answers, bodies
+from selection.serving import bodies
 from selection.serving.batching import Job
+from selection.serving.guard import failure
+from selection.serving.messages import answers
+from selection.serving.messages.shapes import Fault, RefusedError
 from selection.serving.reading import Lot
 from selection.serving.room import BYTES_PER_TOKEN, Held
-from selection.serving.shapes import Fault, RefusedError
 
 if TYPE_CHECKING:
     from selection.serving.app import Service
@@ -56,7 +58,7 @@ class LinesResponse(Response):
             while item is not None:
                 if isinstance(item, bodies.GoneError):
                     raise item
-                body = _fault_line(item) if isinstance(item, Exception) else await self._answer(item)
+                body = self._fault_line(item) if isinstance(item, Exception) else await self._answer(item)
                 await send({"type": "http.response.body", "body": body, "more_body": True})
                 if isinstance(item, Exception) or body.startswith(b'{"error"'):
                     break
@@ -76,14 +78,21 @@ class LinesResponse(Response):
                 async with asyncio.timeout(service.settings.answer_seconds):
                     columns = await group.job.done
         except TimeoutError:
-            return _fault_line(service.too_late())
+            return self._fault_line(service.too_late())
         except Exception as error:  # noqa: BLE001 - of the engine or the watch: this request ends with it
-            return _fault_line(error)
+            return self._fault_line(error)
         finally:
             _let_go(group)
         results = answers.results_of(group.lot, columns, service.cuts)
         service.metrics.results(results)
         return b"".join(answers.encode(one) + b"\n" for one in results)
+
+    def _fault_line(self, error: Exception) -> bytes:
+        """Return the last line of a request that ends with an error; one of the server itself is in the log too."""
+        if not isinstance(error, RefusedError):
+            self._service.guard.tell(self._request.url.path, error)
+            error = failure()
+        return answers.encode(Fault(error.text, error.kind)) + b"\n"
 
     async def _read(self, waiting: asyncio.Queue[_Item]) -> None:
         service = self._service
@@ -115,9 +124,3 @@ def _let_go(item: _Item) -> None:
         item.held.hold(0)
         if item.job is not None:
             item.job.done.cancel()
-
-
-def _fault_line(error: Exception) -> bytes:
-    if isinstance(error, RefusedError):
-        return answers.encode(Fault(error.text, error.kind)) + b"\n"
-    return answers.encode(Fault("the scorer failed on it; the server's log says how", "Backend")) + b"\n"

@@ -11,7 +11,7 @@ from prometheus_client.exposition import choose_encoder
 from scorer.dialogue import HEADS
 from scorer.model import Scorer
 from selection.rules import PAPER
-from selection.serving.shapes import Refused, Scored
+from selection.serving.messages.shapes import Refused, Scored
 
 _SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _LEVELS = tuple(range(1, 10))

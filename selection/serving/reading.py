@@ -24,8 +24,8 @@ from scorer.inputs.records.faults import RecordError
 from scorer.inputs.sources import Source
 from scorer.model import Scorer
 from scorer.reading.chunks import encode_apart
+from selection.serving.messages.shapes import Refused, invalid
 from selection.serving.settings import ServeSettings
-from selection.serving.shapes import Refused, invalid
 
 _MOST_CHARACTERS = 16
 """Characters a token, at most: a text with more of them than its tokens may have is refused before it is tokenised."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 
-from selection.serving.shapes import RefusedError
+from selection.serving.messages.shapes import RefusedError
 
 BYTES_PER_TOKEN = 5
 """About how many bytes of a request are a token, before anybody has counted."""

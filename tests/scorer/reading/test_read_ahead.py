@@ -20,13 +20,13 @@ import pytest
 from scorer.cluster.worker import EngineFacts
 from scorer.errors import InputError
 from scorer.inputs.corpus import Corpus
-from scorer.inputs.splits import splits_of
 from scorer.model import Scorer
 from scorer.reading import read_ahead
 from scorer.reading.cut import Prepared
 from scorer.reading.join import Begun, hash_before
 from scorer.reading.prepare import prepare_windows
 from scorer.reading.read_ahead import ReadJob, readers_for, reading
+from scorer.reading.splits import splits_of
 from scorer.reading.windows import WHOLE, Share
 from tests.conftest import record, write_lines
 

@@ -17,9 +17,9 @@ from scorer.run.backend import score_columns
 from selection.errors import ServeError
 from selection.serving import batching, reading, server
 from selection.serving.keys import Keys
+from selection.serving.messages.shapes import RefusedError
 from selection.serving.room import Room
 from selection.serving.settings import ServeSettings
-from selection.serving.shapes import RefusedError
 from tests.conftest import record
 from tests.selection.serving.served import LINES, Client, served
 
@@ -166,6 +166,10 @@ def test_what_the_engine_fails_on_is_answered_and_the_others_are_scored(
             time.sleep(0.01)
         assert SECRET not in str(client.log) + answers["bad"].body.decode()
         assert len(client.log) == 1
+        lines = client.ask("/v1/score", b"".join(json.dumps(bodies[name]).encode() + b"\n" for name in bodies), LINES)
+        assert lines.lines[-1]["error_type"] == "Backend"
+        assert len(client.log) == 2
+        assert SECRET not in str(client.log) + lines.body.decode()
         assert client.ask("/v1/score", GOOD).status == 200
 
 

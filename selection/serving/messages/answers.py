@@ -15,8 +15,7 @@ from scorer.bundle.domain import FEATURES
 from scorer.dialogue import HEADS, SCORE_RANGE
 from scorer.engines.base import Scores
 from selection.rules import PAPER
-from selection.serving.reading import Lot
-from selection.serving.shapes import (
+from selection.serving.messages.shapes import (
     HalfWidths,
     Prediction,
     PredictRequest,
@@ -27,6 +26,7 @@ from selection.serving.shapes import (
     Scored,
     invalid,
 )
+from selection.serving.reading import Lot
 
 if TYPE_CHECKING:
     from selection.watching.observation import Observation

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from selection.serving.bodies import NDJSON
-from selection.serving.shapes import (
+from selection.serving.messages.shapes import (
     Fault,
     Prediction,
     PredictRequest,
