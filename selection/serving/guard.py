@@ -108,7 +108,7 @@ def fault_response(error: RefusedError) -> Response:
 
 def failure() -> RefusedError:
     """Return the error of a fault of the server itself."""
-    text = "the scorer failed on it; the server's log says how"
+    text = "the server failed on it; its log says how"
     return RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, "Backend", text)
 
 
