@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
@@ -43,6 +46,21 @@ def answer_signals() -> None:
     for number in _EXITS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, answer)
+
+
+@contextmanager
+def signals_to(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Let a handler answer SIGINT and SIGTERM meanwhile, where this is the thread that gets them.
+
+    A handler that notes the signal loses none; an exception may be raised in code that cannot hand it on.
+    """
+    mine = _EXITS if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, handler) for number in mine}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def end_on_signals() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scorer.cli import options as opt
+from scorer.cli.entry import Terminated
 from scorer.cli.main import fail
 from scorer.cli.streams import say
 from scorer.cli.table import table_lines
@@ -176,12 +178,17 @@ def _serve(
     listening = listen(port)
     if not quiet:
         say(f"watching at http://{LOOPBACK}:{listening.getsockname()[1]}/dashboard (Ctrl-C ends)", err=True)
+    ended: type[KeyboardInterrupt] | None = None
     try:
         with following(follower, counted, stdin=STDIN in sources):
-            serve_page(counted, listening)
-    except KeyboardInterrupt as error:
+            found = serve_page(counted, listening)
+        if found is not None:
+            ended = Terminated if found == signal.SIGTERM else KeyboardInterrupt
+    except KeyboardInterrupt as error:  # before or after the server
+        ended = type(error)
+    if ended:
         where = "in memory and are gone" if state is None else f"in {state}: the same command goes on from there"
-        raise type(error)(f"the counts of {counted.total:,} dialogues are {where}") from None
+        raise ended(f"the counts of {counted.total:,} dialogues are {where}")
 
 
 def _warn(found: dict[str, Any]) -> None:

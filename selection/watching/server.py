@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
@@ -14,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from scorer.cli.entry import signals_to
 from scorer.errors import reason_of
 from selection.errors import WatchError
 from selection.watching.routes import dashboard_routes
@@ -26,10 +30,18 @@ _GRACE_SECONDS = 3
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, watch: Watch) -> None:
         super().__init__(config)
+        self.signal: signal.Signals | None = None
         self._watch = watch
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Answer signals while it serves: uvicorn would raise them again in its loop, where they may be lost."""
+        with signals_to(self.handle_exit):
+            yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End the streams of events, or the server would wait for them."""
+        self.signal = signal.Signals(sig)
         self._watch.stop_streams()
         super().handle_exit(sig, frame)
 
@@ -48,8 +60,8 @@ def listen(port: int) -> socket.socket:
     return found
 
 
-def serve_page(watch: Watch, listening: socket.socket) -> None:
-    """Serve the page until SIGINT or SIGTERM, which are raised again behind it."""
+def serve_page(watch: Watch, listening: socket.socket) -> signal.Signals | None:
+    """Serve the page until SIGINT or SIGTERM, and return the signal."""
     app = Starlette(
         routes=[Route("/", _to_page), *dashboard_routes(watch)],
         # A page of another host whose name leads here (DNS rebinding) is refused.
@@ -63,7 +75,9 @@ def serve_page(watch: Watch, listening: socket.socket) -> None:
         lifespan="off",
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
-    _Server(config, watch).run(sockets=[listening])
+    server = _Server(config, watch)
+    server.run(sockets=[listening])
+    return server.signal
 
 
 def _to_page(_: Request) -> Response:
