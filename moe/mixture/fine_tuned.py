@@ -10,7 +10,7 @@ import torch
 from transformers import PretrainedConfig
 
 from moe.errors import ModelError
-from moe.mixture.architectures import Architecture, is_derived, moe_config
+from moe.mixture.architectures import Architecture, architecture_of, is_derived, moe_config
 from moe.models import Weights, load_config, open_weights
 from moe.provenance import Expert
 
@@ -69,6 +69,7 @@ def load_fine_tuned(folder: Path, base: PretrainedConfig, found: Architecture, w
 def _check_config(folder: Path, own: PretrainedConfig, base: PretrainedConfig, found: Architecture) -> None:
     if own.model_type != base.model_type:
         raise ModelError(f"{folder}: is a {own.model_type} model and the base a {base.model_type} one; expected a copy")
+    architecture_of(own, str(folder))  # says whether it is quantised
     here, there = (_told(moe_config(config, found, 2, 2).to_dict()) for config in (own, base))
     for key in sorted(here.keys() | there.keys()):
         if here.get(key) != there.get(key):

@@ -20,7 +20,7 @@ from moe.mixture.fine_tuned import load_fine_tuned
 from moe.models import load_config, open_weights
 from moe.settings import ComposeSettings, RouterSettings
 from moe.training.router import train_mixture
-from tests.moe.conftest import CHATML, TINY, command, write_adapters, write_base, write_sets, write_tuned
+from tests.moe.conftest import CHATML, TINY, command, write_adapters, write_base, write_experts, write_sets, write_tuned
 from tests.moe.mixture.test_compose import PHI3, QWEN2, expert_model, logits_of, only, routed
 
 BASES: list[tuple[str, dict[str, Any]]] = [("qwen2", QWEN2), ("phi3", PHI3), ("qwen3", {}), ("llama", {})]
@@ -139,6 +139,53 @@ def test_the_router_of_a_qwen2_mixture_learns_and_the_rest_stays(tmp_path: Path)
         assert configs[0][key] == configs[1][key]
 
 
+@pytest.mark.parametrize(("kind", "more"), BASES[:2])
+def test_experts_are_trained_routed_by_their_sets_and_trained_on(
+    kind: str, more: dict[str, Any], tmp_path: Path
+) -> None:
+    base, sets = write_base(tmp_path / "base", kind, **more), write_sets(tmp_path)
+    experts = write_experts(tmp_path, base, sets)
+    settings = ComposeSettings(router="informed", top_k=1)
+    info = compose_mixture(experts, tmp_path / "moe", settings, sets=sets)
+    assert info.shared == "the base's"
+    mixture = AutoModelForCausalLM.from_pretrained(tmp_path / "moe")
+    check_exact(mixture, [logits_of(expert_model(base, expert)) for expert in experts])
+    also = RouterSettings(also_experts=True, learning_rate=0.01, **TINY)
+    train_mixture(str(tmp_path / "moe"), sets, tmp_path / "trained", also)
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("moe", "trained"))
+    changed = {name for name, one in before.items() if not torch.equal(one, after[name])}
+    assert {name for name in before if ".experts." in name} <= changed
+    assert not any("shared_expert" in name or "self_attn" in name for name in changed)
+
+
+def test_packed_attention_that_adapters_changed_is_divided_and_averaged(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base", "phi3", **PHI3)
+    experts = write_adapters(tmp_path, base, "all")
+    compose_mixture(experts, tmp_path / "moe", ComposeSettings())
+    first, second = (expert_model(base, expert).state_dict() for expert in experts)
+    packed = (
+        first["model.layers.0.self_attn.qkv_proj.weight"] + second["model.layers.0.self_attn.qkv_proj.weight"]
+    ) / 2
+    found = load_file(tmp_path / "moe" / "model.safetensors")
+    divided = torch.cat([found[f"model.layers.0.self_attn.{letter}_proj.weight"] for letter in "qkv"])
+    torch.testing.assert_close(divided, packed)
+
+
+def test_a_whole_model_and_its_base_may_lie_in_several_files(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base", "qwen2", **QWEN2)
+    tuned = write_tuned(tmp_path, base)
+    compose_mixture(tuned, tmp_path / "whole", ComposeSettings(), base=str(base))
+    for folder in (base, tuned[0]):
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        (folder / "model.safetensors").unlink()
+        model.save_pretrained(folder, max_shard_size="20KB")
+        assert len(list(folder.glob("*.safetensors"))) > 1
+    compose_mixture(tuned, tmp_path / "parts", ComposeSettings(), base=str(base))
+    whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(one, parts[name]) for name, one in whole.items())
+
+
 @pytest.mark.parametrize(
     ("kind", "more", "message"),
     [
@@ -194,6 +241,10 @@ def test_a_whole_model_that_is_no_copy_of_the_base_is_refused(tmp_path: Path) ->
 
     refused(write_base(tmp_path / "a", "qwen2", **QWEN2, rope_theta=123.0), r"a: its config.json has rope_")
     refused(write_base(tmp_path / "b", "qwen2", **{**QWEN2, "vocab_size": 300}), r"vocab_size 300, and the base's 264")
+    quantised = shutil.copytree(first, tmp_path / "g")
+    known = json.loads((quantised / "config.json").read_text())
+    (quantised / "config.json").write_text(json.dumps({**known, "quantization_config": {"quant_method": "fp8"}}))
+    refused(quantised, "g: is quantised")
     refused(write_base(tmp_path / "c", "llama"), "is a llama model and the base a qwen2 one")
     refused(write_base(tmp_path / "d", "qwen2", **QWEN2, tie_word_embeddings=True), "has tie_word_embeddings True")
     lacking = shutil.copytree(first, tmp_path / "e")
