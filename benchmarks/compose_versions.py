@@ -30,7 +30,7 @@ def make(folder: Path) -> None:
         base = write_base(place / "base", kind, **more)
         adapter, tuned = write_adapters(place, base)[0], write_tuned(place, base)[1]
         compose_mixture([adapter, tuned], place / "moe", ComposeSettings(), base=str(base))
-        experts = (expert_model(base, adapter), AutoModelForCausalLM.from_pretrained(tuned))
+        experts = (expert_model(base, adapter), AutoModelForCausalLM.from_pretrained(tuned, trust_remote_code=False))
         torch.save([logits_of(expert) for expert in experts], place / LOGITS)
     print(f"transformers {transformers.__version__} wrote {len(CASES)} mixtures")
 
@@ -39,7 +39,9 @@ def check(folder: Path) -> None:
     """Print for each mixture the largest distance from an expert, and of the experts from each other."""
     print(f"transformers {transformers.__version__} reads")
     for place in sorted(path.parent for path in folder.glob(f"*/{LOGITS}")):
-        mixture, loading = AutoModelForCausalLM.from_pretrained(place / "moe", output_loading_info=True)
+        mixture, loading = AutoModelForCausalLM.from_pretrained(
+            place / "moe", trust_remote_code=False, output_loading_info=True
+        )
         expected = torch.load(place / LOGITS)
         worst = 0.0
         for number, logits in enumerate(expected):

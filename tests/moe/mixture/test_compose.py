@@ -280,7 +280,7 @@ def copied(experts: list[Path], folder: Path, *, provenance: bool = True) -> lis
         ("llama", {"attention_bias": True}, "has biases"),
         ("llama", {"mlp_bias": True}, "has biases"),
         ("qwen3", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, "in different ways"),
-        ("gpt2", {}, "is a gpt2 model, expected one of these as a base: llama, mistral, qwen3"),
+        ("gpt2", {}, "is a gpt2 model, expected one of these as a base: llama, mistral, phi3, qwen2, qwen3"),
     ],
 )
 def test_a_base_that_cannot_become_a_mixture_is_refused(
