@@ -15,8 +15,14 @@ MLP = ("gate_proj", "up_proj", "down_proj")
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 """The projections of an attention block, which all experts of a mixture share."""
 
-TARGETS = {"mlp": MLP, "all": (*ATTENTION, *MLP)}
-"""What an expert may train, by its name on the command line."""
+PACKED_MLP = "gate_up_proj"
+"""Phi-3's name of the first two projections of an MLP, one under the other."""
+
+PACKED_ATTENTION = "qkv_proj"
+"""Phi-3's name of the first three projections of an attention block, one under the other."""
+
+TARGETS = {"mlp": (*MLP, PACKED_MLP), "all": (*ATTENTION, PACKED_ATTENTION, *MLP, PACKED_MLP)}
+"""What an expert may train, by its name on the command line; a model has those of its kind."""
 
 _TOKENS = (16, 1 << 20)
 _BATCH = (1, 4096)

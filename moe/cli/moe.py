@@ -81,14 +81,14 @@ def expert(set_path: Path, output: Path, *, resume: bool, overwrite: bool, quiet
     "compose",
     cls=SetsCommand,
     examples=(
-        "empathy moe compose sensibility rationality -o mixture",
         "empathy moe compose sensibility rationality -o mixture --sets selection/*ity.jsonl",
+        "empathy moe compose tuned-warm tuned-cold -o mixture --base Qwen/Qwen2.5-0.5B-Instruct",
     ),
 )
 @opt.argument(
-    "experts", metavar="EXPERT...", nargs=-1, required=True, type=PATH, help="Folders of `empathy moe expert`."
+    "experts", metavar="EXPERT...", nargs=-1, required=True, type=PATH, help="Adapters, or whole fine-tuned models."
 )
-@opt.option_group("Input", base_option("The experts' base.  [default: the one they name]", required=False))
+@opt.option_group("Input", base_option("The experts' base.  [default: the one that adapters name]", required=False))
 @opt.option_group("Output", opt.output_option("MOE", "The folder to write."), _overwrite, opt.quiet_option)
 @opt.option_group(
     "Mixture",
@@ -110,9 +110,9 @@ def compose(
 ) -> None:
     """Mix EXPERTs of one base into a standard checkpoint.
 
-    transformers and vLLM load it without this package. Llama and Mistral bases become MixtralForCausalLM, Qwen3 ones
-    Qwen3MoeForCausalLM. The experts' MLPs are the experts; all else is the base's, or, where experts were trained with
-    --targets all, the mean of the experts'.
+    transformers and vLLM load it without this package. Llama, Mistral and Phi-3 bases become MixtralForCausalLM, Qwen2
+    and Qwen2.5 ones Qwen2MoeForCausalLM, Qwen3 ones Qwen3MoeForCausalLM. The experts' MLPs are the experts; all else is
+    the base's, or, where experts changed it (--targets all, whole models), the mean of the experts'.
 
     Exit codes: 0 done, 2 usage or model error.
     """
@@ -145,7 +145,7 @@ def compose(
         "empathy moe train mixture --sets selection/*ity.jsonl -o trained --also-experts --learning-rate 1e-5",
     ),
 )
-@opt.argument("mixture", metavar="MOE", help="A folder of `empathy moe compose`, or another Mixtral or Qwen3 mixture.")
+@opt.argument("mixture", metavar="MOE", help="A folder of `empathy moe compose`, or another Mixtral or Qwen mixture.")
 @opt.option_group("Input", sets_option("The sets to learn from.", required=True))
 @opt.option_group("Output", opt.output_option("OUT", _WORK), *opt.existing_options, opt.quiet_option)
 @_DATA

@@ -27,7 +27,7 @@ generation_options = option_group("Generation", *settings_options(GenerateSettin
 """How responses are generated."""
 
 
-def base_option(text: str = "A Llama, Mistral or Qwen3 causal model.", *, required: bool = True) -> Any:
+def base_option(text: str = "A Llama, Mistral, Phi-3, Qwen2 or Qwen3 causal model.", *, required: bool = True) -> Any:
     """Return --base."""
     return option("--base", metavar="ID_OR_FOLDER", required=required, help=text)
 

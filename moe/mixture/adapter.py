@@ -14,7 +14,7 @@ from safetensors import safe_open
 from moe.errors import ModelError
 from moe.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS, loading, read_adapter_config
 from moe.provenance import Expert, read_made
-from moe.settings import ATTENTION, MLP
+from moe.settings import TARGETS
 
 _AGAIN = "; train the expert again"
 _PREFIX = "base_model.model."
@@ -40,11 +40,6 @@ class Adapter:
     scale: float
     targets: frozenset[str]
     info: Expert | None
-
-    @property
-    def changes_shared(self) -> bool:
-        """Whether it changes what all experts of a mixture share."""
-        return any(".self_attn." in name for name in self.targets)
 
     def merged(self, name: str, weight: torch.Tensor) -> torch.Tensor:
         """Return the base's tensor with this expert's change: W + scale x B A, in float32."""
@@ -84,7 +79,7 @@ def load_adapter(folder: Path) -> Adapter:
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
     targets = frozenset(name.removeprefix(_PREFIX).rpartition(".lora_")[0] + ".weight" for name in names)
     for name in sorted(targets):
-        if name.removesuffix(".weight").split(".")[-1] not in (*ATTENTION, *MLP):
-            raise ModelError(f"{folder}: changes {name}; expected {', '.join((*ATTENTION, *MLP))} only")
+        if name.removesuffix(".weight").split(".")[-1] not in TARGETS["all"]:
+            raise ModelError(f"{folder}: changes {name}; expected {', '.join(TARGETS['all'])} only")
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
     return Adapter(folder, str(config["base_model_name_or_path"]), scale, targets, read_made(folder, Expert))

@@ -2,7 +2,8 @@
 
 Tensors stream from the base's safetensors to the output's shards: what is held is one tensor and its change by an
 expert, whatever the size of the model. The experts' MLPs become the experts of each layer. All other tensors are the
-base's; where adapters changed them (``--targets all``) the mean of the experts', as the published code does.
+base's; where experts changed them (``--targets all``, or fine-tuned whole) the mean of the experts', as the published
+code does.
 """
 
 from __future__ import annotations
@@ -20,8 +21,18 @@ from transformers import PretrainedConfig
 
 from distill.pretrained import save_tokenizer
 from moe.errors import ModelError, SettingError
-from moe.mixture.adapter import Adapter, load_adapter
-from moe.mixture.architectures import Architecture, architecture_of, kind_of_rope, moe_config, place_of, write_config
+from moe.mixture.adapter import load_adapter
+from moe.mixture.architectures import Architecture, architecture_of, kind_of_rope, moe_config, places_of, write_config
+from moe.mixture.experts import (
+    AnyExpert,
+    changes_shared,
+    check_adapters,
+    common_base,
+    common_tokenizer,
+    expert_info,
+    is_model,
+)
+from moe.mixture.fine_tuned import FineTuned, load_fine_tuned
 from moe.mixture.initial_router import informed_router, random_router
 from moe.models import (
     INDEX,
@@ -31,11 +42,10 @@ from moe.models import (
     find_model,
     load_causal,
     load_config,
-    load_tokenizer,
     open_weights,
     tokenizer_hash,
 )
-from moe.provenance import MOE_JSON, BaseInfo, ComposedMixture, ExpertInfo, RouterInfo, check_place
+from moe.provenance import MOE_JSON, ComposedMixture, RouterInfo, check_place
 from moe.sets.chat import Chat
 from moe.sets.examples import read_examples, set_source
 from moe.settings import ComposeSettings
@@ -50,8 +60,9 @@ _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 class MixtureTensor:
     """One tensor of a mixture: its name, type (safetensors' name) and shape, the base's tensor it is from, and how.
 
-    ``expert`` is the number of the expert whose merged tensor it is, None for a tensor that all share; a router has
-    no ``source`` and ``layer`` says which it is.
+    ``expert`` is the number of the expert whose merged tensor it is, None for a tensor that all share; ``rows`` are the
+    first and the end of those it has of its source, None for all. A router has no ``source`` and ``layer`` says which
+    it is; one with neither is all zeros.
     """
 
     name: str
@@ -60,6 +71,7 @@ class MixtureTensor:
     source: str | None
     expert: int | None = None
     layer: int = -1
+    rows: tuple[int, int] | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -83,36 +95,38 @@ def compose_mixture(
 ) -> ComposedMixture:
     """Write the mixture of ``experts`` to the folder ``output``, whole or not at all, and return its moe.json.
 
-    ``base`` None is the one that the experts name. ``sets`` are needed by an informed router, one for each expert in
-    the same order. ModelError says which experts do not fit together or which base cannot become a mixture.
+    An expert is an adapter or a whole model that was fine-tuned. ``base`` None is the one that the adapters name.
+    ``sets`` are needed by an informed router, one for each expert in the same order. ModelError says which experts do
+    not fit together or which base cannot become a mixture.
     """
     check_place(output, "moe", "overwrite" if overwrite else "error")
     _check_settings(experts, settings, sets)
-    adapters = [load_adapter(folder) for folder in experts]
-    name = base or _common_base(adapters)
+    adapters = {path: load_adapter(path) for path in experts if not is_model(path)}
+    name = base or common_base(experts, list(adapters.values()))
     folder = find_model(name)
     check_apart(output, *experts, folder)
     config = load_config(folder)
     found = architecture_of(config, name)
     weights = open_weights(folder)
     about = base_info(name, folder)
-    check_adapters(adapters, weights, about)
-    tokenizer = _common_tokenizer(adapters, folder)
-    target = moe_config(config, found, len(adapters), settings.top_k)
-    shards = shards_of(tensors_of(weights, found, config, len(adapters)), settings.max_shard_bytes)
-    routers = _routers(folder, config, tokenizer, settings, sets, len(adapters))
+    check_adapters(list(adapters.values()), weights, about)
+    target = moe_config(config, found, len(experts), settings.top_k)
+    shards = shards_of(tensors_of(weights, found, config, len(experts)), settings.max_shard_bytes)
+    loaded = [adapters.get(path) or load_fine_tuned(path, config, found, weights) for path in experts]
+    tokenizer = common_tokenizer(loaded, folder)
+    routers = _routers(folder, config, tokenizer, settings, sets, len(experts))
     info = ComposedMixture(
         base=about,
         tokenizer_sha256=tokenizer_hash(tokenizer),
         architecture=found.name,
-        experts=[_expert_info(adapter) for adapter in adapters],
+        experts=[expert_info(expert) for expert in loaded],
         router=RouterInfo(how=settings.router, sets=[set_source(path) for path in sets]),
-        shared="the mean of the experts'" if any(adapter.changes_shared for adapter in adapters) else "the base's",
-        warnings=list(_warnings(config, found)),
+        shared="the mean of the experts'" if any(changes_shared(expert) for expert in loaded) else "the base's",
+        warnings=list(_warnings(config, found, loaded)),
         settings=settings,
     )
     with new_folder(output) as work:
-        write_shards(work, shards, weights, adapters, routers)
+        write_shards(work, shards, weights, loaded, routers)
         write_config(target, work)
         if (folder / "generation_config.json").exists():
             shutil.copyfile(folder / "generation_config.json", work / "generation_config.json")
@@ -127,16 +141,24 @@ def tensors_of(
     """Yield every tensor of the mixture, in the order of the base's; ModelError for one that has no place in it."""
     tied = bool(config.tie_word_embeddings)
     for name, (shape, stored) in weights.shapes.items():
-        kind, layer, projection = place_of(name)
+        places = places_of(name, shape[0] if shape else 0, config, found)
         if stored not in _TYPES:
             raise ModelError(f"{weights.folder}: {name} is stored as {stored}, expected {', '.join(_TYPES)}")
-        if kind == "expert":
+        for place in places:
+            rows, layer, own = place.rows, place.layer, shape
+            if rows:
+                own = (rows[1] - rows[0], *shape[1:])
+            if not place.is_expert:
+                if not (tied and name == "lm_head.weight"):
+                    yield MixtureTensor(place.name, stored, own, name, rows=rows)
+                continue
             for number in range(experts):
-                yield MixtureTensor(found.expert_name(layer, projection, number), stored, shape, name, number)
-            if projection == "gate_proj":
+                of_expert = found.expert_name(layer, place.projection, number)
+                yield MixtureTensor(of_expert, stored, own, name, number, rows=rows)
+            if place.projection == "gate_proj":
                 yield MixtureTensor(found.gate_name(layer), stored, (experts, shape[1]), None, layer=layer)
-        elif kind == "shared" and not (tied and name == "lm_head.weight"):
-            yield MixtureTensor(name, stored, shape, name)
+                for empty, sizes in found.zeros_of(layer, shape[1]).items():
+                    yield MixtureTensor(empty, stored, sizes, None)
 
 
 def shards_of(parts: Iterator[MixtureTensor], limit: int) -> list[list[MixtureTensor]]:
@@ -156,7 +178,7 @@ def write_shards(
     work: Path,
     shards: Sequence[Sequence[MixtureTensor]],
     weights: Weights,
-    adapters: Sequence[Adapter],
+    experts: Sequence[AnyExpert],
     routers: torch.Tensor,
 ) -> None:
     """Write the output's safetensors, one tensor in memory at a time, and their index."""
@@ -168,7 +190,7 @@ def write_shards(
             ordered = sorted(shard, key=lambda part: -part.dtype.itemsize)
             stream.write(_header(ordered))
             for part in ordered:
-                tensor = _tensor(part, weights, adapters, routers)
+                tensor = _tensor(part, weights, experts, routers)
                 stream.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         index |= {part.name: file for part in shard}
     if len(shards) > 1:
@@ -191,18 +213,18 @@ def _header(parts: Sequence[MixtureTensor]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _tensor(part: MixtureTensor, weights: Weights, adapters: Sequence[Adapter], routers: torch.Tensor) -> torch.Tensor:
+def _tensor(part: MixtureTensor, weights: Weights, experts: Sequence[AnyExpert], routers: torch.Tensor) -> torch.Tensor:
     if part.source is None:
-        return routers[part.layer].to(part.dtype)
+        return routers[part.layer].to(part.dtype) if part.layer >= 0 else torch.zeros(part.shape, dtype=part.dtype)
     weight = weights.get(part.source)
     if part.expert is not None:
-        return adapters[part.expert].merged(part.source, weight).to(part.dtype)
-    if not any(part.source in adapter.targets for adapter in adapters):
-        return weight
-    total = torch.zeros_like(weight, dtype=torch.float32)
-    for adapter in adapters:
-        total += adapter.merged(part.source, weight)
-    return (total / len(adapters)).to(part.dtype)
+        weight = experts[part.expert].merged(part.source, weight).to(part.dtype)
+    elif any(part.source in expert.targets for expert in experts):
+        total = torch.zeros_like(weight, dtype=torch.float32)
+        for expert in experts:
+            total += expert.merged(part.source, weight)
+        weight = (total / len(experts)).to(part.dtype)
+    return weight[slice(*part.rows)] if part.rows else weight
 
 
 def _routers(
@@ -236,53 +258,18 @@ def _check_settings(experts: Sequence[Path], settings: ComposeSettings, sets: Se
         raise SettingError("a random router looks at no sets; leave --sets out, or say --router informed")
 
 
-def _common_base(adapters: Sequence[Adapter]) -> str:
-    names = {adapter.base: adapter.folder for adapter in adapters}
-    if len(names) > 1:
-        listed = " and ".join(f"{name} ({folder})" for name, folder in names.items())
-        raise ModelError(f"the experts come from different bases, {listed}; expected one (or name it with --base)")
-    return next(iter(names))
-
-
-def check_adapters(adapters: Sequence[Adapter], weights: Weights, base: BaseInfo) -> None:
-    """Raise ModelError for an expert of another base; one that has no moe.json is known by its tensors alone."""
-    for adapter in adapters:
-        known = adapter.info.base.fingerprint if adapter.info else base.fingerprint
-        if known != base.fingerprint:
-            raise ModelError(
-                f"{adapter.folder}: was trained on another base (fingerprint {known[:12]}, {base.name} has "
-                f"{base.fingerprint[:12]}); mix experts of one base"
-            )
-        if missing := adapter.targets - weights.shapes.keys():
-            raise ModelError(f"{adapter.folder}: changes {min(missing)}, which the base lacks; it is another base's")
-
-
-def _common_tokenizer(adapters: Sequence[Adapter], base: Path) -> Any:
-    """Return the tokenizer that all experts were trained with, with its chat template; ModelError if they differ."""
-    found: dict[str, tuple[Any, Path]] = {}
-    for adapter in adapters:
-        own = (adapter.folder / "tokenizer_config.json").exists()
-        tokenizer = load_tokenizer(adapter.folder if own else base)
-        Chat(tokenizer, 16)  # gives it the default template where it has none
-        found.setdefault(tokenizer_hash(tokenizer), (tokenizer, adapter.folder))
-    if len(found) > 1:
-        listed = " and ".join(str(folder) for _, folder in found.values())
-        raise ModelError(f"{listed}: have different tokenizers or chat templates; mix experts that share them")
-    return next(iter(found.values()))[0]
-
-
-def _warnings(config: PretrainedConfig, found: Architecture) -> Iterator[str]:
+def _warnings(config: PretrainedConfig, found: Architecture, experts: Sequence[AnyExpert]) -> Iterator[str]:
+    tuned = [expert for expert in experts if isinstance(expert, FineTuned)]
+    for same in (expert.folder for expert in tuned if not expert.targets):
+        yield f"{same.name} has the base's weights: as an expert it is the base itself"
+    if changed := [expert for expert in tuned if changes_shared(expert)]:
+        name = min(name for name in changed[0].targets if ".mlp." not in name)
+        yield (
+            f"{', '.join(one.folder.name for one in changed)}: more than the MLPs was tuned (as {name}); a mixture has "
+            "one of these for all, the mean of the experts', so it holds none of them exactly"
+        )
     if kind_of_rope(config) != "default" and found.name == "MixtralForCausalLM":
         yield (
             "the base scales its rotary embeddings, which transformers does in a Mixtral as well; several servers "
             "(older vLLM, SGLang) read no rope_scaling of a Mixtral, so compare their answers before you serve"
         )
-
-
-def _expert_info(adapter: Adapter) -> ExpertInfo:
-    name, made = adapter.folder.resolve().name, adapter.info
-    return (
-        ExpertInfo(name=name, set=made.set, settings=made.settings, metrics=made.metrics)
-        if made
-        else ExpertInfo(name=name)
-    )

@@ -28,7 +28,7 @@ from scorer.finished import seal
 from scorer.outputs import Existing, end_work, new_folder, write_json
 from scorer.progress import Progress
 
-MIXTURES = {"mixtral": "num_local_experts", "qwen3_moe": "num_experts"}
+MIXTURES = {"mixtral": "num_local_experts", "qwen2_moe": "num_experts", "qwen3_moe": "num_experts"}
 """For each model type that is a mixture, what its configuration calls the number of experts."""
 
 PICTURE = "routing.png"

@@ -31,7 +31,8 @@ from moe.evaluation.evaluate import Evaluation, MeasureIdentity, ModelFigures
 from moe.evaluation.measures import Perplexity
 from moe.evaluation.responses import Journal, Response, RunIdentity, read_responses, write_lines
 from moe.mixture.adapter import load_adapter
-from moe.mixture.compose import check_adapters, compose_mixture
+from moe.mixture.compose import compose_mixture
+from moe.mixture.experts import check_adapters
 from moe.models import base_info, load_causal, load_config, load_tokenizer, model_hash, open_weights
 from moe.pipeline import StageState
 from moe.provenance import BaseInfo, CutTurns, Expert, LearntSet, Losses, Made, Mixture, read_made

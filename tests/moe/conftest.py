@@ -49,7 +49,11 @@ def write_base(folder: Path, kind: str = "llama", *, seed: int = 0, template: st
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "max_position_embeddings": 256}
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     known = {"vocab_size": len(tokenizer), "initializer_range": 0.3, **heads, **sizes, **ids, **more}
-    AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **known)).save_pretrained(folder)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **known))
+    for name, parameter in model.named_parameters():
+        if name.endswith(".bias"):  # they begin as zeros, which would hide that one is lost
+            torch.nn.init.normal_(parameter.data, std=0.5)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -79,6 +83,20 @@ def write_adapters(folder: Path, base: Path, targets: str = "mlp", **more: Any) 
         experts.append(folder / f"adapter{number}")
         get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora).save_pretrained(str(experts[-1]))
     return experts
+
+
+def write_tuned(folder: Path, base: Path, where: str = ".mlp.") -> list[Path]:
+    """Write two copies of a base, those of its weights changed whose names contain ``where``: full fine-tunes."""
+    torch.manual_seed(1)
+    tuned = []
+    for number in range(2):
+        model = AutoModelForCausalLM.from_pretrained(base)
+        for name, parameter in model.named_parameters():
+            if where in name:
+                parameter.data += torch.randn_like(parameter) * 0.1
+        tuned.append(folder / f"tuned{number}")
+        model.save_pretrained(tuned[-1])
+    return tuned
 
 
 def write_experts(folder: Path, base: Path, sets: tuple[Path, ...]) -> list[Path]:

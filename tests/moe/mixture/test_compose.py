@@ -30,6 +30,10 @@ from moe.settings import ComposeSettings
 from scorer.errors import OutputError
 from tests.moe.conftest import CHATML, Made, command, write_adapters, write_base, write_experts
 
+# The hidden size divided among the heads, as it always is in a Qwen2, and a word more, which its tokenizer adds.
+QWEN2: dict[str, Any] = {"head_dim": 8, "vocab_size": 264}
+PHI3: dict[str, Any] = {**QWEN2, "pad_token_id": 0}
+BECOMES = {"qwen2": "Qwen2MoeForCausalLM", "qwen3": "Qwen3MoeForCausalLM"}
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("llama", {}),
     ("llama", {"tie_word_embeddings": True, "rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
@@ -38,6 +42,11 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("mistral", {"sliding_window": None}),
     ("qwen3", {}),
     ("qwen3", {"tie_word_embeddings": True, "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}),
+    ("qwen2", QWEN2),
+    ("qwen2", {**QWEN2, "tie_word_embeddings": True, "rope_theta": 1e6, "rms_norm_eps": 1e-3}),
+    ("qwen2", {**QWEN2, "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}}),
+    ("phi3", PHI3),
+    ("phi3", {**PHI3, "sliding_window": 8, "num_key_value_heads": 4, "rope_theta": 123.0}),
 ]
 IDS = torch.randint(4, 200, (2, 40), generator=torch.Generator().manual_seed(0))
 
@@ -88,7 +97,7 @@ def test_a_mixture_that_asks_one_expert_is_that_expert(kind: str, more: dict[str
     compose_mixture(experts, tmp_path / "moe", ComposeSettings())
     mixture, loading = AutoModelForCausalLM.from_pretrained(tmp_path / "moe", output_loading_info=True)
     assert not any(loading.values())
-    assert type(mixture).__name__ == ("Qwen3MoeForCausalLM" if kind == "qwen3" else "MixtralForCausalLM")
+    assert type(mixture).__name__ == BECOMES.get(kind, "MixtralForCausalLM")
     dense = [logits_of(expert_model(base, expert)) for expert in experts]
     assert (dense[0] - dense[1]).abs().max() > 0.01
     for number, expected in enumerate(dense):
@@ -271,7 +280,7 @@ def copied(experts: list[Path], folder: Path, *, provenance: bool = True) -> lis
         ("llama", {"attention_bias": True}, "has biases"),
         ("llama", {"mlp_bias": True}, "has biases"),
         ("qwen3", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, "in different ways"),
-        ("gpt2", {}, "is a gpt2 model, expected one of these as a base: llama, mistral, qwen3"),
+        ("gpt2", {}, "is a gpt2 model, expected one of these as a base: llama, mistral, phi3, qwen2, qwen3"),
     ],
 )
 def test_a_base_that_cannot_become_a_mixture_is_refused(
