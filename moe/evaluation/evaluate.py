@@ -103,10 +103,20 @@ class HeldOut:
 
 
 def read_held_out(inputs: Sequence[str], limit: int | None = None, fields: Mapping[str, str] | None = None) -> HeldOut:
-    """Return the first ``limit`` dialogues of any inputs that are scored, all without a limit."""
-    records = list(Corpus(inputs, fields=fields))
-    dialogues = [record for record in records if isinstance(record, Dialogue)]
-    return HeldOut(dialogues[:limit], [record for record in records if isinstance(record, Reject)])
+    """Return the first ``limit`` dialogues of any inputs that are scored, all without a limit.
+
+    What a model wrote is no reference: a synthetic dialogue is a reject.
+    """
+    dialogues: list[Dialogue] = []
+    rejects: list[Reject] = []
+    for record in Corpus(inputs, fields=fields):
+        if isinstance(record, Reject):
+            rejects.append(record)
+        elif record.synthetic:
+            rejects.append(Reject(record.source, record.line, "synthetic", "a model wrote it, so it is no reference"))
+        else:
+            dialogues.append(record)
+    return HeldOut(dialogues[:limit], rejects)
 
 
 def evaluate_models(
