@@ -133,10 +133,10 @@ def synthesize(
     from distill.synthesis.report import plan_lines
     from scorer.model import Scorer
 
-    more = {name: tuple(value) for name, value in {"regions": regions, "allow": allow}.items() if value}
+    more: dict[str, Any] = {name: tuple(value) for name, value in {"regions": regions, "allow": allow}.items() if value}
     mine = opt.chosen({name: given.pop(name) for name in (*_PLANNED, *_DROPPED, *_ASKED)})
     settings = SynthesisSettings(**mine, **more)
-    asked = {"temperature": settings.temperature, "max_tokens": settings.max_tokens, "logprobs": False}
+    asked: dict[str, Any] = {"temperature": settings.temperature, "max_tokens": settings.max_tokens, "logprobs": False}
     label = LabelSettings(model=model, **asked, **opt.chosen(given))
     if not dry_run:
         _check_output(output, overwrite=overwrite)

@@ -125,8 +125,6 @@ class Rubric:
     work: ClassVar[str] = "labelling"
     answer_tokens: ClassVar[int] = 15
     """Tokens of a plain judgement, for estimates; a model that reasons first takes hundreds."""
-    check: ClassVar[Check | None] = None
-    """Raises ReplyError for a reply that is no text as it was asked for; None where replies are judgements."""
 
     @cached_property
     def hash(self) -> str:
@@ -142,6 +140,11 @@ class Rubric:
     def schema(self) -> dict[str, Any]:
         """The form of the reply."""
         return _SCHEMA_WITH_REASON if self.reason else SCHEMA
+
+    @property
+    def check(self) -> Check | None:
+        """What raises ReplyError for a reply that is no text as it was asked for; None where replies are judgements."""
+        return None
 
     def size(self, messages: Sequence[Mapping[str, str]], max_tokens: int) -> Size:
         """Return the tokens of a question with these messages and this limit on the answer."""

@@ -58,7 +58,7 @@ def plan_cells(
     Each next one goes where corpus and plan have the fewest, so that the emptiest cells rise to one level. A larger
     count asks for no fewer anywhere. Dialogues without a category are a category only where none has one.
     """
-    named = sorted({category for category in categories if category is not None})
+    named: list[str | None] = [*sorted({category for category in categories if category is not None})]
     has = Counter(zip(categories, regions, strict=True))
     cells: list[tuple[str | None, str]] = [(name, region) for name in named or [None] for region in wanted]
     waiting = [(has[cell], number) for number, cell in enumerate(cells)]

@@ -84,7 +84,6 @@ class Writing(Rubric):
 
     work: ClassVar[str] = "writing"
     answer_tokens: ClassVar[int] = 250
-    check: ClassVar[Check | None] = staticmethod(read_written)
 
     @cached_property
     def hash(self) -> str:
@@ -100,6 +99,11 @@ class Writing(Rubric):
     def schema(self) -> dict[str, Any]:
         """The form of the reply."""
         return SCHEMA
+
+    @property
+    def check(self) -> Check:
+        """What a reply has to be."""
+        return read_written
 
     def messages(self, dialogue: Dialogue) -> list[dict[str, str]]:
         """Return the messages of one request."""

@@ -170,7 +170,7 @@ def kept_records(fates: Sequence[Fate], labelling: Labelling, scorer: Scorer) ->
                 "model": asking.model,
                 "host": host_of(asking.base_url),
                 "temperature": asking.temperature,
-                "prompt_sha256": fate.request.prompt,
+                "prompt": fate.request.prompt,
                 "region": fate.request.cell.region,
                 "scores": {head: round(float(value), 3) for head, value in zip(HEADS, fate.scores, strict=True)},
                 "scorer": scorer.bundle.sha256,

@@ -7,9 +7,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from distill.errors import LabelError
 from distill.judge.prices import find_price, size_of
-from distill.judge.rubric import SCHEMA
 from distill.judge.records import OPENAI_URL
-from distill.judge.rubric import Rubric
+from distill.judge.rubric import SCHEMA, Rubric
 from tests.conftest import make_dialogue
 
 
