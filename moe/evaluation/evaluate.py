@@ -37,6 +37,8 @@ from scorer.values import Count, Portion
 
 RESULT, PAGE = "evaluation.json", "responses.html"
 REFERENCE = "reference"
+SYNTHETIC = "synthetic"
+"""The reason of a reject that a model wrote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +115,7 @@ def read_held_out(inputs: Sequence[str], limit: int | None = None, fields: Mappi
         if isinstance(record, Reject):
             rejects.append(record)
         elif record.synthetic:
-            rejects.append(Reject(record.source, record.line, "synthetic", "a model wrote it, so it is no reference"))
+            rejects.append(Reject(record.source, record.line, SYNTHETIC, "a model wrote it, so it is no reference"))
         else:
             dialogues.append(record)
     return HeldOut(dialogues[:limit], rejects)
@@ -202,6 +204,8 @@ def _reference(found: Sequence[Response], scorer: Scorer) -> ModelFigures:
 
 
 def _notes(models: Mapping[str, str], data: HeldOut, scorer: Scorer) -> Iterator[str]:
+    if synthetic := sum(reject.reason == SYNTHETIC for reject in data.rejects):
+        yield f"{synthetic} synthetic dialogues were left out: what a model wrote is no reference"
     training = scorer.bundle.info.training
     trained = {*training.content_hashes, *training.unlabelled_hashes}
     seen = sum(training_hash(dialogue) in trained for dialogue in data.dialogues)

@@ -58,7 +58,9 @@ def kind_of(dialogue: Dialogue) -> str | None:
 
 def _holds(kind: str, sentences: list[str], words: list[str]) -> bool:
     whole = f" {' '.join(words)} "
-    return not _exactly(kind).isdisjoint(sentences) or any(f" {one} " in whole for one in _within(kind))
+    return not _exactly(kind).isdisjoint([*sentences, " ".join(words)]) or any(
+        f" {one} " in whole for one in _within(kind)
+    )
 
 
 @cache
