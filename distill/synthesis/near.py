@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 from scorer.dialogue import Dialogue
@@ -63,9 +64,15 @@ def _found(text: str) -> list[str]:
 
 
 def _min_hash(words: list[str]) -> Any:
-    from datasketch import MinHash
-
     triples = {" ".join(words[start : start + _TRIPLE]) for start in range(max(1, len(words) - _TRIPLE + 1))}
-    hashed = MinHash(num_perm=_PERMUTATIONS)
+    hashed = _empty().copy()
     hashed.update_batch([triple.encode() for triple in triples])
     return hashed
+
+
+@cache
+def _empty() -> Any:
+    """Return the hash of nothing, of which all others are copies: to draw its permutations takes longest."""
+    from datasketch import MinHash
+
+    return MinHash(num_perm=_PERMUTATIONS)
