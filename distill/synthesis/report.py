@@ -78,7 +78,7 @@ def report_of(
         cost_usd=replies.cost_usd,
         this_run=spending,
         stopped=stopped,
-        regions=by_region(fates),
+        regions=by_region(fates, settings.regions),
         cells=list(_cells(fates, cells)),
     )
 

@@ -189,13 +189,11 @@ def reject_records(fates: Sequence[Fate]) -> Iterator[dict[str, Any]]:
         yield {"source": "", "line": 0, "reason": fate.fate, "detail": fate.detail, "id": None, **where, **turns}
 
 
-def by_region(fates: Sequence[Fate]) -> dict[str, dict[str, Any]]:
-    """Return for each region that was planned how many were asked for and kept, why not, and where the others fell."""
+def by_region(fates: Sequence[Fate], regions: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return for each of the regions that were wanted how many were asked for and kept, why not, and where the others fell."""
     found: dict[str, dict[str, Any]] = {}
-    for name in REGIONS:
+    for name in regions:
         mine = [fate for fate in fates if fate.request.cell.region == name]
-        if not mine:
-            continue
         ends = Counter(fate.fate for fate in mine)
         fell = Counter(fate.region for fate in mine if fate.fate == ELSEWHERE)
         found[name] = {

@@ -83,6 +83,7 @@ def test_with_a_fifth_of_faults_nothing_is_paid_twice_and_every_reply_is_account
     first = made(server, *prices)
     assert first.returncode == 0, first.stderr
     report = check_accounts(made, server)
+    assert list(report["regions"]) == ["sensibility", "both_high"]
     assert report["cost_usd"] == pytest.approx(report["this_run"]["usd"])
     assert sum(entry["planned"] for entry in report["regions"].values()) == 60
     asked, text = server.stats()["requests"], made.output.read_text()
