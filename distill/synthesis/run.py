@@ -190,7 +190,7 @@ def reject_records(fates: Sequence[Fate]) -> Iterator[dict[str, Any]]:
 
 
 def by_region(fates: Sequence[Fate], regions: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return for each of the regions that were wanted how many were asked for and kept, why not, and where the others fell."""
+    """Return for each wanted region how many were asked for and kept, why not, and where the others fell."""
     found: dict[str, dict[str, Any]] = {}
     for name in regions:
         mine = [fate for fate in fates if fate.request.cell.region == name]

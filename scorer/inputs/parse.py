@@ -46,7 +46,7 @@ FIELDS = ("response", "context", "messages", "id", "category", "conversation", "
 """What a column may be said to hold (``--map FIELD=COLUMN``)."""
 
 _decode = msgspec.json.Decoder().decode
-_PLAIN_KEYS = ("id", "conversation", "category", *HEADS, "evaluation", "judge")
+_PLAIN_KEYS = ("id", "conversation", "category", "synthetic", *HEADS, "evaluation", "judge")
 _MOST_KEYS = 40
 _MOST_NOTES = 1 << 10
 
