@@ -171,7 +171,8 @@ class Pipeline:
             files = [stack.enter_context(replacing_binary(self._output / name)) for name in names]
             for record in Corpus(self._inputs, fields=self._fields, keep_records=True):
                 if isinstance(record, Dialogue):
-                    number = int(fold_of(record.conversation, _PARTS, 0) < self._settings.held_out * _PARTS)
+                    apart = fold_of(record.conversation, _PARTS, 0) < self._settings.held_out * _PARTS
+                    number = int(apart and not record.synthetic)  # which is no reference
                     line = whole_line(record, self._fields, Counter())
                 else:
                     number, line = 2, to_line(asdict(record))

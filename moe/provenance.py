@@ -67,12 +67,13 @@ class CutTurns:
 class LearntSet(SetSource):
     """A set that was learnt: what of it could be used, and how many dialogues were dropped for which reason.
 
-    ``examples``, ``trained_on`` and ``held_out`` count dialogues; an expert's set has all three.
+    ``examples``, ``synthetic`` (of them), ``trained_on`` and ``held_out`` count dialogues; an expert's set has all.
     """
 
     examples: Count
     tokens: Count
     response_tokens: Count
+    synthetic: Count = 0
     cut: CutTurns
     dropped: dict[str, Count]
     trained_on: Count | UnsetType = UNSET

@@ -43,9 +43,10 @@ class Labels:
 class Dialogue:
     """A response and its context. The last turn is the assistant's response that is scored.
 
-    ``conversation`` is the key of the conversation that this dialogue is a prefix of; prefixes of one
-    conversation share it. ``source`` and ``line`` say where the record came from, ``notes`` what reading it noticed,
-    and ``record`` is the decoded record where the corpus was asked to keep it; the four take no part in equality.
+    ``conversation`` is the key of the conversation that this dialogue is a prefix of; prefixes of one conversation
+    share it. ``synthetic`` says that a model wrote all of it, as the record tells. ``source`` and ``line`` say where
+    the record came from, ``notes`` what reading it noticed, and ``record`` is the decoded record where the corpus was
+    asked to keep it; the four take no part in equality.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Dialogue:
     conversation: str
     category: str | None = None
     labels: Labels | None = None
+    synthetic: bool = False
     source: str = field(default="", compare=False)
     line: int = field(default=0, compare=False)
     notes: Notes = field(default=PLAIN, compare=False, repr=False)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scorer.apart import check_apart
+from scorer.arrays import Mask
 from scorer.bundle.cuts import JUDGE_CUTS
 from scorer.dialogue import HEADS
 from scorer.inputs.corpus import Corpus
@@ -100,10 +101,11 @@ def select_sets(
             cuts={head: [float(cut) for cut in evidence.cuts[head]] for head in HEADS},
             dialogues=len(evidence),
             judged=int(evidence.judged.sum()),
-            sets=_sets(decision),
+            sets=_sets(decision, found.synthetic),
             reasons=decision.reason_counts(),
             borderline=int(decision.borderline.sum()),
             both_low=count_both_low(evidence, settings),
+            synthetic=int(found.synthetic.sum()),
             rejected=manifest.Rejected(count=found.rejected.total(), reasons=dict(found.rejected.most_common())),
             scores_without_dialogue=0 if table is None else len(table) - len(evidence),
             scorer=None if table is None else {**table.scorer, "scores": table.name},
@@ -219,13 +221,18 @@ def _write_table(work: Path, decision: Decision, evidence: Evidence) -> None:
             writer.write_table(pa.Table.from_batches(waiting))
 
 
-def _sets(decision: Decision) -> dict[str, manifest.SetInfo]:
+def _sets(decision: Decision, synthetic: Mask) -> dict[str, manifest.SetInfo]:
     counts = decision.counts()
-    doubtful = np.bincount(decision.sets, weights=decision.borderline, minlength=len(counts)).astype(int).tolist()
+    marks = (decision.borderline, synthetic)
+    doubtful, written = (
+        np.bincount(decision.sets, weights=mark, minlength=len(counts)).astype(int).tolist() for mark in marks
+    )
     total = sum(counts.values())
     return {
-        name: manifest.SetInfo(count=count, share=count / total, borderline=unsure, file=f"{name}.jsonl")
-        for (name, count), unsure in zip(counts.items(), doubtful, strict=True)
+        name: manifest.SetInfo(
+            count=count, share=count / total, borderline=unsure, synthetic=made, file=f"{name}.jsonl"
+        )
+        for (name, count), unsure, made in zip(counts.items(), doubtful, written, strict=True)
     }
 
 

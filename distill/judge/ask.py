@@ -219,7 +219,7 @@ class Judge(Asker):
         start = time.monotonic()
         try:
             body = await self.endpoint.ask(call.messages, simpler)
-            reply = read_answer(body, self.price, call.size, counts=self.endpoint.counts)
+            reply = read_answer(body, self.price, call.size, counts=self.endpoint.counts, check=self.rubric.check)
             self.endpoint.counts |= reply.counted
         except CallError as error:
             if error.kind != "lost":

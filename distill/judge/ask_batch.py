@@ -23,6 +23,7 @@ from distill.judge.budget import BudgetSpentError
 from distill.judge.prices import Price, Size
 from distill.judge.records import LOST, OpenBatch, Question, Reply, host_of
 from distill.judge.replies import fault_in, lost_reply, read_answer, usage_of
+from distill.judge.rubric import Check
 from distill.judge.server import CallError
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ class BatchJudge(Asker):
         rows = [row for file_id in (batch.output_file_id, batch.error_file_id) for row in await self._rows(file_id)]
         self.endpoint.counts |= any(_counted(row) for row in rows)
         for row in rows:
-            _take(row, opened, replies, errors, counts=self.endpoint.counts)
+            _take(row, opened, replies, errors, counts=self.endpoint.counts, check=self.rubric.check)
         unbilled = batch.status == "failed" and batch.output_file_id is None  # not a row of it was asked
         for key in () if unbilled else opened.sizes.keys() - replies.keys() - errors.keys():
             replies[key] = lost_reply(f"the batch {batch.status} without it", _price(opened), _size(opened, key))
@@ -261,6 +262,7 @@ def _take(
     errors: dict[str, tuple[int, str]],
     *,
     counts: bool,
+    check: Check | None,
 ) -> None:
     """Note what a row of a batch's output brought: a reply, or an error; the first of a question counts."""
     key = row.get("custom_id")
@@ -272,7 +274,7 @@ def _take(
         if (fault := fault_in(body)) is not None:
             errors[key] = fault
         else:
-            replies[key] = read_answer(body, _price(opened), _size(opened, key), counts=counts)
+            replies[key] = read_answer(body, _price(opened), _size(opened, key), counts=counts, check=check)
     else:
         status = answer.get("status_code")
         errors[key] = (

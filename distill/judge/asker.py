@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from distill.judge.budget import Book, Budget
-from distill.judge.prices import Price, Size, size_of
+from distill.judge.prices import Price, Size
 from distill.judge.rate_limit import Pace
-from distill.judge.records import SCORED, Known, Question
+from distill.judge.records import SCORED, WRITTEN, Known, Question
 from distill.judge.rubric import Rubric
 from distill.judge.server import Endpoint
 from distill.judge.store import Store
@@ -68,20 +68,20 @@ class Asker:
     def begin(self, questions: Iterable[Question], known: Mapping[str, Known], total: int, answered: int) -> None:
         """Note what is about to be asked, of ``total`` questions, ``answered`` of which the store answers."""
         self._answered = answered
-        self.progress.stage("labelling", total, answered)
+        self.progress.stage(self.rubric.work, total, answered)
         self.failures = {question.key: known.get(question.key, Known()).failures for question in questions}
         self.store.add_questions(questions, self.endpoint.asking, self.rubric.text)
 
     def call_for(self, question: Question) -> Call:
         """Return a question as it is sent."""
         messages = self.rubric.messages(question.dialogue)
-        size = size_of(messages, self.endpoint.asking.max_tokens, self.rubric.schema)
+        size = self.rubric.size(messages, self.endpoint.asking.max_tokens)
         worst = self.price.of(size.most_prompt, size.most_completion) if self.price else 0.0
         return Call(question, messages, size, worst)
 
     def attempted(self, key: str, status: str, detail: str, *, last: bool = False) -> bool:
-        """Count an attempt; whether its question is settled: it has a judgement, or this attempt was its last."""
-        if status == SCORED:
+        """Count an attempt; whether its question is settled: it has an answer, or this attempt was its last."""
+        if status in {SCORED, WRITTEN}:
             self.outcome.scored += 1
         else:
             self.failures[key] += 1
@@ -98,5 +98,5 @@ class Asker:
     def say(self, text: str) -> None:
         """Say why nothing seems to happen, once per reason."""
         if text != self._said:
-            self.progress.say(f"labelling: {text}")
+            self.progress.say(f"{self.rubric.work}: {text}")
         self._said = text

@@ -18,7 +18,7 @@ from distill.judge.ask import Judge
 from distill.judge.ask_batch import BatchJudge
 from distill.judge.asker import ATTEMPTS, Outcome
 from distill.judge.budget import Book, Spending
-from distill.judge.prices import Price, Size, find_price, size_of
+from distill.judge.prices import Price, Size, find_price
 from distill.judge.records import Asking, Known, Question, label_json, question_key
 from distill.judge.rubric import Rubric
 from distill.judge.server import Endpoint, clean_url
@@ -58,14 +58,12 @@ class Labelling:
         self.known = store.known([question.key for question in self.questions])
         # The same content twice is one question.
         self.to_ask = list({question.key: question for question in self.questions if self._is_open(question)}.values())
-        self._sizes = [
-            size_of(rubric.messages(question.dialogue), settings.max_tokens, rubric.schema) for question in self.to_ask
-        ]
+        self._sizes = [rubric.size(rubric.messages(question.dialogue), settings.max_tokens) for question in self.to_ask]
         self.price = self._price()
 
     def _is_open(self, question: Question) -> bool:
         known = self.known.get(question.key, Known())
-        return known.scores is None and (self.settings.retry_rejects or known.failures < ATTEMPTS)
+        return not known.answered and (self.settings.retry_rejects or known.failures < ATTEMPTS)
 
     def _price(self) -> Price | None:
         settings = self.settings
@@ -80,8 +78,8 @@ class Labelling:
 
     @property
     def saved(self) -> tuple[int, float]:
-        """How many judgements the store had, and what they cost when they were asked."""
-        judged = [known for known in self.known.values() if known.scores is not None]
+        """How many answers the store had, and what they cost when they were asked."""
+        judged = [known for known in self.known.values() if known.answered]
         return len(judged), sum(known.cost_usd or 0.0 for known in judged)
 
     @property

@@ -9,13 +9,9 @@ from typing import Any, NamedTuple
 
 from distill.errors import LabelError
 from distill.judge.records import OPENAI_URL
-from distill.judge.rubric import SCHEMA
 
 BATCH_FACTOR = 0.5
 """The Batch API costs half."""
-
-ANSWER_TOKENS = 15
-"""Tokens of a plain judgement, for estimates; a model that reasons first takes hundreds."""
 
 _CHARACTERS_PER_TOKEN = 4
 _MESSAGE_TOKENS = 64
@@ -85,13 +81,15 @@ def find_price(
     )
 
 
-def size_of(messages: Sequence[Mapping[str, str]], max_tokens: int, schema: Mapping[str, Any] = SCHEMA) -> Size:
-    """Return the tokens of a question with these messages, this limit on the answer and this form of it."""
+def size_of(
+    messages: Sequence[Mapping[str, str]], max_tokens: int, schema: Mapping[str, Any], answer_tokens: int
+) -> Size:
+    """Return the tokens of a question with these messages, this limit on the answer, and this form and length of it."""
     form = len(json.dumps(schema))
     texts = [message["content"] for message in messages]
     return Size(
         prompt=sum(map(len, texts)) // _CHARACTERS_PER_TOKEN + form // _CHARACTERS_PER_TOKEN,
-        completion=min(ANSWER_TOKENS, max_tokens),
+        completion=min(answer_tokens, max_tokens),
         most_prompt=sum(len(text.encode()) for text in texts) + form + _MESSAGE_TOKENS * (len(texts) + 1),
         most_completion=max_tokens,
     )

@@ -22,6 +22,9 @@ OPENAI_URL = "https://api.openai.com/v1"
 SCORED = "scored"
 """The status of a reply with a judgement; any other is the reason why it has none."""
 
+WRITTEN = "written"
+"""The status of a reply that is a text as it was asked for, and no judgement; ``raw`` holds the text."""
+
 LOST = "lost"
 """The status of a call whose answer never came whole: it may have been billed, so its worst case is booked."""
 
@@ -50,9 +53,9 @@ class Question:
 class Reply:
     """One answer that came, or may have come, and what it cost.
 
-    ``status`` is ``SCORED``, ``LOST`` or the reason why the reply is unusable; prices are USD per million tokens,
-    ``cost_usd`` is None where no price is known. Beside the scores that it says, a reply with log-probabilities has
-    their expectations (``..._mean``) and standard deviations (``..._spread``).
+    ``status`` is ``SCORED``, ``WRITTEN``, ``LOST`` or the reason why the reply is unusable; prices are USD per million
+    tokens, ``cost_usd`` is None where no price is known. Beside the scores that it says, a reply with log-probabilities
+    has their expectations (``..._mean``) and standard deviations (``..._spread``).
     """
 
     status: str
@@ -107,7 +110,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a store knows of a question: its judgement if it has one, else how often it failed and how last.
+    """What a store knows of a question: its judgement or text if it has one, else how often it failed and how last.
 
     ``cost_usd`` is what all its replies cost together, None where that is not known.
     """
@@ -124,15 +127,22 @@ class Known:
         """The numbers said, None without a judgement."""
         return self.judged.said if self.judged else None
 
+    @property
+    def answered(self) -> bool:
+        """Whether it has a judgement, or the text that was asked for."""
+        return self.judged is not None or self.status == WRITTEN
+
     def after(self, reply: Reply) -> Known:
-        """Return what is known once another reply has come; a first judgement stays."""
+        """Return what is known once another reply has come; a first judgement or text stays."""
         costs = (self.cost_usd, reply.cost_usd)
         spent = None if None in costs else sum(cost for cost in costs if cost is not None)
-        if self.judged is not None or reply.status == LOST:  # a lost call says nothing of the dialogue: no attempt
+        if self.answered or reply.status == LOST:  # a lost call says nothing of the dialogue: no attempt
             return replace(self, cost_usd=spent)
         last = (reply.status, reply.detail, reply.raw)
         if (judged := Judged.of(reply)) is not None:
             return Known(judged, self.failures, spent, *last)
+        if reply.status == WRITTEN:
+            return Known(None, self.failures, spent, *last)
         return Known(None, self.failures + 1, spent, *last)
 
 

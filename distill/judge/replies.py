@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from distill.judge.prices import Price, Size
-from distill.judge.records import LOST, SCORED, Reply
+from distill.judge.records import LOST, SCORED, WRITTEN, Reply
+from distill.judge.rubric import Check
 from distill.judge.verdict import EMPTY, MORE_TOKENS, ReplyError, read_judgement, spoken
 from distill.panel.expectation import expected_scores
 
@@ -87,11 +88,14 @@ def _parsed(text: str) -> Any:
         return None
 
 
-def read_answer(body: str, price: Price | None, size: Size, *, counts: bool = False) -> Reply:
+def read_answer(
+    body: str, price: Price | None, size: Size, *, counts: bool = False, check: Check | None = None
+) -> Reply:
     """Return the reply in the body of an answer; whatever the body holds, there is one.
 
     Where the server counts no tokens, the most that the call may have come to is booked. A count of 0 is none until
-    ``counts`` says that the server has shown others: only then may it mean that nothing is billed.
+    ``counts`` says that the server has shown others: only then may it mean that nothing is billed. With ``check`` the
+    reply is a text that passes it, else a judgement.
     """
     payload = _parsed(_without_comments(body))
     if not isinstance(payload, Mapping):
@@ -100,6 +104,9 @@ def read_answer(body: str, price: Price | None, size: Size, *, counts: bool = Fa
     try:
         choices = _choices(payload)
         texts = [_text(choice) for choice in choices]
+        if check is not None:
+            check(*texts[0])
+            return replace(reply, status=WRITTEN, raw=_cut(texts[0][0]))
         found = {read_judgement(text, cut=cut) for text, cut in texts}
         if len(found) > 1:
             raise ReplyError("ambiguous", f"{len(texts)} choices that differ, expected one")

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from distill.errors import RubricError
+from distill.judge.prices import Size, size_of
 from scorer.dialogue import HEADS, Dialogue
 from scorer.errors import reason_of
 from scorer.text import digest
@@ -100,6 +102,10 @@ _SCHEMA_WITH_REASON: dict[str, Any] = {
 }
 
 
+Check = Callable[[str, bool], object]
+"""Reads a reply's text; the second says that it ran into its limit of tokens."""
+
+
 def response_formats(schema: dict[str, Any]) -> tuple[dict[str, Any] | None, ...]:
     """Return the ways to ask for output of a schema, the best first; without any the prompt still asks for JSON."""
     llama_cpp_python = {"type": "json_object", "schema": schema["schema"]}
@@ -116,6 +122,10 @@ class Rubric:
     text: str = RUBRIC
     reason: bool = False
 
+    work: ClassVar[str] = "labelling"
+    answer_tokens: ClassVar[int] = 15
+    """Tokens of a plain judgement, for estimates; a model that reasons first takes hundreds."""
+
     @cached_property
     def hash(self) -> str:
         """The hash of everything that every question has in common, 24 hex digits."""
@@ -130,6 +140,15 @@ class Rubric:
     def schema(self) -> dict[str, Any]:
         """The form of the reply."""
         return _SCHEMA_WITH_REASON if self.reason else SCHEMA
+
+    @property
+    def check(self) -> Check | None:
+        """What raises ReplyError for a reply that is no text as it was asked for; None where replies are judgements."""
+        return None
+
+    def size(self, messages: Sequence[Mapping[str, str]], max_tokens: int) -> Size:
+        """Return the tokens of a question with these messages and this limit on the answer."""
+        return size_of(messages, max_tokens, self.schema, self.answer_tokens)
 
     def messages(self, dialogue: Dialogue) -> list[dict[str, str]]:
         """Return the messages of one question."""
@@ -170,13 +189,12 @@ def fenced(dialogue: Dialogue) -> str:
     Brackets in its texts, and characters that do not print (controls, zero-width and directional marks, Unicode's
     tags), are written as JSON escapes: the text is the same to a reader of JSON, and inert to anything else.
     """
-    turns = ", ".join(
-        f'{{"speaker": {_string(turn.role)}, "text": {_string(turn.content)}}}' for turn in dialogue.context
-    )
-    return f'{{"context": [{turns}], "response": {_string(dialogue.response)}}}'
+    turns = ", ".join(f'{{"speaker": {inert(turn.role)}, "text": {inert(turn.content)}}}' for turn in dialogue.context)
+    return f'{{"context": [{turns}], "response": {inert(dialogue.response)}}}'
 
 
-def _string(text: str) -> str:
+def inert(text: str) -> str:
+    """Return a text of others as a JSON string that can end no fence and act on no chat template."""
     encoded = _BRACKETS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
     if encoded.isprintable():
         return encoded

@@ -29,6 +29,8 @@ def training_lines(losses: Losses, sets: Sequence[LearntSet]) -> Iterator[str]:
     """Yield what of each set was learnt, and what it came to."""
     for entry in sets:
         line = f"{entry.file}: {entry.examples} dialogues"
+        if entry.synthetic:
+            line += f", {entry.synthetic} of them synthetic"
         if entry.dropped:
             line += ", dropped " + ", ".join(f"{reason} {count}" for reason, count in entry.dropped.items())
         if entry.cut.turns:

@@ -37,6 +37,8 @@ from scorer.values import Count, Portion
 
 RESULT, PAGE = "evaluation.json", "responses.html"
 REFERENCE = "reference"
+SYNTHETIC = "synthetic"
+"""The reason of a reject that a model wrote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +105,20 @@ class HeldOut:
 
 
 def read_held_out(inputs: Sequence[str], limit: int | None = None, fields: Mapping[str, str] | None = None) -> HeldOut:
-    """Return the first ``limit`` dialogues of any inputs that are scored, all without a limit."""
-    records = list(Corpus(inputs, fields=fields))
-    dialogues = [record for record in records if isinstance(record, Dialogue)]
-    return HeldOut(dialogues[:limit], [record for record in records if isinstance(record, Reject)])
+    """Return the first ``limit`` dialogues of any inputs that are scored, all without a limit.
+
+    What a model wrote is no reference: a synthetic dialogue is a reject.
+    """
+    dialogues: list[Dialogue] = []
+    rejects: list[Reject] = []
+    for record in Corpus(inputs, fields=fields):
+        if isinstance(record, Reject):
+            rejects.append(record)
+        elif record.synthetic:
+            rejects.append(Reject(record.source, record.line, SYNTHETIC, "a model wrote it, so it is no reference"))
+        else:
+            dialogues.append(record)
+    return HeldOut(dialogues[:limit], rejects)
 
 
 def evaluate_models(
@@ -192,6 +204,8 @@ def _reference(found: Sequence[Response], scorer: Scorer) -> ModelFigures:
 
 
 def _notes(models: Mapping[str, str], data: HeldOut, scorer: Scorer) -> Iterator[str]:
+    if synthetic := sum(reject.reason == SYNTHETIC for reject in data.rejects):
+        yield f"{synthetic} synthetic dialogues were left out: what a model wrote is no reference"
     training = scorer.bundle.info.training
     trained = {*training.content_hashes, *training.unlabelled_hashes}
     seen = sum(training_hash(dialogue) in trained for dialogue in data.dialogues)

@@ -33,13 +33,15 @@ It is saved with every expert and mixture, so that `apply_chat_template` gives l
 class Example:
     """Token ids of a dialogue, of which the first ``prompt`` are context; the rest is the response that is learnt.
 
-    ``cut_turns`` of the oldest turns were left out for want of room.
+    ``cut_turns`` of the oldest turns were left out for want of room. ``synthetic`` says that a model wrote the
+    dialogue.
     """
 
     ids: npt.NDArray[np.int32]
     prompt: int
     conversation: str
     cut_turns: int
+    synthetic: bool = False
 
     def __len__(self) -> int:
         """Return the number of tokens."""
@@ -102,7 +104,7 @@ class Chat:
             shortest = len(context) + len(response)
             if shortest <= room:
                 ids = np.array(context + response, dtype=np.int32)
-                return Example(ids, len(context), dialogue.conversation, start)
+                return Example(ids, len(context), dialogue.conversation, start, dialogue.synthetic)
         if refused is not None and not shortest:
             return Dropped("template_refused", " ".join(str(refused).split()))
         return Dropped("too_long", f"{shortest} tokens with the last user turn alone, at most {room} fit")

@@ -48,6 +48,7 @@ class ExampleSet:
             examples=len(self.examples),
             tokens=sum(map(len, self.examples)),
             response_tokens=sum(len(example) - example.prompt for example in self.examples),
+            synthetic=sum(example.synthetic for example in self.examples),
             cut=CutTurns(dialogues=len(cut), turns=sum(cut)),
             dropped=dict(self.dropped.most_common()),
         )
@@ -55,12 +56,13 @@ class ExampleSet:
     def split(self, share: float, seed: int) -> tuple[list[Example], list[Example]]:
         """Return the examples to learn from and those of the ``share`` of conversations that is held out.
 
-        SetError if nothing is left to learn from.
+        Synthetic dialogues are learnt from and never held out. SetError if nothing is left to learn from.
         """
         train: list[Example] = []
         held_out: list[Example] = []
         for one in self.examples:
-            (held_out if fold_of(one.conversation, _PARTS, seed) < share * _PARTS else train).append(one)
+            apart = not one.synthetic and fold_of(one.conversation, _PARTS, seed) < share * _PARTS
+            (held_out if apart else train).append(one)
         if not train:
             raise SetError(
                 f"{self.path}: all {len(held_out)} dialogues are of conversations that are held out; expected more "

@@ -25,7 +25,7 @@ _SECTIONS = {
     "Begin here": ("demo",),
     "Make a scorer": ("label", "rubric", "train", "teach", "export", "agree", "distill", "adapt", "push"),
     "Score": ("look", "score", "serve", "watch", "inspect", "gate", "check", "probe", "audit"),
-    "Select training sets": ("select", "report"),
+    "Select training sets": ("select", "report", "synthesize"),
     "Train experts": ("moe", "run"),
 }
 """The commands by what they are for, in the order of the data's way; those of other packages come last."""

@@ -46,7 +46,7 @@ FIELDS = ("response", "context", "messages", "id", "category", "conversation", "
 """What a column may be said to hold (``--map FIELD=COLUMN``)."""
 
 _decode = msgspec.json.Decoder().decode
-_PLAIN_KEYS = ("id", "conversation", "category", *HEADS, "evaluation", "judge")
+_PLAIN_KEYS = ("id", "conversation", "category", "synthetic", *HEADS, "evaluation", "judge")
 _MOST_KEYS = 40
 _MOST_NOTES = 1 << 10
 
@@ -119,6 +119,7 @@ def parse_records(
         raise RecordError("not_an_object", f"{shown(value)}, expected a JSON object with messages")
     record = _mapped(value, fields) if fields else value
     found = read_layout(record)
+    said = record.get("synthetic")
     id_, conversation, category = _id(record), _plain(record, "conversation"), _category(record)
     scores = None if labels == "ignore" else _labels(record, required=labels == "required")
     dialogues: list[Dialogue | RecordError] = []
@@ -138,6 +139,7 @@ def parse_records(
                 conversation=conversation_key(turns) if conversation is None else conversation,
                 category=category,
                 labels=scores,
+                synthetic=said is True or (isinstance(said, str) and said.lower() == "true"),
                 source=source,
                 line=line,
                 notes=_notes(record, item, len(turns)),
@@ -225,7 +227,8 @@ def to_record(dialogue: Dialogue, *, short: bool = False) -> dict[str, Any]:
     ``short`` leaves out the conversation where it follows from the first turn.
     """
     messages = to_messages(dialogue.turns)
-    category = {} if dialogue.category is None else {"category": dialogue.category}
+    category: dict[str, Any] = {} if dialogue.category is None else {"category": dialogue.category}
+    category |= {"synthetic": True} if dialogue.synthetic else {}
     if not short:
         return {"id": dialogue.id, "conversation": dialogue.conversation, **category, "messages": messages}
     named = dialogue.conversation != conversation_key(dialogue.turns)

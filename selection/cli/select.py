@@ -184,6 +184,9 @@ def select_lines(selection: Selection) -> Iterator[str]:
     for name, entry in info.sets.items():
         yield f"  {name:12} {entry.count:>10,}  {entry.share:6.1%}  {entry.borderline:,} borderline"
     yield from _both_low(info)
+    if info.synthetic:
+        by_set = ", ".join(f"{name} {entry.synthetic:,}" for name, entry in info.sets.items())
+        yield f"{info.synthetic:,} ({info.synthetic / info.dialogues:.1%}) are synthetic: {by_set}"
     if info.lost:
         what = ", ".join(f"{count:,} {LOST[name]}" for name, count in info.lost.items())
         keeps = "" if info.file_format == "openai" else "; --format openai keeps them"

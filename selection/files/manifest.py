@@ -62,11 +62,12 @@ class AppliedRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetInfo:
-    """One set: how many dialogues it has, and which share of all."""
+    """One set: how many dialogues it has, which share of all, and how many of them are synthetic."""
 
     count: Count
     share: Portion
     borderline: Count
+    synthetic: Count = 0
     file: Line
 
 
@@ -121,9 +122,9 @@ class CorpusInfo:
 class SelectionInfo:
     """What selection.json holds.
 
-    ``scorer`` is what the score file says of its scorer, as it stands there. ``both_low`` dialogues have S < T and
-    R < T, each by its own scores; None in folders of earlier releases. ``lost`` counts what the sets' layout has no
-    place for (`selection.files.layouts.LOST`).
+    ``scorer`` is what the score file says of its scorer, as it stands there. ``both_low`` dialogues have S < T and R <
+    T, each by its own scores; ``synthetic`` ones a model wrote as a whole; both None in folders of earlier releases.
+    ``lost`` counts what the sets' layout has no place for (`selection.files.layouts.LOST`).
     """
 
     format: Literal["empathy-selection"] = "empathy-selection"
@@ -137,6 +138,7 @@ class SelectionInfo:
     reasons: dict[str, Count] = field(default_factory=dict)
     borderline: Count = 0
     both_low: Count | None = None
+    synthetic: Count | None = None
     rejected: Rejected = field(default_factory=lambda: Rejected(count=0, reasons={}))
     scores_without_dialogue: Count = 0
     scorer: Mapping[str, Any] | None

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from scorer.arrays import Mask
 from scorer.bundle.cuts import JUDGE_CUTS
 from scorer.dialogue import Dialogue, content_hash
 from scorer.errors import RejectedError, reason_of
@@ -47,10 +48,12 @@ _Item = tuple[Dialogue | Reject, bytes]
 class Spooled:
     """What the pass leaves of the dialogues beside the files: ``evidence`` is in input order, as the files are.
 
-    ``sha256`` is of the ids and texts of all dialogues. ``lost`` counts what no line of the spool holds.
+    ``synthetic`` (N,) says which a model wrote as a whole. ``sha256`` is of the ids and texts of all dialogues.
+    ``lost`` counts what no line of the spool holds.
     """
 
     evidence: Evidence
+    synthetic: Mask
     lost: Counter[str]
     rejected: Counter[str]
     judges: Judges
@@ -113,7 +116,8 @@ class _Columns:
     def __init__(self) -> None:
         # Doubles, though scores are floats: a running mean would drift over a cut in them.
         self.sensibility, self.rationality = array("d"), array("d")
-        self.judged, self.categories, self.tokens = array("b"), array("i"), array("I")
+        self.judged, self.synthetic = array("b"), array("b")
+        self.categories, self.tokens = array("i"), array("I")
         self.hashes, self.conversations = array("Q"), array("Q")
 
 
@@ -159,6 +163,7 @@ class _Pass:
         for dialogue in dialogues:
             self.digest.update(to_line(to_record(dialogue)))
             self.columns.conversations.append(id_hash(dialogue.conversation))
+            self.columns.synthetic.append(dialogue.synthetic)
             category = dialogue.category
             self.columns.categories.append(-1 if category is None else known.setdefault(category, len(known)))
         if self.tokenizer is not None:
@@ -196,7 +201,12 @@ class _Pass:
         )
         judges = self.judges if self.labels is None else self.labels.judges
         return Spooled(
-            evidence=evidence, lost=self.lost, rejected=self.rejected, judges=judges, sha256=self.digest.hexdigest()
+            evidence=evidence,
+            synthetic=np.array(columns.synthetic, dtype=bool),
+            lost=self.lost,
+            rejected=self.rejected,
+            judges=judges,
+            sha256=self.digest.hexdigest(),
         )
 
     def _take_scores(self, window: list[Dialogue | Reject], table: ScoreTable) -> list[Dialogue | Reject]:

@@ -31,7 +31,7 @@ from scorer.inputs.records.turns import (
 SOURCE_COLUMNS = "source_columns"
 """Where columns go whose names mean something else in what is written."""
 
-_OWN = ("id", "conversation", "category", *HEADS, "evaluation", "judge")
+_OWN = ("id", "conversation", "category", "synthetic", *HEADS, "evaluation", "judge")
 
 _Item = tuple[Any, Turn | None]
 

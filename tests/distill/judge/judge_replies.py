@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import re
 from typing import Any
 
@@ -19,10 +20,14 @@ def completion(
     why = {"reason": f"It says {scores[0]} and {scores[1]}."} if "reason" in wanted else {}
     good = json.dumps({"sensibility": scores[0], "rationality": scores[1]} | why)
     other = json.dumps({"sensibility": (scores[0] + 1) % 11, "rationality": scores[1]})
+    outside = '{"sensibility": 11, "rationality": 3}'
+    if request["messages"][0]["content"].startswith("You write dialogues"):
+        user = request["messages"][-1]["content"]
+        good, other, outside = dialogue_of(user), dialogue_of(f"{user} again"), '{"turns": [{"speaker": "user"}]}'
     content: dict[str | None, str | None] = {
         "truncated": good[:-9],
         "prose": f"Sure! Here it is:\n```json\n{good}\n```\nAnything else?",
-        "range": '{"sensibility": 11, "rationality": 3}',
+        "range": outside,
         "refusal": None,
         "duplicate": f"{good}\n{other}",
     }
@@ -45,6 +50,22 @@ def completion(
         size = sum(len(message["content"].encode()) for message in request["messages"])
         payload["usage"] = {"prompt_tokens": size // 4, "completion_tokens": 12, "total_tokens": size // 4 + 12}
     return payload
+
+
+def dialogue_of(user: str) -> str:
+    """Return the dialogue that is written for a request: words by its hash, two replies in twenty bad ones."""
+    chance = random.Random(user)
+    begin = " ".join(chance.choices(_WORDS, k=14))
+    answer = chance.choice(_BAD) if chance.random() < 0.1 else " ".join(chance.choices(_WORDS, k=12))
+    turns = [{"speaker": "user", "text": begin}, {"speaker": "assistant", "text": answer}]
+    return json.dumps({"turns": turns})
+
+
+_BAD = ("lol", "You make me sick, get lost.", "As an AI language model, I have no feelings.")
+_WORDS = (
+    "my dog died today i am so sorry that is sad happy we won the game what happened great it was hard for you and me "
+    "now then always never walk home friend letter rain work night morning call wait hope feel know think"
+).split()
 
 
 def scripted(request: dict[str, Any], given: dict[str, Any]) -> Any:

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from distill.errors import LabelError
 from distill.judge.prices import find_price, size_of
 from distill.judge.records import OPENAI_URL
-from distill.judge.rubric import Rubric
+from distill.judge.rubric import SCHEMA, Rubric
 from tests.conftest import make_dialogue
 
 
@@ -70,7 +70,7 @@ def test_no_tokenizer_that_falls_back_on_bytes_passes_the_bound(text: str) -> No
     tokenizer = Tokenizer(models.BPE({char: number for number, char in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     messages = Rubric().messages(make_dialogue(text.replace("\x00", ""), text))
-    size = size_of(messages, 100)
+    size = size_of(messages, 100, SCHEMA, 15)
     assert sum(len(tokenizer.encode(message["content"])) for message in messages) <= size.most_prompt
     assert size.prompt < size.most_prompt
     assert (size.completion, size.most_completion) == (15, 100)

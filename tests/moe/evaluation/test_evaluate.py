@@ -157,6 +157,16 @@ def test_it_says_what_its_marks_are_worth(made: Made, tmp_path: Path, partly_tra
     assert second.startswith("the scorer selected what own learnt, so it marks its own choice")
 
 
+def test_synthetic_dialogues_are_no_references(made: Made, tmp_path: Path, scorer: Scorer) -> None:
+    records = [record(f"i am {n}", "so sorry", synthetic=n % 3 == 0) for n in range(9)]
+    data = read_held_out([str(write_lines(tmp_path / "in.jsonl", records))], 5)
+    assert [one.context[0].content for one in data.dialogues] == [f"i am {n}" for n in (1, 2, 4, 5, 7)]
+    assert [one.reason for one in data.rejects] == ["synthetic"] * 3
+    info = evaluate_models({"base": str(made.base)}, data, tmp_path / "out", SETTINGS, scorer)
+    assert (info.dialogues, info.rejected) == (5, 3)
+    assert "3 synthetic dialogues were left out" in info.notes[0]
+
+
 def test_bad_input_is_an_error(made: Made, tmp_path: Path, scorer: Scorer) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")

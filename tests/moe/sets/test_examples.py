@@ -176,6 +176,17 @@ def test_held_out_are_whole_conversations(tmp_path: Path) -> None:
     assert 0 < len(out) < 45
 
 
+def test_synthetic_dialogues_are_counted_and_never_held_out(tmp_path: Path) -> None:
+    records = [record(f"i am {n}", f"so {n}", **({"synthetic": True} if n % 2 else {})) for n in range(60)]
+    found = read_examples(write_lines(tmp_path / "set.jsonl", records), chat())
+    about = found.about(set_source(found.path))
+    assert (about.examples, about.synthetic) == (60, 30)
+    train, out = found.split(0.4, 0)
+    assert 0 < len(out) < 30
+    assert not any(one.synthetic for one in out)
+    assert sum(one.synthetic for one in train) == 30
+
+
 def test_a_set_says_how_it_was_selected(tmp_path: Path) -> None:
     rows = [to_record(dialogue) | {"sensibility": 8, "rationality": 2} for dialogue in varied(5)]
     corpus = Corpus([str(write_lines(tmp_path / "in.jsonl", rows))], labels="required")
