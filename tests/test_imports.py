@@ -24,12 +24,13 @@ BASE = {
     "msgspec",
     "numpy",
     "onnxruntime",
+    "openvino",
     "pyarrow",
     "rich",
     "tokenizers",
     "tqdm",
 }
-OPTIONAL = {"openvino", "ray"}  # extras of their own
+OPTIONAL = {"ray"}  # an extra of its own
 LATER = {"compression"}  # of Python 3.14
 HEAVY = ("torch", "transformers", "sklearn", "datasets", "optimum")
 

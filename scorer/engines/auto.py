@@ -64,7 +64,7 @@ def choose(bundle: Bundle, *, openvino: bool, features: frozenset[str]) -> tuple
 
     1. OpenVINO in bf16, where it is installed and the processor multiplies bf16 (AMX or AVX512-BF16).
     2. OpenVINO in int8-dynamic, where it is installed and the processor has VNNI.
-    3. OpenVINO in fp32, where it is installed and the processor is an x86: twice ONNX Runtime's rate on most.
+    3. OpenVINO in fp32, where it is installed and the processor has AVX512. With AVX2 alone ONNX Runtime is faster.
     4. ONNX Runtime in fp32.
     """
     kind = processor_kind(features)
@@ -73,7 +73,7 @@ def choose(bundle: Bundle, *, openvino: bool, features: frozenset[str]) -> tuple
         return measured
     if openvino and (best := _by_features(bundle, features, kind)) != "fp32":
         return "openvino", best
-    return ("openvino" if openvino and "x86" in features else "onnxruntime"), "fp32"
+    return ("openvino" if openvino and "avx512f" in features else "onnxruntime"), "fp32"
 
 
 def _by_features(bundle: Bundle, features: frozenset[str], kind: str) -> str:

@@ -37,7 +37,7 @@ class OpenVinoEngine:
     def __init__(self, bundle: Network, threads: int | None = None, precision: str | None = None) -> None:
         """Compile a bundle's model, in fp32 for None; EngineError if OpenVINO is not installed or lacks that here."""
         try:
-            import openvino as ov  # an extra
+            import openvino as ov  # an extra where the processor is no x86-64
         except ModuleNotFoundError:
             raise EngineError("openvino is not installed: pip install 'empathy-scorer[openvino]'") from None
         self.threads = threads or available_cores()

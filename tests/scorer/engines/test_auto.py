@@ -19,10 +19,10 @@ from scorer.model import Scorer
 from scorer.run.score_file import METADATA_KEY
 from tests.conftest import Parts, Run, record, varied, write_lines
 
-AMX = frozenset({"x86", "amx_bf16", "avx512_bf16", "avx512_vnni"})
-ZEN4 = frozenset({"x86", "avx512_bf16", "avx512_vnni"})
-ICE_LAKE = frozenset({"x86", "avx512_vnni"})
-OLD = frozenset({"x86"})
+AMX = frozenset({"x86", "amx_bf16", "avx512_bf16", "avx512_vnni", "avx512f"})
+ZEN4 = frozenset({"x86", "avx512_bf16", "avx512_vnni", "avx512f"})
+ICE_LAKE = frozenset({"x86", "avx512_vnni", "avx512f"})
+OLD = frozenset({"x86", "avx2"})
 ARM: frozenset[str] = frozenset()
 
 
@@ -44,7 +44,7 @@ def gated(folder: Path, parts: Parts, *allowed: str) -> Bundle:
         (AMX, False, ("bf16", "int8-dynamic"), ("onnxruntime", "fp32")),
         (ICE_LAKE, True, ("bf16", "int8-dynamic"), ("openvino", "int8-dynamic")),
         (ICE_LAKE, True, ("bf16",), ("openvino", "fp32")),
-        (OLD, True, ("bf16", "int8-dynamic"), ("openvino", "fp32")),
+        (OLD, True, ("bf16", "int8-dynamic"), ("onnxruntime", "fp32")),
         (OLD, False, ("bf16", "int8-dynamic"), ("onnxruntime", "fp32")),
         (ARM, True, ("bf16", "int8-dynamic"), ("onnxruntime", "fp32")),
     ],
