@@ -42,6 +42,9 @@ from selection.folds import HOLDOUT_PARTS, inner_holdout
 _BYTES_PER_PARAMETER = 4
 _TRAINER_COPIES = 6  # two checkpoints at once, each with the weights and AdamW's two moments
 
+COUNTEREXAMPLE_WEIGHT = 0.3
+"""What a bad reply counts in training. Its first error is some ten times a real reply's (benchmarks/README.md)."""
+
 
 def train_scorer(
     labelled: LabelledSet,
@@ -253,7 +256,7 @@ def _examples(run: TrainRun, fit: Fit) -> tuple[TrainingRows, TrainingRows | Non
         without = {settings.left_out_kind or "", "unrelated" if run.lessons else ""}
         count = round(settings.counterexamples * len(learnt))
         bad, targets = counterexamples(contexts, count, seed=settings.seed, without=tuple(without))
-        learnt = learnt.joined(run.encoder.encode(bad), targets)
+        learnt = learnt.joined(run.encoder.encode(bad), targets, weight=COUNTEREXAMPLE_WEIGHT, ceiling=True)
     return learnt, validation
 
 

@@ -41,6 +41,7 @@ from distill.training.network import (
     to_tensors,
 )
 from distill.training.settings import TrainSettings
+from scorer.arrays import Mask
 from scorer.bundle.encode import Encoded
 from scorer.engines.base import Scores
 from scorer.progress import Progress
@@ -56,20 +57,32 @@ CHECKPOINTING = next(name for name in _NAMES if hasattr(TrainingArguments, name)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingRows:
-    """What to learn: token ids, target scores (N, 2) from 0 to 10, and what each row counts (N,), mean about 1."""
+    """What to learn: token ids, target scores (N, 2) from 0 to 10, and what each row counts (N,), mean about 1.
+
+    ``ceilings`` (N,) says whose targets are the most that the row may score, and any less is as good; None: nobody's.
+    """
 
     encoded: Sequence[Encoded]
     targets: Scores
     weights: Scores
+    ceilings: Mask | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.encoded)
 
-    def joined(self, encoded: Sequence[Encoded], targets: Scores) -> TrainingRows:
-        """Return these rows and others, of weight 1."""
-        weights = np.concatenate([self.weights, np.ones(len(encoded), dtype=np.float32)])
-        return TrainingRows([*self.encoded, *encoded], np.concatenate([self.targets, targets]), weights)
+    def joined(
+        self, encoded: Sequence[Encoded], targets: Scores, *, weight: float = 1.0, ceiling: bool = False
+    ) -> TrainingRows:
+        """Return these rows and others of one weight, whose targets are ceilings or not."""
+        weights = np.concatenate([self.weights, np.full(len(encoded), weight, dtype=np.float32)])
+        ceilings = np.concatenate([self.are_ceilings, np.full(len(encoded), ceiling)])
+        return TrainingRows([*self.encoded, *encoded], np.concatenate([self.targets, targets]), weights, ceilings)
+
+    @property
+    def are_ceilings(self) -> Mask:
+        """Whose targets are ceilings, (N,)."""
+        return np.zeros(len(self), dtype=bool) if self.ceilings is None else self.ceilings
 
 
 def fine_tune(
@@ -93,7 +106,9 @@ def fine_tune(
     for name, parameter in model.named_parameters() if frozen else ():
         if depth_of(name, backbone.layers, model.base_model_prefix) <= frozen:  # the embeddings are of depth 0
             parameter.requires_grad_(False)
-    mean, sd = train.targets.mean(axis=0), train.targets.std(axis=0)
+    # Ceilings lie far below all else: counted in, they would make the differences between good replies small.
+    plain = train.targets[~train.are_ceilings]
+    mean, sd = plain.mean(axis=0), plain.std(axis=0)
     callbacks: list[TrainerCallback] = [_SaveSeldom(), *([steps] if steps else [])]
     if validation is not None and settings.patience is not None:
         callbacks.append(_Patience(settings.patience))
@@ -183,18 +198,19 @@ def _arguments(settings: TrainSettings, folder: Path, *, early_stopping: bool) -
 
 
 def _rows(examples: TrainingRows, mean: Scores, sd: Scores) -> list[dict[str, Any]]:
-    targets = (examples.targets - mean) / sd
+    columns = ((examples.targets - mean) / sd, examples.weights, examples.are_ceilings)
     return [
-        {"input_ids": item.ids, "encoded": item, "labels": targets[row], "weight": examples.weights[row]}
-        for row, item in enumerate(examples.encoded)
+        {"input_ids": item.ids, "encoded": item, "labels": labels, "weight": weight, "ceiling": ceiling}
+        for item, labels, weight, ceiling in zip(examples.encoded, *columns, strict=True)
     ]
 
 
 def _collate(rows: Sequence[dict[str, Any]], backbone: Backbone) -> dict[str, torch.Tensor]:
-    """Return padded inputs (B, T), ``labels`` (B, 2) and ``weight`` (B,) of some rows."""
+    """Return padded inputs (B, T), ``labels`` (B, 2), ``weight`` and ``ceiling`` (B,) of some rows."""
     inputs = to_tensors([row["encoded"] for row in rows], backbone.pad_id, types=backbone.has_token_types)
     inputs["labels"] = torch.from_numpy(np.stack([row["labels"] for row in rows]).astype(np.float32))
     inputs["weight"] = torch.tensor([float(row["weight"]) for row in rows])
+    inputs["ceiling"] = torch.tensor([bool(row["ceiling"]) for row in rows])
     return inputs
 
 
@@ -209,15 +225,20 @@ class _Regressor(Trainer):
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any
     ) -> Any:
-        """Return the mean over rows of weight * squared error of z-scores, and the outputs on demand."""
-        labels, weight = inputs["labels"], inputs["weight"]
-        known = {name: value for name, value in inputs.items() if name not in ("labels", "weight")}
+        """Return the mean over rows of weight * squared error of z-scores (0 below a ceiling); outputs on demand."""
+        labels, weight, ceiling = inputs["labels"], inputs["weight"], inputs["ceiling"][:, None]
+        known = {name: value for name, value in inputs.items() if name not in ("labels", "weight", "ceiling")}
+
+        def error_of(scores: torch.Tensor) -> torch.Tensor:
+            over = scores - labels
+            return torch.where(ceiling, over.clamp_min(0), over).square().mean(dim=1)  # (B,)
+
         outputs = model(**known)
         scores = outputs.logits.float()
-        error = (scores - labels).square().mean(dim=1)  # (B,)
+        error = error_of(scores)
         if self._settings.r_drop and model.training:
             again = model(**known).logits.float()  # another dropout
-            error = (error + (again - labels).square().mean(dim=1)) / 2
+            error = (error + error_of(again)) / 2
             error = error + self._settings.r_drop * (scores - again).square().mean(dim=1)
         loss = (weight * error).mean()
         return (loss, outputs) if return_outputs else loss

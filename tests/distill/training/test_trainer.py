@@ -33,3 +33,16 @@ def test_rows_of_more_weight_are_fitted_better(backbone: Path, tmp_path: Path) -
     model = fine_tune(found, TrainingRows(encoded, targets, weights), None, settings, tmp_path / "trainer")
     scores = predict(model, encoded[:40])
     assert scores.mean(axis=0) == pytest.approx([2.3, 7.7], abs=0.5)
+
+
+def test_a_ceiling_pulls_down_and_never_up(backbone: Path, tmp_path: Path) -> None:
+    found = load_backbone(str(backbone))
+    encoded = found.encoder(64).encode(varied(80))
+    real = TrainingRows(encoded[:40], np.tile([[4.0, 4.0], [6.0, 6.0]], (20, 1)), np.ones(40, dtype=np.float32))
+    bad = np.tile([9.0, 1.0], (40, 1)).astype(np.float32)
+    rows = real.joined(encoded[40:], bad, weight=0.5, ceiling=True)
+    assert (rows.weights.tolist(), rows.are_ceilings.tolist()) == ([1.0] * 40 + [0.5] * 40, [False] * 40 + [True] * 40)
+    model = fine_tune(found, rows, None, tiny_settings(backbone, epochs=20, learning_rate=3e-3), tmp_path / "trainer")
+    high, low = predict(model, encoded[40:]).mean(axis=0)
+    assert 3.5 < high < 6.5
+    assert low < 4.3  # of like dialogues the real ones are 4 and 6
