@@ -1,8 +1,8 @@
-"""Counter-examples: replies that no corpus of good dialogues holds, with targets from the rubric's own words.
+"""Counter-examples: replies that no corpus of good dialogues holds, with the most that they may score.
 
 A judge's labels of real dialogues never show cruelty, gibberish or "lol", so a student of them has no opinion there.
-The targets are the rubric's ("cold, mocking or hurtful" is 0 for sensibility, "senseless" 0 for rationality), not a
-judge's labels, and the model card says so.
+The ceilings come from the rubric ("cold, mocking or hurtful" is low in sensibility, "senseless" in rationality), not from
+a judge's labels, and the model card says so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from distill.robustness.kinds import TARGETS
+from distill.robustness.kinds import CEILINGS
 from scorer.dialogue import Dialogue, Turn, content_hash
 from scorer.engines.base import Scores
 
@@ -33,21 +33,21 @@ def wordings(kind: str) -> tuple[str, ...]:
 def counterexamples(
     dialogues: Sequence[Dialogue], count: int, *, seed: int, without: Sequence[str] = ()
 ) -> tuple[list[Dialogue], Scores]:
-    """Return ``count`` of the dialogues with their response replaced by a bad one, and its target scores, (count, 2).
+    """Return ``count`` of the dialogues with their response replaced by a bad one, and its ceilings, (count, 2).
 
     The kinds take turns by their shares, ``without`` some; contexts and wordings are drawn with ``seed``.
     """
     draw = random.Random(seed)
-    kinds = [kind for kind in TARGETS if kind not in without]
+    kinds = [kind for kind in CEILINGS if kind not in without]
     weights = [_SHARES.get(kind, 1) for kind in kinds]
     made: list[Dialogue] = []
-    targets = np.empty((count, 2), dtype=np.float32)
+    ceilings = np.empty((count, 2), dtype=np.float32)
     for row, kind in enumerate(draw.choices(kinds, weights, k=count)):
         dialogue = draw.choice(dialogues)
         turns = (*dialogue.context, Turn("assistant", _reply(kind, dialogue, dialogues, draw)))
         made.append(replace(dialogue, id=content_hash(turns), turns=turns, labels=None))
-        targets[row] = TARGETS[kind]
-    return made, targets
+        ceilings[row] = CEILINGS[kind]
+    return made, ceilings
 
 
 def _reply(kind: str, dialogue: Dialogue, dialogues: Sequence[Dialogue], draw: random.Random) -> str:

@@ -16,10 +16,11 @@ from scorer.dialogue import Dialogue, render
 
 _HASHED_WORDS = 1 << 15
 _DIMENSIONS = 128
+_NOTHING = 1e-6  # a length that only rounding makes
 
 
 def embed_dialogues(dialogues: Sequence[Dialogue], encoder: str | None = None) -> npt.NDArray[np.float32]:
-    """Return embeddings of dialogues for ``choose_rows``, (N, D), each of length 1.
+    """Return embeddings of dialogues for ``choose_rows``, (N, D), each of length 1; 0 where there is no word.
 
     Without ``encoder`` they need no model and no download, so that they go with any scorer (a bundle's network gives
     two scores and no hidden states): TF-IDF of the hashed words of context and response, each side counting the same,
@@ -31,7 +32,8 @@ def embed_dialogues(dialogues: Sequence[Dialogue], encoder: str | None = None) -
     ordered = [dialogues[row] for row in order]
     found = _hashed_tfidf(ordered) if encoder is None else _hidden_states(ordered, encoder)
     embeddings = np.zeros(found.shape, dtype=np.float32)
-    embeddings[order] = found / np.linalg.norm(found, axis=1, keepdims=True)
+    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    embeddings[order] = found / np.where(lengths > _NOTHING, lengths, np.inf)
     return embeddings
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distill.errors import TrainError
-from distill.robustness.kinds import TARGETS
+from distill.robustness.kinds import CEILINGS
 from scorer.settings import check_settings, setting
 
 DEFAULT_BACKBONE = "FacebookAI/roberta-base"
@@ -50,10 +50,10 @@ class TrainSettings:
     dropout: float | None = setting(None, "Dropout of hidden states and attention.", 0, 0.9, shown="the backbone's")
     r_drop: float = setting(0.0, "Weight of the difference of two passes with different dropout.", 0, 100)
     counterexamples: float = setting(
-        0.0, "Bad replies with targets from the rubric, as a share of the other dialogues.", 0, 1
+        0.0, "Bad replies with a ceiling from the rubric, as a share of the other dialogues.", 0, 1
     )
     left_out_kind: str | None = setting(
-        None, "A kind of bad reply that is not learnt, to be tested on it.", choices=tuple(TARGETS)
+        None, "A kind of bad reply that is not learnt, to be tested on it.", choices=tuple(CEILINGS)
     )
     edits: float = setting(
         0.0, "Share of the dialogues that are read with spelling mistakes, emoji or other names.", 0, 1

@@ -255,8 +255,8 @@ def _examples(run: TrainRun, fit: Fit) -> tuple[TrainingRows, TrainingRows | Non
         # Unlike the others, a response from elsewhere may fit; whoever has teachers asks them.
         without = {settings.left_out_kind or "", "unrelated" if run.lessons else ""}
         count = round(settings.counterexamples * len(learnt))
-        bad, targets = counterexamples(contexts, count, seed=settings.seed, without=tuple(without))
-        learnt = learnt.joined(run.encoder.encode(bad), targets, weight=COUNTEREXAMPLE_WEIGHT, ceiling=True)
+        bad, ceilings = counterexamples(contexts, count, seed=settings.seed, without=tuple(without))
+        learnt = learnt.joined(run.encoder.encode(bad), ceilings, weight=COUNTEREXAMPLE_WEIGHT, ceiling=True)
     return learnt, validation
 
 

@@ -13,7 +13,7 @@ import pytest
 from distill.labelled import LabelledSet
 from distill.robustness.counterexamples import counterexamples, wordings
 from distill.robustness.edits import edit
-from distill.robustness.kinds import TARGETS
+from distill.robustness.kinds import CEILINGS
 from distill.training.network import predict
 from distill.training.train import train_scorer
 from scorer.dialogue import Dialogue, Turn
@@ -24,8 +24,8 @@ DIALOGUES = [make_dialogue(f"my dog number {n} died today", f"i am so sorry for 
 WRITTEN = ("hostile", "contempt", "dismissive", "filler", "refusal", "injection", "salad", "loop")
 
 
-def test_every_kind_has_targets_that_the_rubric_gives_to_bad_replies() -> None:
-    assert all(0 <= score <= 2 for target in TARGETS.values() for score in target)
+def test_no_kind_may_score_what_a_set_takes() -> None:
+    assert all(0 <= score <= 3 for ceiling in CEILINGS.values() for score in ceiling)
 
 
 @pytest.mark.parametrize("kind", WRITTEN)
@@ -43,16 +43,16 @@ def test_counter_examples_are_bad_replies_to_real_contexts() -> None:
     assert {d.context for d in made} == contexts
     assert all(d.response.strip() and d.labels is None for d in made)
     found = Counter(tuple(map(float, target)) for target in targets)
-    assert set(found) == {tuple(map(float, target)) for target in TARGETS.values()}
-    unrelated = [d for d, target in zip(made, targets, strict=True) if tuple(target) == TARGETS["unrelated"]]
+    assert set(found) == {tuple(map(float, target)) for target in CEILINGS.values()}
+    unrelated, _ = counterexamples(DIALOGUES, 100, seed=3, without=[kind for kind in CEILINGS if kind != "unrelated"])
     assert {d.response for d in unrelated} <= responses
     quoted = [d for d in made if "{quote}" in d.response]
     assert not quoted
     again, _ = counterexamples(DIALOGUES, 2000, seed=3)
     assert again == made
-    without, left = counterexamples(DIALOGUES, 500, seed=3, without=("unrelated", "hostile"))
+    without, _ = counterexamples(DIALOGUES, 500, seed=3, without=("unrelated", "hostile"))
     assert len(without) == 500
-    assert not {TARGETS["unrelated"], TARGETS["hostile"]} & {tuple(map(float, target)) for target in left}
+    assert not {*responses, *wordings("hostile")} & {d.response for d in without}
 
 
 def test_edits_change_the_text_and_keep_its_turns() -> None:
@@ -80,7 +80,7 @@ def test_a_training_learns_what_no_label_says(backbone: Path, tmp_path: Path, mo
     monkeypatch.setattr(module, "wordings", lambda kind: ("played they them yesterday",))
     mean = {}
     for share in (0.0, 0.5):
-        settings = tiny_settings(backbone, counterexamples=share, edits=share / 2)
+        settings = tiny_settings(backbone, counterexamples=share, edits=share / 2, epochs=8)
         checkpoint = train_scorer(labelled, settings, tmp_path / f"c{share}")
         bad = checkpoint.encoder.encode(hostile(labelled.dialogues, "played they them yesterday"))
         mean[share] = float(np.mean(predict(checkpoint.load_model(), bad)))

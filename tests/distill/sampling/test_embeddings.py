@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,12 @@ def test_few_dialogues_have_embeddings_too(count: int) -> None:
 def test_dialogues_without_a_word_are_all_alike() -> None:
     embeddings = embed_dialogues([make_dialogue("?", "!"), make_dialogue("...", "!!"), make_dialogue(":)", ":(")])
     np.testing.assert_allclose(embeddings @ embeddings.T, 1, rtol=1e-5)
+
+
+def test_a_context_without_a_word_among_others_is_near_none() -> None:
+    contexts = [replace(one, turns=one.context) for one in (*varied(6), make_dialogue("?", "hello"))]
+    lengths = np.linalg.norm(embed_dialogues(contexts), axis=1)
+    np.testing.assert_allclose(lengths, [1] * 6 + [0], atol=1e-5)
 
 
 def test_with_an_encoder_they_are_its_hidden_states(backbone: Path, tmp_path: Path) -> None:
