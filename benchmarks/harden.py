@@ -26,6 +26,7 @@ from onnx import numpy_helper
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from benchmarks.learning_curve import read_dialogues, training
+from distill.exporting.settings import ExportSettings
 from distill.labelled import read_labelled
 from distill.training.card import checkpoint_card
 from distill.training.checkpoint import CheckpointInfo, LearntFrom, save_checkpoint
@@ -35,10 +36,12 @@ from distill.training.pairs import re_pair
 from distill.training.settings import TrainSettings
 from distill.training.soft import SoftInfo, SoftSet
 from distill.training.train import run_fit
-from scorer.bundle.bundle import Bundle, load_bundle
+from scorer.bundle.bundle import Bundle, load_bundle, write_bundle
 from scorer.bundle.cuts import Cuts
+from scorer.bundle.encode import Encoded
 from scorer.dialogue import Dialogue
 from scorer.engines.base import Scores
+from selection.gating.judge import judge_precision
 from selection.rules import PAPER
 
 RECIPE: dict[str, Any] = {
@@ -133,17 +136,17 @@ def main(
     slope, intercept = zip(*(np.polyfit(after[:, head], before[:, head], 1) for head in (0, 1)), strict=True)
     fold_affine(model, slope, intercept)
     encoded = encoder.encode(unseen)
-    scores = [predict(one, encoded) for one in (network_of(bundle), model)]
-    told = changed(*scores, bundle.info.cuts)
+    told = changed(predict(network_of(bundle), encoded), predict(model, encoded), bundle.info.cuts)
     print(told)
     info = described(bundle, soft, told)
     folder = work / "checkpoint"
     folder.mkdir()
     save_checkpoint(folder, model, load_backbone(str(work / "start")), info)
     (folder / "README.md").write_text(checkpoint_card(info))
-    command = f"export {folder} -o {work / 'starter'} --check {check} --name starter"
+    command = f"export {folder} -o {work / 'exported'} --check {check} --name starter"
     program = [sys.executable, "-c", "from scorer.cli.main import run; run()", *command.split()]
     subprocess.run([*program, "--licence", bundle.info.licence], check=True)
+    with_bf16(load_bundle(work / "exported"), encoded, work / "starter")
 
 
 def changed(before: Scores, after: Scores, cuts: Cuts) -> str:
@@ -153,6 +156,20 @@ def changed(before: Scores, after: Scores, cuts: Cuts) -> str:
     share = float((sets[0] != sets[1]).mean())
     told = f"of {len(before):,} dialogues that this step did not learn, scores correlate at {r[0]:.3f} / {r[1]:.3f}"
     return f"{told} and {share:.1%} change sets"
+
+
+def with_bf16(bundle: Bundle, encoded: Sequence[Encoded], output: Path) -> Bundle:
+    """Write the bundle with a verdict on bf16 that holds on all processors, from torch's products in bf16.
+
+    Where the processor has none in hardware, the export measures no bf16; torch computes the same roundings anyway.
+    """
+    model = network_of(bundle)
+    exact, rounded = (predict(model, encoded, bf16=low) for low in (False, True))
+    verdict = judge_precision(exact, rounded, bundle.info.cuts, ExportSettings().max_flips)
+    told = replace(verdict, reason=f"{verdict.reason}, by torch's bf16 products")
+    info = bundle.to_json()
+    files = {name: bundle.files[name] for name in info.pop("files")}
+    return write_bundle(output, {**info, "precisions": {**info["precisions"], "bf16": told.to_json()}}, files)
 
 
 def described(bundle: Bundle, soft: SoftSet, told: str) -> CheckpointInfo:

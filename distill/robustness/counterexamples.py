@@ -1,8 +1,8 @@
 """Counter-examples: replies that no corpus of good dialogues holds, with the most that they may score.
 
 A judge's labels of real dialogues never show cruelty, gibberish or "lol", so a student of them has no opinion there.
-The ceilings come from the rubric ("cold, mocking or hurtful" is low in sensibility, "senseless" in rationality), not from
-a judge's labels, and the model card says so.
+The ceilings come from the rubric ("cold, mocking or hurtful" is low in sensibility, "senseless" in rationality), not
+from a judge's labels, and the model card says so.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ from __future__ import annotations
 _LOW = 3.0
 """The most sensibility that a bad reply may have: no set of the paper's rule takes it, at any usual threshold.
 
-The rubric's own words would say 0 to 2. Asking for that makes outliers of the few real replies that look like a bad one:
-sensibility loses 0.19 of its correlation with the judge, and 0.02 where the ceiling is just below the cuts
+The rubric's own words would say 0 to 2. Asking for that makes outliers of the few real replies that look like a bad
+one: sensibility loses 0.19 of its correlation with the judge, and 0.02 where the ceiling is just below the cuts
 (benchmarks/README.md).
 """
 

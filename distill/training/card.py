@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
+from distill.robustness.kinds import CEILINGS
 from scorer.bundle.probed import Probed, probe_table, probe_verdict
 from scorer.dialogue import HEADS
 
@@ -26,6 +27,9 @@ _NAMES = {
     "paper.share.sensibility": "share kept, scorer",
     "paper.judge_share.sensibility": "share kept, judge",
 }
+_BAD_REPLIES = f"""
+- **Bad replies**: it learnt counter-examples too, {{share:.0%}} as many as real dialogues
+  ({", ".join(CEILINGS)}). That these score low was said by the rubric, not by the judge."""
 
 
 def agreement_rows(measured: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -65,6 +69,7 @@ def checkpoint_card(
     taught = f", taught by {' and '.join(training.teachers)} on these and {training.unlabelled:,} unlabelled dialogues"
     kept = f", cut to depth {settings.layers}, its lowest layers" if settings.layers else ""
     licensed = f"\n- **Licence**: {licence}." if licence else ""
+    bad = _BAD_REPLIES.format(share=settings.counterexamples) if settings.counterexamples else ""
     return f"""# {name}
 
 Scores the last assistant turn of a dialogue for sensibility (emotional depth) and rationality (logical thought), 0 to
@@ -72,7 +77,7 @@ Scores the last assistant turn of a dialogue for sensibility (emotional depth) a
 
 - **Backbone**: {info.backbone}{kept}, fine-tuned for {settings.epochs} epochs{taught if training.teachers else ""}.
 - **Training data**: {training.dialogues:,} labelled dialogues of {training.conversations:,} conversations
-  ({training.data}).{licensed}
+  ({training.data}).{bad}{licensed}
 - **Use**: on dialogues like those it was trained on. On text of another kind its scores mean little, and neither its
   uncertainty nor its figures hold; `empathy score` warns of that. It repeats the judge's taste and mistakes.
 

@@ -82,6 +82,7 @@ def test_a_training_learns_what_no_label_says(backbone: Path, tmp_path: Path, mo
     for share in (0.0, 0.5):
         settings = tiny_settings(backbone, counterexamples=share, edits=share / 2, epochs=8)
         checkpoint = train_scorer(labelled, settings, tmp_path / f"c{share}")
+        assert ("said by the rubric" in (checkpoint.path / "README.md").read_text()) == (share > 0)
         bad = checkpoint.encoder.encode(hostile(labelled.dialogues, "played they them yesterday"))
         mean[share] = float(np.mean(predict(checkpoint.load_model(), bad)))
     assert mean[0.5] < mean[0.0] - 1
