@@ -210,8 +210,8 @@ def generate(
     """Let MODEL answer the dialogues of IN.
 
     Each line of OUT has the context and the response as messages, and as reference the response that IN had. With --n
-    each dialogue gets several, ID#1, ID#2 ..., to score and to make preference pairs of (`empathy select --rule pairs`).
-    The same command resumes a killed run.
+    each dialogue gets several, ID#1, ID#2 ..., to score and to pair (`empathy select --rule pairs`). The same command
+    resumes a killed run.
 
     Exit codes: 0 done, 2 usage, input or model error.
     """

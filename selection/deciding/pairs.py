@@ -91,8 +91,10 @@ def pair_up(evidence: Evidence, candidates: Candidates, settings: SelectSettings
     contexts = _outcomes(groups, tied)
     if not groups.paired.any():
         told = ", ".join(f"{count:,} {name}" for name, count in contexts.items() if count)
+        barred = np.bincount(candidates.barred, minlength=len(candidates.bars) + 1)[1:].tolist()
+        kinds = ", ".join(f"{count:,} {bar}" for bar, count in zip(candidates.bars, barred, strict=True) if count)
         raise SelectionError(
-            f"no pair among {len(groups.sizes):,} contexts ({told}); give several responses to a context (`empathy moe "
+            f"no pair among {len(groups.sizes):,} contexts ({told}{f'; {kinds}' if kinds else ''}); give several responses to a context (`empathy moe "
             "generate --n 4 --sample`) or a smaller --margin"
         )
     if settings.pairing.pairs == ALL:

@@ -22,6 +22,7 @@ from scorer.outputs import replacing_binary
 from scorer.text import digest, fingerprint
 from selection.deciding.decide import Decision, Evidence
 from selection.deciding.pairs import UNPAIRED, Candidates, Pairs
+from selection.errors import SelectionError
 from selection.files.layouts import spoken_turns, to_line
 from selection.files.manifest import PairsInfo
 from selection.probing.recognise import RECOGNISED, kind_of
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 BARS = (*RECOGNISED, "unfinished")
 """Why a response may not be the chosen one: what kind of bad reply it is, or that its model was cut off."""
+
+FINISHED = "finished"
+"""The column that says whether a model ended its response by itself."""
 
 _BATCH = 4096
 
@@ -66,8 +70,13 @@ class CandidateColumns:
 
 
 def is_unfinished(dialogue: Dialogue) -> bool:
-    """Whether the record says that the model did not end its response by itself, as `empathy moe generate` does."""
-    return dialogue.record is not None and dialogue.record.get("finished") is False
+    """Whether the record says that the model did not end its response by itself, as `empathy moe generate` does.
+
+    SelectionError where the record may say it and was not kept.
+    """
+    if dialogue.record is None and FINISHED in dialogue.notes.aside:
+        raise SelectionError("its column finished is not kept, and pairs ask for it: Corpus(..., keep_records=True)")
+    return dialogue.record is not None and dialogue.record.get(FINISHED) is False
 
 
 def write_pairs(

@@ -92,13 +92,13 @@ def spool_corpus(
         pa.ipc.new_stream(str(folder / ROWS), schema) as rows,
     ):
         run = _Pass(table, labels, tokenizer, strict, pairing, spool, rejects, rows, schema)
-        for window in _windows(corpus, run.lost):
+        for window in _windows(corpus, run.lost, pairing=pairing):
             run.add(window)
             progress.update(corpus.bytes_read)
     return run.finish()
 
 
-def _windows(corpus: Corpus, lost: Counter[str]) -> Iterator[list[_Item]]:
+def _windows(corpus: Corpus, lost: Counter[str], *, pairing: bool) -> Iterator[list[_Item]]:
     """Yield windows of records, each dialogue with its line for the spool."""
     window: list[_Item] = []
     size = 0
@@ -108,7 +108,7 @@ def _windows(corpus: Corpus, lost: Counter[str]) -> Iterator[list[_Item]]:
         else:
             line = whole_line(record, corpus.fields, lost)
             short = replace(record, record=None) if len(line) > _LARGE_LINE else record
-            window.append((short, line, is_unfinished(record)))
+            window.append((short, line, pairing and is_unfinished(record)))
             size += len(line)
         if len(window) == _WINDOW or size >= _WINDOW_BYTES:
             yield window
