@@ -90,13 +90,7 @@ def pair_up(evidence: Evidence, candidates: Candidates, settings: SelectSettings
     tied = key[groups.rows[groups.starts]] == key[groups.rows[groups.last]]
     contexts = _outcomes(groups, tied)
     if not groups.paired.any():
-        told = ", ".join(f"{count:,} {name}" for name, count in contexts.items() if count)
-        barred = np.bincount(candidates.barred, minlength=len(candidates.bars) + 1)[1:].tolist()
-        kinds = ", ".join(f"{count:,} {bar}" for bar, count in zip(candidates.bars, barred, strict=True) if count)
-        raise SelectionError(
-            f"no pair among {len(groups.sizes):,} contexts ({told}{f'; {kinds}' if kinds else ''}); give several responses to a context (`empathy moe "
-            "generate --n 4 --sample`) or a smaller --margin"
-        )
+        raise SelectionError(_why_none(contexts, candidates))
     if settings.pairing.pairs == ALL:
         chosen, rejected = _all_pairs(groups, key, candidates.barred == 0, margin)
     else:
@@ -108,6 +102,16 @@ def pair_up(evidence: Evidence, candidates: Candidates, settings: SelectSettings
         chosen=chosen, rejected=rejected, key=key[chosen], other_key=key[rejected], chance=chance, contexts=contexts
     )
     return _decision(evidence, candidates, settings, found, groups, tied), found
+
+
+def _why_none(contexts: dict[str, int], candidates: Candidates) -> str:
+    told = ", ".join(f"{count:,} {name}" for name, count in contexts.items() if count)
+    barred = np.bincount(candidates.barred, minlength=len(candidates.bars) + 1)[1:].tolist()
+    kinds = ", ".join(f"{count:,} {bar}" for bar, count in zip(candidates.bars, barred, strict=True) if count)
+    return (
+        f"no pair among {sum(contexts.values()):,} contexts ({told}{'; responses: ' * bool(kinds)}{kinds}); give several "
+        "responses to a context (`empathy moe generate --n 4 --sample`) or a smaller --margin"
+    )
 
 
 def _different(evidence: Evidence, candidates: Candidates) -> Ints:

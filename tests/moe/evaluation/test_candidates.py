@@ -80,11 +80,15 @@ def test_candidates_are_scored_and_become_pairs(made: Made, bundle: Bundle, tmp_
     more = ("--n", "4", "--sample", "--max-new-tokens", "4", "--temperature", "2")
     said = command(0, "moe", "generate", made.base, path, "-o", out, *more)
     assert "answered 6 with 4 candidates each" in said
-    command(0, "score", out, "-o", scores, "--scorer", bundle.path)
     select = ("select", out, "--scores", scores, "-o", pairs, "--rule", "pairs", "--margin", "0")
-    assert "6 without a response that may be chosen; 24 unfinished" in command(2, *select)  # of four bytes each
-    lines = [{**json.loads(line), "finished": True} for line in out.read_text().splitlines()]
+    command(0, "score", out, "-o", scores, "--scorer", bundle.path)
+    assert "6 without a response that may be chosen; responses: " in command(2, *select)  # bytes at random
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    for number, line in enumerate(lines):  # what another model might have said
+        line["messages"][-1]["content"] = f"oh that is {number} times what i had hoped for"
+        line["finished"] = True
     write_lines(out, lines)
+    command(0, "score", out, "-o", scores, "--scorer", bundle.path, "--overwrite")
     command(0, *select)
     info = json.loads((pairs / "selection.json").read_text())
     scored = [record for record in Corpus([str(out)]) if hasattr(record, "turns")]
