@@ -108,9 +108,10 @@ def _why_none(contexts: dict[str, int], candidates: Candidates) -> str:
     told = ", ".join(f"{count:,} {name}" for name, count in contexts.items() if count)
     barred = np.bincount(candidates.barred, minlength=len(candidates.bars) + 1)[1:].tolist()
     kinds = ", ".join(f"{count:,} {bar}" for bar, count in zip(candidates.bars, barred, strict=True) if count)
+    kinds = f"; responses: {kinds}" if kinds else ""
     return (
-        f"no pair among {sum(contexts.values()):,} contexts ({told}{'; responses: ' * bool(kinds)}{kinds}); give several "
-        "responses to a context (`empathy moe generate --n 4 --sample`) or a smaller --margin"
+        f"no pair among {sum(contexts.values()):,} contexts ({told}{kinds}); give several responses "
+        "to a context (`empathy moe generate --n 4 --sample`) or a smaller --margin"
     )
 
 
