@@ -120,6 +120,17 @@ class GenerateSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateSettings:
+    """How many responses each dialogue gets, to choose from."""
+
+    n: int = setting(1, "Responses per dialogue, each sampled with a seed of its own; with --sample.", 1, 1000)
+
+    def __post_init__(self) -> None:
+        """Check the value; SettingError gives it and what was expected."""
+        check_settings(self, SettingError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
     """Settings of all stages. ``sets`` name those that become experts, the rule's first two if None."""
 

@@ -20,6 +20,7 @@ from scorer.outputs import new_folder, replacing_binary, write_json
 from scorer.progress import Progress, Silent
 from scorer.run.score_table import ScoreTable
 from selection.deciding.decide import Decision, Evidence, count_both_low, decide
+from selection.deciding.pairs import pair_up
 from selection.deciding.stability import deviations, most_doubtful, under_error
 from selection.deciding.threshold import bins_of, for_share, match, sweep
 from selection.errors import SelectionError
@@ -27,9 +28,10 @@ from selection.files import manifest
 from selection.files.labels import LabelTable
 from selection.files.layouts import convert
 from selection.files.manifest import ABSTAINED, REJECTS, SELECTION_JSON, TABLE, SelectionInfo, Stability, Thresholds
+from selection.files.pairs import write_pairs
 from selection.files.spool import ROWS, SPOOL, read_rows, spool_corpus
 from selection.rules import RULES, rule_of
-from selection.settings import SelectSettings
+from selection.settings import PAIRS, SelectSettings
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -81,12 +83,16 @@ def select_sets(
     check_apart(output, *corpus.inputs)
     manifest.check_selection_folder(output, overwrite=overwrite)
     with new_folder(output, mark=SELECTION_JSON, written=manifest.written_files) as work:
-        found = spool_corpus(
-            corpus, work, progress or Silent(), table=table, labels=labels, tokenizer=tokenizer, strict=strict
-        )
+        given: dict[str, Any] = {"table": table, "labels": labels, "tokenizer": tokenizer, "strict": strict}
+        found = spool_corpus(corpus, work, progress or Silent(), pairing=settings.rule == PAIRS, **given)
         evidence = found.evidence
         settings, how = _aimed(settings, evidence, aim)
-        decision = decide(evidence, settings)
+        pairs = None
+        if found.candidates is None:
+            decision = decide(evidence, settings)
+        else:
+            decision, paired = pair_up(evidence, found.candidates, settings)
+            pairs = write_pairs(work, work / SPOOL, paired, decision, evidence, settings)
         lost = found.lost + _write_sets(work, decision, evidence, settings)
         _write_table(work, decision, evidence)
         rule = RULES.get(settings.rule)
@@ -94,7 +100,7 @@ def select_sets(
             created=datetime.now(UTC).date().isoformat(),
             rule=manifest.AppliedRule(
                 name=settings.rule,
-                source=rule.source if rule else f"the best by {settings.by}",
+                source=rule.source if rule else _source(settings),
                 threshold=dict(zip(HEADS, settings.threshold, strict=True)),
                 how=how,
             ),
@@ -102,6 +108,7 @@ def select_sets(
             dialogues=len(evidence),
             judged=int(evidence.judged.sum()),
             sets=_sets(decision, found.synthetic),
+            pairs=pairs,
             reasons=decision.reason_counts(),
             borderline=int(decision.borderline.sum()),
             both_low=count_both_low(evidence, settings),
@@ -123,10 +130,18 @@ def select_sets(
     return Selection(output, info)
 
 
+def _source(settings: SelectSettings) -> str:
+    if settings.rule == PAIRS:
+        return f"pairs of responses to one context, by {settings.by}, at least {settings.pairing.margin:g} apart"
+    return f"the best by {settings.by}"
+
+
 def _aimed(settings: SelectSettings, evidence: Evidence, aim: Aim | None) -> tuple[SelectSettings, Thresholds]:
     """Return the settings with the thresholds that ``aim`` asks for, and how they came about."""
     if aim is None or (aim.share is None and aim.labels is None):
         return settings, Thresholds(by="given")
+    if settings.rule == PAIRS:
+        raise SelectionError("a target share, or labels to match, choose the threshold of sets; pairs have none")
     if aim.share is not None:
         by_judge = evidence.judged[:, None]
         bins = np.where(by_judge, bins_of(evidence.scores, JUDGE_CUTS), bins_of(evidence.scores, evidence.cuts))

@@ -18,14 +18,22 @@ PUBLISHED = ("paper", "release")
 RANKED = {"quantile": ("share",), "top-k": ("count",), "budget": ("count", "tokens")}
 """Rules that take the best by rank, and the limits of which each needs one."""
 
-RULE_NAMES = (*PUBLISHED, *RANKED)
+PAIRS = "pairs"
+"""The rule that makes preference pairs of the responses to one context."""
+
+RULE_NAMES = (*PUBLISHED, *RANKED, PAIRS)
 FORMATS = ("openai", "sharegpt", "alpaca")
 
 DOUBT = 0.4
 """A dialogue is borderline where the judge would decide otherwise with at least this chance."""
 
-BY = ("margin", "sensibility", "rationality", "difference")
-"""What a rank goes by: how deep inside the sensibility set, one of the scores, or sensibility less rationality."""
+BY = ("margin", "sensibility", "rationality", "difference", "both")
+"""What a rank goes by: how deep inside the sensibility set, one score, the first less the second, the lower one."""
+
+BEST, ALL = "best", "all"
+"""Which pairs of a context are made: the best response against the worst, or all that lie far enough apart."""
+
+PAIR_FORMATS = ("jsonl", "parquet")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +58,25 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PairSettings:
+    """Which responses to one context become a preference pair, and how pairs are written."""
+
+    margin: float = setting(
+        1.0, "The chosen response leads by at least so many points of the judge's scale, and by more than 0.", 0, 10
+    )
+    pairs: str = setting(
+        BEST,
+        "best: of a context the best response and the worst; all: every two that lie so far apart.",
+        choices=(BEST, ALL),
+    )
+    file: str = setting("jsonl", "How pairs are written.", choices=PAIR_FORMATS)
+
+    def __post_init__(self) -> None:
+        """Check every value; SelectionError gives the value and what was expected."""
+        check_settings(self, SelectionError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SelectSettings:
     """A rule, its threshold per head on the judge's scale, the limits, and how to write the sets.
 
@@ -57,13 +84,21 @@ class SelectSettings:
     """
 
     rule: str = setting(
-        "paper", "paper and release assign by the thresholds; the others take the best by rank.", choices=RULE_NAMES
+        "paper",
+        "paper and release assign by the thresholds; pairs prefers one response to a context to another; the others "
+        "take the best by rank.",
+        choices=RULE_NAMES,
     )
     threshold: tuple[float, float] = (5.0, 5.0)
     by: str = setting(
-        "margin", "What a rank goes by; margin is how deep inside the sensibility set a dialogue lies.", choices=BY
+        None,
+        "What a rank or a pair goes by; margin is how deep inside the sensibility set a dialogue lies, both the lower "
+        "of its scores.",
+        choices=BY,
+        shown="margin, of pairs sensibility",
     )
     limits: Limits = field(default_factory=Limits)
+    pairing: PairSettings = field(default_factory=PairSettings)
     whole_conversations: bool = setting(
         False, "Keep the dialogues of a conversation together; their mean scores decide."
     )
@@ -84,8 +119,10 @@ class SelectSettings:
     format: str = setting("openai", "How dialogues are written.", choices=FORMATS)
 
     def __post_init__(self) -> None:
-        """Check every value, and whether a ranked rule has a limit."""
+        """Check every value, and whether a ranked rule has a limit; say what ``by`` is where it was left open."""
         check_settings(self, SelectionError)
+        if not self.by:
+            object.__setattr__(self, "by", "sensibility" if self.rule == PAIRS else "margin")
         try:
             per_head(self.threshold)
         except ValueError as error:
@@ -98,6 +135,18 @@ class SelectSettings:
         if wanted and all(getattr(self.limits, name) is None for name in wanted):
             options = " or ".join(f"--{name}" for name in wanted)
             raise SelectionError(f"{self.rule} takes the best as long as there is room; say how much: {options}")
+        if self.rule == PAIRS:
+            self._check_pairs()
+        elif self.pairing != PairSettings():
+            raise SelectionError(
+                f"a margin, pairs and their file are given and the rule is {self.rule}; use the rule pairs"
+            )
+
+    def _check_pairs(self) -> None:
+        """Raise SelectionError for what only sets have."""
+        others = {"limits": self.limits, "whole conversations": self.whole_conversations, "abstain": self.abstain}
+        if given := [name for name, value in others.items() if value]:
+            raise SelectionError(f"{' and '.join(given)} do not go with the rule pairs; leave them out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from moe.cli.options import (
     sets_option,
 )
 from moe.errors import ModelError
-from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings, Schedule
+from moe.settings import CandidateSettings, ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings, Schedule
 from scorer.cli import options as opt
 from scorer.cli.main import fail
 from scorer.cli.streams import say
@@ -186,13 +186,14 @@ def train_router(
     "generate",
     examples=(
         "empathy moe generate trained dialogues.jsonl -o responses.jsonl",
-        "empathy moe generate Qwen/Qwen3-0.6B dialogues.jsonl -o responses.jsonl --sample --limit 100",
+        "empathy moe generate Qwen/Qwen3-0.6B dialogues.jsonl -o candidates.jsonl --n 4 --sample",
     ),
 )
 @opt.argument("model", metavar="MODEL", help="Any causal checkpoint, an expert or a mixture: a folder or a hub id.")
 @opt.inputs_argument()
 @opt.option_group("Input", opt.map_option, limit_option)
 @opt.option_group("Output", opt.output_option("OUT", "The JSON lines to write."), _overwrite, opt.quiet_option)
+@opt.option_group("Candidates", *opt.settings_options(CandidateSettings))
 @generation_options
 def generate(
     model: str,
@@ -203,16 +204,18 @@ def generate(
     *,
     overwrite: bool,
     quiet: bool,
+    n: int | None,
     **given: Any,
 ) -> None:
     """Let MODEL answer the dialogues of IN.
 
-    Each line of OUT has the context and the response as messages, and as reference the response that IN had. The same
-    command resumes a killed run.
+    Each line of OUT has the context and the response as messages, and as reference the response that IN had. With --n
+    each dialogue gets several, ID#1, ID#2 ..., to score and to pair (`empathy select --rule pairs`). The same command
+    resumes a killed run.
 
     Exit codes: 0 done, 2 usage, input or model error.
     """
-    settings = GenerateSettings(**opt.chosen(given))
+    settings, candidates = GenerateSettings(**opt.chosen(given)), CandidateSettings(**opt.chosen({"n": n}))
     from itertools import islice
 
     from moe.evaluation.generate import generate_responses
@@ -221,10 +224,13 @@ def generate(
     with quiet_bar(quiet=quiet) as bar:
         bar.stage("answering", limit)
         records = islice(Corpus(inputs, fields=fields), limit)
-        found = generate_responses(model, records, output, settings, overwrite=overwrite, progress=bar)
+        more: dict[str, Any] = {"candidates": candidates, "overwrite": overwrite, "progress": bar}
+        found = generate_responses(model, records, output, settings, **more)
     if not quiet:
         rejected = f", rejected {found.rejected} (see {output}.rejects.jsonl)" if found.rejected else ""
-        note(f"answered {found.responses}{rejected}", f"wrote {output}")
+        several = "" if candidates.n == 1 else f" with {candidates.n} candidates each"
+        copies = f", {found.copies} repeat another one word for word" if found.copies else ""
+        note(f"answered {found.responses // candidates.n}{several}{copies}{rejected}", f"wrote {output}")
 
 
 @moe.command(

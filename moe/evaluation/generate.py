@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from transformers import GenerationConfig
 
-from moe.errors import ModelError, SetError
+from moe.errors import ModelError, SetError, SettingError
 from moe.evaluation.responses import FIX_AND_REPEAT, Journal, Placed, Response, RunIdentity, write_lines
 from moe.models import load_causal, load_tokenizer, model_hash
 from moe.sets.chat import Chat, Dropped, Example
-from moe.settings import GenerateSettings
+from moe.settings import CandidateSettings, GenerateSettings
 from scorer.apart import check_apart, check_own, first_record
 from scorer.dialogue import Dialogue, Turn
 from scorer.inputs.parse import Reject
@@ -43,10 +43,11 @@ class Unanswered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """How many dialogues were answered, and how many records could not be."""
+    """How many responses were written, how many records could not be answered, and how many candidates are copies."""
 
     responses: int
     rejected: int
+    copies: int = 0
 
 
 def generate_responses(
@@ -55,16 +56,18 @@ def generate_responses(
     output: Path,
     settings: GenerateSettings,
     *,
+    candidates: CandidateSettings | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Answered:
-    """Write the model's ``Response`` to each dialogue, as JSON lines in the order read.
+    """Write the model's ``Response`` to each dialogue, as JSON lines in the order read; with ``candidates`` several.
 
     Records that cannot be answered go to OUT.rejects.jsonl. OUT.partial holds the work until all is done; the same
     command resumes it. ``progress`` is told the dialogues that are done, in a stage that the caller began.
     """
     with locked(output):
-        return _generate(model_name, records, output, settings, progress or Silent(), overwrite=overwrite)
+        n = (candidates or CandidateSettings()).n
+        return _generate(model_name, records, output, settings, n, progress or Silent(), overwrite=overwrite)
 
 
 def _generate(
@@ -72,44 +75,57 @@ def _generate(
     records: Iterable[Dialogue | Reject],
     output: Path,
     settings: GenerateSettings,
+    n: int,
     progress: Progress,
     *,
     overwrite: bool,
 ) -> Answered:
+    if n > 1 and not settings.sample:
+        raise SettingError(f"n is {n} and all responses to a dialogue would be the same, the likeliest; say --sample")
     check_new(output, overwrite=overwrite)
     check_apart(output, model_name)
     check_own(output, lambda path: first_record(path).keys() >= {"messages", "reference", "finished"}, "responses")
     chat = Chat(load_tokenizer(model_name), settings.max_length)
     with writing(output, then=FIX_AND_REPEAT):
-        journal = Journal(output, RunIdentity(model=model_hash(model_name), settings=settings))
+        journal = Journal(output, RunIdentity(model=model_hash(model_name), settings=settings, n=n))
         rejects: list[Unanswered] = []
         model = None
         count = done = 0
         for batch in _batches(_prompts(records, chat, settings, rejects), settings.batch_size):
             key = _batch_hash(batch)
-            if journal.responses(count, key) is None:
-                model = model or load_causal(model_name).eval()
-                journal.add(key, answer(model, chat, batch, settings, count))
+            for candidate in range(n):
+                entry = count * n + candidate
+                if journal.responses(entry, key) is None:
+                    model = model or load_causal(model_name).eval()
+                    found = answer(model, chat, batch, settings, count, candidate)
+                    journal.add(key, found if n == 1 else _numbered(found, candidate, n))
+                progress.update(done + len(batch) * (candidate + 1) / n)
             count, done = count + 1, done + len(batch)
-            progress.update(done)
         if not done:
             first = f"; the first: {rejects[0].detail}" if rejects else ""
             raise SetError(f"no dialogue to answer among {len(rejects)} records{first}")
-        journal.finish(count)
+        copies = journal.finish(count * n)
         reject_path = output.with_name(f"{output.name}.rejects.jsonl")
         reject_path.unlink(missing_ok=True)
         if rejects:
             write_lines(reject_path, rejects, ascii_only=True)
-    return Answered(responses=done, rejected=len(rejects))
+    return Answered(responses=done * n, rejected=len(rejects), copies=copies)
+
+
+def _numbered(found: list[Placed], candidate: int, n: int) -> list[Placed]:
+    """Return responses as one of ``n`` candidates, which stand together in the output."""
+    number = candidate + 1
+    return [(place * n + candidate, replace(one, id=f"{one.id}#{number}", candidate=number)) for place, one in found]
 
 
 @torch.inference_mode()
 def answer(
-    model: Any, chat: Chat, batch: list[tuple[int, Prompt]], settings: GenerateSettings, number: int
+    model: Any, chat: Chat, batch: list[tuple[int, Prompt]], settings: GenerateSettings, number: int, candidate: int = 0
 ) -> list[Placed]:
     """Return each response of a batch, with its place in the output.
 
-    Sampling is seeded by the batch's number, so that an interrupted run gives what a whole one would.
+    Sampling is seeded by the numbers of the batch and of the candidate, so that an interrupted run gives what a whole
+    one would, and more candidates begin with the same ones.
     """
     prompts = [prompt for _, (_, prompt) in batch]
     length = max(map(len, prompts))
@@ -121,7 +137,8 @@ def answer(
     ends = _ends(model, chat)
     how: dict[str, Any] = {"do_sample": False}
     if settings.sample:
-        torch.manual_seed(settings.seed * 1_000_003 + number)
+        # On a processor the last 32 bits count. In these, multiples of the golden ratio lie far apart.
+        torch.manual_seed(settings.seed * 1_000_003 + number + candidate * 2_654_435_769)
         temperature, top_p = float(settings.temperature), float(settings.top_p)  # the library takes no integers
         how = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
     config = GenerationConfig(

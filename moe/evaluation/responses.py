@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from moe.settings import GenerateSettings
 from scorer.dialogue import Dialogue, Turn, content_hash
@@ -26,7 +26,8 @@ FIX_AND_REPEAT = "; fix that and give the same command again"
 class Response:
     """One answered dialogue: ``messages`` are its context and the model's response.
 
-    ``reference`` is the response that the dialogue had; ``finished`` says whether the model ended by itself.
+    ``reference`` is the response that the dialogue had; ``finished`` says whether the model ended by itself. Of several
+    responses to one dialogue each has its number, from 1, as ``candidate`` and at the end of its id, ``ID#NUMBER``.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Response:
     messages: Annotated[tuple[Turn, ...], Meta(min_length=2)]
     reference: str
     finished: bool
+    candidate: Count | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         """Raise ValueError for turns that are none, and for a response that is not the assistant's."""
@@ -64,6 +66,7 @@ class RunIdentity:
 
     model: str
     settings: GenerateSettings
+    n: Count = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,9 +130,14 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
 
-    def finish(self, count: int) -> None:
-        """Write the output from the first ``count`` batches, and remove the journal."""
+    def finish(self, count: int) -> int:
+        """Write the output from the first ``count`` entries, and remove the journal.
+
+        Return how many responses repeat another one to the same dialogue.
+        """
         placed = [entry for batch in self._done[:count] for entry in batch.responses]
         placed.sort(key=lambda entry: entry[0])
         write_lines(self._output, [response for _, response in placed])
         self._path.unlink()
+        several = [one for _, one in placed if one.candidate]
+        return len(several) - len({(one.id.rpartition("#")[0], one.text) for one in several})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from scorer.cli import options as opt
 from scorer.cli.main import fail
 from scorer.cli.streams import say
-from selection.settings import Limits, SelectSettings
+from selection.settings import Limits, PairSettings, SelectSettings
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from selection.select import Selection
 
 _LIMITS = ("share", "count", "tokens", "floor", "cap")
+_PAIRING = ("margin", "pairs", "file")
 
 
 @opt.command(
     examples=(
         "empathy select dialogues.jsonl --scores scores.parquet -o sets",
         "empathy select dialogues.jsonl --scores scores.parquet -o best --rule top-k --count 1000",
+        "empathy select candidates.jsonl --scores scores.parquet -o pairs --rule pairs --margin 1",
     )
 )
 @opt.inputs_argument()
@@ -64,6 +66,7 @@ _LIMITS = ("share", "count", "tokens", "floor", "cap")
     *opt.settings_options(Limits, *_LIMITS),
     opt.path_option("--tokenizer", "FILE", "tokenizer.json that counts --tokens.  [default: the scorer's]"),
 )
+@opt.option_group("Pairs", *opt.settings_options(PairSettings, *_PAIRING, file="--pairs-file"))
 @opt.option_group(
     "Output",
     opt.output_option("DIR", "The folder to write: one file per set, selection.parquet, selection.json."),
@@ -99,6 +102,9 @@ def select(
     where everything came from. Thresholds are on the judge's scale; the scorer's cuts lead to it. A dialogue without
     a score goes to rejects.jsonl.
 
+    With --rule pairs DIR gets pairs.jsonl, of several responses to one context a chosen and a rejected one, as TRL's
+    trainers read them. Each dialogue that is in no pair has a reason too.
+
     Exit codes: 0 done, 2 usage or file error, or nothing to select.
     """
     from scorer.cli.progress import Bar
@@ -122,7 +128,8 @@ def select(
         standard if at is None else at for at, standard in zip(chosen_heads, SelectSettings().threshold, strict=True)
     )
     limits = Limits(**{name: given.pop(name) for name in _LIMITS})
-    settings = SelectSettings(threshold=(at_s, at_r), limits=limits, **opt.chosen(given))
+    pairing = PairSettings(**opt.chosen({name: given.pop(name) for name in _PAIRING}))
+    settings = SelectSettings(threshold=(at_s, at_r), limits=limits, pairing=pairing, **opt.chosen(given))
     check_selection_folder(output, overwrite=overwrite)
     labelled = scores is None
     use: LabelUse = "required" if labelled else "ignore"
@@ -179,11 +186,14 @@ def select_lines(selection: Selection) -> Iterator[str]:
     info = selection.info
     (head_s, at_s), (head_r, at_r) = info.rule.threshold.items()
     at = f"T = {at_s:g}" if at_s == at_r else f"T = {at_s:g} ({head_s}), {at_r:g} ({head_r})"
-    yield f"selected from {info.dialogues:,} dialogues by the rule {info.rule.name}, {at}"
+    if info.pairs is None or info.settings.by == "margin":
+        yield f"selected from {info.dialogues:,} dialogues by the rule {info.rule.name}, {at}"
     yield from _how(info.rule.how)
+    yield from _pairs(info)
     for name, entry in info.sets.items():
         yield f"  {name:12} {entry.count:>10,}  {entry.share:6.1%}  {entry.borderline:,} borderline"
-    yield from _both_low(info)
+    if info.pairs is None:
+        yield from _both_low(info)
     if info.synthetic:
         by_set = ", ".join(f"{name} {entry.synthetic:,}" for name, entry in info.sets.items())
         yield f"{info.synthetic:,} ({info.synthetic / info.dialogues:.1%}) are synthetic: {by_set}"
@@ -209,6 +219,28 @@ def select_lines(selection: Selection) -> Iterator[str]:
     see = f" ({reasons}), see {selection.path / 'rejects.jsonl'}" if reasons else ""
     yield f"rejected: {info.rejected.count:,}{see}"
     yield f"wrote {selection.path}"
+
+
+def _pairs(info: SelectionInfo) -> Iterator[str]:
+    from selection.deciding.pairs import UNPAIRED
+    from selection.files.layouts import LOST
+
+    pairs = info.pairs
+    if pairs is None:
+        return
+    contexts = ", ".join(f"{count:,} {name}" for name, count in pairs.contexts.items() if count)
+    yield (
+        f"{pairs.count:,} pairs by {pairs.by}, at least {info.settings.pairing.margin:g} apart (median "
+        f"{pairs.median_gap:.2f}), from {info.dialogues:,} dialogues"
+    )
+    yield f"contexts: {sum(pairs.contexts.values()):,}, {contexts}"
+    if pairs.agreed is not None:
+        yield f"the judge would rank some {pairs.agreed:.0%} of the pairs the same, by the scorer's own error"
+    if info.sets[UNPAIRED].count:
+        yield "in no pair: " + "; ".join(f"{count:,} {reason}" for reason, count in pairs.unpaired.items())
+    if pairs.lost:
+        what = ", ".join(f"{count:,} {LOST[name]}" for name, count in pairs.lost.items())
+        yield f"left out of pairs, which have no place for them: {what}"
 
 
 def _both_low(info: SelectionInfo) -> Iterator[str]:

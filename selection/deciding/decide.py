@@ -13,7 +13,7 @@ from scorer.arrays import Floats, Hashes, Ints, Mask
 from scorer.bundle.cuts import JUDGE_CUTS, Cuts
 from scorer.bundle.uncertainty import Uncertainty
 from scorer.dialogue import HEADS
-from selection.deciding.ranking import TAKEN, Units, Why, admit, rank_key
+from selection.deciding.ranking import TAKEN, Units, Why, admit, key_deviation, rank_key
 from selection.deciding.stability import borderline, deviations, first_chance, one_point_away, score_chance
 from selection.errors import SelectionError
 from selection.rules import BOTH_LOW, PAPER, RULES, both_low, rule_of, states, to_judge_scale
@@ -54,6 +54,11 @@ class Evidence:
         """Whether the judge decides on some of them and the scorer on others."""
         return bool(self.judged.any() and not self.judged.all())
 
+    @property
+    def judge_scale(self) -> Floats:
+        """The scores on the judge's scale, (N, 2)."""
+        return np.where(self.judged[:, None], self.scores, to_judge_scale(self.scores, self.cuts))
+
     def part(self, rows: slice) -> Evidence:
         """Return what is known of some of them."""
         names = ("scores", "judged", "hashes", "conversations", "categories", "tokens")
@@ -80,9 +85,10 @@ class Decision:
         found = np.bincount(self.sets, minlength=len(self.names))
         return {name: int(count) for name, count in zip(self.names, found, strict=True)}
 
-    def reason_counts(self) -> dict[str, int]:
-        """Return how often each reason was given, most often first."""
-        found = np.bincount(self.reasons, minlength=len(self.texts))
+    def reason_counts(self, name: str | None = None) -> dict[str, int]:
+        """Return how often each reason was given, in the set of that name or in all, most often first."""
+        reasons = self.reasons if name is None else self.reasons[self.sets == self.names.index(name)]
+        found = np.bincount(reasons, minlength=len(self.texts))
         return {self.texts[k]: int(found[k]) for k in np.argsort(-found, kind="stable") if found[k]}
 
 
@@ -258,9 +264,10 @@ def _chance(settings: SelectSettings, units: _Grouped, why: _Small) -> Floats | 
         beyond = level - 0.5  # what the judge's integers add by themselves
         margin = max(0.0, beyond) if published else beyond
         return first_chance(units.scores, units.deviation, settings.threshold, margin)
-    by_head = settings.by in HEADS
-    spread = units.deviation[:, HEADS.index(settings.by)] if by_head else np.hypot(*units.deviation.T)
-    return score_chance(key, spread, level)
+    if settings.by == "both":  # the lower of two lies above a level where both do
+        first, second = (score_chance(units.scores[:, i], units.deviation[:, i], level) for i in range(len(HEADS)))
+        return first * second
+    return score_chance(key, key_deviation(units.deviation, settings.by), level)
 
 
 def _why_empty(evidence: Evidence, settings: SelectSettings, found: Decision) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scorer.arrays import Floats, Hashes, Ints, Mask
+from scorer.dialogue import HEADS
 from selection.settings import Limits, Threshold, per_head
 
 
@@ -49,13 +50,21 @@ def rank_key(judged: Floats, by: str, threshold: Threshold = 5) -> Floats:
     """Return what a rank goes by, (N,), higher is better, for scores on the judge's scale (N, 2).
 
     ``margin`` is the smaller of S - T and T - R: above 0 inside the sensibility set, and the deeper the higher.
+    ``both`` is the smaller of S and R.
     """
     sensibility, rationality = judged.T
     if by == "margin":
         at_s, at_r = per_head(threshold)
         return np.asarray(np.minimum(sensibility - at_s, at_r - rationality))
+    if by == "both":
+        return np.asarray(np.minimum(sensibility, rationality))
     keys: dict[str, Floats] = {"sensibility": sensibility, "rationality": rationality}
     return keys[by] if by in keys else sensibility - rationality
+
+
+def key_deviation(deviation: Floats, by: str) -> Floats:
+    """Return the deviation (N,) of a score, or of the difference of the two, by those of the scores (N, 2)."""
+    return np.asarray(deviation[:, HEADS.index(by)] if by in HEADS else np.hypot(*deviation.T))
 
 
 def admit(units: Units, limits: Limits) -> npt.NDArray[np.int8]:

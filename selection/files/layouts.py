@@ -68,7 +68,7 @@ def _alpaca(record: dict[str, Any], lost: Counter[str]) -> dict[str, Any]:
     Turns of one speaker that follow each other become one, a line each; a dialogue that the assistant began has an
     empty first question.
     """
-    *context, response = _texts(record.pop("messages"), lost)
+    *context, response = spoken_turns(record.pop("messages"), lost)
     system = [turn.content for turn in context if turn.role == "system"]
     said = [turn for turn in context if turn.role != "system"]
     while said and said[-1].role != "user":
@@ -92,8 +92,8 @@ def _alpaca(record: dict[str, Any], lost: Counter[str]) -> dict[str, Any]:
     return with_columns(made | ({"history": pairs} if pairs else {}), record)
 
 
-def _texts(messages: list[dict[str, Any]], lost: Counter[str]) -> list[Turn]:
-    """Return the turns that are text, up to the judged one; what is in none of them is counted."""
+def spoken_turns(messages: list[dict[str, Any]], lost: Counter[str]) -> list[Turn]:
+    """Return the turns that are text, up to the judged one; what is in none of them is added to ``lost``."""
     found: list[Turn] = []
     judged = 0
     for message in messages:

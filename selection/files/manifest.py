@@ -119,6 +119,25 @@ class CorpusInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PairsInfo:
+    """The preference pairs of a selection by the rule ``pairs``.
+
+    ``contexts`` counts the contexts by what became of them, ``unpaired`` the dialogues in no pair by the reason;
+    ``median_gap`` is in points of the judge's scale, ``agreed`` is the judge's mean chance to rank a pair the
+    same, None where that is not known, and ``lost`` counts what pairs have no place for.
+    """
+
+    count: Count
+    file: Line
+    by: str
+    contexts: dict[str, Count]
+    unpaired: dict[str, Count]
+    median_gap: Amount
+    agreed: Portion | None = None
+    lost: dict[str, Count] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionInfo:
     """What selection.json holds.
 
@@ -135,6 +154,7 @@ class SelectionInfo:
     dialogues: Count = 0
     judged: Count = 0
     sets: dict[str, SetInfo]
+    pairs: PairsInfo | None = None
     reasons: dict[str, Count] = field(default_factory=dict)
     borderline: Count = 0
     both_low: Count | None = None
@@ -197,7 +217,8 @@ def read_selection_info(folder: Path) -> SelectionInfo:
 def written_files(folder: Path) -> frozenset[str]:
     """Return the names of the files that a selection wrote into its folder."""
     try:
-        return FILES | {entry.file for entry in read_selection_info(folder).sets.values()}
+        info = read_selection_info(folder)
+        return FILES | {entry.file for entry in (*info.sets.values(), info.pairs) if entry is not None}
     except SelectionError:  # damaged: what cannot be told is kept
         return FILES
 

@@ -26,10 +26,12 @@ from scorer.outputs import json_line
 from scorer.progress import Progress
 from scorer.run.score_table import ScoreTable
 from selection.deciding.decide import Evidence
+from selection.deciding.pairs import Candidates
 from selection.errors import SelectionError
 from selection.files.labels import Index, Judges, LabelTable, another_text
 from selection.files.layouts import to_line, whole_line
 from selection.files.manifest import REJECTS
+from selection.files.pairs import CandidateColumns, is_unfinished
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,18 +43,20 @@ _WINDOW = 8192
 _WINDOW_BYTES = 1 << 25
 _LARGE_LINE = 1 << 14  # the record of a longer one does not wait in memory
 
-_Item = tuple[Dialogue | Reject, bytes]
+_Item = tuple[Dialogue | Reject, bytes, bool]
+"""A record, its line for the spool, and whether its response is unfinished."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Spooled:
     """What the pass leaves of the dialogues beside the files: ``evidence`` is in input order, as the files are.
 
-    ``synthetic`` (N,) says which a model wrote as a whole. ``sha256`` is of the ids and texts of all dialogues.
-    ``lost`` counts what no line of the spool holds.
+    ``candidates`` are there where pairs are made of them. ``synthetic`` (N,) says which a model wrote as a whole.
+    ``sha256`` is of the ids and texts of all dialogues. ``lost`` counts what no line of the spool holds.
     """
 
     evidence: Evidence
+    candidates: Candidates | None
     synthetic: Mask
     lost: Counter[str]
     rejected: Counter[str]
@@ -69,11 +73,13 @@ def spool_corpus(
     labels: LabelTable | None = None,
     tokenizer: Tokenizer | None = None,
     strict: bool = False,
+    pairing: bool = False,
 ) -> Spooled:
     """Read a corpus once, writing spool, rows and rejects into ``folder``.
 
     Without ``table`` the dialogues' own labels are their scores; several judgements of one id are averaged. With
     ``labels`` those replace the scores of their dialogues. ``tokenizer``, if given, counts each dialogue's tokens.
+    ``pairing`` notes which dialogues share a context.
     RejectedError under ``strict``; SelectionError if no dialogue has a score.
     """
     import pyarrow as pa
@@ -85,23 +91,24 @@ def spool_corpus(
         open(folder / REJECTS, "w", encoding="utf-8") as rejects,
         pa.ipc.new_stream(str(folder / ROWS), schema) as rows,
     ):
-        run = _Pass(table, labels, tokenizer, strict, spool, rejects, rows, schema)
-        for window in _windows(corpus, run.lost):
+        run = _Pass(table, labels, tokenizer, strict, pairing, spool, rejects, rows, schema)
+        for window in _windows(corpus, run.lost, pairing=pairing):
             run.add(window)
             progress.update(corpus.bytes_read)
     return run.finish()
 
 
-def _windows(corpus: Corpus, lost: Counter[str]) -> Iterator[list[_Item]]:
+def _windows(corpus: Corpus, lost: Counter[str], *, pairing: bool) -> Iterator[list[_Item]]:
     """Yield windows of records, each dialogue with its line for the spool."""
     window: list[_Item] = []
     size = 0
     for record in corpus:
         if isinstance(record, Reject):
-            window.append((record, b""))
+            window.append((record, b"", False))
         else:
             line = whole_line(record, corpus.fields, lost)
-            window.append((replace(record, record=None) if len(line) > _LARGE_LINE else record, line))
+            short = replace(record, record=None) if len(line) > _LARGE_LINE else record
+            window.append((short, line, pairing and is_unfinished(record)))
             size += len(line)
         if len(window) == _WINDOW or size >= _WINDOW_BYTES:
             yield window
@@ -129,6 +136,7 @@ class _Pass:
     labels: LabelTable | None
     tokenizer: Tokenizer | None
     strict: bool
+    pairing: bool
     spool: IO[bytes]
     rejects: IO[str]
     rows: pa.RecordBatchWriter
@@ -136,6 +144,7 @@ class _Pass:
 
     def __post_init__(self) -> None:
         self.columns = _Columns()
+        self.candidates = CandidateColumns() if self.pairing else None
         self.category_codes: dict[str, int] = {}
         self.rejected: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
@@ -151,14 +160,16 @@ class _Pass:
         import pyarrow as pa
 
         dialogues, lines = [], []
-        records = [record for record, _ in window]
+        records = [record for record, _, _ in window]
         taken = records if self.table is None else self._take_scores(records, self.table)
-        for record, (_, line) in zip(taken, window, strict=True):
+        for record, (_, line, unfinished) in zip(taken, window, strict=True):
             if isinstance(record, Reject):
                 self._reject(record)
             elif self.table is not None or self._take_label(record):
                 dialogues.append(record)
                 lines.append(line)
+                if self.candidates is not None:
+                    self.candidates.add(record, unfinished=unfinished)
         known = self.category_codes
         for dialogue in dialogues:
             self.digest.update(to_line(to_record(dialogue)))
@@ -202,6 +213,7 @@ class _Pass:
         judges = self.judges if self.labels is None else self.labels.judges
         return Spooled(
             evidence=evidence,
+            candidates=None if self.candidates is None else self.candidates.found(),
             synthetic=np.array(columns.synthetic, dtype=bool),
             lost=self.lost,
             rejected=self.rejected,

@@ -239,6 +239,7 @@ def _provenance(rows: Rows) -> Section:
         "domain": _domain(info.outside),
         "judge": _said(to_builtins(info.judge), "models", "rubrics"),
         "file_format": info.file_format,
+        "pairs": to_builtins(info.pairs),
         "synthetic": info.synthetic and {name: entry.synthetic for name, entry in info.sets.items()},
         "whole_conversations": info.settings.whole_conversations,
         "limits": {name: value for name, value in limits.items() if value is not None},

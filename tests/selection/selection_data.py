@@ -102,11 +102,12 @@ def select_from(folder: Path, items: Sequence[object], scores: Scores | None = S
     path = str(write_lines(folder / "in.jsonl", items))
     known = {name: more.pop(name) for name in ("raw_cuts",) if name in more}
     given = {name: more.pop(name) for name in ("labels", "aim", "tokenizer", "overwrite", "strict") if name in more}
-    table = None
+    table, keep = None, more.pop("keep_records", False)
     if scores is not None:
         shutil.rmtree(folder / "scores", ignore_errors=True)
         table = read_scores(write_scores(folder / "scores", scores), **known)
-    corpus = Corpus([path], labels="required", unique_ids=False) if table is None else Corpus([path])
+    how: dict[str, Any] = {"labels": "required", "unique_ids": False} if table is None else {}
+    corpus = Corpus([path], keep_records=keep, **how)
     found = select_sets(corpus, folder / "out", SelectSettings(**more), table=table, **given)
     assert found.path.resolve() == (folder / "out").resolve()
     result = read_selection(folder / "out")

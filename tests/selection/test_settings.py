@@ -10,7 +10,7 @@ import pytest
 
 from selection.errors import SelectionError
 from selection.rules import RULES
-from selection.settings import BY, FORMATS, RANKED, RULE_NAMES, Limits, SelectSettings
+from selection.settings import BY, FORMATS, PAIRS, RANKED, RULE_NAMES, Limits, SelectSettings
 
 NAN, INF = float("nan"), float("inf")
 
@@ -30,7 +30,8 @@ def test_the_standard_is_the_papers() -> None:
     standard = SelectSettings()
     assert (standard.rule, standard.threshold, bool(standard.limits)) == ("paper", (5.0, 5.0), False)
     assert not standard.whole_conversations
-    assert set(RULE_NAMES) == {*RULES, *RANKED}
+    assert set(RULE_NAMES) == {*RULES, *RANKED, PAIRS}
+    assert (standard.by, SelectSettings(rule=PAIRS).by) == ("margin", "sensibility")
 
 
 @pytest.mark.parametrize(
@@ -52,8 +53,8 @@ def test_the_ends_of_every_range_are_in_it(given: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"rule": "papers"}, "rule is 'papers', expected paper or release or quantile or top-k or budget"),
-        ({"by": "score"}, "by is 'score', expected margin or sensibility or rationality or difference"),
+        ({"rule": "papers"}, "rule is 'papers', expected paper or release or quantile or top-k or budget or pairs"),
+        ({"by": "score"}, "by is 'score', expected margin or sensibility or rationality or difference or both"),
         ({"format": "csv"}, "format is 'csv', expected openai or sharegpt or alpaca"),
         *(({"threshold": (at, 5)}, f"threshold {at}, expected a number from 1 to 9") for at in (0.99, -INF)),
         *(({"threshold": (5, at)}, f"threshold {at}, expected a number from 1 to 9") for at in (9.5, NAN)),
