@@ -100,9 +100,9 @@ def main(inputs: tuple[str, ...], shards: str, json_path: Path | None) -> None:
     """Say what each process reads and parses of IN."""
     scorer = Scorer(load_bundle(), AtOnce())
     total = Corpus(inputs).total_bytes or 0
-    places, began = lines.places(Corpus(inputs), ScoreSettings().window), time.perf_counter()
-    windows, seconds = len(list(places)), time.perf_counter() - began
-    print(f"{total / 1e6:,.1f} MB, {windows} windows, found in {seconds:.2f} s ({total / seconds / 1e6:,.0f} MB/s)")
+    places, began = lines.places(Corpus(inputs), ScoreSettings().window), time.process_time()
+    windows, seconds = len(list(places)), time.process_time() - began
+    print(f"{total / 1e6:,.1f} MB, {windows} windows, found in {seconds:.2f} CPU s ({total / seconds / 1e6:,.0f} MB/s)")
     print(f"{'shard':7} {'MB read':>9} {'MB parsed':>10} {'records':>10} {'CPU s':>8} {'join s':>7}")
     found, whole = [], None
     for count in map(int, shards.split(",")):

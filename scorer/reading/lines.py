@@ -9,7 +9,7 @@ alone. Only ids need the whole input: see ``scorer.reading.ids`` and, where seve
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -28,9 +28,10 @@ from scorer.inputs.json_lines import MAX_RECORD_BYTES, read_lines
 from scorer.inputs.parse import Reject
 from scorer.inputs.sources import STDIN, Source, open_raw
 from scorer.reading.chunks import Chunk, chunk_of, with_columns
-from scorer.reading.cut import window_limit
+from scorer.reading.cut import Prepared, window_limit, window_of_lines
+from scorer.reading.ids import Ids, as_it_is
 from scorer.reading.splits import Reading
-from scorer.reading.windows import LinesPlace
+from scorer.reading.windows import LinesPlace, Window
 
 WINDOW_BYTES = 1 << 24
 """A window with so many bytes is whole, whatever its lines."""
@@ -161,6 +162,28 @@ def lines_chunk(
     read = read_place(corpus, place, keep)
     reading = Reading(read.position, 0, read.sha256)
     return LinesChunk(number, place, chunk_of(read.records, encoder, domain, keep, reading))
+
+
+def line_windows(chunks: Iterable[LinesChunk], known: Iterable[str] = (), *, unique: bool) -> Iterator[Prepared]:
+    """Yield windows in the order of the input.
+
+    Their ids are made ``unique``, among each other and those that are ``known``, where all of the input is there.
+    """
+    ids = Ids()
+    ids.know(known)
+    for made in chunks:
+        placed = ids.place(made.chunk, 0) if unique else as_it_is(made.chunk)
+        yield window_of_lines(placed, made.number, made.place)
+
+
+def is_there(corpus: Corpus, size: int, window: Window) -> bool:
+    """Whether a window of ``size`` records lies where it did and has the same bytes; nothing else is looked at."""
+    place = window.place
+    if place is None or place.last >= len(corpus.sources):
+        return False
+    before = LinesPlace(0, 0, 0, place.first, place.start, place.line)
+    found = next(places(corpus, size, (window.number - 1, before)), None)
+    return found == (window.number, place) and hash_at(corpus, place) == window.bytes
 
 
 def position_of(corpus: Corpus, place: LinesPlace) -> int:

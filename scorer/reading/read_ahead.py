@@ -29,10 +29,9 @@ from scorer.errors import EmpathyError, InputError
 from scorer.inputs.corpus import Corpus
 from scorer.progress import Progress
 from scorer.reading.chunks import EndOfFile, SplitJob, chunks_of
-from scorer.reading.cut import Prepared, window_of_lines
-from scorer.reading.ids import Ids, as_it_is
+from scorer.reading.cut import Prepared
 from scorer.reading.join import Begun, Item, Joiner
-from scorer.reading.lines import LinesChunk, lines_chunk, places
+from scorer.reading.lines import LinesChunk, line_windows, lines_chunk, places
 from scorer.reading.prepare import prepare_windows
 from scorer.reading.splits import splits_of
 from scorer.reading.windows import LinesPlace, Share
@@ -151,13 +150,14 @@ def reading(job: ReadJob, processes: int) -> Iterator[Iterator[Prepared]]:
         count = processes or 1
         if job.by_lines:
             shares = job.share.split(count)
-            found = _of_lines(job, _in_turn(read([_Lines(job, share) for share in _from(shares, job.after)])))
+            chunks = _in_turn(read([_Lines(job, share) for share in _from(shares, job.after)]))
+            found = line_windows(chunks, job.known, unique=job.share.count == 1)
         elif job.by_splits:
             splits = splits_of(job.corpus)
             mine = splits[job.begun.mark.split if job.begun else 0 :]
             split_job = SplitJob(job.corpus, mine, job.encoder, job.domain, job.keep)
-            chunks = read([_Splits(split_job, part, count) for part in range(count)])
-            found = Joiner(splits, job.size, job.begun).windows(chunks)
+            parts = read([_Splits(split_job, part, count) for part in range(count)])
+            found = Joiner(splits, job.size, job.begun).windows(parts)
         else:
             found = _in_turn(read([_Windows(job, share) for share in job.share.split(count)]))
         with _one_ahead(found, readers.close) as windows:
@@ -170,15 +170,6 @@ def _from(shares: Sequence[Share], after: tuple[int, LinesPlace] | None) -> Sequ
         return shares
     last = next(turn for turn, share in enumerate(shares) if share.has(after[0]))
     return [*shares[last + 1 :], *shares[: last + 1]]
-
-
-def _of_lines(job: ReadJob, chunks: Iterator[LinesChunk]) -> Iterator[Prepared]:
-    """Yield the windows of chunks; ids are made unique where this process sees all of them."""
-    ids = Ids()
-    ids.know(job.known)
-    for made in chunks:
-        placed = ids.place(made.chunk, 0) if job.share.count == 1 else as_it_is(made.chunk)
-        yield window_of_lines(placed, made.number, made.place)
 
 
 def _in_turn(parts: Sequence[Iterator[T]]) -> Iterator[T]:
@@ -283,7 +274,10 @@ def _serve(job_end: int, windows_begin: int) -> None:
     """Do the part of a job that comes through one pipe, into the other."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the one that scores ends this one
     with open(job_end, "rb") as job_file:
-        part: _Part = pickle.load(job_file)  # noqa: S301 - of the process that started this one
+        try:
+            part: _Part = pickle.load(job_file)  # noqa: S301 - of the process that started this one
+        except (EOFError, pickle.UnpicklingError):  # which has ended before it had said all
+            return
     with open(windows_begin, "wb") as file:
 
         def send(item: Prepared | Item | LinesChunk | EmpathyError | None) -> None:

@@ -75,12 +75,11 @@ def join_shares(run: Run, corpus: Corpus, scorer: Scorer, settings: ScoreSetting
 def put_in_place(folder: Path) -> None:
     """Let windows that were changed take the place of what they were, as far as an interrupted process did not."""
     for number, window in joined_windows(folder).items():
-        for there, of in ((window.shard, part_of), (window.rejected, rejects_of)):
-            if there is None:
-                of(folder, number).unlink(missing_ok=True)
-            else:
-                with suppress(FileNotFoundError):  # done already
-                    of(folder, number, AHEAD).replace(of(folder, number))
+        if not window.tally.scored:
+            part_of(folder, number).unlink(missing_ok=True)
+        for of in (part_of, rejects_of):
+            with suppress(FileNotFoundError):  # done already, or there is none
+                of(folder, number, AHEAD).replace(of(folder, number))
 
 
 def _changed(run: Run, corpus: Corpus, scorer: Scorer, settings: ScoreSettings, progress: Progress) -> list[Window]:

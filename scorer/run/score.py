@@ -19,7 +19,7 @@ from scorer.model import Scorer
 from scorer.progress import Progress, Silent
 from scorer.reading.cut import Prepared
 from scorer.reading.join import CHANGED, Begun, hash_before
-from scorer.reading.lines import hash_at, is_all_lines, position_of
+from scorer.reading.lines import is_all_lines, is_there, position_of
 from scorer.reading.read_ahead import ReadJob, possible_readers, readers_for, reading
 from scorer.reading.splits import splits_of
 from scorer.reading.windows import LinesPlace, Tally, Window
@@ -190,7 +190,7 @@ def _after(corpus: Corpus, run: Run, settings: ScoreSettings) -> tuple[int, Line
     for window in done.values():
         if window.place is None:
             return None
-        run.check_same(window, window.records if hash_at(corpus, window.place) == window.bytes else CHANGED)
+        run.check_same(window, window.records if is_there(corpus, settings.window, window) else CHANGED)
     return last.number, last.place
 
 

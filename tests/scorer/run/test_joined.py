@@ -179,3 +179,18 @@ def test_ids_that_are_lost_are_missed(scorer: Scorer, tmp_path: Path) -> None:
     (tmp_path / "out" / "_ids-000002.npy").unlink()
     with pytest.raises(OutputError, match=r"_ids-000002.npy: is missing or not what was written here"):
         score(scorer, path, tmp_path / "out", Share(1, 2))
+
+
+@pytest.mark.parametrize("share", [WHOLE, Share(0, 2)])
+def test_lines_that_were_appended_are_another_input(scorer: Scorer, tmp_path: Path, share: Share) -> None:
+    """Behind a last window that was not full a run would go on with a window that no other run has."""
+    rows = [record("i am sad", f"so {number}") for number in range(50)]
+    path = write_lines(tmp_path / "in.jsonl", rows)
+    score(scorer, path, tmp_path / "out", share)
+    manifest = next((tmp_path / "out").glob("_manifest*"))
+    manifest.write_bytes(b"".join(manifest.read_bytes().splitlines(keepends=True)[:-1]))  # killed before it ended
+    write_lines(path, [*rows, record("i am sad", "one more")])
+    with pytest.raises(OutputError, match=r"window 2 of the input is not what was scored before"):
+        score(scorer, path, tmp_path / "out", share, existing="resume")
+    write_lines(path, rows)
+    assert score(scorer, path, tmp_path / "out", share, existing="resume").resumed == (50 if share == WHOLE else 30)
