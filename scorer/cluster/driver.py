@@ -181,6 +181,13 @@ class Cluster:
                     raise task.result from None
                 yield task.result
 
+    def wait_for(self, workers: int) -> None:
+        """Wait until so many workers have loaded the bundle."""
+        if self._ray is None:
+            self._start(expected=(self.scorer.engine.name, self.scorer.engine.precision))
+        while len(self._served) < workers:
+            self._step()
+
     def closing(self) -> list[str]:
         """Return a line that says which workers scored."""
         nodes = len(set(self._served.values()))
