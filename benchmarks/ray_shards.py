@@ -3,8 +3,8 @@
     python -m benchmarks.ray_shards IN... [--workers 1,2,4] [--shards 8] [--json OUT]
 
 Real runs of `empathy score --ray --ray-shards N` with the starter on a cluster of this machine, one processor thread
-for each worker. The time is that from the first share that is handed out to the last manifest that is read; the driver's
-is its processor time meanwhile. Workers on fewer cores than they are take turns. Shards are compared byte for byte.
+for each worker. The time is that from the first share handed out to the last manifest read; the driver's is its processor
+time meanwhile. Workers on fewer cores than they are take turns. Shards are compared byte for byte.
 """
 
 from __future__ import annotations

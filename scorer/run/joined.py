@@ -53,8 +53,10 @@ def join_shares(run: Run, corpus: Corpus, scorer: Scorer, settings: ScoreSetting
             return
         if not is_unjoined(folder):
             return
+        for left in folder.glob(".*.tmp"):  # of processes that were killed; none is at work here now
+            left.unlink()
         if not (folder / JOINED).exists():
-            for left in folder.glob(f"{AHEAD}part-*"):  # of a process that was killed here
+            for left in folder.glob(f"{AHEAD}part-*"):
                 left.unlink()
             changed = _changed(run, corpus, scorer, settings, progress)
             write_json(folder / JOINED, Joined(windows=changed))
