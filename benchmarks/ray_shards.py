@@ -3,7 +3,7 @@
     python -m benchmarks.ray_shards IN... [--workers 1,2,4] [--shards 8] [--json OUT]
 
 Real runs of `empathy score --ray --ray-shards N` with the starter on a cluster of this machine, one processor thread
-for each worker. The time is that from the first share handed out to the last manifest read; the driver's is its processor
+for each worker. Timed from the first share handed out to the last manifest read; the driver's seconds are its processor
 time meanwhile. Workers on fewer cores than they are take turns. Shards are compared byte for byte.
 """
 
