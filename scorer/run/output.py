@@ -29,7 +29,7 @@ from scorer.reading.lines import hash_at, is_all_lines, places
 from scorer.reading.prepare import records_hash, windows
 from scorer.reading.windows import FinishedInput, Window, input_of, outside_of
 from scorer.run.joined import put_in_place
-from scorer.run.manifest import IDS, Identity, Manifest, begun_with, is_unjoined, manifest_of, manifests
+from scorer.run.manifest import IDS, Identity, Manifest, begun_with, is_unjoined, manifest_of, manifests, unfinished
 from scorer.run.parts import AHEAD, REJECTS, join_rejects, part_of, rejects_of, write_ids, write_window
 from scorer.run.score_file import SUFFIXES, is_as_written, join_shards, metadata_text, read_metadata
 from scorer.run.settings import ScoreSettings
@@ -168,6 +168,9 @@ class Run:
         shutil.rmtree(self.folder / EARLIER, ignore_errors=True)
         for number in self.done:
             rejects_of(self.folder, number).unlink(missing_ok=True)
+        if not unfinished(self.folder):  # whoever joined the shares may have been killed before it was here
+            for left in self.folder.glob(f"part-*.{REJECTS}"):
+                left.unlink(missing_ok=True)
 
     def _join(self) -> None:
         if shards := self.shards:
