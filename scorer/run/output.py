@@ -200,9 +200,9 @@ class Run:
         if existing == "overwrite":
             self._clear()
         put_in_place(self.folder)
-        for unfinished in self.folder.glob(".*.tmp"):
-            if self._is_mine(unfinished.name):
-                unfinished.unlink()
+        for begun in self.folder.glob(".*.tmp"):
+            if self._is_mine(begun.name):
+                begun.unlink()
         self.done, self.complete = self._manifest.read()
         self._check_shards()
         if self.complete and not self.is_file:  # a kill may have come between the two
