@@ -29,6 +29,7 @@ from scorer.model import Scorer
 from scorer.reading import lines
 from scorer.reading.windows import Share
 from scorer.run import score
+from scorer.run.joined import join_shares
 from scorer.run.settings import ScoreSettings
 
 
@@ -48,7 +49,7 @@ class Row:
 def counted(row: Row) -> Iterator[None]:
     """Count in a row what is read and parsed."""
     began, cpu = _read_here(), _cpu()
-    chunk, join = lines.lines_chunk, score.join_shares
+    chunk, join = lines.lines_chunk, join_shares
 
     def parse(*given: Any) -> Any:
         made = chunk(*given)

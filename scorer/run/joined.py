@@ -104,7 +104,7 @@ def _changed(run: Run, corpus: Corpus, scorer: Scorer, settings: ScoreSettings, 
 def _check_chain(folder: Path, windows: Sequence[Window]) -> None:
     """Raise OutputError unless each window begins where the one before it ends."""
     for number, (window, following) in enumerate(zip(windows, [*windows[1:], None], strict=True)):
-        here, then = window.place, following and following.place
+        here, then = window.place, following.place if following else None
         if window.number != number or here is None:
             raise OutputError(f"{folder}: window {number} is missing among what its shards finished; {_AFRESH}")
         if then is not None and (then.first, then.start, then.line) != (here.last, here.end, here.end_line):

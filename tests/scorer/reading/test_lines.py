@@ -14,6 +14,7 @@ import pytest
 from scorer.errors import InputError
 from scorer.inputs import json_lines
 from scorer.inputs.corpus import Corpus
+from scorer.inputs.parse import parse_json
 from scorer.model import Scorer
 from scorer.reading import lines
 from scorer.reading.cut import Prepared
@@ -118,13 +119,13 @@ def test_a_share_parses_its_own_windows_and_nothing_else(
 ) -> None:
     path = write_lines(tmp_path / "in.jsonl", [record("i am sad", f"so {number}") for number in range(300)])
     parsed: list[str] = []
-    real = json_lines.parse_json
+    real = parse_json
 
-    def parse_json(text: str) -> Any:
+    def noted(text: str) -> Any:
         parsed.append(text)
         return real(text)
 
-    monkeypatch.setattr(json_lines, "parse_json", parse_json)
+    monkeypatch.setattr(json_lines, "parse_json", noted)
     job = ReadJob(Corpus([str(path)]), scorer.encoder, scorer.bundle.info.domain, 10, (), Share(1, 3), by_lines=True)
     assert [window.number for window in reread(job, 0)] == list(range(1, 30, 3))
     assert parsed == [line for n, line in enumerate(path.read_text().splitlines(keepends=True)) if n // 10 % 3 == 1]

@@ -15,6 +15,7 @@ from scorer.errors import OutputError
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
 from scorer.outputs import JOINED
+from scorer.reading.lines import lines_chunk
 from scorer.reading.windows import WHOLE, Share
 from scorer.run import joined
 from scorer.run.manifest import finished_windows, missing_from
@@ -145,13 +146,13 @@ def test_a_killed_share_goes_on_behind_what_it_finished(
     lines = manifest.read_bytes().splitlines(keepends=True)
     manifest.write_bytes(b"".join(lines[:3]))
     read: list[int] = []
-    real = joined.lines_chunk
+    real = lines_chunk
 
-    def lines_chunk(*given: Any) -> Any:
+    def noted(*given: Any) -> Any:
         read.append(given[2])
         return real(*given)
 
-    monkeypatch.setattr("scorer.reading.read_ahead.lines_chunk", lines_chunk)
+    monkeypatch.setattr("scorer.reading.read_ahead.lines_chunk", noted)
     summary = score(scorer, inputs, tmp_path / "out", Share(0, 2), existing="resume")
     assert read == list(range(4, 2 * len(lines) - 4, 2))  # not one that was finished
     assert summary.resumed == sum(window[1].records for window in windows(tmp_path / "whole")[:3:2])
