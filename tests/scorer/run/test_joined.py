@@ -171,7 +171,7 @@ def test_shares_of_different_inputs_are_not_joined(scorer: Scorer, tmp_path: Pat
         score(scorer, path, tmp_path / "out", Share(1, 2))
     assert "not joined" in str(missing_from(tmp_path / "out"))
     path.write_text(text)
-    with pytest.raises(OutputError, match="finished and was made from another input"):
+    with pytest.raises(OutputError, match=r"window 1 does not begin where window 0 ends"):
         score(scorer, path, tmp_path / "out", Share(1, 2), existing="resume")
 
 
