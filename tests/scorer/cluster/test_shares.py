@@ -13,6 +13,7 @@ import pytest
 
 from scorer.cluster.driver import Cluster, ClusterSettings
 from scorer.cluster.shares import score_shares
+from scorer.cluster.worker import Part, Worker
 from scorer.errors import EngineError, InputError, OutputError
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
@@ -22,7 +23,7 @@ from scorer.run.manifest import missing_from
 from scorer.run.score import Summary, score_files
 from scorer.run.settings import ScoreSettings
 from tests.conftest import record, write_lines
-from tests.scorer.cluster.test_driver import nodes, pytestmark  # noqa: F401 - a fixture; what Ray leaves open
+from tests.scorer.cluster.test_driver import job, nodes, pytestmark  # noqa: F401 - a fixture; what Ray leaves open
 from tests.scorer.reading.test_lines import messy_lines
 from tests.scorer.run.test_joined import parts, rejects, windows
 
@@ -109,9 +110,6 @@ def test_what_workers_cannot_share_is_one_line(scorer: Scorer, tmp_path: Path) -
 
 
 def test_a_machine_that_does_not_see_the_files_says_so(scorer: Scorer, tmp_path: Path) -> None:
-    from scorer.cluster.worker import Part
-    from tests.scorer.cluster.test_driver import Worker, job
-
     part = Part(inputs=("a",), fields={}, output=Path("o"), share=Share(0, 2), folder=tmp_path / "gone")
     with pytest.raises(EngineError, match=r"gone: cannot be read on a worker \(No such file or directory\)"):
         Worker(job(scorer.bundle)).share(part)
