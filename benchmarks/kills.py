@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.throughput.dialogues import real_dialogues, varied, write
 from scorer.run.manifest import NAME as MANIFEST
-from scorer.run.output import REJECTS
+from scorer.run.parts import REJECTS
 
 _REJECTED_EVERY = 997
 

@@ -26,11 +26,9 @@ from scorer.bundle.bundle import load_bundle
 from scorer.engines.base import Inputs, Scores
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
-from scorer.reading.chunks import SplitJob, chunks_of
 from scorer.reading.cut import Prepared
-from scorer.reading.join import Joiner
+from scorer.reading.lines import is_all_lines, line_windows, lines_chunk, places
 from scorer.reading.read_ahead import ReadJob, reading
-from scorer.reading.splits import splits_of
 from scorer.reading.windows import WHOLE
 from scorer.run.score import score_files
 from scorer.run.settings import ScoreSettings
@@ -54,13 +52,13 @@ class AtOnce:
 
 def scored(scorer: Scorer, corpus: Corpus, job: ReadJob, runs: int) -> dict[str, float]:
     """Return what the scoring process costs, the fastest of some runs."""
-    splits = splits_of(corpus)
-    made = chunks_of(SplitJob(corpus, splits, job.encoder, job.domain), 0, 1)
+    found = places(corpus, job.size)
+    made = (lines_chunk(corpus, place, number, job.encoder, job.domain, ()) for number, place in found)
     recorded = [pickle.dumps(item, protocol=pickle.HIGHEST_PROTOCOL) for item in made]
 
     @contextmanager
     def replayed(*_: Any) -> Iterator[Iterator[Prepared]]:
-        yield Joiner(splits, job.size).windows([map(pickle.loads, recorded)])
+        yield line_windows(map(pickle.loads, recorded), unique=True)
 
     seconds, rows = [], 0
     for _ in range(runs):
@@ -97,7 +95,9 @@ def main(inputs: tuple[str, ...], runs: int, readers: str, json_path: Path | Non
     bundle = load_bundle()
     scorer = Scorer(bundle, AtOnce())
     corpus = Corpus(inputs)
-    job = ReadJob(corpus, scorer.encoder, bundle.info.domain, ScoreSettings().window, (), WHOLE)
+    if not is_all_lines(corpus):
+        raise click.UsageError("expected files of JSON lines that are not compressed")
+    job = ReadJob(corpus, scorer.encoder, bundle.info.domain, ScoreSettings().window, (), WHOLE, by_lines=True)
     found = scored(scorer, corpus, job, runs)
     for count in map(int, readers.split(",")):
         found[f"read per second by {count}"] = round(max(read(job, count) for _ in range(runs)))

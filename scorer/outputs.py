@@ -32,6 +32,9 @@ FilesOf = Callable[[Path], Collection[str]]
 MANIFESTS = "_manifest*.jsonl"
 """What matches the name of every manifest in a folder of scores, a share's among them."""
 
+JOINED = "_joined.json"
+"""Which windows in a folder of scores were changed when shares were joined."""
+
 RUN = "run.json"
 """What a run was begun with: in OUT.partial, and in a folder that is finished."""
 
@@ -243,7 +246,7 @@ def _kept(folder: Path, written: FilesOf | None) -> set[str]:
 def is_own_output(name: str) -> bool:
     """Whether a file name is one that scoring writes beside its output, never an input."""
     endings = (".rejects.jsonl", ".meta.json", ".partial")
-    return name.endswith(endings) or name == "rejects.jsonl" or fnmatch(name, MANIFESTS)
+    return name.endswith(endings) or name in ("rejects.jsonl", JOINED) or fnmatch(name, MANIFESTS)
 
 
 def begin_work(output: Path, identity: Any, existing: Existing) -> Path:

@@ -105,7 +105,8 @@ def _may_be_read(name: str) -> bool:
 
 def _shares(given: Mapping[str, Any]) -> bool:
     """Whether a command writes a part of its output, beside others that write theirs."""
-    return getattr(given.get("share"), "count", 1) > 1 or given.get("fit") is not None
+    in_parts = given.get("fit") is not None or given.get("ray_shards") is not None
+    return in_parts or getattr(given.get("share"), "count", 1) > 1
 
 
 _READ_HERE = ("inputs", "data")

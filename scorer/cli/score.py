@@ -106,6 +106,13 @@ def _ray_address(_context: click.Context, _option: click.Parameter, value: str |
     opt.option(
         "--ray-workers", type=click.IntRange(min=1), help="Workers, at most.  [default: what there is room for]"
     ),
+    opt.option(
+        "--ray-shards",
+        type=click.IntRange(min=2),
+        metavar="N",
+        help="Workers read IN and write the folder OUT themselves, in N shares; all machines see both.  [default: the "
+        "driver reads and writes]",
+    ),
     opt.option("--ray-gpus", type=click.FloatRange(min=0, min_open=True), help="GPUs per worker.  [default: none]"),
 )
 def score(
@@ -117,6 +124,7 @@ def score(
     threads: int | None,
     ray: str | None,
     ray_workers: int | None,
+    ray_shards: int | None,
     ray_gpus: float | None,
     rejects_path: Path | None,
     fields: dict[str, str],
@@ -147,7 +155,9 @@ def score(
     faults = {
         "--resume, --overwrite, --shard and --ray are about an output; name one with -o": output is None
         and about_output,
-        "--ray-workers and --ray-gpus are about a cluster; give --ray too": ray is None and (ray_workers or ray_gpus),
+        "--ray-workers, --ray-shards and --ray-gpus are about a cluster; give --ray too": ray is None
+        and (ray_workers or ray_shards or ray_gpus),
+        "--ray-shards and --shard both divide the windows; leave one out": ray_shards and given["share"],
         f"rejects go to {output}.rejects.jsonl; --rejects is for runs without -o": output and rejects_path,
         f"{output} is a URL; scores are written to local files, name one and copy it there": url,
     }
@@ -166,12 +176,19 @@ def score(
     with ExitStack() as stack:
         progress = stack.enter_context(Bar(sys.stderr, quiet=quiet))
         backend: Backend = Local(scorer, settings)
-        if ray is not None:
+        if ray is None:
+            summary = score_on(backend, corpus, output, settings, progress)
+        else:
             from scorer.cluster.driver import Cluster, ClusterSettings
 
             where = ClusterSettings(address=ray, workers=ray_workers, threads=threads, gpus=ray_gpus or 0.0)
-            backend = stack.enter_context(Cluster(scorer, settings, where, engine, precision))
-        summary = score_on(backend, corpus, output, settings, progress)
+            backend = cluster = stack.enter_context(Cluster(scorer, settings, where, engine, precision))
+            if ray_shards:
+                from scorer.cluster.shares import score_shares
+
+                summary = score_shares(cluster, corpus, output, settings, progress, count=ray_shards)
+            else:
+                summary = score_on(cluster, corpus, output, settings, progress)
     if summary.complete_before:
         say(f"{output} is complete already; nothing was scored", err=True)
         return

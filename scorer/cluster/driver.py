@@ -16,11 +16,12 @@ from __future__ import annotations
 import pickle
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+from scorer.cluster.actor import actor_class
 from scorer.cluster.connection import AUTO, LOCAL, check_ready, connect
 from scorer.cluster.worker import EngineFacts, Job
 from scorer.engines.base import Scores
@@ -56,12 +57,16 @@ class ClusterSettings:
 
 @dataclass(slots=True)
 class _Task:
-    """A window on its way. ``result`` is what it came to, or the error that the run ends with when its turn comes."""
+    """A call on its way: a window, or whatever ``name`` says.
 
-    window: Prepared
+    ``result`` is what it came to, or the error that the run ends with when its turn comes.
+    """
+
+    name: str
     sent: Any
+    window: Prepared | None = None
     attempts: int = 0
-    result: Scores | Exception | None = None
+    result: Any = None
 
 
 @dataclass(slots=True, eq=False)
@@ -138,7 +143,7 @@ class Cluster:
                     window, fault = None, error
                 more = window is not None
                 if window is not None:
-                    turn.append(_Task(window, self._ray.put(window.tokens)))
+                    turn.append(_Task(f"window {window.number}", self._ray.put(window.tokens), window))
                     self._hand(turn[-1], idle)
             else:
                 handed = False
@@ -147,12 +152,41 @@ class Cluster:
                 task = turn.popleft()
                 if isinstance(task.result, Exception):
                     raise task.result from None
-                assert task.result is not None
+                assert task.window is not None
                 estimate.read(task.window.work, task.window.position)
                 estimate.scored(len(task.window.ids), task.window.work)
                 yield task.window, task.result
         if fault is not None:
             raise fault
+
+    def each(self, call: str, given: Mapping[str, Any]) -> Iterator[Any]:
+        """Yield what a method of workers returns for each of some things, by their names, in the order of its ends.
+
+        A worker has one of them at a time. Errors are as in ``score``, but at once.
+        """
+        if self._ray is None:
+            self._start(expected=(self.scorer.engine.name, self.scorer.engine.precision))
+        under_way = [_Task(name, sent) for name, sent in given.items()]
+        todo = deque(under_way)
+        while under_way:
+            idle = next((worker for worker in self._workers if worker.node and not worker.has), None)
+            waiting = self._again or todo
+            handed = idle is not None and bool(waiting)
+            if idle is not None and waiting:
+                self._hand(waiting.popleft(), idle, call)
+            self._step(wait=not handed)
+            for task in [task for task in under_way if task.result is not None]:
+                under_way.remove(task)
+                if isinstance(task.result, Exception):
+                    raise task.result from None
+                yield task.result
+
+    def wait_for(self, workers: int) -> None:
+        """Wait until so many workers have loaded the bundle."""
+        if self._ray is None:
+            self._start(expected=(self.scorer.engine.name, self.scorer.engine.precision))
+        while len(self._served) < workers:
+            self._step()
 
     def closing(self) -> list[str]:
         """Return a line that says which workers scored."""
@@ -185,9 +219,9 @@ class Cluster:
         ready = [worker for worker in self._workers if worker.node and len(worker.has) < _IN_FLIGHT]
         return min(ready, key=lambda worker: len(worker.has), default=None)
 
-    def _hand(self, task: _Task, worker: _Worker) -> None:
+    def _hand(self, task: _Task, worker: _Worker, call: str = "score") -> None:
         worker.has.append(task)
-        self._calls[worker.actor.score.remote(task.sent)] = worker, task
+        self._calls[getattr(worker.actor, call).remote(task.sent)] = worker, task
 
     def _step(self, *, wait: bool = True) -> None:
         """Start workers that are missing and take in what calls returned; ``wait`` up to a second for a first one."""
@@ -239,7 +273,7 @@ class Cluster:
         for other in worker.has:
             other.attempts += other is worker.has[0]  # it was at the first one; the others waited
             if other.attempts >= _ATTEMPTS:
-                raise EngineError(f"window {other.window.number}: {_ATTEMPTS} workers died at it{self._why}")
+                raise EngineError(f"{other.name}: {_ATTEMPTS} workers died at it{self._why}")
         self._again.extend(worker.has)
 
     def _recruit(self) -> None:
@@ -255,7 +289,7 @@ class Cluster:
             self._looked = now
             self._wanted = self._where.workers or max(1, self._room())
         while len(self._workers) < self._wanted:
-            actor = _actor(self._ray, self._threads, self._where.gpus).remote()
+            actor = actor_class(self._ray, self._threads, self._where.gpus).remote()
             self._workers.append(_Worker(actor))
             self._calls[actor.start.remote(version(_PACKAGE), self._job)] = self._workers[-1], None
 
@@ -274,35 +308,3 @@ class Cluster:
             for node in self._ray.nodes()
             if node["Alive"]
         )
-
-
-def _actor(ray: Any, threads: int, gpus: float) -> Any:
-    """Return the class of actors. It travels by value, so that a machine without this package can say what it lacks."""
-
-    class Remote:
-        def start(self, driver: str, job: bytes) -> tuple[str, Any]:
-            import importlib.metadata
-            import pickle
-
-            import ray
-
-            node = ray.util.get_node_ip_address()
-            try:  # whatever the machine lacks is one line on the driver; any other fault keeps its traceback
-                here = importlib.metadata.version("empathy-scorer")
-                if here != driver:
-                    return node, f"has empathy-scorer {here} and this process {driver}; install the same there"
-                from scorer.cluster.worker import Worker, start
-
-                found: Worker | str = start(pickle.loads(job))  # noqa: S301 - the driver's own
-            except ImportError as error:
-                return node, f"{error}; install there what is installed here"
-            if isinstance(found, str):
-                return node, found
-            self._worker = found
-            return node, found.facts
-
-        def score(self, tokens: Any) -> Any:
-            return self._worker.score(tokens)
-
-    # Dead actors are not restarted by Ray, which would wait for room where there is none; others take their windows.
-    return ray.remote(Remote).options(num_cpus=threads, num_gpus=gpus, max_restarts=0, scheduling_strategy="SPREAD")

@@ -5,16 +5,20 @@ Nothing here knows of Ray, so that a worker is tested without it.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scorer.bundle.tokens import Tokens
 from scorer.engines.base import PAD_MULTIPLE, Inputs, Scores
 from scorer.errors import EmpathyError, EngineError
+from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
+from scorer.reading.windows import Share
 from scorer.run.backend import score_columns
+from scorer.run.score import Summary, score_files
 from scorer.run.settings import ScoreSettings
 
 
@@ -57,6 +61,17 @@ class Job:
     settings: ScoreSettings
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A share of a run that a worker reads and writes itself; names are as seen from ``folder``."""
+
+    inputs: tuple[str, ...]
+    fields: Mapping[str, str]
+    output: Path
+    share: Share
+    folder: Path
+
+
 class Worker:
     """Holds a loaded scorer; EngineError where it is not the engine that the run was begun with."""
 
@@ -81,6 +96,19 @@ class Worker:
     def score(self, tokens: Tokens) -> Scores:
         """Return the score columns of a window's dialogues."""
         return score_columns(self._scorer, tokens, self._settings)
+
+    def share(self, part: Part) -> Summary:
+        """Score a share of the windows into its folder, from where whoever had it before ended."""
+        try:
+            os.chdir(part.folder)
+        except OSError as error:
+            raise EngineError(
+                f"{part.folder}: cannot be read on a worker ({error.strerror or error}); inputs and output have to be "
+                "on a file system that all machines see, under the same names"
+            ) from None
+        corpus = Corpus(part.inputs, fields=part.fields, keep_records=self._settings.keep)
+        settings = replace(self._settings, share=part.share, existing="resume")
+        return score_files(self._scorer, corpus, part.output, settings)
 
 
 def start(job: Job) -> Worker | str:

@@ -62,29 +62,36 @@ class Corpus:
 
     def __iter__(self) -> Iterator[Dialogue | Reject]:
         """Yield every record of every source, in order."""
-        seen = HashSet()
-        repeats: dict[int, int] = {}
+        unique = UniqueIds()
         for source in self.sources:
             source.bytes_read = 0
             for record in read_source(source, self.labels, self.fields, keep=self.keeps_records):
-                if self._unique_ids and isinstance(record, Dialogue):
-                    record = _unique(record, seen, repeats)
-                yield record
+                yield unique(record) if self._unique_ids else record
 
 
-def _unique(dialogue: Dialogue, seen: HashSet, repeats: dict[int, int]) -> Dialogue | Reject:
-    """Return the dialogue with an id that did not occur before, or its reject."""
-    first = id_hash(dialogue.id)
-    if seen.add(first):
-        return dialogue
-    if dialogue.id != content_hash(dialogue.turns):
-        detail = f"id {dialogue.id!a} occurred before, expected unique ids (or none: the content's hash is taken)"
-        return Reject(dialogue.source, dialogue.line, "duplicate_id", detail, dialogue.id)
-    while True:
-        repeats[first] = repeats.get(first, 1) + 1
-        id_ = f"{dialogue.id}-{repeats[first]}"
-        if seen.add(id_hash(id_)):
-            return replace(dialogue, id=id_)
+class UniqueIds:
+    """Makes the ids of records unique along a stream; see ``Corpus``."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._seen = HashSet()
+        self._repeats: dict[int, int] = {}
+
+    def __call__(self, record: Dialogue | Reject) -> Dialogue | Reject:
+        """Return the dialogue with an id that did not occur before, or its reject; a reject as it is."""
+        if isinstance(record, Reject):
+            return record
+        first = id_hash(record.id)
+        if self._seen.add(first):
+            return record
+        if record.id != content_hash(record.turns):
+            detail = f"id {record.id!a} occurred before, expected unique ids (or none: the content's hash is taken)"
+            return Reject(record.source, record.line, "duplicate_id", detail, record.id)
+        while True:
+            self._repeats[first] = self._repeats.get(first, 1) + 1
+            id_ = f"{record.id}-{self._repeats[first]}"
+            if self._seen.add(id_hash(id_)):
+                return replace(record, id=id_)
 
 
 def id_hash(text: str) -> int:

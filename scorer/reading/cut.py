@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 import numpy as np
@@ -13,8 +13,8 @@ import numpy.typing as npt
 from scorer.bundle.tokens import Tokens
 from scorer.inputs.parse import Reject
 from scorer.reading.chunks import Chunk
-from scorer.reading.ids import Placed
-from scorer.reading.windows import Mark, Tally, large_conversations
+from scorer.reading.ids import Placed, RawIds
+from scorer.reading.windows import LinesPlace, Mark, Tally, large_conversations
 
 _WINDOW_CHARACTERS = 1 << 24
 _FIRST_WINDOW = 1 << 10
@@ -29,8 +29,9 @@ class Prepared:
     ``records`` is the hash of its records, ``size`` their number, and ``position`` how many bytes of the input were
     read by then. ``ids`` and ``tokens`` are of its dialogues, in order.
     ``kept`` are the columns to be kept, by name, as JSON, None where a record has none; ``keys`` are those of the first
-    record. ``mark`` is where the next window begins, where reading can begin there. Of a window that was finished
-    before, only the first four are given.
+    record. ``mark`` is where the next window begins, where reading can begin there. One that was found by line ends has
+    its ``place``, the hash of its ``bytes``, and all ids in it as they stand there. Of a window that was
+    finished before, only the first four are given.
     """
 
     number: int
@@ -44,6 +45,9 @@ class Prepared:
     rejects: list[Reject] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     mark: Mark | None = None
+    place: LinesPlace | None = None
+    bytes: str | None = None
+    raw_ids: RawIds | None = None
 
     @property
     def work(self) -> int:
@@ -102,6 +106,30 @@ def window_of(pieces: Sequence[Piece], number: int = 0, mark: Mark | None = None
     rows = [_good_rows(placed, start, stop) for placed, start, stop, _ in pieces]
     chunks = [placed.chunk for placed, *_ in pieces]
     tokens, repeats = _tokens(chunks, rows)
+    return _window(pieces, rows, tokens, repeats, number, mark)
+
+
+def window_of_lines(placed: Placed, number: int, place: LinesPlace) -> Prepared:
+    """Return the window that the lines of a place make.
+
+    Its batches depend on its bytes alone, and not on what other windows hold: they have the texts of dialogues, too,
+    that are rejects because of ids elsewhere.
+    """
+    chunk, lines = placed.chunk, placed.lines()
+    pieces = [(placed, 0, chunk.size, lines)]
+    rows = _good_rows(placed, 0, chunk.size)
+    all_rows = np.flatnonzero(chunk.tokens.texts >= 0)
+    tokens, _ = _tokens([chunk], [all_rows])
+    mine = replace(tokens, texts=tokens.texts[np.isin(all_rows, rows)])
+    window = _window(pieces, [rows], mine, len(rows) - len(np.unique(mine.texts)), number, None)
+    own = np.array([id_ == content for id_, content in zip(chunk.ids, chunk.contents, strict=True)], dtype=bool)
+    return replace(window, place=place, bytes=chunk.reading.sha256, raw_ids=RawIds(chunk.id_hashes, own))
+
+
+def _window(
+    pieces: Sequence[Piece], rows: Sequence[_Rows], tokens: Tokens, repeats: int, number: int, mark: Mark | None
+) -> Prepared:
+    chunks = [placed.chunk for placed, *_ in pieces]
     rejects, poisoned = [], False
     for placed, start, stop, _ in pieces:
         rejects += [reject for place, reject in placed.rejects if start <= place < stop]

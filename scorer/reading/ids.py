@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from scorer.arrays import Hashes
 from scorer.inputs.id_set import HashSet, hash64
 from scorer.inputs.parse import Reject
 from scorer.reading.chunks import Chunk, dialogue_line, reject_line
+
+_NUMBERED = re.compile(r"-\d+$")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +49,14 @@ class Placed:
         return found
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RawIds:
+    """Ids of a window as they stand in it: their hashes (D,), and which are ``own`` hashes of their contents (D,)."""
+
+    hashes: Hashes
+    own: npt.NDArray[np.bool_]
+
+
 def as_it_is(chunk: Chunk) -> Placed:
     """Return a chunk whose ids and lines are right already."""
     return Placed(chunk, chunk.ids, np.ones(len(chunk.ids), dtype=bool), chunk.rejects, chunk.poisoned)
@@ -65,16 +77,33 @@ class Ids:
     def know(self, ids: Iterable[str]) -> None:
         """Take ids that an earlier run gave."""
         hashes = np.array([hash64(id_) for id_ in ids], dtype=np.uint64)
-        if not self._seen.add_if_new(hashes):  # as where two ids have one hash
+        if not self.are_new(hashes):  # as where two ids have one hash
             for number in hashes.tolist():
                 self._seen.add(number)
+
+    def are_new(self, hashes: Hashes) -> bool:
+        """Take the hashes of ids (N,) if all are new and none is there twice, else none; say whether it took them."""
+        return self._seen.add_if_new(hashes)
+
+    def renamed(self, ids: Sequence[str], raw: RawIds) -> list[str] | None:
+        """Take ids (D,) of a window and return what they become; None, and take none, if one may be a reject."""
+        hashes, own = raw.hashes, raw.own
+        given = {number for number, is_own in zip(hashes.tolist(), own.tolist(), strict=True) if not is_own}
+        if len(given) < int((~own).sum()) or any(number in self._seen for number in given):
+            return None
+        if given & set(hashes[own].tolist()):
+            return None
+        if any(_NUMBERED.search(id_) for id_, is_own in zip(ids, own.tolist(), strict=True) if not is_own):
+            return None  # as what such a hash may become
+        first = zip(ids, hashes.tolist(), strict=True)
+        return [id_ if self._seen.add(number) else self._numbered(id_, number) for id_, number in first]
 
     def place(self, chunk: Chunk, line: int) -> Placed:
         """Return a chunk in its place, behind so many lines of its file."""
         poisoned = {number: _moved(reject, line) for number, reject in chunk.poisoned.items()}
         rejects = [(place, _moved(reject, line)) for place, reject in chunk.rejects] if line else chunk.rejects
         alive = np.ones(len(chunk.ids), dtype=bool)
-        if self._seen.add_if_new(chunk.id_hashes):
+        if self.are_new(chunk.id_hashes):
             return Placed(chunk, chunk.ids, alive, rejects, poisoned)
         ids, refused = list(chunk.ids), []
         for row, first in enumerate(chunk.id_hashes.tolist()):

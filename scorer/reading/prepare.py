@@ -12,10 +12,11 @@ from hashlib import sha256
 from scorer.bundle.domain import Domain
 from scorer.bundle.encode import Encoder
 from scorer.dialogue import Dialogue, content_hash
-from scorer.inputs.corpus import Corpus
+from scorer.inputs.corpus import Corpus, UniqueIds
 from scorer.reading.chunks import Record, characters_of, chunk_of, dialogue_line, reject_line, with_columns
 from scorer.reading.cut import Prepared, is_full, window_of
 from scorer.reading.ids import as_it_is
+from scorer.reading.lines import is_all_lines, places, read_place
 from scorer.reading.splits import Reading
 from scorer.reading.windows import WHOLE, Share
 
@@ -63,6 +64,13 @@ def windows(corpus: Corpus, size: int, keep: Sequence[str] = ()) -> Iterator[lis
     The first ones are smaller, so that the network need not wait for a whole window to be read. Of a dialogue's record
     only the columns to ``keep`` remain, as JSON.
     """
+    if is_all_lines(corpus):
+        unique = UniqueIds()
+        for source in corpus.sources:
+            source.bytes_read = 0
+        for _, place in places(corpus, size):
+            yield [unique(record) for record in read_place(corpus, place, keep).records]
+        return
     window: list[Record] = []
     characters = number = 0
     for record in corpus:

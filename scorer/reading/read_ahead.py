@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from queue import Queue
 from threading import Event, Thread
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from scorer.bundle.domain import Domain
 from scorer.bundle.encode import Encoder
@@ -31,9 +31,12 @@ from scorer.progress import Progress
 from scorer.reading.chunks import EndOfFile, SplitJob, chunks_of
 from scorer.reading.cut import Prepared
 from scorer.reading.join import Begun, Item, Joiner
+from scorer.reading.lines import LinesChunk, line_windows, lines_chunk, places
 from scorer.reading.prepare import prepare_windows
 from scorer.reading.splits import splits_of
-from scorer.reading.windows import Share
+from scorer.reading.windows import LinesPlace, Share
+
+T = TypeVar("T")
 
 _POSIX = os.name == "posix"
 
@@ -50,7 +53,9 @@ _PATIENCE_SECONDS = 10.0
 class ReadJob:
     """What to read: the windows of a share of a corpus, those ``done`` for their hash only; columns to ``keep``.
 
-    With ``begun`` what an earlier run finished is not read at all.
+    With ``begun`` what an earlier run finished is not read at all. ``by_lines`` is for files whose windows are found by
+    line ends: a reader parses its own windows and no others, those of the share ``after`` one that was finished, whose
+    dialogues had ``known`` ids. Who has a share of the windows cannot know which ids are there before.
     """
 
     corpus: Corpus
@@ -61,6 +66,9 @@ class ReadJob:
     share: Share
     keep: Sequence[str] = ()
     begun: Begun | None = None
+    by_lines: bool = False
+    after: tuple[int, LinesPlace] | None = None
+    known: Sequence[str] = ()
 
     @property
     def by_splits(self) -> bool:
@@ -95,7 +103,21 @@ class _Splits:
         return chunks_of(self.job, self.part, self.parts)
 
 
-_Part = _Windows | _Splits
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """A part of a job for one reader: windows of a share that are found by line ends."""
+
+    job: ReadJob
+    share: Share
+
+    def items(self) -> Iterator[LinesChunk]:
+        job = self.job
+        for number, place in places(job.corpus, job.size, job.after):
+            if self.share.has(number):
+                yield lines_chunk(job.corpus, place, number, job.encoder, job.domain, job.keep)
+
+
+_Part = _Windows | _Splits | _Lines
 
 
 def readers_for(corpus: Corpus, engine: Engine) -> int:
@@ -126,19 +148,31 @@ def reading(job: ReadJob, processes: int) -> Iterator[Iterator[Prepared]]:
             return [readers.enter_context(_process(part, processes)) if processes else part.items() for part in parts]
 
         count = processes or 1
-        if job.by_splits:
+        if job.by_lines:
+            shares = job.share.split(count)
+            chunks = _in_turn(read([_Lines(job, share) for share in _from(shares, job.after)]))
+            found = line_windows(chunks, job.known, unique=job.share.count == 1)
+        elif job.by_splits:
             splits = splits_of(job.corpus)
             mine = splits[job.begun.mark.split if job.begun else 0 :]
             split_job = SplitJob(job.corpus, mine, job.encoder, job.domain, job.keep)
-            chunks = read([_Splits(split_job, part, count) for part in range(count)])
-            found = Joiner(splits, job.size, job.begun).windows(chunks)
+            parts = read([_Splits(split_job, part, count) for part in range(count)])
+            found = Joiner(splits, job.size, job.begun).windows(parts)
         else:
             found = _in_turn(read([_Windows(job, share) for share in job.share.split(count)]))
         with _one_ahead(found, readers.close) as windows:
             yield windows
 
 
-def _in_turn(parts: Sequence[Iterator[Prepared]]) -> Iterator[Prepared]:
+def _from(shares: Sequence[Share], after: tuple[int, LinesPlace] | None) -> Sequence[Share]:
+    """Return the parts of a share in the order of their windows after one."""
+    if after is None:
+        return shares
+    last = next(turn for turn, share in enumerate(shares) if share.has(after[0]))
+    return [*shares[last + 1 :], *shares[: last + 1]]
+
+
+def _in_turn(parts: Sequence[Iterator[T]]) -> Iterator[T]:
     """Yield one window of each part in turn, until one has no more: then the input is at its end."""
     for part in cycle(parts):
         window = next(part, None)
@@ -240,10 +274,13 @@ def _serve(job_end: int, windows_begin: int) -> None:
     """Do the part of a job that comes through one pipe, into the other."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the one that scores ends this one
     with open(job_end, "rb") as job_file:
-        part: _Part = pickle.load(job_file)  # noqa: S301 - of the process that started this one
+        try:
+            part: _Part = pickle.load(job_file)  # noqa: S301 - of the process that started this one
+        except (EOFError, pickle.UnpicklingError):  # which has ended before it had said all
+            return
     with open(windows_begin, "wb") as file:
 
-        def send(item: Prepared | Item | EmpathyError | None) -> None:
+        def send(item: Prepared | Item | LinesChunk | EmpathyError | None) -> None:
             pickle.dump(item, file, protocol=pickle.HIGHEST_PROTOCOL)
             file.flush()
 

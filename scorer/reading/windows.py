@@ -120,11 +120,28 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class LinesPlace:
+    """The lines of a window: from byte ``start`` of the source of that number to before byte ``end`` of another.
+
+    The sources between belong to it as a whole. ``line`` and ``end_line`` are the lines of these two files before that.
+    """
+
+    first: Count
+    start: Count
+    line: Count
+    last: Count
+    end: Count
+    end_line: Count
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """One finished window: its place in the run, the hash of its records, and what it came to.
 
     ``shard`` and ``rejected`` are the hashes of its files of scores and of rejects, None where it has none. ``mark`` is
-    where the next window begins, None where reading cannot begin there.
+    where the next window begins, None where reading cannot begin there. A window that was found by line ends has its
+    ``place``, the hash of its ``bytes``, and in a run of several processes the hash of its file of ``ids``; ``records``
+    is then of what they are before ids are compared.
     """
 
     number: Count
@@ -133,6 +150,9 @@ class Window:
     shard: str | None = None
     rejected: str | None = None
     mark: Mark | None = None
+    place: LinesPlace | None = None
+    bytes: str | None = None
+    ids: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,15 @@ import msgspec
 
 from scorer.errors import OutputError
 from scorer.locks import lock
-from scorer.outputs import MANIFESTS, check_same, decode_json, json_line
+from scorer.outputs import JOINED, MANIFESTS, check_same, decode_json, json_line, read_json
 from scorer.reading.windows import Share, Window
 from scorer.values import Count
 
 NAME = "_manifest.jsonl"
 """Readers of a folder of Parquet files pass over names that begin with an underscore."""
+
+IDS = "_ids-*.npy"
+"""What matches the name of every file of ids that were not compared yet with those of the others."""
 
 _AFRESH = "start afresh with --overwrite"
 _OF_SHARE = re.compile(r"_manifest-(\d+)-of-(\d+)\.jsonl")
@@ -32,7 +35,8 @@ _OF_SHARE = re.compile(r"_manifest-(\d+)-of-(\d+)\.jsonl")
 class Identity:
     """What must be the same for a run to be resumed.
 
-    ``scorer`` is a bundle's hash, ``shards`` how many share it, ``keep`` the columns that are kept.
+    ``scorer`` is a bundle's hash, ``shards`` how many share it, ``keep`` the columns that are kept. ``by_lines`` says
+    that those who share it know their windows by line ends, and not each other's ids, which are compared at the end.
     """
 
     scorer: str
@@ -42,6 +46,14 @@ class Identity:
     uncertainty: bool
     shards: Count
     keep: tuple[str, ...] = ()
+    by_lines: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """What became of windows whose dialogues have ids that occur in windows before them, when shares were joined."""
+
+    windows: list[Window]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +103,8 @@ class Manifest:
             check_same(self.path.parent, asdict(identity), asdict(self._identity))
         if not lines:
             self._append(_Begun(self._identity))
-        return {window.number: window for window in windows}, complete
+        joined = joined_windows(self.path.parent)
+        return {window.number: joined.get(window.number, window) for window in windows}, complete
 
     def add(self, window: Window) -> None:
         """Note a finished window: after this it survives anything."""
@@ -119,7 +132,26 @@ def finished_windows(folder: Path) -> list[Window]:
     for path in manifests(folder):
         lines = path.read_bytes().rpartition(b"\n")[0].splitlines()
         found += [decode_json(line, Window, path, _AFRESH) for line in lines[1 : len(lines) - _is_end(lines)]]
-    return found
+    joined = joined_windows(folder)
+    return [joined.get(window.number, window) for window in found]
+
+
+def joined_windows(folder: Path) -> dict[int, Window]:
+    """Return the windows that were changed when shares were joined, by their number."""
+    try:
+        return {window.number: window for window in read_json(folder / JOINED, Joined, _AFRESH).windows}
+    except FileNotFoundError:
+        return {}
+
+
+def ids_of(folder: Path, number: int) -> Path:
+    """Return where the hashes of a window's ids wait until shares are joined."""
+    return folder / f"_ids-{number:06d}.npy"
+
+
+def is_unjoined(folder: Path) -> bool:
+    """Whether a folder holds shards whose ids were not compared yet with those of the others."""
+    return next(folder.glob(IDS), None) is not None
 
 
 def manifest_of(folder: Path, share: Share) -> Path:
@@ -148,16 +180,22 @@ def manifests(folder: Path) -> list[Path]:
 
 def missing_from(folder: Path) -> str | None:
     """Return what is missing until the run in a folder is complete, None if nothing is or no run is there."""
+    unjoined = "its shards are not joined: repeat one of them" if is_unjoined(folder) else None
+    return unfinished(folder) or unjoined
+
+
+def unfinished(folder: Path) -> str | None:
+    """Return which shards of a folder are not finished, None if all are or no run is there."""
     present = {path.name: path for path in manifests(folder)}
     counts = {int(found[2]) for name in present if (found := _OF_SHARE.fullmatch(name))}
     names = [manifest_of(folder, Share(index, count)).name for count in counts for index in range(count)]
     expected = names or list(present)
-    unfinished = [
+    open_ones = [
         name for name in expected if name not in present or not _is_end(present[name].read_bytes().splitlines())
     ]
-    if not unfinished:
+    if not open_ones:
         return None
-    shares = [found[1] for name in unfinished if (found := _OF_SHARE.fullmatch(name))]
+    shares = [found[1] for name in open_ones if (found := _OF_SHARE.fullmatch(name))]
     return f"shards {', '.join(shares)} of {max(counts)} are not finished" if shares else "it is not finished"
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +23,17 @@ from scorer.finished import AFRESH, check_made_from, file_hash
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
 from scorer.locks import locked
-from scorer.outputs import check_parent, json_line, partial, replacing, writing
+from scorer.outputs import JOINED, check_parent, partial, writing
+from scorer.reading.ids import RawIds
+from scorer.reading.lines import hash_at, is_all_lines, places
 from scorer.reading.prepare import records_hash, windows
 from scorer.reading.windows import FinishedInput, Window, input_of, outside_of
-from scorer.run.manifest import Identity, Manifest, begun_with, manifest_of, manifests
-from scorer.run.score_file import (
-    SUFFIXES,
-    column_names,
-    is_as_written,
-    join_shards,
-    kept_shard,
-    metadata_text,
-    read_metadata,
-    write_scores,
-)
+from scorer.run.joined import put_in_place
+from scorer.run.manifest import IDS, Identity, Manifest, begun_with, is_unjoined, manifest_of, manifests, unfinished
+from scorer.run.parts import AHEAD, REJECTS, join_rejects, part_of, rejects_of, write_ids, write_window
+from scorer.run.score_file import SUFFIXES, is_as_written, join_shards, metadata_text, read_metadata
 from scorer.run.settings import ScoreSettings
 
-REJECTS = "rejects.jsonl"
 EARLIER = ".earlier"
 """Where the scores that a folder held lie until those that replace them are whole."""
 
@@ -86,7 +80,7 @@ class Run:
         self.done: dict[int, Window] = {}
         self._share = share = settings.share
         self._identity = identity
-        self._about, self._metadata = metadata, metadata_text(metadata)
+        self._about, self.metadata = metadata, metadata_text(metadata)
         self._manifest: Manifest | None = None
         self._locks = ExitStack()
         if share.count > 1 and self.is_file:
@@ -110,28 +104,25 @@ class Run:
         scores: Scores,
         rejects: Sequence[Reject],
         kept: Mapping[str, Sequence[str | None]] | None = None,
+        raw_ids: RawIds | None = None,
     ) -> None:
         """Write a finished window, in any order: after this it survives anything.
 
-        ``kept`` are columns of the input, each value as JSON.
+        ``kept`` are columns of the input, each value as JSON. ``raw_ids`` are kept for whoever joins the shares.
         """
         with writing(self.output, then=_THEN):
-            if ids:
-                columns = dict(zip(column_names(scores.shape[1]), scores.T, strict=True))
-                carried = {name: kept_shard(column, final=not self.is_file) for name, column in (kept or {}).items()}
-                write_scores(self._shard_of(window.number), {"id": ids, **columns, **carried}, self._metadata)
-                window = replace(window, shard=file_hash(self._shard_of(window.number)))
-            if rejects:
-                with replacing(self._rejects_of(window.number)) as file:
-                    file.writelines(map(json_line, rejects))
-                window = replace(window, rejected=file_hash(self._rejects_of(window.number)))
+            window = write_window(
+                self.folder, window, ids, scores, rejects, kept or {}, self.metadata, final=not self.is_file
+            )
+            if raw_ids is not None:
+                window = write_ids(self.folder, window, raw_ids)
             self._begun.add(window)
         self.done[window.number] = window
 
     @property
     def shards(self) -> list[Path]:
         """The files of finished windows that have scores, in order."""
-        return [self._shard_of(number) for number in sorted(self.done) if self.done[number].tally.scored]
+        return [part_of(self.folder, number) for number in sorted(self.done) if self.done[number].tally.scored]
 
     def check_same(self, window: Window, records: str) -> None:
         """Raise OutputError unless a finished window's records are those that the input holds now."""
@@ -148,13 +139,7 @@ class Run:
         """
         with writing(self.output, then=_THEN):
             self._check_shards()
-            parts = [path for number in sorted(self.done) if (path := self._rejects_of(number)).exists()]
-            if parts:
-                with replacing(self.rejects) as file:
-                    for part in parts:
-                        file.write(part.read_text())
-            else:
-                self.rejects.unlink(missing_ok=True)  # those of an output that is overwritten
+            join_rejects(self.rejects, [rejects_of(self.folder, number) for number in sorted(self.done)])
             if self.is_file:
                 self._join()
             else:
@@ -177,10 +162,15 @@ class Run:
         self.close()
 
     def _tidy(self) -> None:
-        """Remove what a complete folder needs no more."""
+        """Remove what a complete folder needs no more, if it is not to be joined with other shares."""
+        if is_unjoined(self.folder):
+            return
         shutil.rmtree(self.folder / EARLIER, ignore_errors=True)
         for number in self.done:
-            self._rejects_of(number).unlink(missing_ok=True)
+            rejects_of(self.folder, number).unlink(missing_ok=True)
+        if not unfinished(self.folder):  # whoever joined the shares may have been killed before it was here
+            for left in self.folder.glob(f"part-*.{REJECTS}"):
+                left.unlink(missing_ok=True)
 
     def _join(self) -> None:
         if shards := self.shards:
@@ -209,9 +199,10 @@ class Run:
         self._manifest = Manifest(self.folder, self._share, self._identity)
         if existing == "overwrite":
             self._clear()
-        for unfinished in self.folder.glob(".*.tmp"):
-            if self._is_mine(unfinished.name):
-                unfinished.unlink()
+        put_in_place(self.folder)
+        for begun in self.folder.glob(".*.tmp"):
+            if self._is_mine(begun.name):
+                begun.unlink()
         self.done, self.complete = self._manifest.read()
         self._check_shards()
         if self.complete and not self.is_file:  # a kill may have come between the two
@@ -219,7 +210,7 @@ class Run:
 
     def _is_mine(self, temporary: str) -> bool:
         """Whether a temporary file is of this process's share: the others may be writing theirs at this moment."""
-        number = temporary.removeprefix(".part-")[:6]
+        number = temporary.removeprefix(".part-").removeprefix("._ids-")[:6]
         return self._share.count == 1 or (number.isdigit() and self._share.has(int(number)))
 
     def _check_kind(self) -> None:
@@ -242,7 +233,8 @@ class Run:
         """Put an earlier run's shards aside and nothing else; like an earlier file they stay until the new ones are."""
         if self._share.count > 1:
             raise OutputError(f"{self.folder}: may hold other processes' shards; remove the folder to start afresh")
-        earlier = [*self.folder.glob("part-*"), *self.folder.glob("shard-*"), *manifests(self.folder)]
+        joining = [*self.folder.glob(IDS), *self.folder.glob(f"{AHEAD}*"), *self.folder.glob(JOINED)]
+        earlier = [*self.folder.glob("part-*"), *self.folder.glob("shard-*"), *manifests(self.folder), *joining]
         aside = self.folder / EARLIER
         # Where there is such a folder, these are unfinished, and what was whole lies there.
         keep = not self.is_file and not aside.exists() and any(self.folder.glob("part-*"))
@@ -259,9 +251,9 @@ class Run:
     def _check_shards(self) -> None:
         """Raise OutputError for the first file of a finished window that is missing or not what was written."""
         for number, window in sorted(self.done.items()):
-            files = {self._shard_of(number): (window.tally.scored, window.shard)}
+            files = {part_of(self.folder, number): (window.tally.scored, window.shard)}
             if not self.complete:  # what is complete has them in one file
-                files[self._rejects_of(number)] = (window.tally.rejections, window.rejected)
+                files[rejects_of(self.folder, number)] = (window.tally.rejections, window.rejected)
             for path, (count, known) in files.items():
                 if not count:
                     continue
@@ -279,6 +271,8 @@ class Run:
 
     def check_input(self, corpus: Corpus) -> None:
         """Raise OutputError unless a complete output was made from the records that ``corpus`` holds now."""
+        if not self.is_file and is_all_lines(corpus) and self._holds_bytes_of(corpus):
+            return
         known = self._known if self.is_file else self._input()
         found = input_of(
             [
@@ -290,6 +284,13 @@ class Run:
         )
         if found != known:
             raise OutputError(f"{self.output}: is finished and was made from another input; {AFRESH}")
+
+    def _holds_bytes_of(self, corpus: Corpus) -> bool:
+        """Whether the windows of a corpus are those that are finished, byte for byte; nothing is parsed."""
+        found = {number: place for number, place in places(corpus, self._identity.window) if self._share.has(number)}
+        return found == {number: window.place for number, window in self.done.items()} and all(
+            hash_at(corpus, place) == self.done[number].bytes for number, place in found.items()
+        )
 
     def _check_finished_file(self) -> None:
         known, mine = read_metadata(self.output), self._about
@@ -313,9 +314,3 @@ class Run:
     def _begun(self) -> Manifest:
         assert self._manifest is not None
         return self._manifest
-
-    def _shard_of(self, number: int) -> Path:
-        return self.folder / f"part-{number:06d}.parquet"
-
-    def _rejects_of(self, number: int) -> Path:
-        return self.folder / f"part-{number:06d}.{REJECTS}"

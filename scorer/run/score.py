@@ -19,13 +19,16 @@ from scorer.model import Scorer
 from scorer.progress import Progress, Silent
 from scorer.reading.cut import Prepared
 from scorer.reading.join import CHANGED, Begun, hash_before
+from scorer.reading.lines import is_all_lines, is_there, position_of
 from scorer.reading.read_ahead import ReadJob, possible_readers, readers_for, reading
 from scorer.reading.splits import splits_of
-from scorer.reading.windows import Tally, Window
+from scorer.reading.windows import LinesPlace, Tally, Window
 from scorer.run.backend import Backend, Local
 from scorer.run.estimate import Estimate
+from scorer.run.joined import join_shares
 from scorer.run.manifest import Identity
-from scorer.run.output import REJECTS, Run
+from scorer.run.output import Run
+from scorer.run.parts import REJECTS
 from scorer.run.score_file import SUFFIXES, is_score_file
 from scorer.run.score_table import shard_ids
 from scorer.run.settings import ScoreSettings
@@ -82,15 +85,18 @@ def score_on(
             check_own(output, is_score_file, "score file")
     if settings.uncertainty:
         scorer.uncertainty(np.zeros((0, 2), dtype=np.float32))  # a scorer without one says so before anything is done
-    with Run(output, run_identity(scorer, settings), run_metadata(scorer, settings), settings) as run:
+    by_lines = is_all_lines(corpus)
+    identity = run_identity(scorer, settings, by_lines=by_lines)
+    with Run(output, identity, run_metadata(scorer, settings), settings) as run:
         resumed = sum(window.tally.records for window in run.done.values())
         complete_before = run.complete
         if complete_before:
             progress.stage("comparing the input")
             run.check_input(corpus)
         else:
-            _score_rest(backend, corpus, run, settings, progress)
+            _score_rest(backend, corpus, run, settings, progress, by_lines=by_lines)
             run.finish()
+        join_shares(run, corpus, scorer, settings, progress)
         total = Tally()
         for window in run.done.values():
             total.add(window.tally)
@@ -98,15 +104,19 @@ def score_on(
     return Summary(total, resumed, time.monotonic() - start, rejects, complete_before)
 
 
-def _score_rest(backend: Backend, corpus: Corpus, run: Run, settings: ScoreSettings, progress: Progress) -> None:
+def _score_rest(
+    backend: Backend, corpus: Corpus, run: Run, settings: ScoreSettings, progress: Progress, *, by_lines: bool
+) -> None:
     """Score the windows that no earlier run finished; OutputError if those are not in the input any more."""
     scorer, earlier = backend.scorer, dict(run.done)
     estimate = Estimate(progress, corpus.total_bytes)
     asked = settings.readers
     readers = readers_for(corpus, scorer.engine) if asked is None else possible_readers(asked, progress)
-    begun = _begun(corpus, run, settings)
-    if begun:
-        estimate.skipped(sum(window.tally.records for window in earlier.values()), begun.position)
+    after = _after(corpus, run, settings) if by_lines else None
+    begun = None if by_lines else _begun(corpus, run, settings)
+    if begun or after:
+        position = begun.position if begun else position_of(corpus, after[1]) if after else 0
+        estimate.skipped(sum(window.tally.records for window in earlier.values()), position)
     job = ReadJob(
         corpus,
         scorer.encoder,
@@ -116,8 +126,11 @@ def _score_rest(backend: Backend, corpus: Corpus, run: Run, settings: ScoreSetti
         settings.share,
         settings.keep,
         begun,
+        by_lines,
+        after,
+        _ids_of(run) if after and settings.share.count == 1 else (),
     )
-    if begun:
+    if begun or after:
         earlier = {}
 
     def unfinished(prepared: Iterator[Prepared]) -> Iterator[Prepared]:
@@ -137,8 +150,11 @@ def _score_rest(backend: Backend, corpus: Corpus, run: Run, settings: ScoreSetti
     with reading(job, readers) as prepared:
         for window, columns in backend.score(acceptable(unfinished(prepared), settings), estimate):
             tally = replace(window.tally, sums=columns[:, : len(HEADS)].sum(axis=0, dtype=float).tolist())
-            finished = Window(window.number, window.records, tally, mark=window.mark)
-            run.add(finished, window.ids, columns, window.rejects, window.kept)
+            finished = Window(
+                window.number, window.records, tally, mark=window.mark, place=window.place, bytes=window.bytes
+            )
+            raw_ids = window.raw_ids if settings.share.count > 1 else None
+            run.add(finished, window.ids, columns, window.rejects, window.kept, raw_ids)
     for finished in earlier.values():
         run.check_same(finished, "not in the input any more")
 
@@ -157,8 +173,30 @@ def _begun(corpus: Corpus, run: Run, settings: ScoreSettings) -> Begun | None:
     splits = splits_of(corpus)[: last.mark.split]
     run.check_same(last, last.records if hash_before(corpus, splits) == last.mark.before else CHANGED)
     position = splits[-1].before + (splits[-1].end or 0) if splits else 0
-    ids = [id_ for shard in run.shards for id_ in shard_ids(shard)]
-    return Begun(len(done), ids, last.mark, position)
+    return Begun(len(done), _ids_of(run), last.mark, position)
+
+
+def _after(corpus: Corpus, run: Run, settings: ScoreSettings) -> tuple[int, LinesPlace] | None:
+    """Return the last window that an earlier run finished and its place, None if the input has to be read again.
+
+    OutputError if the bytes of a finished window are not what they were.
+    """
+    done, share = run.done, settings.share
+    last = done.get(share.index + (len(done) - 1) * share.count)  # windows are finished in order
+    if last is None or last.place is None or last.number != max(done):
+        return None
+    if share.count == 1 and any("tokenizer_failed" in window.tally.rejected for window in done.values()):
+        return None  # their ids stand in no shard
+    for window in done.values():
+        if window.place is None:
+            return None
+        run.check_same(window, window.records if is_there(corpus, settings.window, window) else CHANGED)
+    return last.number, last.place
+
+
+def _ids_of(run: Run) -> list[str]:
+    """Return the ids in the finished shards of a run, in order."""
+    return [id_ for shard in run.shards for id_ in shard_ids(shard)]
 
 
 def lacking_all(tally: Tally) -> list[str]:
@@ -174,8 +212,8 @@ def acceptable(windows: Iterator[Prepared], settings: ScoreSettings) -> Iterator
         yield window
 
 
-def run_identity(scorer: Scorer, settings: ScoreSettings) -> Identity:
-    """Return what must be the same for a run to be resumed."""
+def run_identity(scorer: Scorer, settings: ScoreSettings, *, by_lines: bool = False) -> Identity:
+    """Return what must be the same for a run to be resumed; ``by_lines`` is how its windows are found."""
     return Identity(
         scorer=scorer.bundle.sha256,
         engine=scorer.engine.name,
@@ -184,6 +222,7 @@ def run_identity(scorer: Scorer, settings: ScoreSettings) -> Identity:
         uncertainty=settings.uncertainty,
         shards=settings.share.count,
         keep=settings.keep,
+        by_lines=by_lines and settings.share.count > 1,
     )
 
 

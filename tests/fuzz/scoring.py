@@ -15,6 +15,7 @@ from scorer.dialogue import HEADS
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
 from scorer.outputs import begin_work, json_text
+from scorer.reading.windows import Share
 from scorer.run.manifest import Identity, begun_with
 from scorer.run.output import Run
 from scorer.run.score import score_files
@@ -69,6 +70,10 @@ def make(folder: Path) -> None:
         keep = ("category",) if name.endswith(("jsonl", "csv")) else ()
         corpus = Corpus([source], keep_records=bool(keep))
         score_files(scorer, corpus, folder / name, ScoreSettings(window=20, readers=0, keep=keep))
+    (folder / "twice.jsonl").write_bytes(Path(source).read_bytes() * 2)
+    for index in range(2):
+        settings = ScoreSettings(window=20, readers=0, share=Share(index, 2))
+        score_files(scorer, Corpus([str(folder / "twice.jsonl")]), folder / "joined", settings)
     (folder / "begun").mkdir()
     with Run(folder / "begun" / "run", replace(IDENTITY, window=30), {"sha256": None}, ScoreSettings()):
         pass
@@ -152,6 +157,7 @@ KINDS = (
     Kind("scores.csv.meta.json", json_of, lambda folder: _scores(folder / "scores.csv")),
     Kind("shards/part-000001.parquet", parquet_of, lambda folder: _scores(folder / "shards")),
     Kind("shards/_manifest.jsonl", json_lines_of, lambda folder: _scores(folder / "shards")),
+    Kind("joined/_joined.json", json_of, lambda folder: _scores(folder / "joined"), 2),
     Kind("resumed/_manifest.jsonl", json_lines_of, lambda folder: _resume(folder / "resumed"), 3),
     Kind("begun/run/_manifest.jsonl", json_lines_of, lambda folder: _resume(folder / "begun" / "run")),
     Kind("work.partial/run.json", json_of, _work),

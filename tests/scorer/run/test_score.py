@@ -89,7 +89,7 @@ def test_a_killed_run_resumes_to_the_same_result(scorer: Scorer, source: Path, t
     last = AtEachBatch()
     summary = score_files(scorer, Corpus([str(source)]), tmp_path / name, settings, last)
     assert summary.resumed > 40
-    assert [note for note in last.notes if "skipped" in note] == ["skipped 8 finished records"] * (summary.resumed // 8)
+    assert [note for note in last.notes if "skipped" in note] == [f"skipped {summary.resumed} finished records"]
     assert (summary.tally.records, summary.tally.scored) == (65, 60)
     whole, resumed = (read_scores(tmp_path / path) for path in ("whole.parquet", name))
     assert whole.select(["id", "sensibility", "rationality"]).equals(resumed)

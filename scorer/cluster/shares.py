@@ -1,0 +1,66 @@
+"""Score on a cluster whose workers read the input and write the output themselves.
+
+The driver hands out shares of the windows, as `--shard` divides them, and reads manifests when all have ended. A worker
+finds the windows of its share by line ends and does with them all that there is to do; who ends last joins the shares.
+A share whose worker dies is resumed by another one. So input and output are on a file system that all machines see.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from scorer.apart import check_apart
+from scorer.cluster.driver import Cluster
+from scorer.cluster.worker import Part
+from scorer.errors import InputError, OutputError
+from scorer.inputs.corpus import Corpus
+from scorer.progress import Progress
+from scorer.reading.lines import is_all_lines
+from scorer.reading.windows import Share, Tally
+from scorer.run.manifest import finished_windows, manifests, missing_from
+from scorer.run.parts import REJECTS
+from scorer.run.score import Summary
+from scorer.run.score_file import SUFFIXES
+from scorer.run.settings import ScoreSettings
+
+
+def score_shares(
+    cluster: Cluster, corpus: Corpus, output: Path, settings: ScoreSettings, progress: Progress, *, count: int
+) -> Summary:
+    """Score every dialogue of ``corpus`` into the folder ``output``, in so many shares.
+
+    InputError for files whose windows cannot be found by line ends, OutputError for an output that cannot be shared.
+    """
+    start = time.monotonic()
+    check_apart(output, *corpus.inputs)
+    if output.suffix in SUFFIXES:
+        raise OutputError(f"{output}: is one file; workers that write themselves share a folder, so name one")
+    if settings.existing == "overwrite":
+        raise OutputError(f"{output}: may hold other processes' shards; remove the folder to start afresh")
+    if settings.existing == "error" and manifests(output):
+        raise OutputError(f"{output}: an earlier run's; continue with --resume or remove the folder")
+    if not is_all_lines(corpus):
+        raise InputError(
+            "workers read files of JSON lines themselves, not compressed or of other formats; leave out --ray-shards"
+        )
+    parts = {
+        f"share {index + 1} of {count}": Part(
+            inputs=corpus.inputs, fields=corpus.fields, output=output, share=Share(index, count), folder=Path.cwd()
+        )
+        for index in range(count)
+    }
+    progress.stage("scoring", count)
+    resumed = scored = 0
+    for done, summary in enumerate(cluster.each("share", parts), start=1):
+        resumed += summary.tally.records if summary.complete_before else summary.resumed
+        scored += summary.tally.scored
+        progress.update(done, note=f"{scored:,} dialogues, {done} of {count} shares")
+    total = Tally()
+    for window in finished_windows(output):
+        total.add(window.tally)
+    what = missing_from(output) if total.records else "nothing is there"
+    if what:
+        raise OutputError(f"{output}: is not whole ({what}); is it on a file system that all machines see?")
+    rejects = output / f"shard-*.{REJECTS}" if total.rejected else None
+    return Summary(total, resumed, time.monotonic() - start, rejects)
