@@ -6,14 +6,14 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from scorer.bundle.bundle import Bundle
-from tests.conftest import INTERRUPTIBLE, Run, read_scores, record, write_lines
+from tests import forks
+from tests.conftest import Run, read_scores, record, write_lines
 
 COUNT = 10_000
 
@@ -31,13 +31,12 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_lines(tmp_path_factory.mktemp("many") / "in.jsonl", records)
 
 
-def start(source: Path, output: Path, bundle: Bundle, *more: str) -> subprocess.Popen[str]:
+def start(source: Path, output: Path, bundle: Bundle, *more: str, installed: bool = False) -> forks.Process:
     fixed = ("--scorer", bundle.path, "--engine", "onnxruntime", "--window", "200", "--readers", "1")
-    command = [*INTERRUPTIBLE, "score", source, "-o", output, *fixed, *more]
-    return subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
+    return forks.empathy("score", source, "-o", output, *fixed, *more, stderr=True, installed=installed)
 
 
-def wait_for_shards(folder: Path, process: subprocess.Popen[str], count: int = 1) -> None:
+def wait_for_shards(folder: Path, process: forks.Process, count: int = 1) -> None:
     """Wait until so many windows are finished; fail if the command ends before."""
     manifest = folder / "_manifest.jsonl"
     for _ in range(2000):
@@ -76,7 +75,7 @@ def same(first: Path, second: Path) -> None:
 def test_a_signal_ends_it_in_one_line_and_a_rerun_goes_on(
     empathy: Run, many: Path, whole: Path, bundle: Bundle, tmp_path: Path, number: int, status: int, word: str
 ) -> None:
-    process = start(many, tmp_path / "out", bundle)
+    process = start(many, tmp_path / "out", bundle, installed=True)
     wait_for_shards(tmp_path / "out", process, 3)
     process.send_signal(number)
     _, said = process.communicate(timeout=20)
