@@ -263,9 +263,7 @@ def kill_after(batches: int) -> AtEachBatch:
 def empathy() -> Run:
     """Run the command in a process of its own, as a user does; it fails the test on any traceback."""
 
-    def run(
-        *arguments: str | Path, stdin: str | bytes | None = None, **more: Any
-    ) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str | Path, stdin: str | bytes | None = None, **more: Any) -> subprocess.CompletedProcess[str]:
         data = stdin.encode() if isinstance(stdin, str) else stdin
         process = forks.empathy(*arguments, text=False, stdin=data is not None, stdout=True, stderr=True, **more)
         with process:

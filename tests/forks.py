@@ -36,7 +36,9 @@ _LIGHT = (
     "selection.watching.server selection.probing.probe distill.judge.labelling distill.panel.label distill.rubrics.trial "
     "distill.rubrics.report distill.sampling.pick distill.agreement.compare pyarrow.parquet pyarrow.csv huggingface_hub"
 ).split()
-_HEAVY = "distill.training.train distill.training.teach distill.exporting.export transformers.trainer moe.pipeline".split()
+_HEAVY = (
+    "distill.training.train distill.training.teach distill.exporting.export transformers.trainer moe.pipeline".split()
+)
 _NEEDS_TORCH = frozenset({"train", "teach", "export", "distill", "moe", "run"})
 
 
@@ -134,7 +136,9 @@ class Forks:
     def _begin(self) -> None:
         self._environment = set(os.environ.items())
         self._asks, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        program = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom tests.forks import serve\nserve({there.fileno()})"
+        program = (
+            f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom tests.forks import serve\nserve({there.fileno()})"
+        )
         with there:
             self._process = subprocess.Popen([sys.executable, "-c", program], pass_fds=[there.fileno()])
 
@@ -194,7 +198,13 @@ def empathy(
     command = [str(Path(sys.executable).with_name("empathy")), *given]
     nothing = {} if "stdin" in streams else {"stdin": subprocess.DEVNULL}
     return subprocess.Popen(
-        command, env=env, cwd=cwd, text=text, preexec_fn=prepare, **streams, **nothing  # type: ignore[call-overload]
+        command,
+        env=env,
+        cwd=cwd,
+        text=text,
+        preexec_fn=prepare,
+        **streams,
+        **nothing,  # type: ignore[call-overload]
     )
 
 

@@ -131,7 +131,7 @@ def test_the_budget_is_the_whole_loops(make: Make, serve: Serve) -> None:
     assert make(server).store.spent() <= 0.09
 
 
-@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("fresh", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_kill_with_calls_in_flight_hides_no_money(serve: Serve, tmp_path: Path, backbone: Path, fresh: bool) -> None:
     source = dialogues_file(tmp_path / "in.jsonl", 250)
     server = serve(latency=0.05)
@@ -253,7 +253,9 @@ def test_the_command_makes_a_scorer_that_scores(empathy: Run, serve: Serve, tmp_
     assert len((tmp_path / "scores.jsonl").read_text().splitlines()) == 120
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_leaves_what_is_paid_in_the_store(
     serve: Serve, tmp_path: Path, backbone: Path, number: signal.Signals, code: int
 ) -> None:

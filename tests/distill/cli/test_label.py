@@ -190,7 +190,7 @@ def test_a_second_process_exits_2_with_one_line(label: Command, serve: Serve) ->
     assert "another process is writing it" in one_line(second.returncode, second.stderr)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 @pytest.mark.parametrize("batch", [False, True])
 def test_a_signal_leaves_what_is_paid_in_the_store_and_the_rerun_continues(
     label: Command, serve: Serve, number: signal.Signals, batch: bool

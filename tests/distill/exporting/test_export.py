@@ -37,7 +37,7 @@ from tests.distill.tiny import labelled_records, tiny_settings, write_backbone
 from tests.selection.selection_data import invoke, one_line
 
 
-@pytest.fixture(scope="module", params=["bert", "roberta"])
+@pytest.fixture(scope="module", params=["bert", pytest.param("roberta", marks=pytest.mark.slow)])
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """A tiny checkpoint of either kind: with token types and without."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -82,7 +82,7 @@ def test_a_busy_server_is_waited_for_as_long_as_it_says(serve: Serve, label: Lab
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("concurrency", [1, 64])
-@pytest.mark.parametrize("share", [0.0, 0.3])
+@pytest.mark.parametrize("share", [pytest.param(0.0, marks=pytest.mark.slow), 0.3])
 def test_the_limit_of_money_is_never_passed(serve: Serve, label: Label, concurrency: int, share: float) -> None:
     price = Price(per_million_in=50, per_million_out=100)
     server = serve(latency=0.01, share=share, faults=[fault for fault in FAULTS if fault not in {"hang", "drip"}])

@@ -61,7 +61,7 @@ def _killed(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 3])
+@pytest.mark.parametrize("epoch", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("patience", [None, 1])
 def test_a_kill_in_any_epoch_changes_not_a_byte(
     epoch: int, patience: int | None, backbone: Path, labelled: LabelledSet, tmp_path: Path
@@ -77,7 +77,10 @@ def test_a_kill_in_any_epoch_changes_not_a_byte(
     assert first == second
 
 
-@pytest.mark.parametrize("place", ["transformers.Trainer._load_best_model", "distill.training.train.predict"])
+@pytest.mark.parametrize(
+    "place",
+    ["transformers.Trainer._load_best_model", pytest.param("distill.training.train.predict", marks=pytest.mark.slow)],
+)
 def test_a_training_that_stopped_early_and_was_killed_then_ends_the_same(
     place: str, backbone: Path, labelled: LabelledSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

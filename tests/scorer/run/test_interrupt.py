@@ -15,7 +15,7 @@ from scorer.bundle.bundle import Bundle
 from tests import forks
 from tests.conftest import Run, read_scores, record, write_lines
 
-COUNT = 10_000
+COUNT = 6_000
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,8 @@ def same(first: Path, second: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+    ("number", "status", "word"),
+    [(signal.SIGTERM, 143, "terminated"), pytest.param(signal.SIGINT, 130, "interrupted", marks=pytest.mark.slow)],
 )
 def test_a_signal_ends_it_in_one_line_and_a_rerun_goes_on(
     empathy: Run, many: Path, whole: Path, bundle: Bundle, tmp_path: Path, number: int, status: int, word: str
@@ -90,7 +91,7 @@ def test_kill_9_at_any_time_loses_nothing_and_repeats_nothing(
     empathy: Run, many: Path, whole: Path, bundle: Bundle, tmp_path: Path
 ) -> None:
     rng = random.Random(1)
-    for _ in range(4):
+    for _ in range(2):
         process = start(many, tmp_path / "out", bundle, "--resume")
         time.sleep(rng.uniform(0.3, 1.5))
         process.kill()
@@ -99,6 +100,7 @@ def test_kill_9_at_any_time_loses_nothing_and_repeats_nothing(
     same(tmp_path / "out", whole)
 
 
+@pytest.mark.slow
 def test_three_processes_share_a_folder(empathy: Run, many: Path, whole: Path, bundle: Bundle, tmp_path: Path) -> None:
     output = tmp_path / "out"
     running = [start(many, output, bundle, "--shard", f"{number}/3") for number in (1, 2, 3)]

@@ -91,7 +91,11 @@ def test_texts_are_found_in_every_format(folder: Path, layout: str) -> None:
 
 @pytest.mark.parametrize(
     "more",
-    [["--rule", "top-k", "--count", "50"], ["--cap", "9"], ["--rule", "release", "--threshold-sensibility", "6.5"]],
+    [
+        ["--cap", "9"],
+        pytest.param(["--rule", "top-k", "--count", "50"], marks=pytest.mark.slow),
+        pytest.param(["--rule", "release", "--threshold-sensibility", "6.5"], marks=pytest.mark.slow),
+    ],
 )
 def test_other_rules_sets_and_limits_make_a_page(folder: Path, more: list[str]) -> None:
     path = select_again(folder, "other", *more)
