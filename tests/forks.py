@@ -1,8 +1,8 @@
 """Processes for tests that cost next to nothing: forked from one process that has loaded all that commands import.
 
-A fork is what a user starts in all but its start: it has its own arguments, folder, environment, standard streams, limit
-and exit code, and ends as any interpreter does. What modules read from the environment as they are loaded is that of the
-first process: whoever changes more than ``FREE`` gets a process of its own, as does every test of how `empathy` starts.
+A fork is what a user starts in all but its start: arguments, folder, environment, standard streams, limit and exit
+code are its own. What modules read from the environment as they are loaded is that of the first process: whoever
+changes more than ``FREE`` gets a process of its own, as does every test of how `empathy` starts.
 """
 
 from __future__ import annotations
@@ -30,15 +30,17 @@ EMPATHY = "scorer.cli.entry:start"
 FREE = frozenset({"OPENAI_API_KEY", "EMPATHY_SERVE_KEYS", "PYTEST_CURRENT_TEST"})
 """What a fork's environment may change: read when it is needed, not when a module is loaded."""
 
-_LIGHT = (
-    "scorer.run.score scorer.run.stream scorer.run.look scorer.calls.given scorer.engines.onnxruntime scorer.hub.push "
-    "scorer.engines.auto scorer.cli.preview scorer.cli.lines selection.select selection.golden selection.gating.gate selection.serving.server "
-    "selection.watching.server selection.probing.probe distill.judge.labelling distill.panel.label distill.rubrics.trial "
-    "distill.rubrics.report distill.sampling.pick distill.agreement.compare pyarrow.parquet pyarrow.csv huggingface_hub"
-).split()
-_HEAVY = (
-    "distill.training.train distill.training.teach distill.exporting.export transformers.trainer moe.pipeline".split()
-)
+_LIGHT = """
+    scorer.run.score scorer.run.stream scorer.run.look scorer.calls.given scorer.engines.onnxruntime
+    scorer.engines.auto scorer.hub.push scorer.cli.preview scorer.cli.lines selection.select selection.golden
+    selection.gating.gate selection.serving.server selection.watching.server selection.probing.probe
+    distill.judge.labelling distill.panel.label distill.rubrics.trial distill.rubrics.report distill.sampling.pick
+    distill.agreement.compare pyarrow.parquet pyarrow.csv huggingface_hub
+""".split()
+_HEAVY = """
+    distill.training.train distill.training.teach distill.exporting.export distill.loop transformers.trainer
+    moe.pipeline
+""".split()
 _NEEDS_TORCH = frozenset({"train", "teach", "export", "distill", "moe", "run"})
 
 
@@ -122,6 +124,7 @@ class Forks:
     """The process that others are forked from; it is started with the first of them."""
 
     def __init__(self) -> None:
+        self.environment: Mapping[str, str] = os.environ
         self._process: subprocess.Popen[bytes] | None = None
 
     def takes(self, environment: Mapping[str, str]) -> bool:
@@ -131,16 +134,18 @@ class Forks:
         if self._process is None:
             self._begin()
             atexit.register(self.close)
-        return {name for name, _ in self._environment ^ set(environment.items())} <= FREE
+        return {name for name, _ in set(self.environment.items()) ^ set(environment.items())} <= FREE
 
     def _begin(self) -> None:
-        self._environment = set(os.environ.items())
+        self.environment = dict(self.environment)
         self._asks, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         program = (
             f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom tests.forks import serve\nserve({there.fileno()})"
         )
         with there:
-            self._process = subprocess.Popen([sys.executable, "-c", program], pass_fds=[there.fileno()])
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", program], pass_fds=[there.fileno()], env=self.environment
+            )
 
     def start(
         self, run: str, arguments: Sequence[str], *, stdin: bool = False, stdout: bool = False, stderr: bool = False,
@@ -202,7 +207,7 @@ def empathy(
         env=env,
         cwd=cwd,
         text=text,
-        preexec_fn=prepare,
+        preexec_fn=prepare,  # noqa: PLW1509 - it takes no lock
         **streams,
         **nothing,  # type: ignore[call-overload]
     )
@@ -210,20 +215,20 @@ def empathy(
 
 def serve(control: int) -> NoReturn:
     """Fork for all who ask, as long as anybody may."""
-    for name in _LIGHT:
-        import_module(name)
+    _load(_LIGHT)
     gc.collect()
     gc.freeze()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     asks = socket.socket(fileno=control)
     while True:
         message, descriptors, _, _ = socket.recv_fds(asks, 1 << 20, 4)
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
         if not message:
             sys.exit()
         asked = json.loads(message)
         if asked["run"] == EMPATHY and asked["arguments"][:1] and asked["arguments"][0] in _NEEDS_TORCH:
-            for name in _HEAVY:
-                import_module(name)
+            _load(_HEAVY)
             gc.freeze()
         if os.fork() == 0:
             asks.close()
@@ -232,9 +237,14 @@ def serve(control: int) -> NoReturn:
             os.close(descriptor)
 
 
+def _load(names: Sequence[str]) -> None:
+    for name in names:
+        with suppress(ModuleNotFoundError):  # an extra that is not installed
+            import_module(name)
+
+
 def _forked(asked: dict[str, Any], descriptors: list[int]) -> NoReturn:
     """Fork once more, to tell how that one ends; it runs what is asked for."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     state = socket.socket(fileno=descriptors[3])
     if pid := os.fork():
         _watch(pid, state, descriptors[:3])
@@ -283,8 +293,6 @@ def _watch(pid: int, state: socket.socket, descriptors: list[int]) -> NoReturn:
         os.close(descriptor)
     state.send(b"%d" % pid)
     _, status = os.waitpid(pid, 0)
-    try:
+    with suppress(BrokenPipeError):  # nobody asked how it ended
         state.send(b"%d" % status)
-    except BrokenPipeError:  # nobody asked how it ended
-        pass
     os._exit(0)
