@@ -11,7 +11,6 @@ import atexit
 import gc
 import json
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -207,7 +206,7 @@ def empathy(
         env=env,
         cwd=cwd,
         text=text,
-        preexec_fn=prepare,  # noqa: PLW1509 - it takes no lock
+        preexec_fn=prepare if os.name == "posix" else None,  # noqa: PLW1509 - it takes no lock
         **streams,
         **nothing,  # type: ignore[call-overload]
     )
@@ -285,6 +284,8 @@ def _end(run: Callable[[], object]) -> NoReturn:
 def limit_files(largest: int | None) -> None:
     """Let no file of this process grow beyond so many bytes: to a program that is what a full disk is."""
     if largest is not None:
+        import resource  # which Windows lacks
+
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
 
 
