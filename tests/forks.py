@@ -73,7 +73,8 @@ class Fork:
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it ended just now
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """End it at once."""
@@ -90,7 +91,8 @@ class Fork:
         def write() -> None:
             assert self.stdin is not None
             with suppress(BrokenPipeError), self.stdin as stream:
-                stream.write(data or b"")
+                if data:
+                    stream.write(data)
 
         def read(number: int, stream: IO[Any]) -> None:
             found[number] = stream.read()

@@ -16,7 +16,11 @@ from tests.conftest import make_dialogue, record, write_lines
 from tests.distill.judge.judge_server import Running, expected
 
 KEY = "sk-very-secret-7391"
-ENVIRONMENT = {**os.environ, "OPENAI_API_KEY": KEY}
+
+
+def environment() -> dict[str, str]:
+    """Return this process's environment, with the key of the test server."""
+    return {**os.environ, "OPENAI_API_KEY": KEY}
 
 
 def dialogues(count: int) -> list[Dialogue]:
@@ -58,4 +62,4 @@ def check_labels(output: Path) -> list[dict[str, Any]]:
 
 def started(*arguments: object) -> forks.Process:
     """Start the command, and say what it writes to standard error."""
-    return forks.empathy(*arguments, env=ENVIRONMENT, stderr=True, text=False)
+    return forks.empathy(*arguments, env=environment(), stderr=True, text=False)
