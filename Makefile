@@ -28,12 +28,16 @@ demo: $(VENV)/base
 
 # Two processes run the tests; with more threads in each they would slow each other down.
 test test-all test-transformers4: export OMP_NUM_THREADS = 1
+# Each process that a test starts would else compile the code anew, where this is set.
+test test-all test-transformers4: export PYTHONDONTWRITEBYTECODE =
+# Whole files, one after another as they lie: large ones first would leave the longest, which are not the largest, for last.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: $(VENV)/dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
 
 # An environment of its own: optimum wants transformers 4, sentence-transformers wants 5.
 OLD := build/transformers4

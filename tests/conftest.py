@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from scorer.bundle.encode import Encoder
 from scorer.dialogue import HEADS, Dialogue, Turn, content_hash, conversation_key
 from scorer.model import Scorer
 from scorer.progress import Silent
+from tests import forks
 
 WORDS = (
     "user assistant i you am sad happy so sorry that is great what happened my dog died today we won the game".split()
@@ -181,6 +182,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Which bundles were tried out is remembered for these tests only."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        forks.FORKS.environment = dict(os.environ)
         yield
 
 
@@ -259,24 +261,17 @@ def kill_after(batches: int) -> AtEachBatch:
     return AtEachBatch(call)
 
 
-# The installed command, which listens to Ctrl-C even where the tests run in the background of a shell.
-INTERRUPTIBLE = [
-    sys.executable,
-    "-c",
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\nfrom scorer.cli.main import run; run()",
-]
-
-
 @pytest.fixture(scope="session")
 def empathy() -> Run:
-    """Run the installed command in a process of its own, as a user does; it fails the test on any traceback."""
+    """Run the command in a process of its own, as a user does; it fails the test on any traceback."""
 
     def run(*arguments: str | Path, stdin: str | bytes | None = None, **more: Any) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).with_name("empathy")), *map(str, arguments)]
         data = stdin.encode() if isinstance(stdin, str) else stdin
-        result = subprocess.run(command, input=data, capture_output=True, timeout=120, check=False, **more)
-        out, err = (stream.decode(errors="replace") for stream in (result.stdout, result.stderr))
+        process = forks.empathy(*arguments, text=False, stdin=data is not None, stdout=True, stderr=True, **more)
+        with process:
+            out, err = (stream.decode(errors="replace") for stream in process.communicate(data, 120))
         assert "Traceback" not in err, err
-        return subprocess.CompletedProcess(command, result.returncode, out, err)
+        assert process.returncode is not None
+        return subprocess.CompletedProcess(["empathy", *map(str, arguments)], process.returncode, out, err)
 
     return run

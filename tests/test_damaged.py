@@ -162,7 +162,7 @@ ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% 
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("template", [ENDLESS, "{{ 'a' * 10 ** 11 }}", "{% if %}", "{{"])
+@pytest.mark.parametrize("template", [ENDLESS, "{{ 'a' * 10 ** 11 }}", "{% if %}"])
 def test_a_template_that_cannot_be_run(template: str) -> None:
     chat = Chat(byte_tokenizer(template), 64)
     start = time.monotonic()

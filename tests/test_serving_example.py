@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import tomllib
 import urllib.request
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import INTERRUPTIBLE, record
+from tests import forks
+from tests.conftest import record
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed (pip install pyyaml)")
 
@@ -41,8 +41,7 @@ def expressions() -> list[str]:
 def samples() -> Samples:
     """Return what a real server shows after a dialogue and a record that is none: labels of the samples, by name."""
     pytest.importorskip("prometheus_client", reason="the extra serve is not installed")
-    command = [*INTERRUPTIBLE, "serve", "--port", "0", "--threads", "1"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+    with forks.empathy("serve", "--port", "0", "--threads", "1", stderr=True) as server:
         assert server.stderr is not None
         try:
             said = list[str]()

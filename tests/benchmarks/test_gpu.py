@@ -28,7 +28,7 @@ def encoded(count: int) -> list[Encoded]:
     return [Encoded(ids=one, first_segment=len(one) // 2) for one in ids]
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta"])
+@pytest.mark.parametrize("kind", ["bert", pytest.param("roberta", marks=pytest.mark.slow)])
 def test_every_variant_scores_as_the_model_does(tmp_path: Path, kind: str) -> None:
     from transformers import AutoModelForSequenceClassification
 

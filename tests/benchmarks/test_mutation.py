@@ -103,6 +103,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "tree"
 
 
+@pytest.mark.slow
 def test_it_sees_a_mutant_die_and_one_survive(tree: Path) -> None:
     target = Target("pack/module.py")
     assert target.tests(tree) == ["tests/pack/test_module.py"]

@@ -65,6 +65,7 @@ def test_strategies_that_need_scores_begin_with_the_labels_of_random(bench: Benc
     assert set(figures_of(bench, point(bench, "random", 0, 40), 0)) == set(FIGURES)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_makes_only_what_is_missing(files: tuple[Path, Path], tmp_path: Path) -> None:
     output = tmp_path / "figures.json"
     first = run(files, tmp_path, "--json", str(output), "--chart", str(tmp_path / "chart.png"))

@@ -24,7 +24,7 @@ from scorer.errors import OutputError
 from tests.conftest import Run
 from tests.distill.conftest import Serve
 from tests.distill.judge.judge_server import Running
-from tests.distill.judge.labelling import ENVIRONMENT, dialogues, dialogues_file, options, settings, started
+from tests.distill.judge.labelling import dialogues, dialogues_file, environment, options, settings, started
 
 Make = Callable[..., Loop]
 NOBODY = Running("http://127.0.0.1:9/v1")
@@ -131,7 +131,7 @@ def test_the_budget_is_the_whole_loops(make: Make, serve: Serve) -> None:
     assert make(server).store.spent() <= 0.09
 
 
-@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("fresh", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_kill_with_calls_in_flight_hides_no_money(serve: Serve, tmp_path: Path, backbone: Path, fresh: bool) -> None:
     source = dialogues_file(tmp_path / "in.jsonl", 250)
     server = serve(latency=0.05)
@@ -244,7 +244,7 @@ def test_a_backbone_that_cannot_be_trained_is_said_before_money_is_spent(make: M
 def test_the_command_makes_a_scorer_that_scores(empathy: Run, serve: Serve, tmp_path: Path, backbone: Path) -> None:
     source = dialogues_file(tmp_path / "in.jsonl", 120)
     command = arguments(serve(), tmp_path, source, backbone)
-    result = empathy(*map(str, command), env=ENVIRONMENT)
+    result = empathy(*map(str, command), env=environment())
     assert result.returncode == 0, result.stderr
     assert "round 1: 60 labels, agreement" in result.stderr
     assert "stopped: 1 rounds are done" in result.stderr
@@ -253,7 +253,9 @@ def test_the_command_makes_a_scorer_that_scores(empathy: Run, serve: Serve, tmp_
     assert len((tmp_path / "scores.jsonl").read_text().splitlines()) == 120
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_leaves_what_is_paid_in_the_store(
     serve: Serve, tmp_path: Path, backbone: Path, number: signal.Signals, code: int
 ) -> None:

@@ -13,7 +13,9 @@ from tests.fuzz.mutants import json_of
 from tests.fuzz.run import MODULES, fuzz, read_mutant
 
 
-@pytest.mark.parametrize(("module", "count"), [("tests.fuzz.scoring", 300), ("tests.fuzz.learning", 100)])
+@pytest.mark.parametrize(
+    ("module", "count"), [("tests.fuzz.scoring", 150), pytest.param("tests.fuzz.learning", 100, marks=pytest.mark.slow)]
+)
 def test_some_hundred_mutants(module: str, count: int) -> None:
     report = fuzz(module, range(count))
     assert report.faults == {}, "\n".join(report.lines())

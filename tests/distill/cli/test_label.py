@@ -19,7 +19,7 @@ from distill.labelled import read_labelled
 from tests.conftest import Run, record, write_lines
 from tests.distill.conftest import Serve
 from tests.distill.judge.judge_server import Running
-from tests.distill.judge.labelling import ENVIRONMENT, check_labels, dialogues_file, options, started
+from tests.distill.judge.labelling import check_labels, dialogues_file, environment, options, started
 from tests.selection.selection_data import one_line
 
 
@@ -37,11 +37,11 @@ class Command:
         return ["label", self.source, "-o", self.output, *options(self.server, self.folder, **more)]
 
     def __call__(self, **more: Any) -> subprocess.CompletedProcess[str]:
-        return self.empathy(*map(str, self.line(overwrite=True, **more)), env=ENVIRONMENT)
+        return self.empathy(*map(str, self.line(overwrite=True, **more)), env=environment())
 
     def dry_run(self, **more: Any) -> str:
         given = options(self.server, self.folder, dry_run=True, **more)
-        return str(self.empathy("label", self.source, *given, env=ENVIRONMENT).stdout)
+        return str(self.empathy("label", self.source, *given, env=environment()).stdout)
 
     def rejects(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.folder / "labels.jsonl.rejects.jsonl").read_text().splitlines()]
@@ -176,7 +176,7 @@ def test_usage_errors_say_what_is_missing(empathy: Run, tmp_path: Path) -> None:
         (("--export", source, "-o", "x"), "leave IN"),
         ((tmp_path / "there", "-o", "x", "--model", "m"), "no dialogue among 1 records; the first: broken_json"),
     ):
-        result = empathy("label", *arguments, env=ENVIRONMENT)
+        result = empathy("label", *arguments, env=environment())
         assert text in one_line(result.returncode, result.stderr)
 
 
@@ -190,7 +190,7 @@ def test_a_second_process_exits_2_with_one_line(label: Command, serve: Serve) ->
     assert "another process is writing it" in one_line(second.returncode, second.stderr)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 @pytest.mark.parametrize("batch", [False, True])
 def test_a_signal_leaves_what_is_paid_in_the_store_and_the_rerun_continues(
     label: Command, serve: Serve, number: signal.Signals, batch: bool

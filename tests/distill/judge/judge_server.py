@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from typing import Any
 
 from tests.distill.judge.judge_batch import BatchDesk
 from tests.distill.judge.judge_replies import completion, scripted
+from tests.forks import FORKS, Process
 
 FAULTS = (
     *("429", "429_after", "500", "503", "hang", "reset", "drip", "half"),
@@ -288,8 +290,12 @@ class Running:
 @contextmanager
 def judge_server(**behaviour: Any) -> Iterator[Running]:
     """Run a server of this behaviour in a process of its own."""
-    command = [sys.executable, "-m", "tests.distill.judge.judge_server", json.dumps(behaviour)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    if FORKS.takes(os.environ):
+        process: Process = FORKS.start(f"{__name__}:serve", [json.dumps(behaviour)], stdout=True, text=True)
+    else:
+        command = [sys.executable, "-m", __name__, json.dumps(behaviour)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with process:
         assert process.stdout is not None
         try:
             yield Running(f"http://127.0.0.1:{int(process.stdout.readline())}/v1")
@@ -297,8 +303,12 @@ def judge_server(**behaviour: Any) -> Iterator[Running]:
             process.kill()
 
 
-async def main() -> None:
+def serve() -> None:
     """Serve as the command line says."""
+    asyncio.run(main())
+
+
+async def main() -> None:
     given: dict[str, Any] = json.loads(sys.argv[1])
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     server = Server(Behaviour(**given))
@@ -308,4 +318,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    serve()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,16 @@ from distill.judge.rubric import Rubric
 from distill.settings import LabelSettings
 from scorer.dialogue import HEADS, Dialogue
 from scorer.inputs.corpus import Corpus
-from tests.conftest import INTERRUPTIBLE, make_dialogue, record, write_lines
+from tests import forks
+from tests.conftest import make_dialogue, record, write_lines
 from tests.distill.judge.judge_server import Running, expected
 
 KEY = "sk-very-secret-7391"
-ENVIRONMENT = {**os.environ, "OPENAI_API_KEY": KEY}
+
+
+def environment() -> dict[str, str]:
+    """Return this process's environment, with the key of the test server."""
+    return {**os.environ, "OPENAI_API_KEY": KEY}
 
 
 def dialogues(count: int) -> list[Dialogue]:
@@ -56,6 +60,6 @@ def check_labels(output: Path) -> list[dict[str, Any]]:
     return records
 
 
-def started(*arguments: object) -> subprocess.Popen[bytes]:
-    """Start the command, which listens to Ctrl-C even where the tests run in the background of a shell."""
-    return subprocess.Popen([*INTERRUPTIBLE, *map(str, arguments)], env=ENVIRONMENT, stderr=subprocess.PIPE)
+def started(*arguments: object) -> forks.Process:
+    """Start the command, and say what it writes to standard error."""
+    return forks.empathy(*arguments, env=environment(), stderr=True, text=False)

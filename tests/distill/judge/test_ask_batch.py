@@ -14,7 +14,7 @@ from scorer.progress import Silent
 from tests.conftest import Run
 from tests.distill.conftest import Label, Serve
 from tests.distill.judge.judge_server import Running
-from tests.distill.judge.labelling import ENVIRONMENT, KEY, check_labels, dialogues_file, options
+from tests.distill.judge.labelling import KEY, check_labels, dialogues_file, environment, options
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -36,7 +36,7 @@ def test_a_batch_costs_half_and_gives_the_same_labels(empathy: Run, serve: Serve
     for name, more in (("single", {}), ("batch", {"batch": True, "poll": 0.1})):
         (tmp_path / name).mkdir()
         given = options(server, tmp_path / name, price_in=100, price_out=200, **more)
-        result = empathy("label", source, "-o", tmp_path / name / "labels.jsonl", *given, env=ENVIRONMENT)
+        result = empathy("label", source, "-o", tmp_path / name / "labels.jsonl", *given, env=environment())
         assert result.returncode == 0, result.stderr
         labels.append(check_labels(tmp_path / name / "labels.jsonl"))
     assert server.stats()["batches"] == 1

@@ -6,7 +6,6 @@ import json
 import random
 import signal
 import sqlite3
-import subprocess
 import time
 import traceback
 from contextlib import closing
@@ -17,10 +16,11 @@ import pytest
 
 from distill.errors import LabelError
 from distill.judge.prices import Price
+from tests import forks
 from tests.conftest import Run
 from tests.distill.conftest import Label, Serve
 from tests.distill.judge.judge_server import FAULTS
-from tests.distill.judge.labelling import ENVIRONMENT, KEY, check_labels, dialogues_file, options, started
+from tests.distill.judge.labelling import KEY, check_labels, dialogues_file, environment, options, started
 
 
 def label_with_faults(
@@ -31,7 +31,7 @@ def label_with_faults(
     output, rejects_path = folder / "labels.jsonl", folder / "labels.jsonl.rejects.jsonl"
     server = serve(share=share, latency=0.02, seed=3)
     given = options(server, folder, concurrency=concurrency, timeout=5, price_in=1, price_out=2)
-    result = empathy("label", source, "-o", output, *given, env=ENVIRONMENT)
+    result = empathy("label", source, "-o", output, *given, env=environment())
     counts = server.stats()
     assert result.returncode == 0, result.stderr
     labelled = {entry["id"] for entry in check_labels(output)}
@@ -82,7 +82,7 @@ def test_a_busy_server_is_waited_for_as_long_as_it_says(serve: Serve, label: Lab
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("concurrency", [1, 64])
-@pytest.mark.parametrize("share", [0.0, 0.3])
+@pytest.mark.parametrize("share", [pytest.param(0.0, marks=pytest.mark.slow), 0.3])
 def test_the_limit_of_money_is_never_passed(serve: Serve, label: Label, concurrency: int, share: float) -> None:
     price = Price(per_million_in=50, per_million_out=100)
     server = serve(latency=0.01, share=share, faults=[fault for fault in FAULTS if fault not in {"hang", "drip"}])
@@ -131,7 +131,7 @@ def kill_and_rerun(serve: Serve, folder: Path, count: int, kills: int, concurren
     lost = [0]
     server = serve(latency=latency, share=0.1, faults=["500", "range", "prose", "429"])
 
-    def start() -> subprocess.Popen[bytes]:
+    def start() -> forks.Process:
         given = options(server, folder, concurrency=concurrency, overwrite=True, quiet=True)
         return started("label", source, "-o", folder / "labels.jsonl", *given)
 
@@ -177,7 +177,7 @@ def test_the_key_is_in_no_file_log_or_traceback(
     said = []
     for where, output, code in ((server, "labels.jsonl", 0), (hostile, "no.jsonl", 2)):
         given = options(where, tmp_path)
-        result = empathy("label", source, "-o", tmp_path / output, *given, env={**ENVIRONMENT, "OPENAI_LOG": "debug"})
+        result = empathy("label", source, "-o", tmp_path / output, *given, env={**environment(), "OPENAI_LOG": "debug"})
         assert "DEBUG" in result.stderr
         assert result.returncode == code
         said.append(result.stdout + result.stderr)

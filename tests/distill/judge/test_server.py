@@ -57,7 +57,9 @@ def test_a_key_that_no_header_can_hold_is_not_taken_nor_shown(monkeypatch: pytes
     assert key not in str(caught.value)
 
 
-@pytest.mark.parametrize("status", [400, 422, 500])
+@pytest.mark.parametrize(
+    "status", [400, pytest.param(422, marks=pytest.mark.slow), pytest.param(500, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(("knows", "spoken"), [(["json_object"], "json_object"), ([], "None")])
 def test_structured_output_is_given_up_for_the_run_where_a_server_lacks_it(
     serve: Serve, label: Label, knows: list[str], spoken: str, status: int

@@ -179,7 +179,7 @@ def test_what_comes_of_a_server(serve: Serve, label: Label, case: str) -> None:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", ["502", "empty", "reset"])
-@pytest.mark.parametrize("concurrency", [1, 16])
+@pytest.mark.parametrize("concurrency", [pytest.param(1, marks=pytest.mark.slow), 16])
 def test_an_outage_rejects_nothing_and_costs_no_more_than_the_calls_in_flight(
     serve: Serve, label: Label, fault: str, concurrency: int
 ) -> None:
@@ -200,8 +200,10 @@ def test_an_outage_rejects_nothing_and_costs_no_more_than_the_calls_in_flight(
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("status", [200, 400, 500, 502])
-@pytest.mark.parametrize("concurrency", [2, 16])
+@pytest.mark.parametrize(
+    "status", [200, pytest.param(400, marks=pytest.mark.slow), 500, pytest.param(502, marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("concurrency", [pytest.param(2, marks=pytest.mark.slow), 16])
 def test_an_outage_in_the_middle_rejects_nothing_and_the_next_run_asks_the_rest(
     serve: Serve, label: Label, status: int, concurrency: int
 ) -> None:

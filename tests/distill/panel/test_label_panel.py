@@ -16,7 +16,7 @@ from distill.panel.label import Panel
 from tests.conftest import Run
 from tests.distill.conftest import Label, Serve
 from tests.distill.judge.judge_server import Running
-from tests.distill.judge.labelling import ENVIRONMENT, dialogues, dialogues_file, options, settings, true_scores
+from tests.distill.judge.labelling import dialogues, dialogues_file, environment, options, settings, true_scores
 
 
 @pytest.mark.parametrize("shape", ["openai", "split vllm", "llama.cpp", "completion"])
@@ -112,7 +112,7 @@ def test_the_command_writes_all_judges_and_agree_compares_them(serve: Serve, emp
         models = ("--model", "judge-1", "--model", "judge-2")
         chosen = options(server, tmp_path, timeout=20, **given)
         place = chosen.index("--model")
-        result = empathy("label", source, *models, *chosen[:place], *chosen[place + 2 :], *more, env=ENVIRONMENT)
+        result = empathy("label", source, *models, *chosen[:place], *chosen[place + 2 :], *more, env=environment())
         assert result.returncode == 0, result.stderr
         return str(result.stdout + result.stderr)
 

@@ -19,7 +19,7 @@ from selection.rubrics.run import RubricRun, read_run
 from tests.conftest import Run, record, write_lines
 from tests.distill.conftest import Serve
 from tests.distill.judge.judge_server import Running
-from tests.distill.judge.labelling import ENVIRONMENT, options, started, true_scores
+from tests.distill.judge.labelling import environment, options, started, true_scores
 from tests.selection.selection_data import one_line
 
 NOISY = "Warmth is sensibility, help is rationality, and I am not sure."
@@ -59,7 +59,7 @@ class Tried:
         ]
 
     def __call__(self, *rubrics: object, **more: Any) -> subprocess.CompletedProcess[str]:
-        return self.empathy(*map(str, self.line(*rubrics, overwrite=True, **more)), env=ENVIRONMENT)
+        return self.empathy(*map(str, self.line(*rubrics, overwrite=True, **more)), env=environment())
 
     def run(self) -> RubricRun:
         return read_run(self.json)
@@ -318,5 +318,5 @@ def test_the_rubrics_that_ship_are_shown_and_label_takes_their_names(tried: Trie
     tried.server = serve()
     output = tried.folder / "brief.jsonl"
     given = options(tried.server, tried.folder, rubric="brief")
-    assert tried.empathy("label", tried.labels, "-o", output, *given, env=ENVIRONMENT).returncode == 0
+    assert tried.empathy("label", tried.labels, "-o", output, *given, env=environment()).returncode == 0
     assert json.loads(output.read_text().splitlines()[0])["judge"]["rubric"] == Rubric(SHIPPED["brief"]).hash

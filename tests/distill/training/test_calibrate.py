@@ -231,6 +231,7 @@ def test_a_fold_is_calibrated_and_cut_by_all_the_others_whatever_their_numbers()
         assert levels[mine].tolist() == to_levels(scores[mine], balanced_cuts(*known)).tolist()
 
 
+@pytest.mark.slow
 def test_cross_fitted_levels_keep_the_judges_shares_up_to_chance() -> None:
     scores, labels, folds = split(2, 6000)
     levels = cross_levels(scores, labels, folds)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +16,9 @@ from distill.labelled import LabelledSet
 from distill.training.checkpoint import Checkpoint, load_checkpoint
 from distill.training.train import train_scorer
 from scorer.errors import OutputError
+from tests import forks
 from tests.conftest import Run
 from tests.distill.tiny import Watch, labelled_file, raw_scores, tiny_settings
-
-EMPATHY = str(Path(sys.executable).with_name("empathy"))
 
 
 def test_a_killed_training_is_resumed_and_comes_to_the_same_end(
@@ -65,7 +61,7 @@ def _killed(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 3])
+@pytest.mark.parametrize("epoch", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("patience", [None, 1])
 def test_a_kill_in_any_epoch_changes_not_a_byte(
     epoch: int, patience: int | None, backbone: Path, labelled: LabelledSet, tmp_path: Path
@@ -81,7 +77,10 @@ def test_a_kill_in_any_epoch_changes_not_a_byte(
     assert first == second
 
 
-@pytest.mark.parametrize("place", ["transformers.Trainer._load_best_model", "distill.training.train.predict"])
+@pytest.mark.parametrize(
+    "place",
+    ["transformers.Trainer._load_best_model", pytest.param("distill.training.train.predict", marks=pytest.mark.slow)],
+)
 def test_a_training_that_stopped_early_and_was_killed_then_ends_the_same(
     place: str, backbone: Path, labelled: LabelledSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,7 +105,7 @@ def test_a_training_that_stopped_early_and_was_killed_then_ends_the_same(
 def test_sigterm_ends_a_training_that_can_be_resumed(backbone: Path, tmp_path: Path, empathy: Run) -> None:
     path, output = labelled_file(tmp_path / "labels.jsonl", 160), tmp_path / "out"
     command = ["train", path, "-o", output, "--backbone", backbone, "--folds", "2", "--max-length", "64"]
-    with subprocess.Popen([EMPATHY, *map(str, command)], stderr=subprocess.PIPE, text=True) as process:
+    with forks.empathy(*command, stderr=True) as process:
         while not (tmp_path / "out.partial" / "folds" / "0").exists() and process.poll() is None:
             time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
@@ -139,8 +138,7 @@ def test_a_disk_that_fills_up_is_one_line_and_the_training_is_resumed_afterwards
 ) -> None:
     path = labelled_file(tmp_path / "labels.jsonl", 160)
     arguments = ("train", path, "-o", tmp_path / "out", "--backbone", backbone, "--epochs", "1", "--max-length", "64")
-    # No file may grow beyond 30 kB: to a program that is what a full disk is.
-    result = empathy(*arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000)))
+    result = empathy(*arguments, largest_file=30_000)
     assert result.returncode == 2
     assert "cannot be written" in result.stderr.splitlines()[-1]
     assert "--resume" in result.stderr.splitlines()[-1]

@@ -93,7 +93,7 @@ def test_a_killed_training_is_resumed_and_ends_as_a_whole_one(made: Made, tmp_pa
     assert not (tmp_path / "out.partial").exists()
 
 
-@pytest.mark.parametrize("step", [4, 6, 7, 9])
+@pytest.mark.parametrize("step", [6, *(pytest.param(step, marks=pytest.mark.slow) for step in (4, 7, 9))])
 def test_a_kill_around_an_epoch_s_end_changes_not_a_byte(step: int, whole: Path, made: Made, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         train(made, tmp_path / "out", progress=KilledAt(step), **BYTES)
@@ -101,7 +101,7 @@ def test_a_kill_around_an_epoch_s_end_changes_not_a_byte(step: int, whole: Path,
     assert_same_bytes(whole, tmp_path / "out")
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 3])
+@pytest.mark.parametrize("epoch", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_kill_while_the_held_out_loss_is_read_loses_none(
     epoch: int, whole: Path, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,7 +119,7 @@ def test_a_kill_while_the_held_out_loss_is_read_loses_none(
     assert_same_bytes(whole, tmp_path / "out")
 
 
-@pytest.mark.parametrize("step", [4, 7])
+@pytest.mark.parametrize("step", [pytest.param(4, marks=pytest.mark.slow), 7])
 def test_a_router_s_training_too_ends_as_a_whole_one(step: int, made: Made, tmp_path: Path) -> None:
     settings = RouterSettings(**TINY, epochs=3, held_out=0.2, also_experts=True)
     found = [train_mixture(str(made.mixture), made.sets, tmp_path / "whole", settings)]

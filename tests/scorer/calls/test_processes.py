@@ -8,6 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,11 @@ ENGINES = ("onnxruntime", "openvino")
 WAYS = ("map", "map_table", "fork", "spawn", "forkserver", "joblib", "threads", "forgotten", "fork_of_fork")
 SLOW = ("map_table", "spawn", "forkserver", "joblib")
 SECONDS = 120
+
+
+def is_slow(way: str, engine: str) -> bool:
+    """Return whether this is for `make test-all`: ways that take long, and a second engine but for a fork."""
+    return way in SLOW or (engine == "onnxruntime" and way != "fork")
 
 
 def records() -> list[dict[str, Any]]:
@@ -92,8 +98,10 @@ def score_in_forks(way: str, scorer: Scorer, items: list[dict[str, Any]]) -> lis
     return loaded
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("way", [pytest.param(way, marks=pytest.mark.slow if way in SLOW else ()) for way in WAYS])
+@pytest.mark.parametrize(
+    ("way", "engine"),
+    [pytest.param(*pair, marks=pytest.mark.slow if is_slow(*pair) else ()) for pair in product(WAYS, ENGINES)],
+)
 def test_scores_are_the_same_in_other_processes_and_threads(
     way: str, engine: str, bundle: Bundle, tmp_path: Path
 ) -> None:

@@ -131,6 +131,7 @@ def test_a_cluster_gives_the_rows_shards_rejects_and_manifest_of_one_process(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nodes")
 def test_what_was_begun_without_ray_is_resumed_with_it_and_the_reverse(
     scorer: Scorer, source: Path, tmp_path: Path
@@ -145,6 +146,7 @@ def test_what_was_begun_without_ray_is_resumed_with_it_and_the_reverse(
     same_output(tmp_path / "whole", tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nodes")
 def test_strict_ends_with_the_same_line_after_the_windows_before_it(scorer: Scorer, tmp_path: Path) -> None:
     records: list[object] = [record("i am sad", f"so sorry {i}") for i in range(200)]

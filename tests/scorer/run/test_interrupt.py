@@ -6,16 +6,16 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from scorer.bundle.bundle import Bundle
-from tests.conftest import INTERRUPTIBLE, Run, read_scores, record, write_lines
+from tests import forks
+from tests.conftest import Run, read_scores, record, write_lines
 
-COUNT = 10_000
+COUNT = 6_000
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +31,12 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_lines(tmp_path_factory.mktemp("many") / "in.jsonl", records)
 
 
-def start(source: Path, output: Path, bundle: Bundle, *more: str) -> subprocess.Popen[str]:
+def start(source: Path, output: Path, bundle: Bundle, *more: str, installed: bool = False) -> forks.Process:
     fixed = ("--scorer", bundle.path, "--engine", "onnxruntime", "--window", "200", "--readers", "1")
-    command = [*INTERRUPTIBLE, "score", source, "-o", output, *fixed, *more]
-    return subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
+    return forks.empathy("score", source, "-o", output, *fixed, *more, stderr=True, installed=installed)
 
 
-def wait_for_shards(folder: Path, process: subprocess.Popen[str], count: int = 1) -> None:
+def wait_for_shards(folder: Path, process: forks.Process, count: int = 1) -> None:
     """Wait until so many windows are finished; fail if the command ends before."""
     manifest = folder / "_manifest.jsonl"
     for _ in range(2000):
@@ -71,12 +70,13 @@ def same(first: Path, second: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+    ("number", "status", "word"),
+    [(signal.SIGTERM, 143, "terminated"), pytest.param(signal.SIGINT, 130, "interrupted", marks=pytest.mark.slow)],
 )
 def test_a_signal_ends_it_in_one_line_and_a_rerun_goes_on(
     empathy: Run, many: Path, whole: Path, bundle: Bundle, tmp_path: Path, number: int, status: int, word: str
 ) -> None:
-    process = start(many, tmp_path / "out", bundle)
+    process = start(many, tmp_path / "out", bundle, installed=True)
     wait_for_shards(tmp_path / "out", process, 3)
     process.send_signal(number)
     _, said = process.communicate(timeout=20)
@@ -91,7 +91,7 @@ def test_kill_9_at_any_time_loses_nothing_and_repeats_nothing(
     empathy: Run, many: Path, whole: Path, bundle: Bundle, tmp_path: Path
 ) -> None:
     rng = random.Random(1)
-    for _ in range(4):
+    for _ in range(2):
         process = start(many, tmp_path / "out", bundle, "--resume")
         time.sleep(rng.uniform(0.3, 1.5))
         process.kill()
@@ -100,6 +100,7 @@ def test_kill_9_at_any_time_loses_nothing_and_repeats_nothing(
     same(tmp_path / "out", whole)
 
 
+@pytest.mark.slow
 def test_three_processes_share_a_folder(empathy: Run, many: Path, whole: Path, bundle: Bundle, tmp_path: Path) -> None:
     output = tmp_path / "out"
     running = [start(many, output, bundle, "--shard", f"{number}/3") for number in (1, 2, 3)]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +17,8 @@ from scorer.errors import OutputError, RejectedError
 from selection.errors import SelectionError
 from selection.files.manifest import check_selection_folder
 from selection.settings import Limits
-from tests.conftest import INTERRUPTIBLE, Run, write_lines
+from tests import forks
+from tests.conftest import Run, write_lines
 from tests.scorer.run.score_data import BY_HAND, write_scores
 from tests.selection.selection_data import FILES, fine, names, one_line, read_selection, records, refusal, select_from
 
@@ -145,8 +144,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_earlier_selection(place: Path, e
     write_lines(place / "many.jsonl", records(ids))
     write_scores(place / "s.csv", dict.fromkeys(ids, (9.0, 1.0)))
     arguments = ("select", "many.jsonl", "--scores", "s.csv", "-o", "out", "--overwrite")
-    # No file may grow beyond 30 kB: to a program that is what a full disk is.
-    result = empathy(*arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000)))
+    result = empathy(*arguments, largest_file=30_000)
     assert one_line(result.returncode, result.stderr).startswith("out: cannot be written: ")
     assert contents(place / "out") == before
     assert nothing_beside(place)
@@ -155,11 +153,10 @@ def test_a_full_disk_is_one_line_and_leaves_the_earlier_selection(place: Path, e
 
 
 @contextmanager
-def in_the_middle(place: Path) -> Iterator[subprocess.Popen[str]]:
+def in_the_middle(place: Path) -> Iterator[forks.Process]:
     """A run that has read half of its input from a pipe, and waits for the rest."""
-    command = [*INTERRUPTIBLE, "select", "-", "--scores", "s.jsonl", "-o", "out"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen([*command, "--overwrite"], cwd=place, stdin=pipe, stderr=pipe, text=True) as process:
+    command = ("select", "-", "--scores", "s.jsonl", "-o", "out", "--overwrite")
+    with forks.empathy(*command, cwd=place, stdin=True, stderr=True) as process:
         assert process.stdin is not None
         process.stdin.write(json.dumps(records()[0]) + "\n")
         process.stdin.flush()

@@ -6,8 +6,6 @@ import asyncio
 import http.client
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,9 +20,9 @@ from selection.serving.app import Service
 from selection.serving.keys import Keys
 from selection.serving.settings import ServeSettings
 from selection.watching.watch import Watch
+from tests import forks
 
 JSON, LINES = "application/json", "application/x-ndjson"
-COMMAND = [sys.executable, "-c", "from scorer.cli.entry import start; start()", "serve"]
 
 
 @dataclass
@@ -96,11 +94,11 @@ def served(scorer: Scorer, keys: str | None = None, watch: Watch | None = None, 
 
 
 @contextmanager
-def process(*options: str | Path, env: dict[str, str] | None = None) -> Iterator[tuple[subprocess.Popen[str], Client]]:
+def process(*options: str | Path, env: dict[str, str] | None = None) -> Iterator[tuple[forks.Process, Client]]:
     """Run the command on a free port until it says where it listens."""
     given = {name: value for name, value in os.environ.items() if name != "EMPATHY_SERVE_KEYS"} | (env or {})
-    command = [*COMMAND, "--port", "0", "--engine", "onnxruntime", "--threads", "1", *map(str, options)]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=given)
+    fixed = ("--port", "0", "--engine", "onnxruntime", "--threads", "1")
+    child = forks.empathy("serve", *fixed, *options, stderr=True, env=given)
     try:
         assert child.stderr is not None
         line = child.stderr.readline()

@@ -85,7 +85,7 @@ def test_interrupt(bundle: Bundle) -> None:
         assert child.wait(20) == 130
 
 
-@pytest.mark.parametrize("answers", [30, 100])
+@pytest.mark.parametrize("answers", [30, pytest.param(100, marks=pytest.mark.slow)])
 def test_kill_under_load_loses_nothing_that_was_answered(bundle: Bundle, tmp_path: Path, answers: int) -> None:
     file = tmp_path / "w.db"
     with process("--scorer", bundle.path, "--watch", file) as (child, client):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from selection.watching.observation import Observation, observations
+from tests import forks
 from tests.scorer.run.score_data import ABOUT, CUTS
 
-COMMAND = (str(Path(sys.executable).with_name("empathy")), "watch")
 START = 1.7e9
 
 
@@ -47,11 +45,9 @@ def growing(folder: Path, name: str = "s.jsonl") -> Path:
 
 
 @contextmanager
-def live(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def live(*arguments: str | Path) -> Iterator[tuple[forks.Process, str]]:
     """Run `empathy watch` in a process of its own and yield it and the address of its page; it is ended behind."""
-    process = subprocess.Popen(
-        [*COMMAND, *map(str, arguments), "--port", "0"], stderr=subprocess.PIPE, stdin=subprocess.PIPE, text=True
-    )
+    process = forks.empathy("watch", *arguments, "--port", "0", stdin=True, stderr=True)
     try:
         assert process.stderr is not None
         said = process.stderr.readline()
