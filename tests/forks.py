@@ -155,8 +155,8 @@ class Forks:
     ) -> Fork:  # fmt: skip
         """Start ``module:function``, with pipes as standard streams where that is said."""
         changed = {name: (os.environ if env is None else env).get(name) for name in FREE}
-        asked = {"run": run, "arguments": list(arguments), "cwd": str(cwd or Path.cwd()), "changed": changed}
-        asked["limit"] = largest_file
+        where = str(cwd or Path.cwd())
+        asked = {"run": run, "arguments": [*arguments], "cwd": where, "changed": changed, "limit": largest_file}
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         theirs, mine = list[int](), list[IO[Any] | None]()
         for number, piped in enumerate((stdin, stdout, stderr)):
@@ -203,7 +203,7 @@ def empathy(
     streams = {name: subprocess.PIPE for name, wanted in piped.items() if wanted}
     command = [str(Path(sys.executable).with_name("empathy")), *given]
     nothing = {} if "stdin" in streams else {"stdin": subprocess.DEVNULL}
-    return subprocess.Popen(
+    started: Process = subprocess.Popen(
         command,
         env=env,
         cwd=cwd,
@@ -212,6 +212,7 @@ def empathy(
         **streams,
         **nothing,  # type: ignore[call-overload]
     )
+    return started
 
 
 def serve(control: int) -> NoReturn:

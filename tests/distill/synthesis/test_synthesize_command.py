@@ -18,7 +18,7 @@ from scorer.model import Scorer
 from tests.conftest import Run, varied, write_lines
 from tests.distill.conftest import Serve
 from tests.distill.judge.judge_server import Running
-from tests.distill.judge.labelling import ENVIRONMENT, started
+from tests.distill.judge.labelling import environment, started
 from tests.selection.selection_data import one_line
 
 FEELINGS = ("afraid", "joyful", "sad")
@@ -44,7 +44,7 @@ class Made:
         return ["synthesize", *where, *asked, "-o", self.output, "--json", self.json, *more]
 
     def __call__(self, server: Running, *more: object, count: int = 60) -> subprocess.CompletedProcess[str]:
-        return self.empathy(*map(str, self.line(server, *more, "--overwrite", count=count)), env=ENVIRONMENT)
+        return self.empathy(*map(str, self.line(server, *more, "--overwrite", count=count)), env=environment())
 
     def report(self) -> dict[str, Any]:
         return dict(json.loads(self.json.read_text()))
@@ -159,7 +159,7 @@ def _reply(*texts: str) -> str:
 def test_a_dry_run_shows_the_plan_asks_nothing_and_leaves_nothing(made: Made, serve: Serve) -> None:
     server = serve()
     line = made.line(server, "--dry-run", "--price-in", 1, "--price-out", 2)
-    ran = made.empathy(*map(str, line), env=ENVIRONMENT)
+    ran = made.empathy(*map(str, line), env=environment())
     assert ran.returncode == 0, ran.stderr
     assert "to ask: 60 questions" in ran.stdout
     assert "cost: about $" in ran.stdout

@@ -13,6 +13,7 @@ from selection.deciding import pairs as module
 from selection.deciding.decide import Evidence
 from selection.deciding.pairs import Candidates, pair_up
 from selection.deciding.ranking import rank_key
+from selection.deciding.stability import deviations
 from selection.errors import SelectionError
 from selection.settings import BY, PairSettings, SelectSettings
 from tests.selection.deciding.evidence_data import ERROR, make_evidence, reasons, rows, sets, some_judged
@@ -98,7 +99,7 @@ def test_the_chance_is_that_of_the_judge_ranking_the_two_the_same(by: str) -> No
     evidence = make_evidence(error=ERROR)
     _, found = pair_up(evidence, make_candidates(), settings(by=by, margin=0.5, pairs="all"))
     rng = np.random.default_rng(0)
-    deviation = module.deviations(ERROR, evidence.scores.astype(np.float64))
+    deviation = deviations(ERROR, evidence.scores.astype(np.float64))
     drawn = evidence.scores + deviation * rng.standard_normal((4000, 300, 2))
     keys = np.stack([rank_key(judged, by) for judged in drawn])
     assert found.chance is not None
