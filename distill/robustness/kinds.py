@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-_LOW = 3.0
-"""The most sensibility that a bad reply may have: no set of the paper's rule takes it, at any usual threshold.
+_LOW = 4.0
+"""The most sensibility that a bad reply may have: below the cut of the paper's threshold, which is 5.5 to 6.2.
 
 The rubric's own words would say 0 to 2. Asking for that makes outliers of the few real replies that look like a bad
 one: sensibility loses 0.19 of its correlation with the judge, and 0.02 where the ceiling is just below the cuts

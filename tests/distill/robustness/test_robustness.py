@@ -25,7 +25,7 @@ WRITTEN = ("hostile", "contempt", "dismissive", "filler", "refusal", "injection"
 
 
 def test_no_kind_may_score_what_a_set_takes() -> None:
-    assert all(0 <= score <= 3 for ceiling in CEILINGS.values() for score in ceiling)
+    assert all(0 <= score <= 4 for ceiling in CEILINGS.values() for score in ceiling)
 
 
 @pytest.mark.parametrize("kind", WRITTEN)
