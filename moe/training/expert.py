@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from peft import LoraConfig, get_peft_model
-from transformers import set_seed
+from transformers import PreTrainedModel, set_seed
 
 from distill.pretrained import save_tokenizer
 from distill.training.checkpoint import writing_weights
@@ -69,7 +69,7 @@ def train_expert(
         with writing_weights(output):
             set_seed(settings.seed)
             base_model = load_causal(folder, eager=True)
-            model = get_peft_model(base_model, _lora(settings, folder), autocast_adapter_dtype=not _is_fsdp())
+            model = get_peft_model(base_model, _lora(base_model, settings, folder), autocast_adapter_dtype=not _is_fsdp())
             trainer = fit_causal(model, train, held_out, settings, work / "trainer", chat.pad_id, progress, "expert")
             whole = work / "whole"
             trainer.save_model(str(whole))  # gathers the shards of FSDP
@@ -101,12 +101,13 @@ def _is_fsdp() -> bool:
     return os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true")
 
 
-def _lora(settings: ExpertSettings, folder: Path) -> LoraConfig:
+def _lora(model: PreTrainedModel, settings: ExpertSettings, folder: Path) -> LoraConfig:
+    there = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     return LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=list(TARGETS[settings.targets]),
+        target_modules=[name for name in TARGETS[settings.targets] if name in there],
         bias="none",
         task_type="CAUSAL_LM",
         base_model_name_or_path=str(folder.resolve()) if Path(settings.base).is_dir() else settings.base,

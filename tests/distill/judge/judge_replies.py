@@ -21,7 +21,7 @@ def completion(
     good = json.dumps({"sensibility": scores[0], "rationality": scores[1]} | why)
     other = json.dumps({"sensibility": (scores[0] + 1) % 11, "rationality": scores[1]})
     outside = '{"sensibility": 11, "rationality": 3}'
-    if request["messages"][0]["content"].startswith("You write dialogues"):
+    if any(message["content"].startswith("You write dialogues") for message in request["messages"]):
         user = request["messages"][-1]["content"]
         good, other, outside = dialogue_of(user), dialogue_of(f"{user} again"), '{"turns": [{"speaker": "user"}]}'
     content: dict[str | None, str | None] = {

@@ -28,7 +28,7 @@ from tests.selection.selection_data import invoke, one_line
 
 HERE = processor_kind()
 AMX = frozenset({"x86", "amx_bf16", "avx512_bf16", "avx512_vnni", "avx512f", "avx2"})
-OLD = frozenset({"x86", "avx2"})
+OLD = frozenset({"x86", "avx2", "avx512f"})
 
 
 def row(engine: str = "openvino", precision: str = "bf16", **more: Any) -> Verdict:
