@@ -69,7 +69,9 @@ def train_expert(
         with writing_weights(output):
             set_seed(settings.seed)
             base_model = load_causal(folder, eager=True)
-            model = get_peft_model(base_model, _lora(base_model, settings, folder), autocast_adapter_dtype=not _is_fsdp())
+            model = get_peft_model(
+                base_model, _lora(base_model, settings, folder), autocast_adapter_dtype=not _is_fsdp()
+            )
             trainer = fit_causal(model, train, held_out, settings, work / "trainer", chat.pad_id, progress, "expert")
             whole = work / "whole"
             trainer.save_model(str(whole))  # gathers the shards of FSDP
