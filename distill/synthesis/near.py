@@ -16,6 +16,17 @@ _LONG = 8
 """Responses of fewer words are alike in every corpus, and say nothing of a copy."""
 
 
+def words_in_common(text: str, source: str, count: int) -> str | None:
+    """Return the first ``count`` words in a row that a text shares with a source, None where there are none such."""
+    theirs = set(_runs(source, count))
+    return next((" ".join(run) for run in _runs(text, count) if run in theirs), None)
+
+
+def _runs(text: str, count: int) -> list[tuple[str, ...]]:
+    words = _WORDS.findall(normalise(text).casefold())
+    return list(zip(*(words[start:] for start in range(count)), strict=False))
+
+
 class Near:
     """Dialogues that were seen, and the nearest of them to another one.
 

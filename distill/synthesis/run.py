@@ -10,10 +10,10 @@ from typing import Any
 from distill.judge.asker import ATTEMPTS, Outcome
 from distill.judge.labelling import Labelling
 from distill.judge.records import WRITTEN, Known, host_of
-from distill.synthesis.near import Near
+from distill.synthesis.near import Near, words_in_common
 from distill.synthesis.parse import read_written
 from distill.synthesis.plan import BETWEEN, regions_of
-from distill.synthesis.prompts import Request
+from distill.synthesis.prompts import SYSTEM, WANTED, Request
 from distill.synthesis.settings import REGIONS, SynthesisSettings
 from scorer.dialogue import HEADS, Dialogue, content_hash, conversation_key
 from scorer.engines.base import Scores
@@ -23,8 +23,11 @@ from scorer.progress import Progress, Silent
 from selection.probing.recognise import kind_of
 
 KEPT, UNASKED = "kept", "not_asked"
-ELSEWHERE, NEAR_CORPUS, NEAR_KEPT = "elsewhere", "near_corpus", "near_kept"
-"""Why a dialogue that was written is not kept: its scores lie elsewhere, or it is nearly one that is there."""
+INSTRUCTION, ELSEWHERE, NEAR_CORPUS, NEAR_KEPT = "instruction", "elsewhere", "near_corpus", "near_kept"
+"""Why a dialogue that was written is not kept: it says what the model was told, its scores lie elsewhere, or it is
+nearly one that is there."""
+
+_COPIED_WORDS = 6
 
 _DETAIL = 300
 
@@ -75,8 +78,8 @@ def fates_of(
 ) -> list[Fate]:
     """Return what became of each request, in their order; the same replies give the same.
 
-    What is written passes one test after the other: what its words say it is, whether it is near a dialogue of the
-    corpus, where its scores fall, and whether it is near one that is kept.
+    What is written passes one test after the other: whether it repeats its instruction, what its words say it is,
+    whether it is near a dialogue of the corpus, where its scores fall, and whether it is near one that is kept.
     """
     progress = progress or Silent()
     known = labelling.store.known([question.key for question in labelling.questions])
@@ -84,11 +87,7 @@ def fates_of(
         _read(request, known.get(question.key, Known()), outcome.failed.get(question.key))
         for request, question in zip(requests, labelling.questions, strict=True)
     ]
-    for fate in _left(fates):
-        assert fate.dialogue is not None
-        kind = kind_of(fate.dialogue)
-        if kind is not None and kind not in settings.allow:
-            fate.drop(kind, f"its response: {fate.dialogue.response}")
+    _drop_by_words(_left(fates), settings)
     _drop_near_corpus(_left(fates), corpus, settings.similar, progress)
     _score(_left(fates), scorer, settings, progress)
     kept = Near(settings.similar)
@@ -117,6 +116,18 @@ def _read(request: Request, what: Known, failed: tuple[str, str] | None) -> Fate
     elif failed is not None or what.failures >= ATTEMPTS:
         fate.drop(*(failed or (what.status, what.detail)))
     return fate
+
+
+def _drop_by_words(fates: Sequence[Fate], settings: SynthesisSettings) -> None:
+    told = "\n".join((SYSTEM, *WANTED.values()))
+    for fate in fates:
+        assert fate.dialogue is not None
+        said = "\n".join(turn.content for turn in fate.dialogue.turns)
+        kind = kind_of(fate.dialogue)
+        if (copied := words_in_common(said, told, _COPIED_WORDS)) is not None:
+            fate.drop(INSTRUCTION, f"it says what its model was told: {copied}")
+        elif kind is not None and kind not in settings.allow:
+            fate.drop(kind, f"its response: {fate.dialogue.response}")
 
 
 def _drop_near_corpus(fates: Sequence[Fate], corpus: Sequence[Dialogue], similar: float, progress: Progress) -> None:

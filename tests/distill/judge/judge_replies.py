@@ -53,15 +53,20 @@ def completion(
 
 
 def dialogue_of(user: str) -> str:
-    """Return the dialogue that is written for a request: words by its hash, two replies in twenty bad ones."""
+    """Return the dialogue that is written for a request: words by its hash, one reply in five a bad one."""
     chance = random.Random(user)
     begin = " ".join(chance.choices(_WORDS, k=14))
-    answer = chance.choice(_BAD) if chance.random() < 0.1 else " ".join(chance.choices(_WORDS, k=12))
+    answer = chance.choice(_BAD) if chance.random() < 0.2 else " ".join(chance.choices(_WORDS, k=12))
     turns = [{"speaker": "user", "text": begin}, {"speaker": "assistant", "text": answer}]
     return json.dumps({"turns": turns})
 
 
-_BAD = ("lol", "You make me sick, get lost.", "As an AI language model, I have no feelings.")
+_BAD = (
+    "lol",
+    "You make me sick, get lost.",
+    "As an AI language model, I have no feelings.",
+    "It sees what matters here, and asks, explains or helps in a way that fits this situation.",
+)
 _WORDS = (
     "my dog died today i am so sorry that is sad happy we won the game what happened great it was hard for you and me "
     "now then always never walk home friend letter rain work night morning call wait hope feel know think"

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from distill.judge.verdict import ReplyError
-from distill.synthesis.near import Near
+from distill.synthesis.near import Near, words_in_common
 from distill.synthesis.parse import read_written
+from distill.synthesis.prompts import WANTED
 from tests.conftest import make_dialogue
 
 
@@ -84,6 +85,15 @@ def test_no_reply_takes_long(text: str) -> None:
 
 
 LONG = "I am so sorry to hear that your old dog died this morning, he was such a good friend to you."
+
+
+def test_a_run_of_words_is_found_whatever_stands_between_them() -> None:
+    told = WANTED["both_high"]
+    assert words_in_common("Well: it sees what matters here.", told, 5) == "it sees what matters here"
+    found = words_in_common("What matters here and asks, explains, or else", told, 6)
+    assert found == "what matters here and asks explains"
+    assert words_in_common("I see what matters to you, and I will help.", told, 6) is None
+    assert words_in_common("it sees", told, 6) is None
 
 
 def test_near_duplicates_are_copies_with_other_words_in_few_places() -> None:

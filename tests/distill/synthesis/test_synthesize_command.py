@@ -133,7 +133,7 @@ def test_what_is_kept_lies_where_it_was_planned_and_says_where_it_comes_from(mad
         prompts.add(about["prompt"])
     assert len(prompts) == len(kept)
     bad = {entry["reason"] for entry in made.rejects()}
-    assert {"filler", "hostile", "refusal"} <= bad  # the server writes some of each
+    assert {"filler", "hostile", "refusal", "instruction"} <= bad  # the server writes some of each
     made(server, "--region", "both_high", "--allow", "hostile")
     assert "hostile" not in {entry["reason"] for entry in made.rejects()}
 
