@@ -95,7 +95,8 @@ class Fork:
                     stream.write(data)
 
         def read(number: int, stream: IO[Any]) -> None:
-            found[number] = stream.read()
+            with stream:
+                found[number] = stream.read()
 
         outputs = [(number, stream) for number, stream in enumerate((self.stdout, self.stderr)) if stream is not None]
         threads = [threading.Thread(target=read, args=one) for one in outputs]

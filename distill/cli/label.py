@@ -45,6 +45,14 @@ speed_options = opt.settings_options(
     LabelSettings, "concurrency", "timeout", "rpm", "tpm", "batch", "poll_seconds", poll_seconds="--poll"
 )
 cost_options = opt.settings_options(LabelSettings, "max_requests", "price_in", "price_out")
+
+
+def budget_option(more: str = "") -> Any:
+    """Return --budget, of which ``more`` is said, for a command that asks judges for something else than labels."""
+    help_text = f"USD: stop before this run costs more, calls in flight counted at their worst{more}."
+    return opt.option("--budget", "--max-cost", "max_cost", type=float, help=help_text)
+
+
 store_option = opt.option(
     "--store",
     "store_path",

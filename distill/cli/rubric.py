@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill.cli.label import MODEL_HELP, cost_options, judge_options, speed_options, store_option
+from distill.cli.label import MODEL_HELP, budget_option, cost_options, judge_options, speed_options, store_option
 from distill.settings import LabelSettings, RubricSettings
 from scorer.cli import options as opt
 from scorer.cli.main import EXIT_NOTHING_SCORED, fail
@@ -87,13 +87,7 @@ def show(name: str | None) -> None:
 @opt.option_group(
     "Cost",
     opt.option("--dry-run", is_flag=True, help="Count calls and tokens, price them, and ask nothing."),
-    opt.option(
-        "--budget",
-        "--max-cost",
-        "max_cost",
-        type=float,
-        help="USD: stop before this run costs more, calls in flight counted at their worst; all variants together.",
-    ),
+    budget_option("; all variants together"),
     *cost_options,
 )
 @opt.option_group("Speed", *speed_options)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distill.cli.label import cost_options, judge_options, speed_options, store_option
+from distill.cli.label import budget_option, cost_options, judge_options, speed_options, store_option
 from distill.settings import LabelSettings
 from distill.synthesis.settings import DEFAULT_REGIONS, REGIONS, SynthesisSettings
 from scorer.cli import options as opt
@@ -89,13 +89,7 @@ _DROPPED = ("similar",)
 @opt.option_group(
     "Cost",
     opt.option("--dry-run", is_flag=True, help="Show the plan, count calls and tokens, price them, and ask nothing."),
-    opt.option(
-        "--budget",
-        "--max-cost",
-        "max_cost",
-        type=float,
-        help="USD: stop before this run costs more, calls in flight counted at their worst.",
-    ),
+    budget_option(),
     *cost_options,
 )
 @opt.option_group("Speed", *speed_options)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from scorer.bundle.info import FORMAT, FORMAT_VERSION, ScorerInfo, is_plain_name
+from scorer.bundle.tokenizer.faults import tokenizer_faults
 from scorer.bundle.tokenizer.spelling import unspelt
 from scorer.dialogue import HEADS, SCORE_RANGE, TEMPLATE_VERSION
 from scorer.engines.machine import processor_kind
@@ -107,13 +108,9 @@ class Bundle:
         """The tokenizer; BundleError if its file is none."""
         from tokenizers import Tokenizer  # 50 ms that reading a bundle's card need not cost
 
-        try:
+        with tokenizer_faults(lambda why: _no_tokenizer(self.path, why)):
             tokenizer = Tokenizer.from_buffer(self.checked_tokenizer)
             tokenizer.encode("a", "b")
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # noqa: BLE001 - a panic in the Rust library is no Exception
-            raise _no_tokenizer(self.path, reason_of(error)) from None
         return tokenizer
 
     def to_json(self) -> dict[str, Any]:

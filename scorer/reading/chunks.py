@@ -16,6 +16,7 @@ import numpy.typing as npt
 from scorer.arrays import Hashes
 from scorer.bundle.domain import Domain
 from scorer.bundle.encode import Encoded, Encoder
+from scorer.bundle.tokenizer.faults import is_of_tokenizers
 from scorer.bundle.tokens import Ints, Tokens
 from scorer.dialogue import Dialogue, content_hash, render
 from scorer.inputs.corpus import Corpus
@@ -208,8 +209,8 @@ def encode_apart(
     """
     try:
         return encoder.encode_rendered(texts, dialogues), {}
-    except BaseException as error:  # a panic in the Rust library is no Exception
-        if type(error) is not Exception and type(error).__name__ != "PanicException":
+    except BaseException as error:
+        if not is_of_tokenizers(error):
             raise
         if len(dialogues) > 1:
             middle = len(dialogues) // 2

@@ -158,8 +158,9 @@ def _tokenizer(path: Path | None, scorer: Path | None, table: ScoreTable | None)
     """Return what counts tokens: a tokenizer.json, or that of the scorer; it neither cuts nor pads."""
     from tokenizers import Tokenizer
 
+    from scorer.bundle.tokenizer.faults import tokenizer_faults
     from scorer.bundle.trial import open_bundle
-    from scorer.errors import reason_of
+    from selection.errors import SelectionError
 
     if path is None:
         bundle = open_bundle(scorer)
@@ -168,12 +169,8 @@ def _tokenizer(path: Path | None, scorer: Path | None, table: ScoreTable | None)
             fail(f"{what}; name a file with --tokenizer")
         found = bundle.tokenizer
     else:
-        try:
+        with tokenizer_faults(lambda why: SelectionError(f"{path}: cannot be read as a tokenizer.json: {why}")):
             found = Tokenizer.from_file(str(path))
-        except Exception as error:
-            if type(error) is not Exception:  # the library raises nothing more precise; this is another's
-                raise
-            fail(f"{path}: cannot be read as a tokenizer.json: {reason_of(error)}")
     found.no_truncation()
     found.no_padding()
     return found

@@ -18,8 +18,9 @@ import numpy as np
 
 from scorer.arrays import Mask
 from scorer.bundle.cuts import JUDGE_CUTS
+from scorer.bundle.tokenizer.faults import tokenizer_faults
 from scorer.dialogue import Dialogue, content_hash
-from scorer.errors import RejectedError, reason_of
+from scorer.errors import RejectedError
 from scorer.inputs.corpus import Corpus, id_hash
 from scorer.inputs.parse import Reject, to_record
 from scorer.outputs import json_line
@@ -295,11 +296,6 @@ def _no_score(dialogue: Dialogue, table: ScoreTable) -> Reject:
 def _token_counts(tokenizer: Tokenizer, dialogues: list[Dialogue]) -> list[int]:
     """Return how many tokens the turns of each dialogue have, without special ones."""
     texts = ["\n".join(turn.content for turn in dialogue.turns) for dialogue in dialogues]
-    try:
+    fix = "name another tokenizer with --tokenizer"
+    with tokenizer_faults(lambda why: SelectionError(f"tokens cannot be counted: {why}; {fix}")):
         return [len(found.ids) for found in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-    except Exception as error:
-        if type(error) is not Exception:  # the library raises nothing more precise; this is another's
-            raise
-        raise SelectionError(
-            f"tokens cannot be counted: {reason_of(error)}; name another tokenizer with --tokenizer"
-        ) from None

@@ -12,6 +12,7 @@ import numpy as np
 
 from scorer.arrays import Ints, Mask
 from scorer.bundle.encode import Encoded
+from scorer.bundle.tokenizer.faults import tokenizer_faults
 from scorer.engines.base import Scores
 from scorer.engines.onnxruntime import onnxruntime_faults
 from scorer.errors import BundleError, InputError, reason_of
@@ -109,12 +110,8 @@ def _tokenizer(folder: Path) -> Tokenizer:
     file = folder / "tokenizer.json"
     if not file.is_file():
         raise InputError(f"{file}: no such file, expected the tokenizer that the model was trained with")
-    try:
+    with tokenizer_faults(lambda why: InputError(f"{file}: is no tokenizer ({why})")):
         return Tokenizer.from_file(str(file))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # noqa: BLE001 - a panic in the Rust library is no Exception
-        raise InputError(f"{file}: is no tokenizer ({reason_of(error)})") from None
 
 
 def _pad_id(reader: Tokenizer, folder: Path) -> int:

@@ -113,8 +113,6 @@ class LinesResponse(Response):
                     _let_go(group)
                     raise
             await waiting.put(None)
-        except asyncio.CancelledError:
-            raise
         except Exception as error:  # noqa: BLE001 - handed on to what answers
             await waiting.put(error)
 

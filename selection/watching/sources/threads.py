@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from scorer.errors import EmpathyError, reason_of
 from selection.watching.sources.follow import Follower
@@ -41,24 +42,21 @@ def following(follower: Follower, watch: Watch, *, stdin: bool) -> Iterator[None
         for block in stdin_blocks():
             if ended.is_set():
                 return
-            _guarded(watch, lambda block=block: follower.add_line(block))
+            _guarded(watch, partial(follower.add_line, block))
 
-    threads = [threading.Thread(target=follow, name="follow", daemon=True)]
+    follows = threading.Thread(target=follow, name="follow", daemon=True)
     if stdin:
         threading.Thread(target=read, name="stdin", daemon=True).start()  # it may wait for input for ever
-    for thread in threads:
-        thread.start()
+    follows.start()
     try:
         yield
     finally:
         ended.set()
-        for thread in threads:
-            thread.join()
+        follows.join()
 
 
-def _guarded(watch: Watch, call: object) -> None:
+def _guarded(watch: Watch, call: Callable[[], object]) -> None:
     """Call, and let the page say what went wrong: a thread that dies says nothing."""
-    assert callable(call)
     try:
         call()
     except (EmpathyError, OSError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -197,6 +198,13 @@ def test_tokens_are_counted_by_the_tokenizer_that_is_named(place: Path) -> None:
     words.save(str(place / "words.json"))  # it fails on every other word
     assert "--tokenizer" in refused("--tokens", "9", "--tokenizer", "words.json")
     assert ".out.unfinished" not in names(place)
+
+
+def test_a_tokenizer_at_which_the_library_panics_is_one_line(place: Path) -> None:
+    file = json.loads(make_tokenizer().to_str())
+    file["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    (place / "panics.json").write_text(json.dumps(file))
+    assert "cannot be read as a tokenizer.json" in refused("--tokens", "9", "--tokenizer", "panics.json")
 
 
 @pytest.mark.parametrize("named", [True, False])
