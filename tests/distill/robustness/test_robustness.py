@@ -78,9 +78,10 @@ def test_a_training_learns_what_no_label_says(backbone: Path, tmp_path: Path, mo
 
     labelled: LabelledSet = read(tmp_path / "labels.jsonl", labelled_records(160))
     monkeypatch.setattr(module, "wordings", lambda kind: ("played they them yesterday",))
+    monkeypatch.setattr("distill.training.train.COUNTEREXAMPLE_WEIGHT", 6)  # so few steps would teach too little
     mean = {}
     for share in (0.0, 0.5):
-        settings = tiny_settings(backbone, counterexamples=share, edits=share / 2, epochs=8)
+        settings = tiny_settings(backbone, counterexamples=share, edits=share / 2, epochs=8, seed=1)
         checkpoint = train_scorer(labelled, settings, tmp_path / f"c{share}")
         assert ("said by the rubric" in (checkpoint.path / "README.md").read_text()) == (share > 0)
         bad = checkpoint.encoder.encode(hostile(labelled.dialogues, "played they them yesterday"))
