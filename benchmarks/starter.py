@@ -3,9 +3,9 @@
     python -m benchmarks.starter RELEASE UNLABELLED... -o WORK --teacher-backbone ENCODER --student-backbone ENCODER
 
 RELEASE is val_results.json. Several fits run at once (``--jobs``), on a GPU under CUDA's MPS where it is there. A
-killed run continues where it was. ``--small`` takes one teacher, one fit each with a tenth of the conversations held
-out, and a part of the unlabelled dialogues: about two hours on two cores that multiply bfloat16. ``--smoke`` does all
-of it with few dialogues, in minutes on a laptop.
+killed run continues where it was. ``--small`` takes one large teacher and one of the student's size, one fit each with
+a tenth of the conversations held out, and a part of the unlabelled dialogues: some two hours on two cores that multiply
+bfloat16. ``--smoke`` does all of it with few dialogues, in minutes on a laptop.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ STUDENT: Recipe = {
     "counterexamples": 0.05,
     "edits": 0.2,
 }
+ALONE: Recipe = {"epochs": 5, "learning_rate": 3e-4, "batch_size": 64, "layer_decay": 0.9, "edits": 0.1, "seed": 4}
+"""A teacher of the student's own encoder. With one large teacher it is the cheapest second opinion."""
+
 PAIRS = 2
 SPLIT_SEED = 17
 """No choice of a recipe was made on these folds."""
@@ -62,10 +65,11 @@ class Sizes:
     split_seed: int = SPLIT_SEED
     teachers: int = len(TEACHERS)
     options: str = ""
+    alone: bool = False
     student: str = ""
 
 
-SMALL = Sizes(share=0.13, folds=0, teachers=1, student="--epochs 4 --batch-size 128 --learning-rate 4e-4")
+SMALL = Sizes(share=0.13, folds=0, teachers=1, alone=True, student="--epochs 4 --batch-size 128 --learning-rate 4e-4")
 SMOKE = Sizes(rows=240, folds=2, teachers=1, options="--epochs 1 --max-length 64 --batch-size 16")
 
 
@@ -187,10 +191,12 @@ def main(
     labels, dialogues = prepare(release, unlabelled, work, sizes)
     mps()
     shared = f"--folds {sizes.folds} --split-seed {sizes.split_seed}"
+    recipes = {name: (teacher_backbone, TEACHER | recipe) for name, recipe in list(TEACHERS.items())[: sizes.teachers]}
+    if sizes.alone:
+        recipes["alone"] = student_backbone, ALONE
     teachers = {
-        work
-        / name: f"train {labels} --backbone {teacher_backbone} {shared} {options(TEACHER | recipe)} {sizes.options} -q"
-        for name, recipe in list(TEACHERS.items())[: sizes.teachers]
+        work / name: f"train {labels} --backbone {backbone} {shared} {options(recipe)} {sizes.options} -q"
+        for name, (backbone, recipe) in recipes.items()
     }
     at_once(jobs, [command for path, train in teachers.items() for command in fits(train, path, sizes.folds)])
     for path, train in teachers.items():

@@ -35,6 +35,7 @@ _OURS = {
     "ours-onnxruntime-fp32": ("empathy score, ONNX Runtime", "onnxruntime", "fp32"),
     "ours-openvino-fp32": ("empathy score, OpenVINO", "openvino", "fp32"),
     "ours-openvino-bf16": ("empathy score, OpenVINO", "openvino", "bf16"),
+    "ours-openvino-int8-dynamic": ("empathy score, OpenVINO", "openvino", "int8-dynamic"),
     "ours-auto": ("empathy score, auto", "auto", "auto"),
 }
 _PEERS = {
@@ -51,6 +52,7 @@ _ENGINES = {
     "engine-onnxruntime-fp32": ("engine only, ONNX Runtime", "onnxruntime", "fp32"),
     "engine-openvino-fp32": ("engine only, OpenVINO", "openvino", "fp32"),
     "engine-openvino-bf16": ("engine only, OpenVINO", "openvino", "bf16"),
+    "engine-openvino-int8-dynamic": ("engine only, OpenVINO", "openvino", "int8-dynamic"),
 }
 REPEATS = "ours-auto-repeats"
 NAMES = (*_OURS, *_PEERS, *_ENGINES, REPEATS)
