@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from distill.errors import LabelError
 from distill.judge.asker import ATTEMPTS, Asker, Call
 from distill.judge.budget import BudgetSpentError
-from distill.judge.records import LOST, Question, Reply
+from distill.judge.records import LOST, Question, Reply, host_of
 from distill.judge.replies import lost_reply, read_answer
-from distill.judge.server import CallError, Form
+from distill.judge.server import NO_CONNECTION, CallError, Form
 from distill.judge.verdict import EMPTY, MORE_TOKENS
 
 _SYNC_SECONDS = 1.0
@@ -28,6 +28,7 @@ _MAX_BUSY_SECONDS = 900.0
 _LONG_PAUSE_SECONDS = 5.0
 _MAX_BLANKS = 8
 _GATE_SECONDS = 0.02
+_NOBODY_SECONDS = 20.0
 
 
 @dataclass(eq=False)
@@ -45,6 +46,7 @@ class Judge(Asker):
     _answers: int = field(init=False, default=0)
     _blanks: int = field(init=False, default=0)  # replies in a row that ran into the limit of tokens
     _last_answer: float = field(init=False, default_factory=time.monotonic)
+    _nobody_since: float | None = field(init=False, default=None)
 
     async def ask_all(self, questions: Sequence[Question]) -> None:
         """Ask until every question is settled or the run is stopped; LabelError if no call can succeed."""
@@ -117,6 +119,8 @@ class Judge(Asker):
         Only where ``others`` were answered meanwhile, and not while nobody is, may the fault be this dialogue's.
         """
         refused = error.kind == "refused"
+        if error.reason == NO_CONNECTION and not self._answers:
+            self._nobody_there(error.detail)
         wait = self._failed(key, error.detail, counts=not (error.own and self.outcome.scored))
         if self.outcome.stopped is not None:
             return False, 0.0
@@ -127,6 +131,15 @@ class Judge(Asker):
                 self._doubtful.append(key)
             return settled, wait
         return False, wait
+
+    def _nobody_there(self, detail: str) -> None:
+        """Say at once that no server is there; LabelError where there has been none from the beginning."""
+        now, host = time.monotonic(), host_of(self.endpoint.asking.base_url)
+        if self._nobody_since is None:
+            self._nobody_since = now
+            self.say(f"{host}: no server answers ({detail}): tried again for {_NOBODY_SECONDS:g} s")
+        elif now - self._nobody_since > _NOBODY_SECONDS:
+            raise LabelError(f"{host}: no server answers ({detail}): start it, or give the right --base-url")
 
     def _came(self, reply: Reply) -> None:
         """Note an answer: the server is there. LabelError where it only ever thinks."""

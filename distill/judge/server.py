@@ -25,6 +25,9 @@ _T = TypeVar("_T")
 
 _NO_KEY = "no-key-needed"
 
+NO_CONNECTION = "no_connection"
+"""The reason of a call that reached no server."""
+
 Kind = Literal["busy", "failed", "lost", "refused", "adapt"]
 _BUSY = (429, 503, 529)
 _FATAL = {
@@ -214,7 +217,7 @@ class Endpoint:
         cause = error.__cause__
         detail = self._line(f"{type(cause).__name__} {cause or ''}")
         never_sent = type(cause).__name__ in {"ConnectError", "ConnectTimeout", "PoolTimeout"}
-        return CallError("failed" if never_sent else "lost", "no_connection" if never_sent else "broken_off", detail)
+        return CallError("failed" if never_sent else "lost", NO_CONNECTION if never_sent else "broken_off", detail)
 
     def _refusal(self, error: APIStatusError, used: Form | None) -> Exception:
         """Return what a status other than 200 means."""

@@ -230,6 +230,18 @@ def test_an_outage_of_the_last_dialogues_leaves_them_unasked(
 
 
 @pytest.mark.usefixtures("impatient")
+def test_where_no_server_ever_was_the_run_says_so_and_ends_soon(
+    serve: Serve, label: Label, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill.judge.ask._NOBODY_SECONDS", 0)
+    work = label(serve(), 60, base_url="http://127.0.0.1:1/v1")
+    with pytest.raises(LabelError, match=r"^127\.0\.0\.1:1: no server answers \(.*\): start it, or give the right --b"):
+        work.run()
+    assert len(work.to_ask) == 60
+    assert work.store.spent() == 0
+
+
+@pytest.mark.usefixtures("impatient")
 def test_an_outage_that_ends_rejects_nothing(serve: Serve, label: Label) -> None:
     work = label(serve(**body({"error": {"code": 502}}, after=30, until=90)), 90, concurrency=16)
     outcome, _ = work.run()
