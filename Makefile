@@ -5,7 +5,7 @@
 #   make check   run the linters and the type checker
 #   make docs-site   build the site of the documentation into build/site
 #   make dist    build wheel and sdist, and try the wheel in an environment of its own
-#   make starter RELEASE=val_results.json UNLABELLED="a.jsonl b.json" [WORK=folder JOBS=6]   make the included scorer anew
+#   make starter RELEASE=val_results.json UNLABELLED="a.jsonl b.json" [WORK=folder JOBS=6 SMALL=1]   make the included scorer anew
 # Each creates .venv with the versions pinned in constraints.txt.
 
 PYTHON ?= python3
@@ -80,9 +80,11 @@ dist: $(VENV)/dev
 	cd build/clean && bin/empathy demo --output demo
 
 # From the data to the bundle in $(WORK)/starter; a killed run continues. JOBS fits run at once: 6 suit a large GPU.
+# SMALL=1 is what two cores do in two hours.
 starter: $(VENV)/dev
 	$(BIN)/python -m benchmarks.starter $(RELEASE) $(UNLABELLED) --work $(WORK) --jobs $(JOBS) \
-		--teacher-backbone $(TEACHER_BACKBONE) --student-backbone $(STUDENT_BACKBONE)
+		--teacher-backbone $(TEACHER_BACKBONE) --student-backbone $(STUDENT_BACKBONE) \
+		$(if $(SMALL),--small)
 
 # Update constraints.txt after a change of pyproject.toml; needs uv. torch keeps the version that was measured.
 lock:
