@@ -69,7 +69,7 @@ class Sizes:
     student: str = ""
 
 
-SMALL = Sizes(share=0.08, folds=0, teachers=1, alone=True, student="--epochs 3 --batch-size 128 --learning-rate 4e-4")
+SMALL = Sizes(share=0.05, folds=0, teachers=1, alone=True, student="--epochs 3 --batch-size 128 --learning-rate 4e-4")
 SMOKE = Sizes(rows=240, folds=2, teachers=1, options="--epochs 1 --max-length 64 --batch-size 16")
 
 
