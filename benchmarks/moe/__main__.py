@@ -47,6 +47,7 @@ from scorer.inputs.corpus import Corpus
 @click.option("--scorer", help="Instead of --checkpoint: a bundle, or starter.")
 @click.option("-o", "--work", type=click.Path(path_type=Path), required=True)
 @click.option("--seeds", default="0,1,2", show_default=True, help="Each is a part of the conversations.")
+@click.option("--variant", "variants", multiple=True, help="Only these, by their names in the table.  [default: all]")
 @click.option("--limit", type=click.IntRange(1), help="Dialogues to train on per seed, at most.")
 @click.option("--held-out", type=click.IntRange(1), help="Held-out dialogues per seed, at most.")
 @click.option("--threshold", type=click.FloatRange(1, 9), default=5.0, show_default=True, help="T of the paper's rule.")
@@ -66,6 +67,7 @@ def main(
     scorer: str | None,
     work: Path,
     seeds: str,
+    variants: tuple[str, ...],
     json_path: Path | None,
     *,
     report_only: bool,
@@ -79,13 +81,15 @@ def main(
     quiet_transformers()
     if not report_only:
         plan = plan_of(base, **options)
+        if unknown := set(variants) - set(plan.variants):
+            raise click.UsageError(f"no variant {min(unknown)!r}, expected of {', '.join(map(repr, plan.variants))}")
         marker: Marker = FoldScorers(checkpoint) if checkpoint else BundleScorer(scorer or "")
         labelled = read_labelled(labels)
         work.mkdir(parents=True, exist_ok=True)
         check_same(work, identity(plan, labelled, marker, base))
         texts = [respelt(record) for record in Corpus(unlabelled) if isinstance(record, Dialogue)] if unlabelled else []
         for seed in map(int, seeds.split(",")):
-            Seed(seed, work / f"seed{seed}", labelled, marker, plan, texts).run(work / "points.jsonl")
+            Seed(seed, work / f"seed{seed}", labelled, marker, plan, texts).run(work / "points.jsonl", variants)
     report = summary(read_points(work / "points.jsonl"))
     report |= {"machine": machine() | {"bf16": has_bf16()}, "versions": versions("torch", "transformers", "peft")}
     report |= {"run": json.loads((work / "run.json").read_text())}

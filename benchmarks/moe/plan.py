@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, RouterSettings
 from selection.rules import PAPER, Rule
@@ -50,7 +50,7 @@ class Plan:
 
 def scratch_plan() -> Plan:
     """Return how the small Llama from scratch is trained and asked."""
-    learnt = {"batch_size": 16, "max_length": 192, "held_out": 0, "checkpointing": False}
+    learnt: dict[str, Any] = {"batch_size": 16, "max_length": 192, "held_out": 0, "checkpointing": False}
     return Plan(
         expert=ExpertSettings(base="", learning_rate=2e-3, epochs=2, **learnt),
         router=RouterSettings(learning_rate=3e-3, **learnt),
@@ -61,7 +61,7 @@ def scratch_plan() -> Plan:
 
 def lora_plan(base: str) -> Plan:
     """Return how a real base is trained and asked."""
-    learnt = {"batch_size": 8, "max_length": 128, "held_out": 0, "checkpointing": False}
+    learnt: dict[str, Any] = {"batch_size": 8, "max_length": 128, "held_out": 0, "checkpointing": False}
     return Plan(
         expert=ExpertSettings(base=base, learning_rate=3e-4, **learnt),
         router=RouterSettings(**learnt),

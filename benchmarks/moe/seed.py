@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,11 +102,11 @@ class Seed:
         """Return where a variant is made."""
         return self.folder / variant.replace(", ", "-").replace(" ", "-")
 
-    def run(self, points: Path) -> None:
-        """Measure every variant that is not in ``points`` yet, and write the page of all responses."""
-        done = {(point["seed"], point["variant"]) for point in read_points(points)}
+    def run(self, points: Path, only: Collection[str] = ()) -> None:
+        """Measure every variant, or only some, that is not in ``points`` yet, and write the page of all responses."""
+        done = {point["variant"] for point in read_points(points) if point["seed"] == self.seed}
         for variant in self.plan.variants:
-            if (self.seed, variant) in done:
+            if variant in done or (only and variant not in only):
                 continue
             start = time.monotonic()
             path = self.make(variant)
@@ -116,9 +116,17 @@ class Seed:
             with open(points, "a") as file:
                 file.write(json.dumps(point) + "\n")
             print(f"seed {self.seed}, {variant}: {time.monotonic() - start:.0f} s", flush=True)
-        found = {variant: read_responses(self.responses_file(variant)) for variant in self.plan.variants}
+            done.add(variant)
+        found = {
+            variant: read_responses(self.responses_file(variant)) for variant in self.plan.variants if variant in done
+        }
         write_page(self.folder / PAGE, found, len(self.held_out))
-        for variant in self.plan.variants:  # each is as large as the base, or larger
+        if done >= set(self.plan.variants):
+            self.remove_large()
+
+    def remove_large(self) -> None:
+        """Remove the models of which each is as large as the base, or larger: three seeds of them may fill a disk."""
+        for variant in self.plan.variants:
             if variant.startswith("MoE") or variant == AVERAGED:
                 shutil.rmtree(self.model_path(variant), ignore_errors=True)
 
@@ -138,9 +146,9 @@ class Seed:
             settings = replace(self.plan.router, seed=self.seed)
             train_mixture(mixture, self.both_sets(), output, settings, existing="resume")
         elif variant.startswith("MoE"):
-            router = "informed" if "informed" in variant else "random"
-            settings_of = replace(self.plan.compose, router=router, seed=self.seed)
-            sets = self.both_sets() if router == "informed" else ()
+            informed = "informed" in variant
+            settings_of = replace(self.plan.compose, router="informed" if informed else "random", seed=self.seed)
+            sets = self.both_sets() if informed else ()
             compose_mixture(self.experts(), output, settings_of, sets=sets)
         else:
             settings_of_expert = replace(self.plan.expert, base=str(self.make(BASE)), seed=self.seed)
