@@ -66,7 +66,7 @@ def lora_plan(base: str) -> Plan:
         expert=ExpertSettings(base=base, learning_rate=3e-4, **learnt),
         router=RouterSettings(**learnt),
         compose=ComposeSettings(max_length=128),
-        generate=GenerateSettings(max_new_tokens=40, max_length=168),
+        generate=GenerateSettings(max_new_tokens=40, max_length=168, batch_size=32),
     )
 
 
