@@ -116,7 +116,7 @@ class BundleScorer:
         training = self._scorer.bundle.info.training
         known = {*training.content_hashes, *training.unlabelled_hashes}
         seen = sum(training_hash(dialogue) in known for dialogue in held_out)
-        return (
-            f"the scorer {self._scorer.bundle.info.name} was trained on {seen} of these {len(held_out)} held-out "
-            "dialogues with their labels: it may know what was selected by, so perplexity counts first"
+        known_to = (
+            f"the scorer {self._scorer.bundle.info.name} was trained on {seen} of these {len(held_out)} dialogues"
         )
+        return f"{known_to}: it may know what was selected by, so perplexity counts first" if seen else known_to

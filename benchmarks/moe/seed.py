@@ -32,6 +32,7 @@ from moe.training.router import train_mixture
 from scorer.arrays import Ints
 from scorer.dialogue import HEADS, Dialogue, Turn
 from scorer.inputs.parse import to_record
+from scorer.outputs import new_folder
 from scorer.text import normalise
 from selection.files.layouts import to_line
 from selection.folds import fold_of
@@ -138,9 +139,11 @@ class Seed:
         if output.exists():
             return output
         if variant == BASE:
-            pretrain(self.texts, output, self.seed)
+            with new_folder(output) as folder:
+                pretrain(self.texts, folder, self.seed)
         elif variant == AVERAGED:
-            average(self.experts(), output)
+            with new_folder(output) as folder:
+                average(self.experts(), folder)
         elif variant.endswith(", trained"):
             mixture = str(self.make(variant.removesuffix(", trained")))
             settings = replace(self.plan.router, seed=self.seed)
