@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import RidgeCV
 
-from benchmarks.about import machine, versions
+from benchmarks.about import check_same, machine, versions
 from benchmarks.sampling_figures import FIGURES, SIZES, draw, print_tables, saved
 from distill.labelled import LabelledSet, read_labelled
 from distill.sampling.embeddings import embed_dialogues
@@ -239,16 +239,6 @@ def kept(path: Path, make: Callable[[], Matrix]) -> Matrix:
             np.save(file, array)
     found: Matrix = np.load(path)
     return found
-
-
-def check_same(work: Path, mine: dict[str, Any]) -> None:
-    """Refuse a work folder that holds points of other labels or settings."""
-    path = work / "run.json"
-    if not path.exists():
-        with replacing(path) as file:
-            file.write(json.dumps(mine, indent=1) + "\n")
-    if json.loads(path.read_text()) != mine:
-        raise click.ClickException(f"{work}: holds points of other labels or settings; name another --work")
 
 
 if __name__ == "__main__":

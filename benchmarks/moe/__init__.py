@@ -1,0 +1,1 @@
+"""Whether selected sets and mixtures of their experts help: `python -m benchmarks.moe`."""
