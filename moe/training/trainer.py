@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,10 @@ def fit_causal(
     Trainer keeps its checkpoints; it resumes the newest that is there. Runs on all processes of torchrun or accelerate.
     """
     progress = progress or Silent()
-    progress.stage(f"training the {name}", settings.steps(len(train)) // PartialState().num_processes)
+    steps = settings.steps(len(train)) // PartialState().num_processes
+    progress.stage(f"training the {name}", steps)
+    if steps <= 1:
+        settings = replace(settings, warmup=0.0)  # whose first step has a rate of 0: the model would learn nothing
     keep_freed_memory()
     model.config.use_cache = False  # of no use in training, and gradient checkpointing cannot have it
     trainer = _Trainer(

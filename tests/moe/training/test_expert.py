@@ -78,6 +78,13 @@ def test_it_learns_the_responses_of_its_set(made: Made, tmp_path: Path) -> None:
     assert losses[-1] < 0.8 * losses[0]
 
 
+def test_a_single_step_moves_the_weights(made: Made, tmp_path: Path) -> None:
+    expert = train(made, tmp_path / "out", epochs=1, batch_size=64, held_out=0)
+    assert expert.metrics.steps == 1
+    weights = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert all(tensor.any() for name, tensor in weights.items() if "lora_B" in name)  # they begin as zeros
+
+
 def test_a_killed_training_is_resumed_and_ends_as_a_whole_one(made: Made, tmp_path: Path) -> None:
     sizes = {"epochs": 4, "held_out": 0}
     train(made, tmp_path / "whole", **sizes)
