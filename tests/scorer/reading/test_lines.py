@@ -1,4 +1,4 @@
-"""Windows found by line ends: where they lie, what they hold, and that nobody parses what another one does."""
+"""Windows of lines, found by counting: where they lie, what they hold, and that nobody parses what another one does."""
 
 from __future__ import annotations
 
