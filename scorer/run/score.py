@@ -189,13 +189,14 @@ def _after(corpus: Corpus, run: Run, settings: ScoreSettings) -> Found | None:
         return None  # their ids stand in no shard
     if any(window.place is None for window in done.values()):
         return None
+    left = dict(done)
     for found in found_windows(corpus, settings.window, done.__contains__):
-        if window := done.get(found.number):
+        if window := left.pop(found.number, None):
             same = (window.place, window.bytes) == (found.place, found.sha256())
             run.check_same(window, window.records if same else CHANGED)
-            if window is last:
-                return found
-    run.check_same(last, CHANGED)
+        if not left:
+            return found
+    run.check_same(left[min(left)], CHANGED)  # the input ends before
     return None
 
 
