@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+from scorer.arrays import Ends
 from scorer.bundle.domain import Domain
 from scorer.bundle.encode import Encoder
 from scorer.dialogue import Dialogue
@@ -29,7 +30,7 @@ from scorer.reading.ids import Ids, as_it_is
 from scorer.reading.lines import Lines
 from scorer.reading.rows import rows_of_table
 from scorer.reading.splits import Reading
-from scorer.reading.windows import WINDOW_BYTES, Ends, WindowPlace
+from scorer.reading.windows import WINDOW_BYTES, WindowPlace
 
 
 class Part(Protocol):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from scorer.arrays import Ends
 from scorer.errors import reason_of
 from scorer.inputs.arrow import (
     arrow_batches,
@@ -26,7 +27,6 @@ from scorer.inputs.arrow import (
 from scorer.inputs.cursor import Place, Records
 from scorer.inputs.records.faults import RecordError
 from scorer.inputs.sources import open_raw
-from scorer.reading.windows import Ends
 
 _STEP = 1 << 16
 """Rows that are counted at once."""

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Annotated, Self
 
-import numpy as np
-import numpy.typing as npt
 from msgspec import Meta
 
 from scorer.dialogue import HEADS
@@ -120,9 +118,6 @@ class Mark:
     before: str
     within: str
 
-
-Ends = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]
-"""Where records of a source end, in order, and which of them count: empty lines do not."""
 
 WINDOW_BYTES = 1 << 24
 """A window with so many bytes of lines is whole, whatever these are."""
