@@ -26,8 +26,8 @@ from scorer.bundle.bundle import load_bundle
 from scorer.engines.base import Inputs, Scores
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
+from scorer.reading.counted import counted_windows, found_windows, is_counted, read_window
 from scorer.reading.cut import Prepared
-from scorer.reading.lines import is_all_lines, line_windows, lines_chunk, places
 from scorer.reading.read_ahead import ReadJob, reading
 from scorer.reading.windows import WHOLE
 from scorer.run.score import score_files
@@ -52,13 +52,13 @@ class AtOnce:
 
 def scored(scorer: Scorer, corpus: Corpus, job: ReadJob, runs: int) -> dict[str, float]:
     """Return what the scoring process costs, the fastest of some runs."""
-    found = places(corpus, job.size)
-    made = (lines_chunk(corpus, place, number, job.encoder, job.domain, ()) for number, place in found)
+    found = found_windows(corpus, job.size, lambda _: True)
+    made = (read_window(window, job.encoder, job.domain, ()) for window in found)
     recorded = [pickle.dumps(item, protocol=pickle.HIGHEST_PROTOCOL) for item in made]
 
     @contextmanager
     def replayed(*_: Any) -> Iterator[Iterator[Prepared]]:
-        yield line_windows(map(pickle.loads, recorded), unique=True)
+        yield counted_windows(map(pickle.loads, recorded), unique=True)
 
     seconds, rows = [], 0
     for _ in range(runs):
@@ -95,9 +95,9 @@ def main(inputs: tuple[str, ...], runs: int, readers: str, json_path: Path | Non
     bundle = load_bundle()
     scorer = Scorer(bundle, AtOnce())
     corpus = Corpus(inputs)
-    if not is_all_lines(corpus):
-        raise click.UsageError("expected files of JSON lines that are not compressed")
-    job = ReadJob(corpus, scorer.encoder, bundle.info.domain, ScoreSettings().window, (), WHOLE, by_lines=True)
+    if not is_counted(corpus):
+        raise click.UsageError("expected files of JSON lines, Parquet or Arrow")
+    job = ReadJob(corpus, scorer.encoder, bundle.info.domain, ScoreSettings().window, (), WHOLE, counted=True)
     found = scored(scorer, corpus, job, runs)
     for count in map(int, readers.split(",")):
         found[f"read per second by {count}"] = round(max(read(job, count) for _ in range(runs)))

@@ -3,8 +3,9 @@
     python -m benchmarks.shards IN... [--shards 1,2,4] [--json OUT]
 
 Real runs of `empathy score --shard I/N`, one after another, with an engine that answers at once: what is measured is
-reading, tokenising, writing and joining. Read is what the process asked the system for, parsed what it made records of.
-The shards of every run are compared with those of one process, byte for byte. Needs Linux.
+reading, tokenising, writing and joining. IN is JSON lines, compressed or not, Parquet or Arrow. Read is what the
+process asked the system for, records are those that it parsed. The shards of every run are compared with those of one
+process, byte for byte. Needs Linux.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from benchmarks.scoring_process import AtOnce
 from scorer.bundle.bundle import load_bundle
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
-from scorer.reading import lines
+from scorer.reading.counted import found_windows, is_counted, read_window
 from scorer.reading.windows import Share
 from scorer.run import score
 from scorer.run.joined import join_shares
@@ -39,7 +40,6 @@ class Row:
 
     shard: str
     megabytes_read: float
-    megabytes_parsed: float
     records_parsed: int
     cpu_seconds: float
     join_seconds: float
@@ -49,14 +49,11 @@ class Row:
 def counted(row: Row) -> Iterator[None]:
     """Count in a row what is read and parsed."""
     began, cpu = _read_here(), _cpu()
-    chunk, join = lines.lines_chunk, join_shares
+    join = join_shares
 
     def parse(*given: Any) -> Any:
-        made = chunk(*given)
-        corpus, place = given[0], made.place
-        before = sum(source.size or 0 for source in corpus.sources[: place.first]) + place.start
-        row.megabytes_parsed += (made.position - before) / 1e6
-        row.records_parsed += made.chunk.size
+        made = read_window(*given)
+        row.records_parsed += sum(chunk.size for chunk in made.chunks)
         return made
 
     def joining(*given: Any) -> None:
@@ -64,10 +61,9 @@ def counted(row: Row) -> Iterator[None]:
         join(*given)
         row.join_seconds = round(time.perf_counter() - start, 2)
 
-    with patch("scorer.reading.read_ahead.lines_chunk", parse), patch("scorer.run.score.join_shares", joining):
+    with patch("scorer.reading.read_ahead.read_window", parse), patch("scorer.run.score.join_shares", joining):
         yield
     row.megabytes_read = round((_read_here() - began) / 1e6, 1)
-    row.megabytes_parsed = round(row.megabytes_parsed, 1)
     row.cpu_seconds = round(_cpu() - cpu, 2)
 
 
@@ -86,7 +82,7 @@ def run(scorer: Scorer, inputs: tuple[str, ...], output: Path, count: int) -> li
     rows = []
     for index in range(count):
         share = Share(index, count)
-        row = Row(f"{index + 1}/{count}", 0.0, 0.0, 0, 0.0, 0.0)
+        row = Row(f"{index + 1}/{count}", 0.0, 0, 0.0, 0.0)
         with counted(row):
             score.score_files(scorer, Corpus(inputs), output, ScoreSettings(share=share, readers=0))
         rows.append(row)
@@ -98,19 +94,22 @@ def run(scorer: Scorer, inputs: tuple[str, ...], output: Path, count: int) -> li
 @click.option("--shards", default="1,2,4", show_default=True, help="Processes that share a run, between commas.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path))
 def main(inputs: tuple[str, ...], shards: str, json_path: Path | None) -> None:
-    """Say what each process reads and parses of IN."""
+    """Say what each process reads of IN."""
     scorer = Scorer(load_bundle(), AtOnce())
-    total = Corpus(inputs).total_bytes or 0
-    places, began = lines.places(Corpus(inputs), ScoreSettings().window), time.process_time()
-    windows, seconds = len(list(places)), time.process_time() - began
+    corpus = Corpus(inputs)
+    if not is_counted(corpus):
+        raise click.UsageError("expected files of JSON lines, compressed or not, Parquet or Arrow")
+    total, began = corpus.total_bytes or 0, time.process_time()
+    windows = sum(1 for _ in found_windows(corpus, ScoreSettings().window, lambda _: False))
+    seconds = time.process_time() - began
     print(f"{total / 1e6:,.1f} MB, {windows} windows, found in {seconds:.2f} CPU s ({total / seconds / 1e6:,.0f} MB/s)")
-    print(f"{'shard':7} {'MB read':>9} {'MB parsed':>10} {'records':>10} {'CPU s':>8} {'join s':>7}")
+    print(f"{'shard':7} {'MB read':>9} {'records':>10} {'CPU s':>8} {'join s':>7}")
     found, whole = [], None
     for count in map(int, shards.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             for row in run(scorer, inputs, Path(folder) / "out", count):
                 found.append(row)
-                cells = f"{row.megabytes_read:9,.1f} {row.megabytes_parsed:10,.1f} {row.records_parsed:10,}"
+                cells = f"{row.megabytes_read:9,.1f} {row.records_parsed:10,}"
                 print(f"{row.shard:7} {cells} {row.cpu_seconds:8.2f} {row.join_seconds:7.2f}")
             made = {path.name: path.read_bytes() for path in (Path(folder) / "out").glob("part-*")}
         whole = whole or made

@@ -17,3 +17,6 @@ Hashes = npt.NDArray[np.uint64]
 
 Numbers = npt.NDArray[np.number]
 """Scores of either precision, a judge's integers among them."""
+
+Ends = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]
+"""Where records of a source end (N,), in order, and which of them count (N,): empty lines do not."""

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from scorer.dialogue import Dialogue
     from scorer.run.look import SourceLook
 
-_WINDOW = 4096
 _CHARACTERS = 400  # of a turn are shown
 
 
@@ -48,14 +47,14 @@ def look(
     from scorer.dialogue import Dialogue
     from scorer.inputs.corpus import Corpus
     from scorer.outputs import write_json
-    from scorer.reading.prepare import windows
+    from scorer.reading.chunks import runs
     from scorer.run.look import Look, tally_warnings
 
     scorer = open_bundle(bundle)
     encoder = Encoder(scorer.tokenizer, scorer.info.max_length)
     corpus, found = Corpus(inputs, fields=fields), Look()
     shown: list[Dialogue] = []
-    for window in windows(corpus, _WINDOW):
+    for window in runs(corpus):
         found.add(window, encoder, scorer.info.domain)
         shown += [record for record in window if isinstance(record, Dialogue)][: max(0, show - len(shown))]
     for name, source in found.sources.items():

@@ -1,7 +1,7 @@
 """Score on a cluster whose workers read the input and write the output themselves.
 
 The driver hands out shares of the windows, as `--shard` divides them, and reads manifests when all have ended. A worker
-finds the windows of its share by line ends and does with them all that there is to do; who ends last joins the shares.
+finds the windows of its share by counting and does with them all that there is to do; who ends last joins the shares.
 A share whose worker dies is resumed by another one. So input and output are on a file system that all machines see.
 """
 
@@ -16,7 +16,7 @@ from scorer.cluster.worker import Part
 from scorer.errors import InputError, OutputError
 from scorer.inputs.corpus import Corpus
 from scorer.progress import Progress
-from scorer.reading.lines import is_all_lines
+from scorer.reading.counted import is_counted
 from scorer.reading.windows import Share, Tally
 from scorer.run.manifest import finished_windows, manifests, missing_from
 from scorer.run.parts import REJECTS
@@ -30,7 +30,7 @@ def score_shares(
 ) -> Summary:
     """Score every dialogue of ``corpus`` into the folder ``output``, in so many shares.
 
-    InputError for files whose windows cannot be found by line ends, OutputError for an output that cannot be shared.
+    InputError for files whose records only parsing can count, OutputError for an output that cannot be shared.
     """
     start = time.monotonic()
     check_apart(output, *corpus.inputs)
@@ -40,9 +40,10 @@ def score_shares(
         raise OutputError(f"{output}: may hold other processes' shards; remove the folder to start afresh")
     if settings.existing == "error" and manifests(output):
         raise OutputError(f"{output}: an earlier run's; continue with --resume or remove the folder")
-    if not is_all_lines(corpus):
+    if not is_counted(corpus):
         raise InputError(
-            "workers read files of JSON lines themselves, not compressed or of other formats; leave out --ray-shards"
+            "workers read JSON lines (compressed or not), Parquet and Arrow themselves, and not files of which only "
+            "parsing tells where a record ends; leave out --ray-shards"
         )
     parts = {
         f"share {index + 1} of {count}": Part(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from typing import Any, BinaryIO
 
@@ -28,29 +28,35 @@ _MOST_UNPACKED, _MOST_RATIO = 1 << 30, 200
 
 def read_parquet(stream: BinaryIO, place: Place) -> Records:
     """Parquet with any of the columns of a record or of EmpatheticDialogues."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(stream)
-        names = file.schema_arrow.names
-        used = [name for name in names if _is_used(name, place)]
-        chunks = _chunks(file, used)
-        if fault := _too_much(chunks, stream):
+        used = used_columns(file.schema_arrow.names, place)
+        groups = [group_chunks(file, index, used) for index in range(file.num_row_groups)]
+        if fault := too_much([*chain.from_iterable(groups)], stream):
             yield place.reject("broken_file", f"Parquet: {fault}", line=0)
             return
-        if texts := sorted({path for path, chunk in chunks if _is_shared(chunk)}):
-            file = pq.ParquetFile(stream, read_dictionary=texts)  # else a text is copied as often as it stands there
-        size = _batch_rows(file, chunks)
-        # pyarrow has no nested columns whose shared texts are of several row groups.
-        groups = (file.iter_batches(size, row_groups=[index], columns=used) for index in range(file.num_row_groups))
-        yield from _read_batches(chain.from_iterable(groups), names, stream, place, checked=False)
-    except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
+        batches = (group_batches(stream, file, index, chunks, used) for index, chunks in enumerate(groups))
+        names = file.schema_arrow.names
+        yield from _read_batches(chain.from_iterable(batches), names, stream, place, checked=False)
+    except faults() as error:
         yield place.reject("broken_file", f"Parquet: {reason_of(error)}", line=place.line + 1)
 
 
+def faults() -> tuple[type[Exception], ...]:
+    """Return what pyarrow raises for a file that cannot be read further."""
+    import pyarrow as pa
+
+    return pa.ArrowException, OSError, UnicodeDecodeError, MemoryError
+
+
+def used_columns(names: Iterable[str], place: Place) -> list[str]:
+    """Return the columns that are read: those that may hold a dialogue, were mapped, or are kept."""
+    return [name for name in names if _is_used(name, place)]
+
+
 def _is_used(name: str, place: Place) -> bool:
-    """Whether a column is read: it may hold a dialogue, was mapped, or is kept."""
     columns = [*(place.fields or {}).values(), *(() if isinstance(place.keep, bool) else place.keep)]
     return place.keep is True or name in {*_USED, *columns, *(column.split(".")[0] for column in columns)}
 
@@ -59,26 +65,40 @@ _Chunk = tuple[str, Any]
 """The path of a column, and what the file says of it in one row group."""
 
 
-def _chunks(file: Any, used: list[str]) -> list[_Chunk]:
-    """Return what the file says of the columns that are read, of each row group."""
-    paths = [file.schema.column(index).path for index in range(len(file.schema))]
-    found = []
-    for number in range(file.num_row_groups):
-        # Of a damaged footer `column` ends the process; reading a row raises for the same faults.
-        next(file.iter_batches(1, row_groups=[number], columns=used), None)
-        group = file.metadata.row_group(number)
-        found += [(path, group.column(i)) for i, path in enumerate(paths) if path.split(".")[0] in used]
-    return found
+def group_chunks(file: Any, index: int, used: list[str]) -> list[_Chunk]:
+    """Return what a Parquet file says of the columns that are read, in one row group."""
+    paths = [file.schema.column(number).path for number in range(len(file.schema))]
+    # Of a damaged footer `column` ends the process; reading a row raises for the same faults.
+    next(file.iter_batches(1, row_groups=[index], columns=used), None)
+    group = file.metadata.row_group(index)
+    return [(path, group.column(number)) for number, path in enumerate(paths) if path.split(".")[0] in used]
 
 
-def _too_much(chunks: list[_Chunk], stream: BinaryIO) -> str:
+def group_batches(stream: BinaryIO, file: Any, index: int, chunks: list[_Chunk], used: list[str]) -> Iterator[Any]:
+    """Yield a row group of a Parquet file in record batches of some rows."""
+    import pyarrow.parquet as pq
+
+    if texts := sorted({path for path, chunk in chunks if _is_shared(chunk)}):
+        # Else a text is copied as often as it stands there.
+        file = pq.ParquetFile(stream, metadata=file.metadata, read_dictionary=texts)
+    size = _batch_rows(file.metadata.row_group(index).num_rows, chunks)
+    # pyarrow has no nested columns whose shared texts are of several row groups.
+    yield from file.iter_batches(size, row_groups=[index], columns=used)
+
+
+def most_values(size: int) -> int:
+    """Return how many values of a column a file of so many bytes may say to hold."""
+    return _MOST_VALUES + _MOST_VALUES_PER_BYTE * size
+
+
+def too_much(chunks: list[_Chunk], stream: BinaryIO) -> str:
     """Return what is said to be in a file that no file of its size holds; "" if there is none such."""
     size = stream.seek(0, io.SEEK_END)
     for name in sorted({path for path, _ in chunks}):
         column = [chunk for path, chunk in chunks if path == name]
         values = sum(chunk.num_values for chunk in column)
         unpacked = sum(chunk.total_uncompressed_size for chunk in column)
-        if values > _MOST_VALUES + _MOST_VALUES_PER_BYTE * size:
+        if values > most_values(size):
             return f"column {name!a} has {values:,} values in a file of {size:,} bytes"
         if unpacked > _MOST_UNPACKED + _MOST_RATIO * size:
             return f"column {name!a} unpacks to {unpacked:,} bytes in a file of {size:,}"
@@ -90,48 +110,60 @@ def _is_shared(chunk: Any) -> bool:
     return chunk.physical_type == "BYTE_ARRAY" and any("DICTIONARY" in encoding for encoding in chunk.encodings)
 
 
-def _batch_rows(file: Any, chunks: list[_Chunk]) -> int:
-    """Return how many rows are read at once: fewer where rows are large, as with images.
+def _batch_rows(rows: int, chunks: list[_Chunk]) -> int:
+    """Return how many of a row group's rows are read at once: fewer where rows are large, as with images.
 
     With DELTA_BYTE_ARRAY each text may repeat all of the one before it.
     """
-    groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
-    rows = max(1, max((group.num_rows for group in groups), default=1))
     sizes = [
-        chunk.total_uncompressed_size / (1 if "DELTA_BYTE_ARRAY" in chunk.encodings else rows) for _, chunk in chunks
+        chunk.total_uncompressed_size / (1 if "DELTA_BYTE_ARRAY" in chunk.encodings else max(1, rows))
+        for _, chunk in chunks
     ]
     return max(1, min(_BATCH_ROWS, int(_BATCH_BYTES / max(1.0, *sizes, 1.0))))
 
 
 def read_arrow(stream: BinaryIO, place: Place) -> Records:
     """Arrow IPC, the stream form (a `datasets` folder) or the file form."""
+    try:
+        names, batches = arrow_batches(stream)
+        yield from _read_batches(batches, names, stream, place, checked=True)
+    except faults() as error:
+        yield place.reject("broken_file", f"Arrow: {reason_of(error)}", line=place.line + 1)
+
+
+def arrow_batches(stream: BinaryIO) -> tuple[list[str], Iterator[Any]]:
+    """Return the columns of Arrow IPC in either form, and its record batches, of which nothing is checked."""
     import pyarrow as pa
 
-    try:
-        head = stream.read(6)
-        stream.seek(0)
-        if head == b"ARROW1":
-            file = pa.ipc.open_file(stream)
-            batches, names = (file.get_batch(i) for i in range(file.num_record_batches)), file.schema.names
-        else:
-            reader = pa.ipc.open_stream(stream)
-            batches, names = iter(reader), reader.schema.names
-        yield from _read_batches(batches, names, stream, place, checked=True)
-    except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
-        yield place.reject("broken_file", f"Arrow: {reason_of(error)}", line=place.line + 1)
+    head = stream.read(6)
+    stream.seek(0)
+    if head == b"ARROW1":
+        file = pa.ipc.open_file(stream)
+        return file.schema.names, (file.get_batch(index) for index in range(file.num_record_batches))
+    reader = pa.ipc.open_stream(stream)
+    return reader.schema.names, iter(reader)
+
+
+def is_of_turns(names: Collection[str], place: Place) -> bool:
+    """Whether a row of a table with these columns is one turn of a conversation."""
+    return set(empathetic_dialogues.KEYS) <= set(names) and not place.fields
+
+
+def holds_records(names: Collection[str], place: Place) -> bool:
+    """Whether each row of a table with these columns may hold dialogues."""
+    return bool(place.fields) or holds_dialogue({name: [] for name in names})
 
 
 def _read_batches(
     batches: Iterator[Any], names: list[str], stream: BinaryIO, place: Place, *, checked: bool
 ) -> Records:
-    is_rows = set(empathetic_dialogues.KEYS) <= set(names) and not place.fields
-    conversations = empathetic_dialogues.Conversations(place) if is_rows else None
-    if conversations is None and not place.fields and not holds_dialogue({name: [] for name in names}):
+    conversations = empathetic_dialogues.Conversations(place) if is_of_turns(names, place) else None
+    if conversations is None and not holds_records(names, place):
         detail = f"columns {keys_found(names).removeprefix('keys ')}, expected {EXPECTED_KEYS}, or --map FIELD=COLUMN"
         yield place.reject("wrong_columns", detail, line=0)
         return
     for batch in batches:
-        for row in rows_of(batch, {name for name in batch.schema.names if _is_used(name, place)}, checked=checked):
+        for row in rows_of(batch, used_columns(batch.schema.names, place), checked=checked):
             place.line += 1
             if isinstance(row, RecordError):
                 reject = place.reject(row.reason, row.detail)
@@ -151,26 +183,44 @@ def _read_batches(
 
 
 def rows_of(batch: Any, names: Collection[str], *, checked: bool = False) -> Iterator[_Row]:
-    """Yield the rows of a record batch as Python values, with the columns of these names.
+    """Yield the rows of a record batch as Python values, with the columns of these names; ``checked`` as below."""
+    for part in plain_parts(batch, names, checked=checked):
+        yield from values_of(part)
+
+
+def plain_parts(batch: Any, names: Collection[str], *, checked: bool) -> Iterator[Any | RecordError]:
+    """Yield a record batch in slices of bounded size without dictionaries, and an error for each row that has none.
 
     ``checked`` is for batches from elsewhere: lengths and places are held against the bytes that they point into.
     """
     used = [index for index, name in enumerate(batch.schema.names) if name in names]
     for start in range(0, batch.num_rows, _BATCH_ROWS):
-        yield from (_checked_rows if checked else _rows)(batch.select(used).slice(start, _BATCH_ROWS))
+        yield from (_checked if checked else _bounded)(batch.select(used).slice(start, _BATCH_ROWS))
 
 
-def _rows(batch: Any) -> Iterator[_Row]:
-    """Yield the rows as Python values; where one has none, or is too large, it alone is an error."""
-    for part in bounded(batch):
-        if part is None:
-            yield RecordError("record_too_long", f"the row takes more than {MOST_BYTES} bytes")
+def values_of(part: Any | RecordError) -> Iterator[_Row]:
+    """Yield the rows of one of these parts as Python values; where one has none, it alone is an error."""
+    if isinstance(part, RecordError):
+        yield part
+        return
+    try:
+        yield from part.to_pylist()
+    except (ValueError, OverflowError) as error:
+        if part.num_rows > 1:
+            for index in range(part.num_rows):
+                yield from values_of(part.slice(index, 1))
         else:
-            yield from _values(part)
+            reason = "invalid_utf8" if isinstance(error, UnicodeDecodeError) else "wrong_type"
+            yield RecordError(reason, f"the row cannot be read: {reason_of(error)}")
 
 
-def _checked_rows(batch: Any) -> Iterator[_Row]:
-    """Yield the rows whose lengths and places lie within the batch's bytes, and an error for each other row.
+def _bounded(batch: Any) -> Iterator[Any | RecordError]:
+    for part in bounded(batch):
+        yield RecordError("record_too_long", f"the row takes more than {MOST_BYTES} bytes") if part is None else part
+
+
+def _checked(batch: Any) -> Iterator[Any | RecordError]:
+    """Yield slices of rows whose lengths and places lie within the batch's bytes, and an error for each other row.
 
     pyarrow checks none of them by itself: it would read memory that is not the batch's.
     """
@@ -181,15 +231,15 @@ def _checked_rows(batch: Any) -> Iterator[_Row]:
     except pa.ArrowInvalid:
         if batch.num_rows > 1:
             half = batch.num_rows // 2
-            yield from _checked_rows(batch.slice(0, half))
-            yield from _checked_rows(batch.slice(half))
+            yield from _checked(batch.slice(0, half))
+            yield from _checked(batch.slice(half))
         else:
             yield from _checked_row(batch)
     else:
-        yield from _rows(batch)
+        yield from _bounded(batch)
 
 
-def _checked_row(batch: Any) -> Iterator[_Row]:
+def _checked_row(batch: Any) -> Iterator[Any | RecordError]:
     """Yield a row in a batch of which something is wrong, maybe in an entry of a dictionary that others use."""
     import pyarrow as pa
 
@@ -209,16 +259,4 @@ def _checked_row(batch: Any) -> Iterator[_Row]:
         reason = "invalid_utf8" if "UTF8" in str(error) else "wrong_type"
         yield RecordError(reason, f"the row cannot be read: {reason_of(error)}")
     else:
-        yield from _rows(pa.record_batch(columns, names=batch.schema.names))
-
-
-def _values(batch: Any) -> Iterator[_Row]:
-    try:
-        yield from batch.to_pylist()
-    except (ValueError, OverflowError) as error:
-        if batch.num_rows > 1:
-            for index in range(batch.num_rows):
-                yield from _values(batch.slice(index, 1))
-        else:
-            reason = "invalid_utf8" if isinstance(error, UnicodeDecodeError) else "wrong_type"
-            yield RecordError(reason, f"the row cannot be read: {reason_of(error)}")
+        yield from _bounded(pa.record_batch(columns, names=batch.schema.names))

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from scorer.errors import InputError, reason_of
 from scorer.inputs.archives import HEAD_BYTES, kind_of
@@ -20,7 +20,7 @@ from scorer.inputs.csv_rows import header_of, is_table, read_csv
 from scorer.inputs.cursor import Place, Reader, Records
 from scorer.inputs.empathetic_dialogues import is_row
 from scorer.inputs.json_lines import BOM, WIDE_BOMS, read_lines, read_values, read_wide
-from scorer.inputs.parse import LabelUse
+from scorer.inputs.parse import LabelUse, Reject
 from scorer.inputs.records.layouts import holds_dialogue
 from scorer.inputs.sources import BUFFER_BYTES, Decompressed, Source, TruncatedStreamError
 
@@ -47,8 +47,7 @@ def read_source(
                     empty = False
                     yield record
     except TruncatedStreamError as error:
-        detail = f"the compressed data end or break early ({error}); {place.line} records were read before"
-        yield place.reject("truncated_input", detail, line=place.line + 1)
+        yield truncated(place, str(error))
     except OSError as error:
         raise InputError(f"{source.name}: cannot be read further: {reason_of(error)}") from error
     else:
@@ -57,22 +56,44 @@ def read_source(
         source.advance_to(source.size or 0)  # readers that seek leave out what is of no use to them
 
 
+def truncated(place: Place, fault: str) -> Reject:
+    """Return the reject of compressed data that end or break behind a place."""
+    detail = f"the compressed data end or break early ({fault}); {place.line} records were read before"
+    return place.reject("truncated_input", detail, line=place.line + 1)
+
+
 def is_of_lines(source: Source, fields: Mapping[str, str] | None = None) -> bool:
     """Whether each line of a file is read by itself: JSON lines as they are, and not the rows of conversations."""
+    return counted_as(source, fields) == "lines"
+
+
+Countable = Literal["lines", "packed lines", "table", ""]
+"""How the records of a file are counted without parsing any; "" where they cannot be."""
+
+
+def counted_as(source: Source, fields: Mapping[str, str] | None = None) -> Countable:
+    """Return how the records of a file can be counted without parsing any: each line, or each row of a table, is one.
+
+    Lines are JSON lines, ``packed`` where they are compressed; a table is Parquet or Arrow that is not compressed as a
+    whole. Any other file is "". InputError where it cannot be read.
+    """
     place = Place(source, "ignore", fields or None)
     try:
         with source.open() as stream:
+            packed = isinstance(stream.raw, Decompressed)
+            reader = _reader_for(_head(stream), place.fields)
+            if reader in _COLUMNAR:
+                return "" if packed else "table"
             first = _head(stream).lstrip().split(b"\n", 1)[0]
-            return (
-                first != b""  # else it may hold no record at all, which is said of a whole file
-                and not isinstance(stream.raw, Decompressed)
-                and _reader_for(_head(stream), place.fields) is read_lines
-                and not is_row(json.loads(first), place)
-            )
+            if reader is not read_lines or not first:  # it may hold no record at all, which is said of a whole file
+                return ""
+            lines: Countable = "packed lines" if packed else "lines"
+            try:
+                return "" if is_row(json.loads(first), place) else lines
+            except (ValueError, RecursionError):  # the first line is no JSON, and the others may be
+                return lines
     except TruncatedStreamError:
-        return False
-    except (ValueError, RecursionError):  # the first line is no JSON, and the others may be
-        return True
+        return ""
     except OSError as error:
         raise InputError(f"{source.name}: cannot be read: {reason_of(error)}") from error
     finally:

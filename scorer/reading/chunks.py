@@ -146,7 +146,7 @@ def chunks_of(job: SplitJob, part: int, parts: int) -> Iterator[Chunk | EndOfFil
             continue
         chunks = (
             chunk_of(records, job.encoder, job.domain, job.keep, replace(reading))
-            for turn, records in enumerate(_runs(found))
+            for turn, records in enumerate(runs(found))
             if not split.shared or turn % parts == part
         )
         # The others wait for what is sent: of a small file all is made first, so that they are at theirs meanwhile.
@@ -154,7 +154,8 @@ def chunks_of(job: SplitJob, part: int, parts: int) -> Iterator[Chunk | EndOfFil
         yield EndOfFile()
 
 
-def _runs(records: Iterable[Record]) -> Iterator[list[Record]]:
+def runs(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Yield records in lists that hold a chunk each: so many, or of so many characters."""
     run: list[Record] = []
     characters = 0
     for record in records:

@@ -14,7 +14,7 @@ from scorer.bundle.tokens import Tokens
 from scorer.inputs.parse import Reject
 from scorer.reading.chunks import Chunk
 from scorer.reading.ids import Placed, RawIds
-from scorer.reading.windows import LinesPlace, Mark, Tally, large_conversations
+from scorer.reading.windows import Mark, Tally, WindowPlace, large_conversations
 
 _WINDOW_CHARACTERS = 1 << 24
 _FIRST_WINDOW = 1 << 10
@@ -29,9 +29,9 @@ class Prepared:
     ``records`` is the hash of its records, ``size`` their number, and ``position`` how many bytes of the input were
     read by then. ``ids`` and ``tokens`` are of its dialogues, in order.
     ``kept`` are the columns to be kept, by name, as JSON, None where a record has none; ``keys`` are those of the first
-    record. ``mark`` is where the next window begins, where reading can begin there. One that was found by line ends has
-    its ``place``, the hash of its ``bytes``, and all ids in it as they stand there. Of a window that was
-    finished before, only the first four are given.
+    record. ``mark`` is where the next window begins, where reading can begin there. One that was found by counting has
+    its ``place``, the hash of its ``bytes``, and all ids in it as they stand there. Of a window that was finished
+    before, only the first four are given.
     """
 
     number: int
@@ -45,7 +45,7 @@ class Prepared:
     rejects: list[Reject] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     mark: Mark | None = None
-    place: LinesPlace | None = None
+    place: WindowPlace | None = None
     bytes: str | None = None
     raw_ids: RawIds | None = None
 
@@ -109,21 +109,23 @@ def window_of(pieces: Sequence[Piece], number: int = 0, mark: Mark | None = None
     return _window(pieces, rows, tokens, repeats, number, mark)
 
 
-def window_of_lines(placed: Placed, number: int, place: LinesPlace) -> Prepared:
-    """Return the window that the lines of a place make.
+def window_of_counted(placed: Sequence[Placed], number: int, place: WindowPlace, bytes_: str) -> Prepared:
+    """Return the window that the records of a place make, whose bytes have that hash.
 
     Its batches depend on its bytes alone, and not on what other windows hold: they have the texts of dialogues, too,
     that are rejects because of ids elsewhere.
     """
-    chunk, lines = placed.chunk, placed.lines()
-    pieces = [(placed, 0, chunk.size, lines)]
-    rows = _good_rows(placed, 0, chunk.size)
-    all_rows = np.flatnonzero(chunk.tokens.texts >= 0)
-    tokens, _ = _tokens([chunk], [all_rows])
-    mine = replace(tokens, texts=tokens.texts[np.isin(all_rows, rows)])
-    window = _window(pieces, [rows], mine, len(rows) - len(np.unique(mine.texts)), number, None)
-    own = np.array([id_ == content for id_, content in zip(chunk.ids, chunk.contents, strict=True)], dtype=bool)
-    return replace(window, place=place, bytes=chunk.reading.sha256, raw_ids=RawIds(chunk.id_hashes, own))
+    chunks = [one.chunk for one in placed]
+    pieces = [(one, 0, one.chunk.size, one.lines()) for one in placed]
+    rows = [_good_rows(one, 0, one.chunk.size) for one in placed]
+    encoded = [np.flatnonzero(chunk.tokens.texts >= 0) for chunk in chunks]
+    tokens, _ = _tokens(chunks, encoded)
+    good = np.concatenate([np.isin(some, mine) for some, mine in zip(encoded, rows, strict=True)])
+    tokens = replace(tokens, texts=tokens.texts[good])
+    window = _window(pieces, rows, tokens, len(tokens.texts) - len(np.unique(tokens.texts)), number, None)
+    own = [id_ == content for chunk in chunks for id_, content in zip(chunk.ids, chunk.contents, strict=True)]
+    raw_ids = RawIds(np.concatenate([chunk.id_hashes for chunk in chunks]), np.array(own, dtype=bool))
+    return replace(window, place=place, bytes=bytes_, raw_ids=raw_ids)
 
 
 def _window(

@@ -6,7 +6,7 @@ on any machine, may score it, and a killed run resumes at the window that it was
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from hashlib import sha256
 
 from scorer.bundle.domain import Domain
@@ -14,9 +14,9 @@ from scorer.bundle.encode import Encoder
 from scorer.dialogue import Dialogue, content_hash
 from scorer.inputs.corpus import Corpus, UniqueIds
 from scorer.reading.chunks import Record, characters_of, chunk_of, dialogue_line, reject_line, with_columns
+from scorer.reading.counted import found_windows, is_counted
 from scorer.reading.cut import Prepared, is_full, window_of
 from scorer.reading.ids import as_it_is
-from scorer.reading.lines import is_all_lines, places, read_place
 from scorer.reading.splits import Reading
 from scorer.reading.windows import WHOLE, Share
 
@@ -34,7 +34,8 @@ def prepare_windows(
 
     ``keep`` are columns of the records that go with their dialogues.
     """
-    for number, records in enumerate(windows(corpus, size, keep)):
+    for number, window in enumerate(windows(corpus, size, keep)):
+        records = list(window)
         if not share.has(number):
             continue
         position = corpus.bytes_read
@@ -58,18 +59,18 @@ def prepare(
     return window_of([(placed, 0, len(records), placed.lines())], number)
 
 
-def windows(corpus: Corpus, size: int, keep: Sequence[str] = ()) -> Iterator[list[Record]]:
+def windows(corpus: Corpus, size: int, keep: Sequence[str] = ()) -> Iterator[Iterable[Record]]:
     """Yield windows of ``size`` records, fewer where these are so long that their text would fill the memory.
 
     The first ones are smaller, so that the network need not wait for a whole window to be read. Of a dialogue's record
-    only the columns to ``keep`` remain, as JSON.
+    only the columns to ``keep`` remain, as JSON. Each is to be gone through before the next.
     """
-    if is_all_lines(corpus):
+    if is_counted(corpus):
         unique = UniqueIds()
         for source in corpus.sources:
             source.bytes_read = 0
-        for _, place in places(corpus, size):
-            yield [unique(record) for record in read_place(corpus, place, keep).records]
+        for found in found_windows(corpus, size, lambda _: True):
+            yield map(unique, found.records(keep))
         return
     window: list[Record] = []
     characters = number = 0
@@ -85,7 +86,7 @@ def windows(corpus: Corpus, size: int, keep: Sequence[str] = ()) -> Iterator[lis
         yield window
 
 
-def records_hash(records: Sequence[Record]) -> str:
+def records_hash(records: Iterable[Record]) -> str:
     """Return the hash of a window's records that ``scorer.reading.join.hash_of`` returns, without preparing them."""
     state = sha256()
     for record in records:

@@ -29,12 +29,12 @@ from scorer.errors import EmpathyError, InputError
 from scorer.inputs.corpus import Corpus
 from scorer.progress import Progress
 from scorer.reading.chunks import EndOfFile, SplitJob, chunks_of
+from scorer.reading.counted import ReadWindow, counted_windows, found_windows, read_window
 from scorer.reading.cut import Prepared
 from scorer.reading.join import Begun, Item, Joiner
-from scorer.reading.lines import LinesChunk, line_windows, lines_chunk, places
 from scorer.reading.prepare import prepare_windows
 from scorer.reading.splits import splits_of
-from scorer.reading.windows import LinesPlace, Share
+from scorer.reading.windows import Share, WindowPlace
 
 T = TypeVar("T")
 
@@ -53,8 +53,8 @@ _PATIENCE_SECONDS = 10.0
 class ReadJob:
     """What to read: the windows of a share of a corpus, those ``done`` for their hash only; columns to ``keep``.
 
-    With ``begun`` what an earlier run finished is not read at all. ``by_lines`` is for files whose windows are found by
-    line ends: a reader parses its own windows and no others, those of the share ``after`` one that was finished, whose
+    With ``begun`` what an earlier run finished is not read at all. ``counted`` is for files whose windows are found by
+    counting: a reader parses its own windows and no others, those of the share ``after`` one that was finished, whose
     dialogues had ``known`` ids. Who has a share of the windows cannot know which ids are there before.
     """
 
@@ -66,8 +66,8 @@ class ReadJob:
     share: Share
     keep: Sequence[str] = ()
     begun: Begun | None = None
-    by_lines: bool = False
-    after: tuple[int, LinesPlace] | None = None
+    counted: bool = False
+    after: tuple[int, WindowPlace] | None = None
     known: Sequence[str] = ()
 
     @property
@@ -104,20 +104,20 @@ class _Splits:
 
 
 @dataclass(frozen=True, slots=True)
-class _Lines:
-    """A part of a job for one reader: windows of a share that are found by line ends."""
+class _Counted:
+    """A part of a job for one reader: windows of a share that are found by counting."""
 
     job: ReadJob
     share: Share
 
-    def items(self) -> Iterator[LinesChunk]:
+    def items(self) -> Iterator[ReadWindow]:
         job = self.job
-        for number, place in places(job.corpus, job.size, job.after):
-            if self.share.has(number):
-                yield lines_chunk(job.corpus, place, number, job.encoder, job.domain, job.keep)
+        for found in found_windows(job.corpus, job.size, self.share.has, job.after):
+            if self.share.has(found.number):
+                yield read_window(found, job.encoder, job.domain, job.keep)
 
 
-_Part = _Windows | _Splits | _Lines
+_Part = _Windows | _Splits | _Counted
 
 
 def readers_for(corpus: Corpus, engine: Engine) -> int:
@@ -148,10 +148,10 @@ def reading(job: ReadJob, processes: int) -> Iterator[Iterator[Prepared]]:
             return [readers.enter_context(_process(part, processes)) if processes else part.items() for part in parts]
 
         count = processes or 1
-        if job.by_lines:
+        if job.counted:
             shares = job.share.split(count)
-            chunks = _in_turn(read([_Lines(job, share) for share in _from(shares, job.after)]))
-            found = line_windows(chunks, job.known, unique=job.share.count == 1)
+            windows_read = _in_turn(read([_Counted(job, share) for share in _from(shares, job.after)]))
+            found = counted_windows(windows_read, job.known, unique=job.share.count == 1)
         elif job.by_splits:
             splits = splits_of(job.corpus)
             mine = splits[job.begun.mark.split if job.begun else 0 :]
@@ -164,7 +164,7 @@ def reading(job: ReadJob, processes: int) -> Iterator[Iterator[Prepared]]:
             yield windows
 
 
-def _from(shares: Sequence[Share], after: tuple[int, LinesPlace] | None) -> Sequence[Share]:
+def _from(shares: Sequence[Share], after: tuple[int, WindowPlace] | None) -> Sequence[Share]:
     """Return the parts of a share in the order of their windows after one."""
     if after is None:
         return shares
@@ -280,7 +280,7 @@ def _serve(job_end: int, windows_begin: int) -> None:
             return
     with open(windows_begin, "wb") as file:
 
-        def send(item: Prepared | Item | LinesChunk | EmpathyError | None) -> None:
+        def send(item: Prepared | Item | ReadWindow | EmpathyError | None) -> None:
             pickle.dump(item, file, protocol=pickle.HIGHEST_PROTOCOL)
             file.flush()
 

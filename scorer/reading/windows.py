@@ -119,11 +119,16 @@ class Mark:
     within: str
 
 
-@dataclass(frozen=True, slots=True)
-class LinesPlace:
-    """The lines of a window: from byte ``start`` of the source of that number to before byte ``end`` of another.
+WINDOW_BYTES = 1 << 24
+"""A window with so many bytes of lines is whole, whatever these are."""
 
-    The sources between belong to it as a whole. ``line`` and ``end_line`` are the lines of these two files before that.
+
+@dataclass(frozen=True, slots=True)
+class WindowPlace:
+    """Where a counted window lies: from offset ``start`` in the source of that number to before ``end`` in another.
+
+    Offsets are bytes of lines (unpacked ones where they are compressed) or rows of a table. The sources between belong
+    to it as a whole. ``line`` and ``end_line`` are the lines or rows of these two files before that.
     """
 
     first: Count
@@ -139,7 +144,7 @@ class Window:
     """One finished window: its place in the run, the hash of its records, and what it came to.
 
     ``shard`` and ``rejected`` are the hashes of its files of scores and of rejects, None where it has none. ``mark`` is
-    where the next window begins, None where reading cannot begin there. A window that was found by line ends has its
+    where the next window begins, None where reading cannot begin there. A window that was found by counting has its
     ``place``, the hash of its ``bytes``, and in a run of several processes the hash of its file of ``ids``; ``records``
     is then of what they are before ids are compared.
     """
@@ -150,7 +155,7 @@ class Window:
     shard: str | None = None
     rejected: str | None = None
     mark: Mark | None = None
-    place: LinesPlace | None = None
+    place: WindowPlace | None = None
     bytes: str | None = None
     ids: str | None = None
 

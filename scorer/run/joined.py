@@ -1,6 +1,6 @@
 """Shares of a run, joined: what only the whole input can tell, when all processes have ended.
 
-Of files whose windows are found by line ends a process parses its own windows alone, so it can't know which ids occur
+Of files whose windows are found by counting a process parses its own windows alone, so it can't know which ids occur
 in those of others. It leaves the hashes of its ids beside its shards. Whoever ends last compares them, in the order of
 the input, and writes again those windows that repeat an id, without the rows that are rejects now: what they hold is
 what one process would have written. Nothing is scored for that. A kill at any moment leaves what the next process, with
@@ -25,9 +25,9 @@ from scorer.locks import locked
 from scorer.model import Scorer
 from scorer.outputs import JOINED, write_json, writing
 from scorer.progress import Progress
-from scorer.reading.cut import window_of_lines
+from scorer.reading.counted import Found, found_windows, read_window
+from scorer.reading.cut import window_of_counted
 from scorer.reading.ids import Ids, RawIds
-from scorer.reading.lines import lines_chunk
 from scorer.reading.windows import Share, Window
 from scorer.run.manifest import IDS, Joined, finished_windows, is_unjoined, joined_windows, unfinished
 from scorer.run.parts import AHEAD, REJECTS, join_rejects, part_of, read_ids, rejects_of, write_window
@@ -89,16 +89,20 @@ def _changed(run: Run, corpus: Corpus, scorer: Scorer, settings: ScoreSettings, 
     windows = sorted(finished_windows(run.folder), key=lambda window: window.number)
     _check_chain(run.folder, windows)
     progress.stage("comparing ids", len(windows))
-    ids, found = Ids(), []
+    ids, changed = Ids(), []
+    wanted = -1  # in one pass, which begins where it is needed
+    found = found_windows(corpus, settings.window, lambda number: number == wanted)
     for done, window in enumerate(windows, start=1):
         raw = read_ids(run.folder, window)
         if not ids.are_new(raw.hashes):
-            changed = _renamed(run, window, ids, raw, settings) or _without_repeats(
-                run, window, ids, corpus, scorer, settings
-            )
-            found.append(changed)
-        progress.update(done, note=f"{len(found):,} windows repeat an id")
-    return found
+            new = _renamed(run, window, ids, raw, settings)
+            if new is None:
+                wanted = window.number
+                there = next((one for one in found if one.number == wanted), None)
+                new = _without_repeats(run, window, there, ids, scorer, settings)
+            changed.append(new)
+        progress.update(done, note=f"{len(changed):,} windows repeat an id")
+    return changed
 
 
 def _check_chain(folder: Path, windows: Sequence[Window]) -> None:
@@ -135,20 +139,23 @@ def _renamed(run: Run, window: Window, ids: Ids, raw: RawIds, settings: ScoreSet
 
 
 def _without_repeats(
-    run: Run, window: Window, ids: Ids, corpus: Corpus, scorer: Scorer, settings: ScoreSettings
+    run: Run, window: Window, there: Found | None, ids: Ids, scorer: Scorer, settings: ScoreSettings
 ) -> Window:
-    assert window.place is not None
-    made = lines_chunk(corpus, window.place, window.number, scorer.encoder, scorer.bundle.info.domain, settings.keep)
-    run.check_same(window, window.records if made.chunk.reading.sha256 == window.bytes else "other bytes")
-    placed = ids.place(made.chunk, 0)
-    prepared = window_of_lines(placed, window.number, window.place)
+    """Write a window anew from its shard and what is ``there`` in the input, without the rows that are rejects now."""
+    if there is None:
+        raise OutputError(f"{run.folder}: window {window.number} is not in the input any more; {_AFRESH}")
+    read = read_window(there, scorer.encoder, scorer.bundle.info.domain, settings.keep)
+    same = (read.place, read.sha256) == (window.place, window.bytes)
+    run.check_same(window, window.records if same else "other bytes")
+    placed = [ids.place(chunk, 0) for chunk in read.chunks]
+    prepared = window_of_counted(placed, read.number, read.place, read.sha256)
     scores = np.zeros((0, len(HEADS)), dtype=np.float32)
     if prepared.ids:
         import pyarrow.parquet as pq
 
         names = column_names(4 if settings.uncertainty else 2)
         table = pq.read_table(part_of(run.folder, window.number), columns=["id", *names])
-        alive = placed.alive[made.chunk.tokens.texts >= 0]
+        alive = np.concatenate([one.alive[one.chunk.tokens.texts >= 0] for one in placed])
         if len(table) != len(alive):
             raise OutputError(f"{part_of(run.folder, window.number)}: is not what was written here; {_AFRESH}")
         scores = np.ascontiguousarray(np.stack([table[name].to_numpy() for name in names], axis=1)[alive])

@@ -35,8 +35,8 @@ _OF_SHARE = re.compile(r"_manifest-(\d+)-of-(\d+)\.jsonl")
 class Identity:
     """What must be the same for a run to be resumed.
 
-    ``scorer`` is a bundle's hash, ``shards`` how many share it, ``keep`` the columns that are kept. ``by_lines`` says
-    that those who share it know their windows by line ends, and not each other's ids, which are compared at the end.
+    ``scorer`` is a bundle's hash, ``shards`` how many share it, ``keep`` the columns that are kept. ``counted`` says
+    that those who share it know their windows by counting, and not each other's ids, which are compared at the end.
     """
 
     scorer: str
@@ -46,7 +46,7 @@ class Identity:
     uncertainty: bool
     shards: Count
     keep: tuple[str, ...] = ()
-    by_lines: bool = False
+    counted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

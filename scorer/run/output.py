@@ -24,8 +24,8 @@ from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
 from scorer.locks import locked
 from scorer.outputs import JOINED, check_parent, partial, writing
+from scorer.reading.counted import found_windows, is_counted
 from scorer.reading.ids import RawIds
-from scorer.reading.lines import hash_at, is_all_lines, places
 from scorer.reading.prepare import records_hash, windows
 from scorer.reading.windows import FinishedInput, Window, input_of, outside_of
 from scorer.run.joined import put_in_place
@@ -271,26 +271,22 @@ class Run:
 
     def check_input(self, corpus: Corpus) -> None:
         """Raise OutputError unless a complete output was made from the records that ``corpus`` holds now."""
-        if not self.is_file and is_all_lines(corpus) and self._holds_bytes_of(corpus):
+        if not self.is_file and is_counted(corpus) and self._holds_bytes_of(corpus):
             return
         known = self._known if self.is_file else self._input()
-        found = input_of(
-            [
-                records_hash(records)
-                for number, records in enumerate(windows(corpus, known.window, self._identity.keep))
-                if self._share.has(number)
-            ],
-            known.window,
-        )
-        if found != known:
+        hashes = [records_hash(records) for records in windows(corpus, known.window, self._identity.keep)]
+        if input_of(hashes[self._share.index :: self._share.count], known.window) != known:
             raise OutputError(f"{self.output}: is finished and was made from another input; {AFRESH}")
 
     def _holds_bytes_of(self, corpus: Corpus) -> bool:
         """Whether the windows of a corpus are those that are finished, byte for byte; nothing is parsed."""
-        found = {number: place for number, place in places(corpus, self._identity.window) if self._share.has(number)}
-        return found == {number: window.place for number, window in self.done.items()} and all(
-            hash_at(corpus, place) == self.done[number].bytes for number, place in found.items()
-        )
+        left = dict(self.done)
+        for found in found_windows(corpus, self._identity.window, self._share.has):
+            if self._share.has(found.number):
+                window = left.pop(found.number, None)
+                if window is None or (window.place, window.bytes) != (found.place, found.sha256()):
+                    return False
+        return not left
 
     def _check_finished_file(self) -> None:
         known, mine = read_metadata(self.output), self._about

@@ -17,12 +17,12 @@ from scorer.inputs.corpus import Corpus
 from scorer.inputs.records.answers import keys_found
 from scorer.model import Scorer
 from scorer.progress import Progress, Silent
+from scorer.reading.counted import Found, found_windows, is_counted
 from scorer.reading.cut import Prepared
 from scorer.reading.join import CHANGED, Begun, hash_before
-from scorer.reading.lines import is_all_lines, is_there, position_of
 from scorer.reading.read_ahead import ReadJob, possible_readers, readers_for, reading
 from scorer.reading.splits import splits_of
-from scorer.reading.windows import LinesPlace, Tally, Window
+from scorer.reading.windows import Tally, Window
 from scorer.run.backend import Backend, Local
 from scorer.run.estimate import Estimate
 from scorer.run.joined import join_shares
@@ -85,8 +85,8 @@ def score_on(
             check_own(output, is_score_file, "score file")
     if settings.uncertainty:
         scorer.uncertainty(np.zeros((0, 2), dtype=np.float32))  # a scorer without one says so before anything is done
-    by_lines = is_all_lines(corpus)
-    identity = run_identity(scorer, settings, by_lines=by_lines)
+    counted = is_counted(corpus)
+    identity = run_identity(scorer, settings, counted=counted)
     with Run(output, identity, run_metadata(scorer, settings), settings) as run:
         resumed = sum(window.tally.records for window in run.done.values())
         complete_before = run.complete
@@ -94,7 +94,7 @@ def score_on(
             progress.stage("comparing the input")
             run.check_input(corpus)
         else:
-            _score_rest(backend, corpus, run, settings, progress, by_lines=by_lines)
+            _score_rest(backend, corpus, run, settings, progress, counted=counted)
             run.finish()
         join_shares(run, corpus, scorer, settings, progress)
         total = Tally()
@@ -105,17 +105,17 @@ def score_on(
 
 
 def _score_rest(
-    backend: Backend, corpus: Corpus, run: Run, settings: ScoreSettings, progress: Progress, *, by_lines: bool
+    backend: Backend, corpus: Corpus, run: Run, settings: ScoreSettings, progress: Progress, *, counted: bool
 ) -> None:
     """Score the windows that no earlier run finished; OutputError if those are not in the input any more."""
     scorer, earlier = backend.scorer, dict(run.done)
     estimate = Estimate(progress, corpus.total_bytes)
     asked = settings.readers
     readers = readers_for(corpus, scorer.engine) if asked is None else possible_readers(asked, progress)
-    after = _after(corpus, run, settings) if by_lines else None
-    begun = None if by_lines else _begun(corpus, run, settings)
+    after = _after(corpus, run, settings) if counted else None
+    begun = None if counted else _begun(corpus, run, settings)
     if begun or after:
-        position = begun.position if begun else position_of(corpus, after[1]) if after else 0
+        position = begun.position if begun else after.position if after else 0
         estimate.skipped(sum(window.tally.records for window in earlier.values()), position)
     job = ReadJob(
         corpus,
@@ -126,8 +126,8 @@ def _score_rest(
         settings.share,
         settings.keep,
         begun,
-        by_lines,
-        after,
+        counted,
+        (after.number, after.place) if after else None,
         _ids_of(run) if after and settings.share.count == 1 else (),
     )
     if begun or after:
@@ -176,8 +176,8 @@ def _begun(corpus: Corpus, run: Run, settings: ScoreSettings) -> Begun | None:
     return Begun(len(done), _ids_of(run), last.mark, position)
 
 
-def _after(corpus: Corpus, run: Run, settings: ScoreSettings) -> tuple[int, LinesPlace] | None:
-    """Return the last window that an earlier run finished and its place, None if the input has to be read again.
+def _after(corpus: Corpus, run: Run, settings: ScoreSettings) -> Found | None:
+    """Return the last window that an earlier run finished, None if the input has to be read again.
 
     OutputError if the bytes of a finished window are not what they were.
     """
@@ -187,11 +187,17 @@ def _after(corpus: Corpus, run: Run, settings: ScoreSettings) -> tuple[int, Line
         return None
     if share.count == 1 and any("tokenizer_failed" in window.tally.rejected for window in done.values()):
         return None  # their ids stand in no shard
-    for window in done.values():
-        if window.place is None:
-            return None
-        run.check_same(window, window.records if is_there(corpus, settings.window, window) else CHANGED)
-    return last.number, last.place
+    if any(window.place is None for window in done.values()):
+        return None
+    left = dict(done)
+    for found in found_windows(corpus, settings.window, done.__contains__):
+        if window := left.pop(found.number, None):
+            same = (window.place, window.bytes) == (found.place, found.sha256())
+            run.check_same(window, window.records if same else CHANGED)
+        if not left:
+            return found
+    run.check_same(left[min(left)], CHANGED)  # the input ends before
+    return None
 
 
 def _ids_of(run: Run) -> list[str]:
@@ -212,8 +218,8 @@ def acceptable(windows: Iterator[Prepared], settings: ScoreSettings) -> Iterator
         yield window
 
 
-def run_identity(scorer: Scorer, settings: ScoreSettings, *, by_lines: bool = False) -> Identity:
-    """Return what must be the same for a run to be resumed; ``by_lines`` is how its windows are found."""
+def run_identity(scorer: Scorer, settings: ScoreSettings, *, counted: bool = False) -> Identity:
+    """Return what must be the same for a run to be resumed; ``counted`` is how its windows are found."""
     return Identity(
         scorer=scorer.bundle.sha256,
         engine=scorer.engine.name,
@@ -222,7 +228,7 @@ def run_identity(scorer: Scorer, settings: ScoreSettings, *, by_lines: bool = Fa
         uncertainty=settings.uncertainty,
         shards=settings.share.count,
         keep=settings.keep,
-        by_lines=by_lines and settings.share.count > 1,
+        counted=counted and settings.share.count > 1,
     )
 
 

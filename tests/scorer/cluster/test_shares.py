@@ -24,7 +24,7 @@ from scorer.run.score import Summary, score_files
 from scorer.run.settings import ScoreSettings
 from tests.conftest import record, write_lines
 from tests.scorer.cluster.test_driver import job, nodes, pytestmark  # noqa: F401 - a fixture; what Ray leaves open
-from tests.scorer.reading.test_lines import messy_lines
+from tests.scorer.reading.test_counted import make
 from tests.scorer.run.test_joined import parts, rejects, windows
 
 SETTINGS = ScoreSettings(window=20, keep=("score",), readers=0)
@@ -39,8 +39,7 @@ def on_ray(scorer: Scorer, corpus: Corpus, output: Path, count: int, settings: S
 def test_workers_write_the_shards_of_one_process(
     scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "in").mkdir()
-    messy_lines(tmp_path / "in", 4)
+    make(tmp_path / "in", "mixed")
     monkeypatch.chdir(tmp_path)  # names are as seen from here
     corpus = Corpus(["in"], keep_records=True)
     whole = score_files(scorer, corpus, Path("whole"), SETTINGS)
@@ -102,7 +101,7 @@ def test_what_workers_cannot_share_is_one_line(scorer: Scorer, tmp_path: Path) -
     with pytest.raises(OutputError, match="remove the folder to start afresh"):
         score_shares(cluster, corpus, tmp_path / "out", ScoreSettings(existing="overwrite"), Silent(), count=2)
     (tmp_path / "in.json").write_text("[1]")
-    with pytest.raises(InputError, match="not compressed or of other formats; leave out --ray-shards"):
+    with pytest.raises(InputError, match="parsing tells where a record ends; leave out --ray-shards"):
         score_shares(cluster, Corpus([str(tmp_path / "in.json")]), tmp_path / "out", SETTINGS, Silent(), count=2)
     score_files(scorer, corpus, tmp_path / "out", ScoreSettings(share=Share(0, 2)))
     with pytest.raises(OutputError, match="an earlier run's; continue with --resume or remove the folder"):

@@ -1,4 +1,4 @@
-"""Windows found by line ends: where they lie, what they hold, and that nobody parses what another one does."""
+"""Windows of lines, found by counting: where they lie, what they hold, and that nobody parses what another one does."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from scorer.inputs import json_lines
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import parse_json
 from scorer.model import Scorer
-from scorer.reading import lines
+from scorer.reading import counted, lines
+from scorer.reading.counted import Found, found_windows, is_counted
 from scorer.reading.cut import Prepared
-from scorer.reading.lines import hash_at, is_all_lines, places, read_place
 from scorer.reading.prepare import windows
 from scorer.reading.read_ahead import ReadJob, reading
 from scorer.reading.windows import WHOLE, Share
@@ -49,8 +49,12 @@ def messy_lines(folder: Path, seed: int) -> Corpus:
         text = rng.choice([text, text.rstrip("\r\n"), f"{text}\n"])
         (folder / f"{name}.jsonl").write_bytes(text.encode() + (b"\xff\n" if name == "c" else b""))
     corpus = Corpus([str(folder)], keep_records=True)
-    assert is_all_lines(corpus)
+    assert is_counted(corpus)
     return corpus
+
+
+def every(corpus: Corpus, size: int) -> Iterator[Found]:
+    return found_windows(corpus, size, lambda _: True)
 
 
 def summary(prepared: Iterator[Prepared]) -> list[tuple[Any, ...]]:
@@ -71,17 +75,18 @@ def test_windows_are_the_same_whoever_reads_them_and_wherever_it_begins(
     corpus = messy_lines(tmp_path, seed)
     size = random.Random(seed).choice([1, 7, 50, 300])
     if seed % 2:
-        monkeypatch.setattr(lines, "WINDOW_BYTES", 2000)
-    by_lines = {"keep": ("score",), "by_lines": True}
-    job = ReadJob(corpus, scorer.encoder, scorer.bundle.info.domain, size, (), WHOLE, **by_lines)  # type: ignore[arg-type]
+        for module in (lines, counted):
+            monkeypatch.setattr(module, "WINDOW_BYTES", 2000)
+    settings = {"keep": ("score",), "counted": True}
+    job = ReadJob(corpus, scorer.encoder, scorer.bundle.info.domain, size, (), WHOLE, **settings)  # type: ignore[arg-type]
     with reading(job, 0) as found:
         whole = list(found)
     alone = summary(iter(whole))
     assert any(reject.reason == "duplicate_id" for window in whole for reject in window.rejects)
-    assert [window.size for window in whole] == [len(records) for records in windows(corpus, size, ("score",))]
+    assert [window.size for window in whole] == [len(list(records)) for records in windows(corpus, size, ("score",))]
     for block in (7, 1000):
         monkeypatch.setattr(lines, "_BLOCK_BYTES", block)
-        assert [place for _, place in places(corpus, size)] == [window.place for window in whole]
+        assert [(found.place, found.sha256()) for found in every(corpus, size)] == [(w.place, w.bytes) for w in whole]
     last = whole[len(whole) // 2]
     assert last.place is not None
     known = [id_ for window in whole[: last.number + 1] for id_ in window.ids]
@@ -92,7 +97,7 @@ def test_windows_are_the_same_whoever_reads_them_and_wherever_it_begins(
 @pytest.mark.parametrize("processes", [1, 4])
 def test_windows_are_the_same_in_other_processes(scorer: Scorer, tmp_path: Path, processes: int) -> None:
     corpus = messy_lines(tmp_path, 3)
-    job = ReadJob(corpus, scorer.encoder, scorer.bundle.info.domain, 30, (), WHOLE, ("score",), by_lines=True)
+    job = ReadJob(corpus, scorer.encoder, scorer.bundle.info.domain, 30, (), WHOLE, ("score",), counted=True)
     whole = reread(job, 0)
     assert summary(iter(reread(job, processes))) == summary(iter(whole))
     for last in whole[:5]:
@@ -110,7 +115,7 @@ def reread(job: ReadJob, processes: int) -> list[Prepared]:
 def test_lines_have_the_numbers_of_their_file_and_records_their_order(tmp_path: Path) -> None:
     corpus = messy_lines(tmp_path, 5)
     plain = Corpus([str(tmp_path)], unique_ids=False)
-    read = [one for _, place in places(corpus, 9) for one in read_place(corpus, place).records]
+    read = [one for found in every(corpus, 9) for one in found.records()]
     assert [(one.source, one.line, one.id) for one in read] == [(one.source, one.line, one.id) for one in plain]
 
 
@@ -126,7 +131,7 @@ def test_a_share_parses_its_own_windows_and_nothing_else(
         return real(text)
 
     monkeypatch.setattr(json_lines, "parse_json", noted)
-    job = ReadJob(Corpus([str(path)]), scorer.encoder, scorer.bundle.info.domain, 10, (), Share(1, 3), by_lines=True)
+    job = ReadJob(Corpus([str(path)]), scorer.encoder, scorer.bundle.info.domain, 10, (), Share(1, 3), counted=True)
     assert [window.number for window in reread(job, 0)] == list(range(1, 30, 3))
     assert parsed == [line for n, line in enumerate(path.read_text().splitlines(keepends=True)) if n // 10 % 3 == 1]
     for processes in (2, 3):
@@ -135,13 +140,14 @@ def test_a_share_parses_its_own_windows_and_nothing_else(
 
 def test_a_line_of_any_length_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_lines, "MAX_RECORD_BYTES", 3000)
+    for module in (lines, counted):
+        monkeypatch.setattr(module, "WINDOW_BYTES", 1000)
     monkeypatch.setattr(lines, "MAX_RECORD_BYTES", 3000)
-    monkeypatch.setattr(lines, "WINDOW_BYTES", 1000)
     monkeypatch.setattr(lines, "_BLOCK_BYTES", 64)
     good = json.dumps(record("i am sad", "so sorry"))
     (tmp_path / "in.jsonl").write_text("\n".join([good, "x" * 9000, good, "y" * 2900, good]))
     corpus = Corpus([str(tmp_path / "in.jsonl")])
-    found = [[one.line for one in read_place(corpus, place).records] for _, place in places(corpus, 100)]
+    found = [[one.line for one in window.records()] for window in every(corpus, 100)]
     assert found == [[1, 2], [3, 4], [5]]
     assert [getattr(one, "reason", "") for one in corpus] == ["", "record_too_long", "", "broken_json", ""]
 
@@ -149,15 +155,13 @@ def test_a_line_of_any_length_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
 def test_an_input_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "in.jsonl", [record("i am sad", f"so {number}") for number in range(30)])
     corpus = Corpus([str(path)])
-    (_, first), (_, second), _ = places(corpus, 10)
-    before = hash_at(corpus, second)
+    before = [found.sha256() for found in every(corpus, 10)]
     text = path.read_bytes()
     path.write_bytes(text.replace(b"so 15", b"so 51"))
-    assert hash_at(corpus, second) != before
-    path.write_bytes(text[: second.end - 1])
-    assert hash_at(corpus, second) == ""
+    after = [found.sha256() for found in every(corpus, 10)]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True]
+    path.write_bytes(text[:-1])
     with pytest.raises(InputError, match=r"in.jsonl: ended 1 bytes early, so it was changed"):
-        read_place(corpus, second)
+        list(every(corpus, 10))
     path.write_bytes(text + text)  # what comes while it is read is not of it
-    assert len(list(places(corpus, 10))) == 3
-    assert len(read_place(corpus, first).records) == 10
+    assert [len(list(found.records())) for found in every(corpus, 10)] == [10, 10, 10]

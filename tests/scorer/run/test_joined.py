@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import shutil
 from itertools import permutations
@@ -15,7 +14,7 @@ from scorer.errors import OutputError
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
 from scorer.outputs import JOINED
-from scorer.reading.lines import lines_chunk
+from scorer.reading.counted import read_window
 from scorer.reading.windows import WHOLE, Share
 from scorer.run import joined
 from scorer.run.manifest import finished_windows, missing_from
@@ -146,13 +145,13 @@ def test_a_killed_share_goes_on_behind_what_it_finished(
     lines = manifest.read_bytes().splitlines(keepends=True)
     manifest.write_bytes(b"".join(lines[:3]))
     read: list[int] = []
-    real = lines_chunk
+    real = read_window
 
     def noted(*given: Any) -> Any:
-        read.append(given[2])
+        read.append(given[0].number)
         return real(*given)
 
-    monkeypatch.setattr("scorer.reading.read_ahead.lines_chunk", noted)
+    monkeypatch.setattr("scorer.reading.read_ahead.read_window", noted)
     summary = score(scorer, inputs, tmp_path / "out", Share(0, 2), existing="resume")
     assert read == list(range(4, 2 * len(lines) - 4, 2))  # not one that was finished
     assert summary.resumed == sum(window[1].records for window in windows(tmp_path / "whole")[:3:2])
@@ -175,13 +174,13 @@ def test_shares_of_different_inputs_are_not_joined(scorer: Scorer, tmp_path: Pat
         score(scorer, path, tmp_path / "out", Share(1, 2), existing="resume")
 
 
-def test_a_share_is_not_resumed_of_compressed_data(scorer: Scorer, tmp_path: Path) -> None:
-    """Of these every process reads all, so that it knows the ids of all: not what the first one did."""
+def test_a_share_is_not_resumed_of_an_array(scorer: Scorer, tmp_path: Path) -> None:
+    """Of this every process reads all, so that it knows the ids of all: not what the first one did."""
     path = write_lines(tmp_path / "in.jsonl", [record("i am sad", f"so {number}") for number in range(90)])
     score(scorer, path, tmp_path / "out", Share(0, 2))
-    (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
-    with pytest.raises(OutputError, match="begun with by lines True and this run has False"):
-        score(scorer, tmp_path / "in.jsonl.gz", tmp_path / "out", Share(1, 2))
+    (tmp_path / "in.json").write_text(f"[{','.join(path.read_text().splitlines())}]")
+    with pytest.raises(OutputError, match="begun with counted True and this run has False"):
+        score(scorer, tmp_path / "in.json", tmp_path / "out", Share(1, 2))
 
 
 def test_ids_that_are_lost_are_missed(scorer: Scorer, tmp_path: Path) -> None:
