@@ -31,7 +31,7 @@ from distill.training.soft import Lessons, SoftSet, check_split, read_soft
 from distill.training.teach import check_teachers, teach
 from distill.training.trainer import Steps, TrainingRows, fine_tune
 from scorer.arrays import Ints
-from scorer.dialogue import Dialogue
+from scorer.dialogue import HEADS, Dialogue
 from scorer.engines.base import Scores
 from scorer.finished import check_sealed
 from scorer.locks import locked
@@ -249,6 +249,9 @@ def _examples(run: TrainRun, fit: Fit) -> tuple[TrainingRows, TrainingRows | Non
         dialogues = [*dialogues, *(run.lessons.extra.dialogues[row] for row in extra)]
         real = [row for row in extra if run.lessons.extra.is_real(row)]
         contexts = [*contexts, *(run.lessons.extra.dialogues[row] for row in real)]
+    for head, values in zip(HEADS, learnt.targets.T, strict=True):
+        if not np.ptp(values):
+            raise TrainError(f"every {head} to learn is {values[0]:g}: look at what the teachers give")
     if settings.edits:
         learnt = _edited(learnt, dialogues, run)
     if settings.counterexamples:

@@ -91,6 +91,13 @@ def test_what_is_no_backbone_is_said_in_one_line(backbone: Path, tmp_path: Path)
         load_network(tmp_path)
 
 
+def test_bf16_does_not_round_the_scores_themselves(backbone: Path) -> None:
+    model = load_network(backbone)
+    fold_affine(model, (0.1, 0.1), (5, 6))
+    scores = predict(model, load_backbone(str(backbone)).encoder(64).encode(varied(30)), bf16=True)
+    assert len(np.unique(scores)) > len(np.unique(np.round(scores * 32)))
+
+
 def test_bf16_is_known_of_this_machine() -> None:
     assert has_bf16() in (True, False)
     if not torch.cuda.is_available() and Path("/proc/cpuinfo").exists():
