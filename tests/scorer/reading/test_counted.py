@@ -215,7 +215,17 @@ def test_a_page_that_is_broken_costs_no_more_than_its_windows(scorer: Scorer, tm
         ("in.parquet.gz", gzip.compress(parquet(pa.Table.from_pylist(rows(1))))),
         ("in.jsonl.gz", gzip.compress(b"\n\n")),
     ],
-    ids=["array", "csv", "rows of a conversation", "ids of numbers", "no turns", "no rows", "broken", "packed", "blank"],
+    ids=[
+        "array",
+        "csv",
+        "rows of a conversation",
+        "ids of numbers",
+        "no turns",
+        "no rows",
+        "broken",
+        "packed",
+        "blank",
+    ],
 )
 def test_what_only_parsing_can_count_is_not_counted(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)
