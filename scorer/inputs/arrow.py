@@ -87,7 +87,7 @@ def group_batches(stream: BinaryIO, file: Any, index: int, chunks: list[_Chunk],
 
 
 def most_values(size: int) -> int:
-    """Return how many values of a column a file of so many bytes may say to hold."""
+    """Return the most values that one column may say to hold in a file of so many bytes."""
     return _MOST_VALUES + _MOST_VALUES_PER_BYTE * size
 
 
