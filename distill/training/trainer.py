@@ -158,6 +158,7 @@ def resume_training(trainer: Trainer, folder: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*mtime may not be reliable.*")  # then they are sorted by step
         warnings.filterwarnings("ignore", message=".*pin_memory.*")  # there is no accelerator, and none is needed
+        warnings.filterwarnings("ignore", message=".*torch.cpu.amp.autocast.*")  # transformers 4 calls it so in bf16
         trainer.train(resume_from_checkpoint=last_whole(folder))
 
 
