@@ -61,14 +61,13 @@ def test_a_share_whose_worker_dies_is_finished_by_another(scorer: Scorer, tmp_pa
     corpus = Corpus([str(write_lines(tmp_path / "in.jsonl", rows))], keep_records=True)
     settings = ScoreSettings(window=2, keep=("score",), readers=0)
     score_files(scorer, corpus, tmp_path / "whole", settings)
-    killed: list[int] = []
 
     def kill() -> None:
+        out, killed = tmp_path / "out", False
         while not killed:
-            time.sleep(0.05)
-            if len(list((tmp_path / "out").glob("part-*.parquet"))) > 20:
-                killed.extend(pid for pid in _actors()[:1])
-        os.kill(killed[0], signal.SIGKILL)
+            time.sleep(0.02)
+            if len(list(out.glob("part-*.parquet"))) > 20:
+                killed = any(_kill_at_work(pid, out) for pid in _actors())
 
     with Cluster(scorer, settings, ClusterSettings(threads=1), "auto") as cluster:
         Thread(target=kill, daemon=True).start()
@@ -90,6 +89,14 @@ def _actors() -> list[int]:
             if name.startswith(b"ray::Remote"):
                 found.append(int(folder.name))
     return found
+
+
+def _kill_at_work(process: int, out: Path) -> bool:
+    """Kill a process that has a file of its share open; one that has finished would be missed by nobody."""
+    os.kill(process, signal.SIGSTOP)
+    at_work = any(out in file.readlink().parents for file in Path(f"/proc/{process}/fd").iterdir())
+    os.kill(process, signal.SIGKILL if at_work else signal.SIGCONT)
+    return at_work
 
 
 def test_what_workers_cannot_share_is_one_line(scorer: Scorer, tmp_path: Path) -> None:
