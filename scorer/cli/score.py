@@ -137,8 +137,9 @@ def score(
     """Score the last assistant turn of every dialogue in IN.
 
     IN is files, folders, globs, URLs or - for standard input: JSON lines, JSON arrays, ShareGPT, the
-    Efficient-Empathy release, EmpatheticDialogues CSV, Parquet, Hugging Face datasets folders, each also .gz and
-    .zst, recognised by content. Records that are no dialogue go to OUT.rejects.jsonl with source, line and reason.
+    Efficient-Empathy release, EmpatheticDialogues CSV, Parquet, Hugging Face datasets folders, each also .gz,
+    .bz2, .xz and .zst, recognised by content. Records that are no dialogue go to OUT.rejects.jsonl with source, line
+    and reason.
 
     Exit codes: 0 done, 1 nothing could be scored, 2 usage or file error, 130 interrupted, 143 terminated.
     """

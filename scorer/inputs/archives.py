@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, cast
 
 from scorer.errors import InputError, reason_of
 
-SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.zst")
+SUFFIXES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 """In a folder, an archive is known by these; where it is named itself, by its content."""
 
 HEAD_BYTES = 512

@@ -16,13 +16,14 @@ from typing import BinaryIO, Literal
 from scorer.errors import InputError, reason_of
 from scorer.inputs.archives import HEAD_BYTES, kind_of
 from scorer.inputs.arrow import read_arrow, read_parquet
+from scorer.inputs.compressed import SUFFIXES, Decompressed, TruncatedStreamError
 from scorer.inputs.csv_rows import header_of, is_table, read_csv
 from scorer.inputs.cursor import Place, Reader, Records
 from scorer.inputs.empathetic_dialogues import is_row
 from scorer.inputs.json_lines import BOM, WIDE_BOMS, read_lines, read_values, read_wide
 from scorer.inputs.parse import LabelUse, Reject
 from scorer.inputs.records.layouts import holds_dialogue
-from scorer.inputs.sources import BUFFER_BYTES, Decompressed, Source, TruncatedStreamError
+from scorer.inputs.sources import BUFFER_BYTES, Source
 
 _WRAPPER = re.compile(rb'\{\s*"(?:[^"\\]|\\.)*"\s*:\s*(?:\[\s*[\[{]|[^\[{"]*,\s*"|"[^"]*",\s*")')
 _DATA_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".parquet", ".arrow")
@@ -103,7 +104,8 @@ def counted_as(source: Source, fields: Mapping[str, str] | None = None) -> Count
 def looks_like_data(source: Source) -> bool:
     """Whether a file found in a folder holds records, by its name or, failing that, by its content."""
     name = source.name.partition("::")[0] if "://" in source.name else source.name  # of a member, its own
-    name = name.removesuffix(".gz").removesuffix(".zst")
+    for suffix in SUFFIXES:
+        name = name.removesuffix(suffix)
     if name.endswith(_DATA_SUFFIXES):
         return True
     try:

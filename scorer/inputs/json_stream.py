@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from scorer.inputs.compressed import TruncatedStreamError
 from scorer.inputs.parse import json_fault
 from scorer.inputs.records.faults import RecordError
 from scorer.inputs.records.keys import KEYS
 from scorer.inputs.records.layouts import holds_dialogue
 from scorer.inputs.records.turns import is_message
-from scorer.inputs.sources import TruncatedStreamError
 
 _CHUNK = 1 << 13
 _FREE = 1 << 22

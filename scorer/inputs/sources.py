@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import glob
-import gzip
 import io
 import json
 import os
 import shutil
 import sys
 import tempfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,24 +18,15 @@ from typing import Any, BinaryIO, cast
 
 from scorer.errors import InputError, reason_of, without_secrets
 from scorer.inputs import archives
+from scorer.inputs.compressed import Decompressed, TruncatedStreamError, decompressed
 from scorer.outputs import is_own_output
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 STDIN = "-"
 BUFFER_BYTES = 1 << 16
 _GLOB_CHARACTERS = set("*?[")
-_PIECE_BYTES = 1 << 12
 _DATASET_STATE = "state.json"
 # What `datasets` writes beside its Arrow files, in no format of dialogues.
 _DATASET_METADATA = (_DATASET_STATE, "dataset_info.json", "dataset_dict.json")
-
-
-class TruncatedStreamError(Exception):
-    """Compressed data end before their end marker, or cannot be decompressed further."""
 
 
 @dataclass(slots=True)
@@ -59,16 +48,11 @@ class Source:
 
     @contextmanager
     def open(self) -> Iterator[io.BufferedReader[Any]]:
-        """Open the file for buffered reading, decompressed if it is gzip or zstandard by its first bytes."""
+        """Open the file for buffered reading, decompressed if its first bytes say that it is compressed."""
         with open_raw(self.name) as raw:
             counted = io.BufferedReader(_Counted(raw, self), BUFFER_BYTES)
-            head = counted.peek(4)[:4]
-            if head[:2] == b"\x1f\x8b":
-                yield io.BufferedReader(Decompressed(gzip.GzipFile(fileobj=counted), self), BUFFER_BYTES)
-            elif head == b"\x28\xb5\x2f\xfd":
-                yield io.BufferedReader(Decompressed(zstd.ZstdFile(counted), self), BUFFER_BYTES)
-            else:
-                yield counted
+            unpacked = decompressed(counted, lambda: self.bytes_read)
+            yield counted if unpacked is None else io.BufferedReader(unpacked, BUFFER_BYTES)
 
     @contextmanager
     def seekable(self, stream: io.BufferedReader[Any]) -> Iterator[BinaryIO]:
@@ -106,38 +90,6 @@ class _Counted(io.RawIOBase):
         buffer[: len(data)] = data
         self._source.bytes_read += len(data)
         return len(data)
-
-
-class Decompressed(io.RawIOBase):
-    """A decompressed stream whose faults are all TruncatedStreamError, raised after all the data before them."""
-
-    def __init__(self, stream: Any, source: Source) -> None:
-        self._stream, self._source = stream, source
-        self._given = 0
-        self._fault = ""
-
-    def readable(self) -> bool:
-        """Whether it can be read."""
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """Fill a buffer with decompressed bytes, in pieces: a fault costs no more than the piece it is in."""
-        filled = 0
-        try:
-            while not self._fault and filled < len(buffer):
-                piece = self._stream.read1(min(_PIECE_BYTES, len(buffer) - filled))
-                if not piece:
-                    break
-                buffer[filled : filled + len(piece)] = piece
-                filled += len(piece)
-        except (EOFError, zlib.error, zstd.ZstdError, OSError) as error:  # gzip.BadGzipFile is an OSError
-            self._fault = reason_of(error)  # kept: read again, a stream may seem to end well after a fault
-        self._given += filled
-        if self._given > archives.most_unpacked(self._source.bytes_read):
-            self._fault = self._fault or archives.BOMB
-        if self._fault and not filled:
-            raise TruncatedStreamError(self._fault)
-        return filled
 
 
 def expand(names: Iterable[str], is_data: Callable[[Source], bool]) -> tuple[list[Source], list[str]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -113,7 +115,8 @@ TABLES = {
     "messages as struct of lists": struct_of_lists(RECORDS, "messages"),
     "conversations as struct of lists": struct_of_lists(SHAREGPT, "conversations"),
 }
-COMPRESSION: dict[str, Callable[[bytes], bytes]] = {"plain": bytes, "gz": gz, "zst": zst}
+PACKED: dict[str, Callable[[bytes], bytes]] = {"gz": gz, "zst": zst, "bz2": bz2.compress, "xz": lzma.compress}
+COMPRESSION = {"plain": bytes, **PACKED}
 
 
 def csv_table(index_type: pa.DataType) -> pa.Table:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import random
 import sys
 import tarfile
@@ -51,6 +53,8 @@ ARCHIVES: dict[str, Callable[[dict[str, bytes]], bytes]] = {
     "x.tar": tar,
     "x.tar.gz": lambda files: gzip.compress(tar(files)),
     "x.tgz": lambda files: gzip.compress(tar(files)),
+    "x.tar.bz2": lambda files: bz2.compress(tar(files)),
+    "x.txz": lambda files: lzma.compress(tar(files)),
     "x.tar.zst": lambda files: zst(tar(files)),
     "x.zip": zip_,
 }
@@ -82,7 +86,7 @@ def test_what_a_reject_names_can_be_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_archive_that_is_cut_is_one_line(tmp_path: Path, name: str) -> None:
-    whole = ARCHIVES[name]({"a.jsonl": random.Random(0).randbytes(1 << 18), "b.jsonl": data("b")})
+    whole = ARCHIVES[name]({"a.jsonl": random.Random(0).randbytes(1 << 21), "b.jsonl": data("b")})
     (tmp_path / name).write_bytes(whole[: len(whole) // 2])
     assert "archive" in error(str(tmp_path / name))
 

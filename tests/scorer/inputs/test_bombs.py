@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import sys
 import zipfile
 from collections.abc import Callable
@@ -28,7 +30,7 @@ def _low(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "_MOST_UNPACKED", 100_000)
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, zstd.compress])
+@pytest.mark.parametrize("pack", [gzip.compress, zstd.compress, bz2.compress, lzma.compress])
 @pytest.mark.parametrize("data", [BOMB, b"[" + b" " * 4_000_000, b'{"id": "' + b"x" * 4_000_000])
 def test_a_compressed_bomb_is_cut_off(tmp_path: Path, pack: Callable[[bytes], bytes], data: bytes) -> None:
     (tmp_path / "in").write_bytes(pack(data))

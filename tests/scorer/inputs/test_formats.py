@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import json
+import lzma
 import os
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from tests.scorer.inputs.input_data import (
     COMPRESSION,
     CSV_DIALOGUES,
     EXPECTED,
+    PACKED,
     RECORDS,
     RELEASE,
     SHAREGPT,
@@ -117,6 +120,8 @@ WHOLE_FILES: dict[str, tuple[bytes, list[tuple[int, str]]]] = {
     "an empty array": (b"[]", [(0, "empty_file")]),
     "an empty array in gzip": (gz(b"[ ]\n"), [(0, "empty_file")]),
     "nothing in gzip": (gz(b""), [(0, "empty_file")]),
+    "nothing in xz": (lzma.compress(b""), [(0, "empty_file")]),
+    "nothing in bzip2": (bz2.compress(b""), [(0, "empty_file")]),
     "nothing in zstandard": (zst(b""), [(0, "empty_file")]),
     "a CSV header": (csv_text([]).encode(), [(0, "empty_file")]),
     "a CSV without columns that are needed": (b"conv_id,text\nc1,hi\nc1,ho\n", [(0, "wrong_columns")]),
@@ -135,6 +140,8 @@ WHOLE_FILES: dict[str, tuple[bytes, list[tuple[int, str]]]] = {
     "the beginning of an Arrow stream": (FORMATS["Arrow stream, messages"][:20], [(1, "broken_file")]),
     "the beginning of gzip": (b"\x1f\x8b", [(1, "truncated_input")]),
     "the beginning of zstandard": (b"\x28\xb5\x2f\xfd", [(1, "truncated_input")]),
+    "the beginning of xz": (b"\xfd7zXZ\0", [(1, "truncated_input")]),
+    "the beginning of bzip2": (b"BZh91AY&SY", [(1, "truncated_input")]),
     "no gzip": (b"\x1f\x8bso sorry", [(1, "truncated_input")]),
     "no zstandard": (b"\x28\xb5\x2f\xfdso sorry, this is nothing", [(1, "truncated_input")]),
 }
@@ -175,7 +182,7 @@ def test_zstandard_that_ends_early_keeps_the_blocks_before(tmp_path: Path, form:
     assert len(found) > 3000 * 2 // 3 - 450
 
 
-@pytest.mark.parametrize("pack", [gz, zst])
+@pytest.mark.parametrize("pack", PACKED.values(), ids=PACKED)
 def test_garbage_behind_compressed_data_is_told_and_costs_nothing(
     tmp_path: Path, pack: Callable[[bytes], bytes]
 ) -> None:
@@ -186,7 +193,7 @@ def test_garbage_behind_compressed_data_is_told_and_costs_nothing(
         ]
 
 
-@pytest.mark.parametrize("pack", [gz, zst])
+@pytest.mark.parametrize("pack", PACKED.values(), ids=PACKED)
 def test_compressed_files_one_behind_the_other_are_read_as_one(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     assert read_bytes(tmp_path, pack(lines(RECORDS[:1])) + pack(lines(RECORDS[1:]))) == EXPECTED
 

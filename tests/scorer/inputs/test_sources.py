@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from scorer.errors import InputError
+from scorer.inputs.compressed import Decompressed, TruncatedStreamError
 from scorer.inputs.corpus import Corpus
-from scorer.inputs.sources import Decompressed, Source, TruncatedStreamError
+from scorer.inputs.sources import Source
 from scorer.outputs import is_own_output
 from tests.conftest import record
 from tests.scorer.inputs.input_data import data, error, ids, write, write_dataset, write_dataset_dict
@@ -227,7 +228,7 @@ def test_own_outputs_are_known_by_name() -> None:
 
 def test_decompressed_stream_gives_all_before_a_fault_and_then_always_the_fault() -> None:
     packed = gzip.compress(b"x" * 100_000) + b"yy"
-    stream = io.BufferedReader(Decompressed(gzip.GzipFile(fileobj=io.BytesIO(packed)), Source("in")), 1 << 16)
+    stream = io.BufferedReader(Decompressed(gzip.GzipFile(fileobj=io.BytesIO(packed)), lambda: 0), 1 << 16)
     assert b"".join(stream.read1() for _ in range(2)) == b"x" * 100_000
     for _ in range(2):
         with pytest.raises(TruncatedStreamError, match="Not a gzipped file"):
