@@ -19,7 +19,6 @@ from scorer.bundle.cuts import Cuts
 from scorer.bundle.domain import FEATURES, Domain, fit_domain
 from scorer.bundle.encode import Encoded
 from scorer.bundle.uncertainty import Uncertainty
-from scorer.engines.machine import check_bf16
 from scorer.engines.onnxruntime import OnnxRuntimeEngine
 from scorer.engines.verdicts import Verdict
 from scorer.errors import BundleError, EngineError
@@ -128,7 +127,6 @@ def _verdicts(
     try:
         from scorer.engines.openvino import OpenVinoEngine
 
-        check_bf16()
         with tempfile.TemporaryDirectory() as folder:
             trial = write_bundle(Path(folder) / "trial", info, files)
             reference = Scorer(trial, OnnxRuntimeEngine(trial)).run(encoded)

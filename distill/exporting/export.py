@@ -30,7 +30,6 @@ from scorer.bundle.encode import Encoded
 from scorer.bundle.probed import Probed
 from scorer.dialogue import SCORE_RANGE, Dialogue, training_hash
 from scorer.engines.base import Engine, Scores
-from scorer.engines.machine import check_bf16
 from scorer.engines.names import INT8_DYNAMIC
 from scorer.engines.onnxruntime import OnnxRuntimeEngine
 from scorer.engines.openvino import OpenVinoEngine
@@ -161,8 +160,6 @@ class _Gate:
         with tempfile.TemporaryDirectory() as folder:
             bundle = write_bundle(Path(folder) / "trial", {**self.info, "precision": what}, self.texts | files)
             try:
-                if what == "bf16":
-                    check_bf16()
                 engine = _ENGINES[what](bundle)
                 began = time.perf_counter()
                 scores = Scorer(bundle, engine).run(self.check.judged, on_batch=scored)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scorer.bundle.bundle import HALF_MODEL, Bundle
 from scorer.engines.base import Engine
-from scorer.engines.machine import BF16, cpu_features, processor_kind
+from scorer.engines.machine import cpu_features, processor_kind
 from scorer.engines.names import DROPPED_PRECISIONS, ENGINE_NAMES, INT8_DYNAMIC, ON_GPU, PRECISIONS
 from scorer.engines.onnxruntime import OnnxRuntimeEngine
 from scorer.engines.openvino import OpenVinoEngine
@@ -78,7 +78,7 @@ def choose(bundle: Bundle, *, openvino: bool, features: frozenset[str]) -> tuple
 
 def _by_features(bundle: Bundle, features: frozenset[str], kind: str) -> str:
     """Return the fastest precision of OpenVINO that a gate let pass on a kind of processor."""
-    if features & BF16 and bundle.verdict("bf16", kind).allowed:
+    if features & {"amx_bf16", "avx512_bf16"} and bundle.verdict("bf16", kind).allowed:
         return "bf16"
     if features & {"avx512_vnni", "avx_vnni"} and bundle.verdict(INT8_DYNAMIC, kind).allowed:
         return INT8_DYNAMIC

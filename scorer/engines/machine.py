@@ -6,8 +6,6 @@ import platform
 from functools import cache
 from pathlib import Path
 
-from scorer.errors import EngineError
-
 GPU = "NVIDIA GPU"
 """The kind of every GPU that runs CUDA."""
 
@@ -22,9 +20,6 @@ _BEST = {
     "asimddp": "dot products",
 }
 """What multiplies in hardware, by Linux's names, the best first: it decides which kernels the engines take."""
-
-BF16 = frozenset({"amx_bf16", "avx512_bf16"})
-"""What of x86 multiplies bf16, by Linux's names."""
 
 _FAMILIES = {"x86_64": "x86", "amd64": "x86", "aarch64": "arm", "arm64": "arm"}
 _SHOWN = {"x86": "x86-64", "arm": "Arm"}
@@ -47,12 +42,6 @@ def processor_kind(features: frozenset[str] | None = None) -> str:
     family = next((shown for name, shown in _SHOWN.items() if name in features), "another processor")
     best = next((shown for name, shown in _BEST.items() if name in features), "")
     return f"{family} with {best}" if best else family
-
-
-def check_bf16() -> None:
-    """Raise EngineError on x86 that does not multiply bf16: OpenVINO would imitate it, many times slower than fp32."""
-    if "x86" in cpu_features() and not cpu_features() & BF16:
-        raise EngineError("this processor does not multiply bf16")
 
 
 def processor_name() -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from scorer.bundle.encode import Encoded
 from scorer.bundle.tokens import Tokens
 from scorer.engines.base import Engine, Network, Scores, padded
-from scorer.engines.machine import GPU, check_bf16, processor_kind, processor_name
+from scorer.engines.machine import GPU, processor_kind, processor_name
 from scorer.engines.names import INT8_DYNAMIC, ON_GPU
 from scorer.engines.onnxruntime import OnnxRuntimeEngine
 from scorer.engines.openvino import OpenVinoEngine
@@ -74,8 +74,6 @@ def measure(
     absent = []
     for name, precision in (*_ON_PROCESSOR, *(_ON_A_GPU if gpu else ())):
         try:
-            if precision == "bf16":
-                check_bf16()
             engine = started(name, subject.network, threads, precision)
             scores, _ = _all_scores(subject, engine, progress)
         except (EngineError, BundleError) as error:
