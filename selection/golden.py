@@ -27,9 +27,9 @@ from scorer.engines.base import Scores
 from scorer.errors import OutputError, reason_of
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.cursor import Place
+from scorer.inputs.files.sources import Source
 from scorer.inputs.json_lines import text_lines
 from scorer.inputs.parse import RecordError, Reject, parse_json, parse_record, to_record
-from scorer.inputs.sources import Source
 from scorer.model import Scorer
 from scorer.outputs import check_new, read_json, replacing, writing
 from scorer.run.score import run_metadata

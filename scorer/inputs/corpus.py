@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from scorer.dialogue import Dialogue, content_hash
 from scorer.errors import InputError
+from scorer.inputs.files.sources import expand
 from scorer.inputs.formats import looks_like_data, read_source
 from scorer.inputs.id_set import HashSet, hash64
 from scorer.inputs.parse import FIELDS, LabelUse, Reject
-from scorer.inputs.sources import expand
 
 
 class Corpus:

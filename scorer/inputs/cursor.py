@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from scorer.dialogue import Dialogue
+from scorer.inputs.files.sources import Source
 from scorer.inputs.parse import LabelUse, Reject, parse_records
 from scorer.inputs.records.faults import RecordError
 from scorer.inputs.records.layouts import unwrapped
-from scorer.inputs.sources import Source
 
 EXCERPT = 500
 """Characters of a bad record that its reject keeps."""

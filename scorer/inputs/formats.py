@@ -14,16 +14,16 @@ from contextlib import nullcontext
 from typing import BinaryIO, Literal
 
 from scorer.errors import InputError, reason_of
-from scorer.inputs.archives import HEAD_BYTES, kind_of
 from scorer.inputs.arrow import read_arrow, read_parquet
-from scorer.inputs.compressed import SUFFIXES, Decompressed, TruncatedStreamError
 from scorer.inputs.csv_rows import header_of, is_table, read_csv
 from scorer.inputs.cursor import Place, Reader, Records
 from scorer.inputs.empathetic_dialogues import is_row
+from scorer.inputs.files.archives import HEAD_BYTES, kind_of
+from scorer.inputs.files.compressed import SUFFIXES, Decompressed, TruncatedStreamError
+from scorer.inputs.files.sources import BUFFER_BYTES, Source
 from scorer.inputs.json_lines import BOM, WIDE_BOMS, read_lines, read_values, read_wide
 from scorer.inputs.parse import LabelUse, Reject
 from scorer.inputs.records.layouts import holds_dialogue
-from scorer.inputs.sources import BUFFER_BYTES, Source
 
 _WRAPPER = re.compile(rb'\{\s*"(?:[^"\\]|\\.)*"\s*:\s*(?:\[\s*[\[{]|[^\[{"]*,\s*"|"[^"]*",\s*")')
 _DATA_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".parquet", ".arrow")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from scorer.inputs.compressed import TruncatedStreamError
+from scorer.inputs.files.compressed import TruncatedStreamError
 from scorer.inputs.parse import json_fault
 from scorer.inputs.records.faults import RecordError
 from scorer.inputs.records.keys import KEYS

@@ -22,8 +22,8 @@ from scorer.dialogue import Dialogue
 from scorer.errors import InputError
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.cursor import Place, Records
+from scorer.inputs.files.sources import STDIN, Source
 from scorer.inputs.formats import counted_as
-from scorer.inputs.sources import STDIN, Source
 from scorer.reading.chunks import Chunk, Record, chunk_of, runs, with_columns
 from scorer.reading.cut import Prepared, window_limit, window_of_counted
 from scorer.reading.ids import Ids, as_it_is

@@ -12,11 +12,11 @@ import numpy as np
 
 from scorer.arrays import Ends
 from scorer.errors import InputError, reason_of
-from scorer.inputs.compressed import TruncatedStreamError
 from scorer.inputs.cursor import Place, Records
+from scorer.inputs.files.compressed import TruncatedStreamError
+from scorer.inputs.files.sources import open_raw
 from scorer.inputs.formats import truncated
 from scorer.inputs.json_lines import MAX_RECORD_BYTES, read_lines
-from scorer.inputs.sources import open_raw
 from scorer.reading.windows import WINDOW_BYTES
 
 _BLOCK_BYTES = 1 << 20

@@ -25,8 +25,8 @@ from scorer.inputs.arrow import (
     values_of,
 )
 from scorer.inputs.cursor import Place, Records
+from scorer.inputs.files.sources import open_raw
 from scorer.inputs.records.faults import RecordError
-from scorer.inputs.sources import open_raw
 
 _STEP = 1 << 16
 """Rows that are counted at once."""

@@ -18,9 +18,9 @@ from typing import BinaryIO
 from scorer.errors import InputError, reason_of
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.cursor import Place, Records
+from scorer.inputs.files.sources import STDIN, Source, open_raw
 from scorer.inputs.formats import is_of_lines, read_source
 from scorer.inputs.json_lines import MAX_RECORD_BYTES, read_lines
-from scorer.inputs.sources import STDIN, Source, open_raw
 
 SPLIT_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 16

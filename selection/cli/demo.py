@@ -36,7 +36,7 @@ def demo(inputs: tuple[str, ...], output: Path | None, bundle: Path | None, fiel
     from scorer.cli.preview import examples_path, show_scores
     from scorer.cli.progress import Bar
     from scorer.inputs.corpus import Corpus
-    from scorer.inputs.sources import STDIN
+    from scorer.inputs.files.sources import STDIN
     from scorer.model import Scorer
     from scorer.outputs import check_folder, write_json, writing
     from scorer.run.score import score_files

@@ -18,10 +18,10 @@ from scorer.bundle.domain import FEATURES, Domain
 from scorer.bundle.encode import Encoded, Encoder
 from scorer.dialogue import Dialogue, render
 from scorer.inputs.cursor import Place
+from scorer.inputs.files.sources import Source
 from scorer.inputs.json_lines import text_lines
 from scorer.inputs.parse import Reject, parse_json
 from scorer.inputs.records.faults import RecordError
-from scorer.inputs.sources import Source
 from scorer.model import Scorer
 from scorer.reading.chunks import encode_apart
 from selection.serving.messages.shapes import Refused, invalid

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from scorer.errors import InputError
-from scorer.inputs import archives
 from scorer.inputs.corpus import Corpus
+from scorer.inputs.files import archives
 from scorer.inputs.parse import Reject
 
 if sys.version_info >= (3, 14):

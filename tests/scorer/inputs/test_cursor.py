@@ -8,8 +8,8 @@ import pytest
 
 from scorer.dialogue import Dialogue
 from scorer.inputs.cursor import EXCERPT, Place
+from scorer.inputs.files.sources import Source
 from scorer.inputs.parse import Reject
-from scorer.inputs.sources import Source
 from tests.conftest import record
 
 

@@ -17,9 +17,9 @@ import pytest
 
 from scorer.dialogue import Dialogue
 from scorer.inputs.corpus import Corpus
+from scorer.inputs.files.sources import Source
 from scorer.inputs.formats import read_source
 from scorer.inputs.parse import Reject
-from scorer.inputs.sources import Source
 from scorer.model import Scorer
 from tests.conftest import record
 from tests.scorer.inputs.input_data import arrow, parquet

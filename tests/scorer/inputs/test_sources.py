@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from scorer.errors import InputError
-from scorer.inputs.compressed import Decompressed, TruncatedStreamError
 from scorer.inputs.corpus import Corpus
-from scorer.inputs.sources import Source
+from scorer.inputs.files.compressed import Decompressed, TruncatedStreamError
+from scorer.inputs.files.sources import Source
 from scorer.outputs import is_own_output
 from tests.conftest import record
 from tests.scorer.inputs.input_data import data, error, ids, write, write_dataset, write_dataset_dict

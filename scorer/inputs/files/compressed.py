@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from scorer.errors import reason_of
-from scorer.inputs import archives
+from scorer.inputs.files import archives
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from scorer.errors import InputError, reason_of, without_secrets
-from scorer.inputs import archives
-from scorer.inputs.compressed import Decompressed, TruncatedStreamError, decompressed
+from scorer.inputs.files import archives
+from scorer.inputs.files.compressed import Decompressed, TruncatedStreamError, decompressed
 from scorer.outputs import is_own_output
 
 STDIN = "-"

@@ -1,0 +1,1 @@
+"""Where the bytes come from: files, folders, archives, URLs and standard input, unpacked."""
