@@ -47,8 +47,9 @@ if TYPE_CHECKING:
     opt.option(
         "--soft",
         metavar="FILE",
+        multiple=True,
         type=click.Path(path_type=Path),
-        help="Learn these scores, from `empathy teach`, in place of --teacher's.",
+        help="Learn these scores, from `empathy teach`, in place of --teacher's; several files count as one.",
     ),
     *opt.settings_options(TrainSettings, "judge_share"),
 )
@@ -80,7 +81,7 @@ def train(
     teachers: tuple[Path, ...],
     unlabelled: tuple[str, ...],
     pairs: int | None,
-    soft: Path | None,
+    soft: tuple[Path, ...],
     fit: int | None,
     fields: dict[str, str],
     *,
@@ -111,11 +112,11 @@ def train(
     from distill.errors import CHECKPOINT_JSON, TrainError, require_checkpoint
     from distill.labelled import read_labelled
     from distill.pretrained import hub_options, quiet_transformers
-    from distill.training.soft import read_soft
+    from distill.training.soft import read_soft_files
 
     complete = (resume or fit is not None) and (output / CHECKPOINT_JSON).exists()
     labelled = read_labelled(inputs, fields)
-    softly = read_soft(soft) if soft else None
+    softly = read_soft_files(soft) if soft else None
     for path in teachers:
         require_checkpoint(path)
     hub_options(settings.backbone, TrainError)  # what is not there is said before the seconds of imports

@@ -218,6 +218,33 @@ def read_soft(path: Path) -> SoftSet:
     return SoftSet(dialogues, partners, np.ascontiguousarray(scores.transpose(0, 2, 1)), info)
 
 
+def read_soft_files(paths: Sequence[Path]) -> SoftSet:
+    """Read several files of the same teachers as one set; a dialogue that several hold counts once, in the first.
+
+    TrainError if a file is none, or if other teachers or folds made it.
+    """
+    first, *others = [read_soft(path) for path in paths]
+    known = set(first.hashes)
+    dialogues, partners, scores = list(first.dialogues), list(first.partners), [first.scores]
+    for path, soft in zip(paths[1:], others, strict=True):
+        if soft.info != first.info:
+            raise TrainError(
+                f"{path}: holds the scores of {_whose(soft.info)}, and {paths[0]} those of {_whose(first.info)}; "
+                "several files must be of the same teachers: teach one of them again"
+            )
+        new = soft.take([row for row, content in enumerate(soft.hashes) if content not in known])
+        known.update(new.hashes)
+        dialogues += new.dialogues
+        partners += new.partners
+        scores.append(new.scores)
+    return SoftSet(dialogues, partners, np.concatenate(scores, axis=1), first.info)
+
+
+def _whose(info: SoftInfo) -> str:
+    teachers = zip(info.teachers, info.teacher_hashes, strict=True)
+    return f"{', '.join(f'{name} ({sha[:8]})' for name, sha in teachers)} with{info.as_options}"
+
+
 def _check_columns(table: pa.Table, texts: Sequence[str], numbers: Sequence[str]) -> None:
     """Raise ValueError for a column that is missing, of another type, or lacks a value."""
     for name in (*texts, *numbers):

@@ -16,7 +16,7 @@ from distill.training.checkpoint import Checkpoint
 from distill.training.fits import assign
 from distill.training.pairs import re_pair
 from distill.training.settings import TeachSettings
-from distill.training.soft import Lessons, SoftInfo, SoftSet, read_soft, write_soft
+from distill.training.soft import Lessons, SoftInfo, SoftSet, read_soft, read_soft_files, write_soft
 from distill.training.teach import teach
 from distill.training.train import train_fit, train_scorer
 from scorer.bundle.encode import Encoder
@@ -80,6 +80,21 @@ def test_a_file_of_soft_scores_comes_back_whole(tmp_path: Path) -> None:
     assert (list(again.partners), again.info, again.sha256) == (soft.partners, soft.info, soft.sha256)
     np.testing.assert_array_equal(again.scores, soft.scores)
     assert again.re_paired == 1
+
+
+def test_several_files_of_the_same_teachers_are_one_and_of_others_are_refused(tmp_path: Path) -> None:
+    dialogues = others(8)
+    first, second, foreign = (tmp_path / f"{name}.parquet" for name in ("first", "second", "foreign"))
+    write_soft(first, soft_of(dialogues[:5]), {})
+    write_soft(second, soft_of(dialogues[3:]), {})
+    both = read_soft_files([first, second])
+    assert list(both.dialogues) == dialogues
+    assert list(both.partners) == [d.conversation for d in dialogues]
+    np.testing.assert_array_equal(both.scores[:, :5], read_soft(first).scores)
+    np.testing.assert_array_equal(both.scores[:, 5:], read_soft(second).scores[:, 2:])
+    write_soft(foreign, soft_of(dialogues, folds=3), {})
+    with pytest.raises(TrainError, match=r"foreign.parquet: holds the scores of t \(h\) with --folds 3.*same teachers"):
+        read_soft_files([first, foreign])
 
 
 def spoil(path: Path, how: str) -> None:
