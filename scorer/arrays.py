@@ -18,5 +18,6 @@ Hashes = npt.NDArray[np.uint64]
 Numbers = npt.NDArray[np.number]
 """Scores of either precision, a judge's integers among them."""
 
-Ends = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]
-"""Where records of a source end (N,), in order, and which of them count (N,): empty lines do not."""
+Ends = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.int64]]
+"""Where records of a source end (N,), in order, which of them count (N,), as empty lines do not, and how many lines or
+rows there are up to there (N,), counted from where the one before ended."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from scorer.dialogue import HEADS
@@ -56,31 +57,51 @@ def is_table(text: str) -> bool:
     return False
 
 
-def read_csv(stream: BinaryIO, place: Place) -> Records:  # noqa: C901 - one decision per make of row
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What the header of a table says: its columns, known ones in lower case, and what separates them."""
+
+    names: list[str]
+    separator: str
+
+    @property
+    def is_of_turns(self) -> bool:
+        """Whether several rows may make a conversation, as those of EmpatheticDialogues do."""
+        return "conv_id" in self.names
+
+
+def read_csv(stream: BinaryIO, place: Place) -> Records:
     """A table with the columns of EmpatheticDialogues, or of any layout of a record."""
     lines = text_lines(stream, place, blank=True)
+    table = table_of(lines, place)
+    return iter([table]) if isinstance(table, Reject) else records_of(lines, table, place)
+
+
+def table_of(lines: Iterator[str | Reject], place: Place) -> Table | Reject:
+    """Take the header from the lines of a file; the reject of the whole file where it is none of dialogues."""
     first = next(line for line in lines if isinstance(line, Reject) or line.strip())
-    header = None if isinstance(first, Reject) else header_of(first)
-    if header is None and isinstance(first, str):
-        header = _any_header(first)
+    if isinstance(first, Reject):
+        return first
+    header = header_of(first) or _any_header(first)
     if header is None:
-        yield (
-            first
-            if isinstance(first, Reject)
-            else place.reject("wrong_columns", "looks like CSV without a header in a line of its own", line=0)
-        )
-        return
+        return place.reject("wrong_columns", "looks like CSV without a header in a line of its own", line=0)
     names, separator = header
-    conversations = _conversations(names, place)
-    if conversations is None and not place.fields and not holds_dialogue(_probe(names)):
-        expected = ", ".join(empathetic_dialogues.COLUMNS) if "conv_id" in names else EXPECTED_KEYS
-        missing = [name for name in empathetic_dialogues.KEYS if name not in names] if "conv_id" in names else []
-        lacks = f" and lacks {', '.join(missing)}" if missing else ""
-        detail = f"the file looks like CSV with {separator!a}, has the columns {', '.join(names)[:200]}{lacks}"
-        yield place.reject("wrong_columns", f"{detail}; expected {expected}, or --map FIELD=COLUMN", line=0)
-        return
-    for line, row, raw in _rows(lines, names, separator, place):
-        place.line = line
+    if place.fields or holds_dialogue(_probe(names)) or _conversations(names, place):
+        return Table(names, separator)
+    expected = ", ".join(empathetic_dialogues.COLUMNS) if "conv_id" in names else EXPECTED_KEYS
+    missing = [name for name in empathetic_dialogues.KEYS if name not in names] if "conv_id" in names else []
+    lacks = f" and lacks {', '.join(missing)}" if missing else ""
+    detail = f"the file looks like CSV with {separator!a}, has the columns {', '.join(names)[:200]}{lacks}"
+    return place.reject("wrong_columns", f"{detail}; expected {expected}, or --map FIELD=COLUMN", line=0)
+
+
+def records_of(lines: Iterator[str | Reject], table: Table, place: Place, upto: int | None = None) -> Records:
+    """Yield the records of the lines behind a header, or of some of them; of rows that begin ``upto`` a line."""
+    conversations = _conversations(table.names, place)
+    for line, row, raw in _rows(lines, table, place):
+        if upto is not None and line > upto:
+            break
+        read, place.line = place.line, line  # a row is where it begins, and several lines of it may have been read
         if isinstance(row, RecordError):
             row = place.reject(row.reason, row.detail, record=raw)
         if isinstance(row, Reject):
@@ -93,6 +114,7 @@ def read_csv(stream: BinaryIO, place: Place) -> Records:  # noqa: C901 - one dec
                 yield from conversations.give_half()
         else:
             yield from place.parse(_typed(row), raw)
+        place.line = read
     if conversations is not None:
         yield from conversations.finish()
 
@@ -118,22 +140,20 @@ def _probe(names: list[str]) -> dict[str, Any]:
 
 
 _Row = tuple[int, "dict[str, str] | RecordError | Reject", str]
+_Line = tuple[int, "str | Reject"]
 
 
-def _rows(  # noqa: C901, PLR0912 - one decision per line: a row, the beginning of one, or a mark that never closes
-    lines: Iterator[str | Reject], names: list[str], separator: str, place: Place
-) -> Iterator[_Row]:
+def _rows(lines: Iterator[str | Reject], table: Table, place: Place) -> Iterator[_Row]:
     """Yield each row with the number of its first line."""
-    waiting: deque[tuple[int, str | Reject]] = deque()
+    waiting: deque[_Line] = deque()
 
-    def following() -> tuple[int, str | Reject] | None:
+    def following() -> _Line | None:
         if waiting:
             return waiting.popleft()
         line = next(lines, None)
         return None if line is None else (place.line, line)
 
     published = False
-    is_rows = "conv_id" in names
     while (item := following()) is not None:
         number, line = item
         if isinstance(line, Reject):
@@ -141,44 +161,52 @@ def _rows(  # noqa: C901, PLR0912 - one decision per line: a row, the beginning 
             continue
         if not line.strip():
             continue
-        comma = is_rows and "_comma_" in line
-        published = published or comma
-        plain = line.rstrip("\r\n").split(separator)
-        fields = plain
-        if '"' in line:
-            quoted, is_open = _quoted(line, separator)
-            text = line
-            if is_open and not (published and len(plain) == len(names)):
-                taken: list[tuple[int, str | Reject]] = []
-                while is_open and len(taken) < _MOST_LINES and len(text) < MAX_RECORD_BYTES:
-                    after = following()
-                    if after is None:
-                        break
-                    taken.append(after)
-                    if isinstance(after[1], Reject):
-                        break
-                    text += after[1]
-                    if '"' in after[1]:
-                        quoted, is_open = _quoted(text, separator)
-                if quoted is None or not _fits(quoted, names):
-                    # Where all that follows is rows of their own, the quotation mark was just that.
-                    waiting.extendleft(reversed(taken))
-                    is_open = not taken or not all(
-                        isinstance(row, str) and _fits(row.rstrip("\r\n").split(separator), names) for _, row in taken
-                    )
-                    quoted, text = None, line
-            if quoted is not None and _fits(quoted, names):
-                fields, line = quoted, text
-            elif not _fits(plain, names) or (is_open and not published):
-                yield number, RecordError("wrong_columns", _odd(quoted or plain, names)), line
-                continue
-        if len(fields) != len(names) and not _fits(fields, names):
-            yield number, RecordError("wrong_columns", _odd(fields, names)), line
+        published = published or (table.is_of_turns and "_comma_" in line)
+        fields, text, back = row_of(line, table, following, published=published)
+        waiting.extendleft(reversed(back))
+        if isinstance(fields, RecordError):
+            yield number, fields, text
             continue
-        row = dict(zip(names, fields, strict=False))
-        if is_rows and (comma or "_comma_" in line):  # the line has grown by those of a quoted field
-            row = {name: text.replace("_comma_", ",") for name, text in row.items()}
-        yield number, row, line
+        row = dict(zip(table.names, fields, strict=False))
+        if table.is_of_turns and "_comma_" in text:
+            row = {name: value.replace("_comma_", ",") for name, value in row.items()}
+        yield number, row, text
+
+
+def row_of(
+    line: str, table: Table, following: Callable[[], _Line | None], *, published: bool = False
+) -> tuple[list[str] | RecordError, str, Sequence[_Line]]:
+    """Return the fields of the row that begins on a line, its text, and lines behind it that were read and are not its.
+
+    Of ``published`` EmpatheticDialogues a quotation mark alone means nothing.
+    """
+    names, separator = table.names, table.separator
+    plain = line.rstrip("\r\n").split(separator)
+    quoted, is_open = _quoted(line, separator) if '"' in line else (None, False)
+    text, back = line, list[_Line]()
+    if is_open and not (published and len(plain) == len(names)):
+        taken: list[_Line] = []
+        while is_open and len(taken) < _MOST_LINES and len(text) < MAX_RECORD_BYTES:
+            after = following()
+            if after is None:
+                break
+            taken.append(after)
+            if isinstance(after[1], Reject):
+                break
+            text += after[1]
+            if '"' in after[1]:
+                quoted, is_open = _quoted(text, separator)
+        if quoted is None or not _fits(quoted, names):
+            # Where all that follows is rows of their own, the quotation mark was just that.
+            is_open = not taken or not all(
+                isinstance(row, str) and _fits(row.rstrip("\r\n").split(separator), names) for _, row in taken
+            )
+            quoted, text, back = None, line, taken
+    if quoted is not None and _fits(quoted, names):
+        return quoted, text, back
+    if not _fits(plain, names) or (is_open and not published):
+        return RecordError("wrong_columns", _odd(quoted or plain, names)), line, back
+    return plain, line, back
 
 
 def _quoted(text: str, separator: str) -> tuple[list[str] | None, bool]:

@@ -15,13 +15,13 @@ from typing import BinaryIO, Literal
 
 from scorer.errors import InputError, reason_of
 from scorer.inputs.arrow import read_arrow, read_parquet
-from scorer.inputs.csv_rows import header_of, is_table, read_csv
+from scorer.inputs.csv_rows import Table, header_of, is_table, read_csv, table_of
 from scorer.inputs.cursor import Place, Reader, Records
 from scorer.inputs.empathetic_dialogues import is_row
 from scorer.inputs.files.archives import HEAD_BYTES, kind_of
 from scorer.inputs.files.compressed import SUFFIXES, Decompressed, TruncatedStreamError
 from scorer.inputs.files.sources import BUFFER_BYTES, Source
-from scorer.inputs.json_lines import BOM, WIDE_BOMS, read_lines, read_values, read_wide
+from scorer.inputs.json_lines import BOM, WIDE_BOMS, read_lines, read_values, read_wide, text_lines
 from scorer.inputs.parse import LabelUse, Reject
 from scorer.inputs.records.layouts import holds_dialogue
 
@@ -68,15 +68,15 @@ def is_of_lines(source: Source, fields: Mapping[str, str] | None = None) -> bool
     return counted_as(source, fields) == "lines"
 
 
-Countable = Literal["lines", "packed lines", "table", ""]
+Countable = Literal["lines", "packed lines", "csv", "table", ""]
 """How the records of a file are counted without parsing any; "" where they cannot be."""
 
 
 def counted_as(source: Source, fields: Mapping[str, str] | None = None) -> Countable:
     """Return how the records of a file can be counted without parsing any: each line, or each row of a table, is one.
 
-    Lines are JSON lines, ``packed`` where they are compressed; a table is Parquet or Arrow that is not compressed as a
-    whole. Any other file is "". InputError where it cannot be read.
+    Lines are JSON lines, ``packed`` where they are compressed; a table is Parquet or Arrow, and CSV has a row for each
+    record, where they are not compressed as a whole. Any other file is "". InputError where it cannot be read.
     """
     place = Place(source, "ignore", fields or None)
     try:
@@ -85,6 +85,8 @@ def counted_as(source: Source, fields: Mapping[str, str] | None = None) -> Count
             reader = _reader_for(_head(stream), place.fields)
             if reader in _COLUMNAR:
                 return "" if packed else "table"
+            if reader is read_csv:
+                return "csv" if not packed and _has_a_record_per_row(_head(stream), place) else ""
             first = _head(stream).lstrip().split(b"\n", 1)[0]
             if reader is not read_lines or not first:  # it may hold no record at all, which is said of a whole file
                 return ""
@@ -99,6 +101,14 @@ def counted_as(source: Source, fields: Mapping[str, str] | None = None) -> Count
         raise InputError(f"{source.name}: cannot be read: {reason_of(error)}") from error
     finally:
         source.bytes_read = 0
+
+
+def _has_a_record_per_row(head: bytes, place: Place) -> bool:
+    """Whether a file of CSV with that beginning has rows behind its header, each of which is a record."""
+    beginning = io.BytesIO(head)
+    table = table_of(text_lines(beginning, place, blank=True), place)
+    is_whole = head[: beginning.tell()].endswith(b"\n")
+    return isinstance(table, Table) and not table.is_of_turns and is_whole and bool(beginning.read().strip())
 
 
 def looks_like_data(source: Source) -> bool:

@@ -1,4 +1,4 @@
-"""Windows of inputs whose records are counted without parsing them: lines of a file, rows of a table.
+"""Windows of inputs whose records are counted without parsing them: lines of JSON, rows of CSV or of a table.
 
 A window has so many lines that are not empty, or so many bytes of them, or so many rows. So every process knows where
 each window lies from one pass over the input, and parses its own windows alone; what a window comes to depends on what
@@ -25,6 +25,7 @@ from scorer.inputs.cursor import Place, Records
 from scorer.inputs.files.sources import STDIN, Source
 from scorer.inputs.formats import counted_as
 from scorer.reading.chunks import Chunk, Record, chunk_of, runs, with_columns
+from scorer.reading.csv_lines import csv_lines
 from scorer.reading.cut import Prepared, window_limit, window_of_counted
 from scorer.reading.ids import Ids, as_it_is
 from scorer.reading.lines import Lines
@@ -76,6 +77,8 @@ def counted(corpus: Corpus, source: Source) -> Counted | None:
     kind = counted_as(source, corpus.fields)
     if kind == "table":
         return rows_of_table(place)
+    if kind == "csv":
+        return csv_lines(place)
     return Lines(place, packed=kind == "packed lines") if kind else None
 
 
@@ -128,7 +131,7 @@ def found_windows(
         seen = 0  # lines of this file up to the window that is begun
         base = offset  # where the window's part in this file begins
         read.begin(base, lines, wanted=wanted(number))
-        for ends, filled in read.ends(offset):
+        for ends, filled, counts in read.ends(offset):
             upto = np.cumsum(filled)
             at = 0
             while at < len(ends):
@@ -139,7 +142,7 @@ def found_windows(
                 if stop >= len(ends):
                     rows += int(upto[-1]) - done
                     break
-                end, end_line = int(ends[stop]), lines + seen + stop + 1
+                end, end_line = int(ends[stop]), lines + seen + int(counts[stop])
                 parts += filter(None, [read.part(end)])
                 source.bytes_read = read.position(end)
                 place = WindowPlace(first, start, line, index, end, end_line)
@@ -147,7 +150,7 @@ def found_windows(
                 number, first, start, line = number + 1, index, end, end_line
                 rows, before, base, at, parts = 0, 0, end, stop + 1, []
                 read.begin(base, end_line, wanted=wanted(number))
-            seen += len(ends)
+            seen += int(counts[-1])
             offset = int(ends[-1])
         before += offset - base if read.in_bytes else 0
         if offset > base:

@@ -9,8 +9,9 @@ from hashlib import sha256
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from scorer.arrays import Ends
+from scorer.arrays import Ends, Ints, Mask
 from scorer.errors import InputError, reason_of
 from scorer.inputs.cursor import Place, Records
 from scorer.inputs.files.compressed import TruncatedStreamError
@@ -20,7 +21,13 @@ from scorer.inputs.json_lines import MAX_RECORD_BYTES, read_lines
 from scorer.reading.windows import WINDOW_BYTES
 
 _BLOCK_BYTES = 1 << 20
-_LINE_FEED, _RETURN = 10, 13
+LINE_FEED, _RETURN = 10, 13
+
+
+def are_filled(lengths: Ints, last: npt.NDArray[np.uint8]) -> Mask:
+    """Return which lines are not empty, by their bytes with the line feed, and the byte before it."""
+    filled: Mask = (lengths > 2) | ((lengths == 2) & (last != _RETURN))
+    return filled
 
 
 class Lines:
@@ -35,38 +42,39 @@ class Lines:
         self._packed = packed
         self._fault = ""
         self._block, self._at = b"", 0
+        self._position = 0  # up to where it was read
         self._taken = 0  # up to where bytes of the part are taken
         self._part: LinesPart | None = None
 
     def ends(self, offset: int) -> Iterator[Ends]:
         """Yield where lines end, from one that begins at ``offset`` on, and which of them are not empty."""
-        begins, position, before = offset, offset, 0
+        self._position = offset
         try:
             with self._open(offset) as raw:
-                while block := raw.read(self._next(position)):
-                    self._block, self._at = block, position
-                    found = np.frombuffer(block, dtype=np.uint8)
-                    at = np.flatnonzero(found == _LINE_FEED)
-                    if len(at):
-                        ends = at + (position + 1)
-                        lengths = np.diff(ends, prepend=begins)
-                        last = found[at - 1]  # before the line feed, else of no use
-                        last[0] = found[at[0] - 1] if at[0] else before
-                        yield ends, (lengths > 2) | ((lengths == 2) & (last != _RETURN))
-                        begins = int(ends[-1])
-                    position += len(block)
-                    self._take(position)
-                    before = int(found[-1])
+                yield from self._ends(raw)
         except TruncatedStreamError as error:
             self._fault = str(error)
         except OSError as error:
             raise InputError(f"{self._source.name}: cannot be read further: {reason_of(error)}") from error
-        if not self._packed and (left := (self._source.size or 0) - position):
-            raise InputError(f"{self._source.name}: ended {left:,} bytes early, so it was changed while it was read")
         if self._fault:  # one record more: the reject that says so
-            yield np.array([position + 1], dtype=np.int64), np.array([True])
-        elif position > begins:
-            yield np.array([position], dtype=np.int64), np.array([True])
+            yield np.array([self._position + 1]), np.array([True]), np.array([1])
+
+    def _ends(self, raw: Any) -> Iterator[Ends]:
+        begins, before = self._position, 0
+        while block := self._read(raw):
+            self._block, self._at = block, self._position - len(block)
+            found = np.frombuffer(block, dtype=np.uint8)
+            at = np.flatnonzero(found == LINE_FEED)
+            if len(at):
+                ends = at + (self._at + 1)
+                last = found[at - 1]  # before the line feed, else of no use
+                last[0] = found[at[0] - 1] if at[0] else before
+                yield ends, are_filled(np.diff(ends, prepend=begins), last), np.arange(1, len(ends) + 1)
+                begins = int(ends[-1])
+            self._take(self._position)
+            before = int(found[-1])
+        if self._position > begins:
+            yield np.array([self._position]), np.array([True]), np.array([1])
 
     def begin(self, offset: int, line: int, *, wanted: bool) -> None:
         """Begin a part of a window."""
@@ -97,9 +105,14 @@ class Lines:
                 offset -= len(block)
             yield stream.raw
 
-    def _next(self, position: int) -> int:
-        """Return how much is read at once; what a file gets while it is read is not of it."""
-        return _BLOCK_BYTES if self._packed else min(_BLOCK_BYTES, (self._source.size or 0) - position)
+    def _read(self, raw: Any) -> bytes:
+        """Return the next block, empty at the end; what a file gets while it is read is not of it."""
+        left = _BLOCK_BYTES if self._packed else (self._source.size or 0) - self._position
+        block: bytes = raw.read(min(_BLOCK_BYTES, left))
+        if left and not block and not self._packed:
+            raise InputError(f"{self._source.name}: ended {left:,} bytes early, so it was changed while it was read")
+        self._position += len(block)
+        return block
 
     def _take(self, upto: int) -> None:
         if self._part is not None:
@@ -119,10 +132,15 @@ class LinesPart:
         self._data, self._state = bytearray(), sha256()
         self.fault = ""
 
+    @property
+    def most_bytes(self) -> int:
+        """How many bytes it holds at most."""
+        return WINDOW_BYTES + MAX_RECORD_BYTES + 1
+
     def add(self, data: memoryview) -> None:
         """Take the bytes that come next."""
         self._state.update(data)
-        self._data += data[: max(0, WINDOW_BYTES + MAX_RECORD_BYTES + 1 - len(self._data))]
+        self._data += data[: max(0, self.most_bytes - len(self._data))]
 
     def records(self) -> Records:
         """Yield the records of these lines; ids are as they are in the file."""

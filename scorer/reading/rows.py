@@ -57,7 +57,7 @@ class Rows:
         for rows in self._counts() if self._groups is None else self._groups:
             for start in range(max(at, offset), at + rows, _STEP):
                 stop = min(start + _STEP, at + rows)
-                yield np.arange(start + 1, stop + 1), np.ones(stop - start, dtype=bool)
+                yield np.arange(start + 1, stop + 1), np.ones(stop - start, dtype=bool), np.arange(1, stop - start + 1)
             at += rows
 
     def begin(self, offset: int, line: int, *, wanted: bool) -> None:

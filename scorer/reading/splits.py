@@ -2,9 +2,9 @@
 
 They are for inputs in which some file can't be counted (see ``scorer.reading.counted``). There a large file of JSON
 lines is cut every megabyte: a split has the lines that begin in its range, as in Hadoop. Any other file is one split.
-The end of a line alone does not tell where a record of CSV or an array begins, rows of EmpatheticDialogues make a
-conversation only together, and compressed data have no middle to begin at. Where a file is small one reader has it; a
-large one is parsed by all of them, who take turns with what follows.
+The end of a line alone does not tell where a record of an array begins, rows of EmpatheticDialogues make a conversation
+only together, and compressed data have no middle to begin at. Where a file is small one reader has it; a large one is
+parsed by all of them, who take turns with what follows.
 """
 
 from __future__ import annotations

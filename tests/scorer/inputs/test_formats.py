@@ -273,3 +273,8 @@ def test_rejects_of_a_run_are_written_with_source_line_and_reason(empathy: Run, 
     (reject,) = map(json.loads, (tmp_path / "out.jsonl.rejects.jsonl").read_text().splitlines())
     assert (reject["source"], reject["line"], reject["reason"]) == (str(source), 2, "no_messages")
     assert Counter(type(item).__name__ for item in read(source)) == {"Dialogue": 2, "Reject": 1}
+
+
+def test_a_row_has_the_number_of_its_first_line(tmp_path: Path) -> None:
+    data = b'context,response\n"two\nlines",yes\n\nhi,you\nno row\n'
+    assert [one.line for one in read_bytes(tmp_path, data)] == [2, 5, 6]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 import random
 import sys
@@ -61,6 +63,20 @@ def write_feather(path: Path, made: list[dict[str, Any]]) -> None:
         writer.write_table(table, max_chunksize=GROUP)
 
 
+def csv_text(seed: int) -> str:
+    """Return CSV whose fields hold separators, marks and line breaks, whose ids repeat; some rows are broken."""
+    rng, file = random.Random(seed), io.StringIO()
+    table = csv.writer(file, lineterminator=rng.choice(["\n", "\r\n"]))
+    table.writerow(["id", "context", "response", "score"])
+    for _ in range(200):
+        id_ = str(rng.randrange(60)) if rng.random() < 0.3 else ""
+        said = rng.choice(["i am sad", 'he said "no"\nand, then', "5' tall", "a\n\nb"])
+        table.writerow([id_, said, rng.choice(SAID), rng.choice(["", "1"])])
+        if rng.random() < 0.1:
+            file.write(rng.choice(['"', '"1,2\n', "\n", "a,b\n", ',"open,sorry,\n', ',5" long,yes,\n']))
+    return file.getvalue()
+
+
 def make(folder: Path, kind: str) -> Path:
     """Make files of one kind, or of all."""
     folder.mkdir()
@@ -75,13 +91,16 @@ def make(folder: Path, kind: str) -> Path:
     if kind in ("arrow", "mixed"):
         (folder / "f.arrow").write_bytes(arrow(pa.Table.from_pylist(rows(7)), max_chunksize=GROUP))
         write_feather(folder / "g.feather", rows(8, 60))
+    if kind in ("csv", "mixed"):
+        (folder / "i.csv").write_text(csv_text(9), newline="")
+        (folder / "j.csv").write_text("\ufeff" + csv_text(10).rstrip("\r\n"), newline="")
     if kind == "mixed":
         (folder / "h").mkdir()
         messy_lines(folder / "h", 3)
     return folder
 
 
-@pytest.fixture(params=["gz", "zst", "parquet", "arrow", "mixed"])
+@pytest.fixture(params=["gz", "zst", "parquet", "arrow", "csv", "mixed"])
 def inputs(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return make(tmp_path / "in", request.param)
 
@@ -206,7 +225,10 @@ def test_a_page_that_is_broken_costs_no_more_than_its_windows(scorer: Scorer, tm
     ("name", "data"),
     [
         ("in.json", b'[{"messages": []}]'),
-        ("in.csv", b"context,response\nhi,you\n"),
+        ("in.csv", b"conv_id,utterance_idx,speaker_idx,utterance\n1,1,0,hi\n1,2,1,you\n"),
+        ("in.csv", b"context,response\n\n"),
+        ("in.csv", b"question,answer of nobody\nhi,you\n"),
+        ("in.csv.gz", gzip.compress(b"context,response\nhi,you\n")),
         ("in.jsonl", b'{"conv_id": "1", "utterance_idx": 1, "speaker_idx": 0, "utterance": "hi"}\n'),
         ("in.parquet", parquet(csv_table(pa.int64()))),
         ("in.parquet", parquet(pa.table({"text": ["hi"]}))),
@@ -217,7 +239,10 @@ def test_a_page_that_is_broken_costs_no_more_than_its_windows(scorer: Scorer, tm
     ],
     ids=[
         "array",
-        "csv",
+        "csv of turns",
+        "csv of a header alone",
+        "csv of no dialogues",
+        "packed csv",
         "rows of a conversation",
         "ids of numbers",
         "no turns",
