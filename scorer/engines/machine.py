@@ -9,6 +9,9 @@ from pathlib import Path
 GPU = "NVIDIA GPU"
 """The kind of every GPU that runs CUDA."""
 
+NATIVE_BF16 = frozenset({"x86-64 with AMX", "x86-64 with AVX512-BF16"})
+"""Kinds that multiply bf16 in hardware and add up in fp32, so that they differ in the order of the sums alone."""
+
 _BEST = {
     "amx_bf16": "AMX",
     "avx512_bf16": "AVX512-BF16",

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from scorer.engines.machine import GPU
+from scorer.engines.machine import GPU, NATIVE_BF16
 from scorer.values import Amount, Correlation, Count, Portion
 
 
@@ -51,9 +51,11 @@ class Verdict:
 
 
 def verdict_here(
-    precision: str, gates: Iterable[Verdict], exported: Mapping[str, Verdict], kind: str, bundle: object
+    precision: str, gates: Sequence[Verdict], exported: Mapping[str, Verdict], kind: str, bundle: object
 ) -> Verdict:
     """Return what holds for a precision on a processor of this ``kind``; one not measured there is not allowed, yet.
+
+    bf16 that passed where it is multiplied in hardware may score wherever it is: the arithmetic is the same.
 
     ``gates`` were measured by `empathy gate`, ``exported`` by `empathy export`, by precision; ``bundle`` is what the
     command that measures it has to name.
@@ -65,6 +67,11 @@ def verdict_here(
     said = exported.get(precision)
     if said is not None and (said.measured or said.allowed) and said.processor in ("", where):
         return said
+    if precision == "bf16" and where in NATIVE_BF16:
+        rows = [*gates, said] if said else [*gates]
+        for row in rows:
+            if row.allowed and row.precision in ("", precision) and row.processor in NATIVE_BF16:
+                return row
     if precision == "fp16":
         return said or Verdict(allowed=False, reason="its export did not check it")
     command = f"empathy gate {bundle} --check IN"

@@ -127,6 +127,22 @@ def test_a_verdict_holds_where_it_was_measured(
             make_engine("openvino", found, 1, "bf16")
 
 
+@pytest.mark.parametrize("known", ["gate", "export"])
+def test_bf16_that_passed_in_hardware_holds_where_hardware_multiplies_it(bundle: Bundle, known: str) -> None:
+    amx, zen4, ice_lake = (f"x86-64 with {name}" for name in ("AMX", "AVX512-BF16", "AVX512-VNNI"))
+
+    def verdict(where: str, **more: Any) -> Verdict:
+        said = row(processor=zen4, **more)
+        found = gated(bundle, said) if known == "gate" else gated(bundle, **{said.precision: said})
+        return found.verdict(said.precision, where)
+
+    assert verdict(amx).allowed
+    assert not verdict(ice_lake).allowed
+    assert not verdict(amx, precision="int8-dynamic").allowed
+    refused = verdict(amx, allowed=False)  # it may be faster there
+    assert "not measured on x86-64 with AMX" in refused.reason
+
+
 @pytest.mark.parametrize(
     ("rows", "openvino", "expected"),
     [
