@@ -26,14 +26,14 @@ class Bar:
         self._name = ""
         self._total: float | None = None
         self._before = self._done = 0.0
-        self._began = self._logged = time.monotonic()
+        self._began = self._said = time.monotonic()
 
     def stage(self, name: str, total: float | None = None, done: float = 0) -> None:
-        """Begin a stage."""
+        """Begin a stage; its name is a line if the last one is a minute old."""
         self.close()
         self._name, self._total = name, total
         self._before = self._done = done
-        self._began = self._logged = time.monotonic()
+        self._began = time.monotonic()
         if self._draws:
             self._bar = tqdm(
                 desc=plain(name),
@@ -44,6 +44,8 @@ class Bar:
                 leave=False,
                 mininterval=0.2,
             )
+        elif self._is_due():
+            self.say(name)
 
     def update(self, done: float, *, total: float | None = None, note: str = "") -> None:
         """Move the bar, or write a line if the last one is a minute old."""
@@ -53,10 +55,8 @@ class Bar:
             self._bar.set_postfix_str(plain(note), refresh=False)
             self._bar.update(done - self._done)
         self._done = done
-        now = time.monotonic()
-        if self._bar is None and now - self._logged > _LOG_SECONDS:
-            self._logged = now
-            self.say(f"{self._name}: {self._share()}{note}")
+        if self._bar is None and self._is_due():
+            self.say(f"{self._name}: {self._share()}{note}".rstrip(", :"))
 
     def say(self, text: str) -> None:
         """Write a line, above the bar where there is one."""
@@ -72,6 +72,12 @@ class Bar:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    def _is_due(self) -> bool:
+        now = time.monotonic()
+        is_due = now - self._said > _LOG_SECONDS
+        self._said = now if is_due else self._said
+        return is_due
 
     def _share(self) -> str:
         if not self._total:

@@ -42,8 +42,8 @@ def score_shares(
         raise OutputError(f"{output}: an earlier run's; continue with --resume or remove the folder")
     if not is_counted(corpus):
         raise InputError(
-            "workers read JSON lines (compressed or not), CSV, Parquet and Arrow themselves, and not files of which only "
-            "parsing tells where a record ends; leave out --ray-shards"
+            "workers read JSON lines (compressed or not), CSV, Parquet and Arrow themselves, and not files of which "
+            "only parsing tells where a record ends; leave out --ray-shards"
         )
     parts = {
         f"share {index + 1} of {count}": Part(

@@ -47,7 +47,7 @@ def test_it_is_small_verified_and_says_where_it_comes_from() -> None:
     bundle = load_bundle()
     assert "CC BY-NC" in bundle.info.licence
     assert len(bundle.info.training.content_hashes) > 5000
-    assert "3-fold cross-validation by conversation" in bundle.info.measured["how"]
+    assert "One tenth of the conversations held out, 569 labels" in bundle.info.measured["how"]
     assert bundle.info.precisions["fp32"].allowed
     flips = bundle.info.weights["int8"].flips
     assert flips is not None
@@ -57,9 +57,9 @@ def test_it_is_small_verified_and_says_where_it_comes_from() -> None:
 
 def test_its_figures_are_no_worse_than_those_it_was_shipped_with() -> None:
     measured = load_bundle().info.measured
-    assert measured["sensibility.pearson"] > 0.60
-    assert measured["rationality.pearson"] > 0.65
-    assert measured["paper.kappa"] > 0.46
+    assert measured["sensibility.pearson"] > 0.57
+    assert measured["rationality.pearson"] > 0.67
+    assert measured["paper.kappa"] > 0.47
     assert abs(measured["paper.share.sensibility"] - measured["paper.judge_share.sensibility"]) < 0.02
 
 
@@ -94,12 +94,17 @@ def test_a_warm_answer_has_more_sensibility_and_is_selected(
     assert kept[warm].mean() > 0.9
 
 
-def test_no_bad_reply_is_selected(starter: Scorer, examples: list[Dialogue], scores: Scores) -> None:
-    if starter.bundle.info.probe is None:
-        pytest.skip("this starter was exported before there was a probe, and nothing says that it withstands one")
+def test_no_bad_reply_is_selected_but_for_contempt(starter: Scorer, examples: list[Dialogue], scores: Scores) -> None:
     kept = PAPER.apply(scores, starter.bundle.info.cuts) == 0
-    names = [one.id for one, selected in zip(examples, kept, strict=True) if selected]
-    assert [name for name in names if name.partition("-")[0] in REPLIES] == []
+    kinds = {one.id.partition("-")[0] for one, selected in zip(examples, kept, strict=True) if selected}
+    assert kinds & REPLIES.keys() <= {"contempt"}, "docs/limits.md says what it still falls for"
+
+
+def test_it_has_a_probe_and_no_kind_is_kept_as_often_as_real_replies() -> None:
+    probe = load_bundle().info.probe
+    assert probe is not None
+    kept = {kind.kind: kind.share for kind in probe.kinds}
+    assert all(kept[kind] < 0.3 for kind in REPLIES if kind not in ("unrelated", "language"))
 
 
 def test_spelling_does_not_change_a_score(starter: Scorer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import pytest
 
@@ -31,16 +32,27 @@ def test_a_terminal_shows_share_time_to_go_and_note() -> None:
 
 
 def test_elsewhere_a_line_per_minute_tells_share_and_time_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 0.0, 30.0, 61.0, 61.0, 70.0])
-    monkeypatch.setattr("scorer.cli.progress.time.monotonic", lambda: next(clock))
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("scorer.cli.progress.time.monotonic", lambda: clock.now)
     stream = io.StringIO()
     bar = Bar(stream)
     bar.stage("training", 400, done=100)
-    bar.update(150, note="loss 0.5")
-    bar.update(200, note="loss 0.4")
-    bar.update(210, note="loss 0.3")
+    for clock.now, done, note in ((30.0, 150, "loss 0.5"), (61.0, 200, "loss 0.4"), (70.0, 210, "loss 0.3")):
+        bar.update(done, note=note)
     bar.say("fold 2 begins")
     assert stream.getvalue() == "training: 50% done, 2 min to go, loss 0.4\nfold 2 begins\n"
+
+
+def test_stages_of_less_than_a_minute_do_not_keep_it_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("scorer.cli.progress.time.monotonic", lambda: clock.now)
+    stream = io.StringIO()
+    bar = Bar(stream)
+    for clock.now, name in ((0.0, "writing"), (40.0, "checking bf16"), (80.0, "checking int8"), (120.0, "probing")):
+        bar.stage(name, 10)
+    clock.now = 150.0
+    bar.update(5)
+    assert stream.getvalue() == "checking int8\nprobing: 50% done, 0 min to go\n"
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
