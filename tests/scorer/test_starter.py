@@ -47,7 +47,7 @@ def test_it_is_small_verified_and_says_where_it_comes_from() -> None:
     bundle = load_bundle()
     assert "CC BY-NC" in bundle.info.licence
     assert len(bundle.info.training.content_hashes) > 5000
-    assert "One tenth of the conversations held out, 569 labels" in bundle.info.measured["how"]
+    assert "one tenth of the conversations held out, 569 labels" in bundle.info.measured["how"]
     assert bundle.info.precisions["fp32"].allowed
     flips = bundle.info.weights["int8"].flips
     assert flips is not None
