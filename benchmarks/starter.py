@@ -5,8 +5,8 @@
 RELEASE is val_results.json. Several fits run at once (``--jobs``), on a GPU under CUDA's MPS where it is there. A
 killed run continues where it was. ``--small`` takes one large teacher and one of the student's size, one fit each with
 a tenth of the conversations held out, and a quarter of the unlabelled dialogues: some three hours on two cores that
-multiply bfloat16, by which the starter that ships was made. ``--smoke`` does all of it with few dialogues, in minutes on
-a laptop.
+multiply bfloat16. The starter that ships was made so. ``--smoke`` does all of it with few dialogues, in minutes on a
+laptop.
 """
 
 from __future__ import annotations
