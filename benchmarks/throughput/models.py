@@ -58,6 +58,13 @@ def weights_of(bundle: Bundle) -> Arrays:
     return weights
 
 
+def _torch_name(name: str) -> str:
+    """Return a weight's name in a BERT: `empathy export` wraps it and names the last products by their place."""
+    for place, product in enumerate(("query", "key", "value")):
+        name = name.replace(f".self.linear.{place}.", f".self.{product}.")
+    return name.removeprefix("model.")
+
+
 def checkpoint_of(bundle: Bundle, folder: Path) -> Path:
     """Write a bundle's weights as a Hugging Face folder; ClickException if they are not all found."""
     import torch  # an extra
@@ -65,7 +72,7 @@ def checkpoint_of(bundle: Bundle, folder: Path) -> Path:
 
     config = AutoConfig.from_pretrained(bundle.path, trust_remote_code=False)
     model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
-    weights = {name: torch.from_numpy(np.array(array)) for name, array in weights_of(bundle).items()}
+    weights = {_torch_name(name): torch.from_numpy(np.array(array)) for name, array in weights_of(bundle).items()}
     missing = [name for name, _ in model.named_parameters() if name not in weights]
     if missing:
         raise click.ClickException(

@@ -46,8 +46,11 @@ SPELLING: dict[str, Any] = {
 
 
 def with_spelling(tokenizer: bytes | str) -> bytes:
-    """Return a tokenizer.json that spells each text first; the same where it does already."""
-    found = without_spelling(msgspec.json.decode(tokenizer))
+    """Return a tokenizer.json that spells each text first; the same where it does already.
+
+    It neither cuts nor pads: some encoders' do, to a length that is not the scorer's.
+    """
+    found = without_spelling(msgspec.json.decode(tokenizer)) | {"truncation": None, "padding": None}
     own = [] if found.get("normalizer") is None else [found["normalizer"]]
     return msgspec.json.encode({**found, "normalizer": {"type": "Sequence", "normalizers": [SPELLING, *own]}})
 

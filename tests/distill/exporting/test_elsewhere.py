@@ -10,17 +10,18 @@ import pytest
 import torch
 from onnxruntime import SessionOptions
 from tokenizers import Tokenizer
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast, pipeline
 
 from distill.exporting.export import export_bundle
 from distill.labelled import read_labelled
+from distill.pretrained import tokenizer_files
 from distill.training.checkpoint import Checkpoint
 from distill.training.train import train_scorer
 from scorer.bundle.bundle import STARTER, Bundle, load_bundle
 from scorer.dialogue import HEADS
 from scorer.engines.onnxruntime import OnnxRuntimeEngine
 from scorer.model import Scorer
-from tests.conftest import write_lines
+from tests.conftest import make_tokenizer, write_lines
 from tests.distill.tiny import KINDS, labelled_records, tiny_settings, write_backbone
 
 NATURAL = [
@@ -129,3 +130,14 @@ def test_the_bundle_has_the_files_that_they_read(scorers: tuple[Checkpoint, Bund
         assert bundle.files[name] == (checkpoint.path / name).read_bytes()
     assert b"torch.nn.modules.linear.Identity" in bundle.files["config.json"]
     assert b"Replace" not in bundle.checked_tokenizer  # this package spells before it tokenises
+
+
+def test_what_an_encoder_cuts_and_pads_is_not_the_scorers() -> None:
+    """Sentence-transformers' tokenizers cut and pad each text to 128 tokens."""
+    tokenizer = make_tokenizer()
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=4)
+    files = tokenizer_files(PreTrainedTokenizerFast(tokenizer_object=tokenizer), 64, token_types=False)
+    again = Tokenizer.from_buffer(files["tokenizer.json"])
+    assert (again.truncation, again.padding) == (None, None)
+    assert len(again.encode("i am so sad today").ids) > 4
