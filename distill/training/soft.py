@@ -202,7 +202,10 @@ def read_soft(path: Path) -> SoftSet:
     fix = "expected a file that `empathy teach` wrote; teach again"
     try:
         table = pq.read_table(path)
-        info = decode_json((table.schema.metadata or {})[SOFT_KEY], SoftInfo, path, fix, TrainError)
+        said = (table.schema.metadata or {}).get(SOFT_KEY)
+        if said is None:
+            raise ValueError("nothing in it says so")
+        info = decode_json(said, SoftInfo, path, fix, TrainError)
         names = [[f"{head}_{fold}" for head in HEADS] for fold in range(max(info.folds, 1))]
         _check_columns(table, ["dialogue", "partner"], [name for fold in names for name in fold])
         scores = np.array([[table[name].to_numpy() for name in fold] for fold in names], dtype=np.float32)

@@ -60,7 +60,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         """Write a line, above the bar where there is one."""
-        text = plain(text)
+        text, self._said = plain(text), time.monotonic()
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         elif not self._quiet:
@@ -74,10 +74,7 @@ class Bar:
             self._bar = None
 
     def _is_due(self) -> bool:
-        now = time.monotonic()
-        is_due = now - self._said > _LOG_SECONDS
-        self._said = now if is_due else self._said
-        return is_due
+        return time.monotonic() - self._said > _LOG_SECONDS
 
     def _share(self) -> str:
         if not self._total:

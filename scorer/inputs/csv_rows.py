@@ -205,7 +205,8 @@ def row_of(
     if quoted is not None and _fits(quoted, names):
         return quoted, text, back
     if not _fits(plain, names) or (is_open and not published):
-        return RecordError("wrong_columns", _odd(quoted or plain, names)), line, back
+        odd = "a quotation mark opens a field that never closes" if is_open else _odd(quoted or plain, names)
+        return RecordError("wrong_columns", odd), line, back
     return plain, line, back
 
 
