@@ -79,14 +79,14 @@ def read_csv(stream: BinaryIO, place: Place) -> Records:
 
 def table_of(lines: Iterator[str | Reject], place: Place) -> Table | Reject:
     """Take the header from the lines of a file; the reject of the whole file where it is none of dialogues."""
-    first = next(line for line in lines if isinstance(line, Reject) or line.strip())
+    first = next((line for line in lines if isinstance(line, Reject) or line.strip()), "")
     if isinstance(first, Reject):
         return first
     header = header_of(first) or _any_header(first)
     if header is None:
         return place.reject("wrong_columns", "looks like CSV without a header in a line of its own", line=0)
     names, separator = header
-    if place.fields or holds_dialogue(_probe(names)) or _conversations(names, place):
+    if place.fields or holds_dialogue(_probe(names)) or _conversations(names, place) is not None:
         return Table(names, separator)
     expected = ", ".join(empathetic_dialogues.COLUMNS) if "conv_id" in names else EXPECTED_KEYS
     missing = [name for name in empathetic_dialogues.KEYS if name not in names] if "conv_id" in names else []
