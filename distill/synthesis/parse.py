@@ -9,7 +9,7 @@ from typing import Any
 from distill.judge.verdict import EMPTY, MORE_TOKENS, ReplyError, spoken
 from scorer.dialogue import Turn
 
-MOST_TURNS = 20
+MOST_EXCHANGES = 10
 MOST_CHARACTERS = 2000
 """Of one turn."""
 
@@ -26,9 +26,8 @@ _PLACEHOLDER = re.compile(
 def read_written(reply: str, cut: bool) -> tuple[Turn, ...]:
     """Return the turns of the one dialogue in a reply; ReplyError says why there is none.
 
-    A dialogue is one JSON object {"turns": [{"speaker": ..., "text": ...}, ...]}, alone, in prose or in a code fence:
-    both speakers by turns, the user first and the assistant last. ``cut`` says that the reply ran into its limit of
-    tokens.
+    A dialogue is one JSON object {"exchanges": [{"user": ..., "assistant": ...}, ...]}, alone, in prose or in a code
+    fence. ``cut`` says that the reply ran into its limit of tokens.
     """
     text = spoken(reply, cut=cut).strip()
     if not text:
@@ -36,44 +35,47 @@ def read_written(reply: str, cut: bool) -> tuple[Turn, ...]:
     found = _objects(text)
     if not found:
         more = f"; {MORE_TOKENS}" if cut else ""
-        raise ReplyError("no_dialogue", f'no JSON object with "turns"{more}')
+        raise ReplyError("no_dialogue", f'no JSON object with "exchanges"{more}')
     if len(found) > 1:
         raise ReplyError("ambiguous", f"{len(found)} dialogues in one reply, expected one")
     return _turns(found[0])
 
 
 def _objects(text: str) -> list[dict[str, Any]]:
-    """Return every object of a text that has turns."""
+    """Return every object of a text that has exchanges."""
     found, start = [], text.find("{")
     while start >= 0:
         end = start + 1
         try:
             value, end = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
-            if text.count("{", start) > MOST_TURNS * 4:  # each brace more would be tried in vain
+            if text.count("{", start) > MOST_EXCHANGES * 8:  # each brace more would be tried in vain
                 break
         else:
-            found += [value] if isinstance(value, dict) and "turns" in value else []
+            found += [value] if isinstance(value, dict) and "exchanges" in value else []
         start = text.find("{", end)
     return found
 
 
 def _turns(found: dict[str, Any]) -> tuple[Turn, ...]:
-    turns = found["turns"]
-    if set(found) != {"turns"} or not isinstance(turns, list):
-        raise ReplyError("out_of_form", f'an object of {sorted(found)!a:.80}, expected "turns" alone, a list')
-    if not 2 <= len(turns) <= MOST_TURNS or len(turns) % 2:
-        raise ReplyError("out_of_form", f"{len(turns)} turns, expected an even number from 2 to {MOST_TURNS}")
-    return tuple(_turn(turn, number) for number, turn in enumerate(turns))
+    exchanges = found["exchanges"]
+    if set(found) != {"exchanges"} or not isinstance(exchanges, list):
+        raise ReplyError("out_of_form", f'an object of {sorted(found)!a:.80}, expected "exchanges" alone, a list')
+    if not 1 <= len(exchanges) <= MOST_EXCHANGES:
+        raise ReplyError("out_of_form", f"{len(exchanges)} exchanges, expected 1 to {MOST_EXCHANGES}")
+    return tuple(turn for number, exchange in enumerate(exchanges, 1) for turn in _exchange(exchange, number))
 
 
-def _turn(turn: Any, number: int) -> Turn:
-    where, speaker = f"turn {number + 1}", SPEAKERS[number % 2]
-    if not isinstance(turn, dict) or set(turn) != {"speaker", "text"} or not isinstance(turn["text"], str):
-        raise ReplyError("out_of_form", f"{where} is {turn!a:.60}, expected speaker and text")
-    if turn["speaker"] != speaker:
-        raise ReplyError("out_of_form", f"{where} is of {turn['speaker']!a:.40}, expected {speaker}")
-    text = turn["text"].strip()
+def _exchange(exchange: Any, number: int) -> list[Turn]:
+    if not isinstance(exchange, dict) or set(exchange) != set(SPEAKERS):
+        raise ReplyError("out_of_form", f"exchange {number} is {exchange!a:.60}, expected user and assistant")
+    return [_turn(speaker, exchange[speaker], f"{speaker} {number}") for speaker in SPEAKERS]
+
+
+def _turn(speaker: str, said: Any, where: str) -> Turn:
+    if not isinstance(said, str):
+        raise ReplyError("out_of_form", f"{where} is {said!a:.60}, expected text")
+    text = said.strip()
     if not any(char.isalpha() for char in text) or len(text) > MOST_CHARACTERS:
         raise ReplyError(
             "out_of_form", f"{where} has {len(text)} characters, expected words, at most {MOST_CHARACTERS}"

@@ -20,7 +20,7 @@ from distill.synthesis.plan import Cell, Style
 from scorer.dialogue import Dialogue, Turn, conversation_key
 from scorer.text import digest
 
-PROMPT_VERSION = 1
+PROMPT_VERSION = 2
 """Number of everything here that is sent; whoever changes it raises that number."""
 
 _WORDINGS = Path(__file__).parent / "wordings"
@@ -33,9 +33,8 @@ this person would tell. No two dialogues begin alike, and none uses a stock phra
 an assistant or a machine, nobody is named after a role, and no text holds a placeholder, a stage direction or a label.
 
 Reply with one JSON object and nothing else:
-{"turns": [{"speaker": "user", "text": "..."}, {"speaker": "assistant", "text": "..."}, ...]}
-"user" is the person and "assistant" the listener. The person begins, they take turns, and the listener has the last
-word.
+{"exchanges": [{"user": "...", "assistant": "..."}, ...]}
+"user" holds what the person says, "assistant" what the listener answers. The listener has the last word.
 """
 
 WANTED = {
@@ -56,24 +55,24 @@ SCHEMA: dict[str, Any] = {
     "schema": {
         "type": "object",
         "properties": {
-            "turns": {
+            "exchanges": {
                 "type": "array",
                 "items": {
                     "type": "object",
-                    "properties": {
-                        "speaker": {"type": "string", "enum": ["user", "assistant"]},
-                        "text": {"type": "string"},
-                    },
-                    "required": ["speaker", "text"],
+                    "properties": {"user": {"type": "string"}, "assistant": {"type": "string"}},
+                    "required": ["user", "assistant"],
                     "additionalProperties": False,
                 },
             }
         },
-        "required": ["turns"],
+        "required": ["exchanges"],
         "additionalProperties": False,
     },
 }
-"""The reply as OpenAI's structured output wants it."""
+"""The reply as OpenAI's structured output wants it.
+
+In pairs: a server that keeps to it can't give one speaker two turns in a row, or the last word to the wrong one.
+"""
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def _request(cell: Cell, number: int, style: Style, seed: int) -> Dialogue:
         f"The person: {speaker}. The listener: {listener}.\n"
         f"What it begins from: {rng.choice(_lines('situations'))}.\n"
         f"{feeling}"
-        f"Turns: {rng.choice(style.turns)}, of some {low} to {high} words each.\n"
+        f"Exchanges: {rng.choice(style.turns) // 2}, each text of some {low} to {high} words.\n"
         f"{WANTED[cell.region]}"
     )
     turns = (Turn("user", text), Turn("assistant", f"{cell.region} {number + 1}"))

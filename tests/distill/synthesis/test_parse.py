@@ -16,8 +16,8 @@ from tests.conftest import make_dialogue
 
 
 def reply(*texts: str, **more: Any) -> str:
-    turns = [{"speaker": ("user", "assistant")[n % 2], "text": text} for n, text in enumerate(texts)]
-    return json.dumps({"turns": turns, **more})
+    exchanges = [{"user": said, "assistant": answer} for said, answer in zip(texts[::2], texts[1::2], strict=True)]
+    return json.dumps({"exchanges": exchanges, **more})
 
 
 GOOD = reply("My dog died today.", "I am so sorry. 👩‍👧")
@@ -49,16 +49,16 @@ def test_one_dialogue_is_read_whatever_stands_around_it(text: str) -> None:
         (json.dumps({"dialogue": json.loads(GOOD)}), "no_dialogue"),
         (f"{GOOD}\n{GOOD}", "ambiguous"),
         (reply("My dog died.", "Sorry.", title="a"), "out_of_form"),
-        (reply("My dog died."), "out_of_form"),
-        (reply("Hello.", "Hi.", "My dog died."), "out_of_form"),
+        (reply(), "out_of_form"),
         (reply(*["Word."] * 22), "out_of_form"),
         (reply("My dog died.", "..."), "out_of_form"),
         (reply("My dog died.", "x" * 2001), "out_of_form"),
         (reply("My dog died.", "So\x00rry."), "out_of_form"),
-        ('{"turns": [{"speaker": "assistant", "text": "a"}, {"speaker": "user", "text": "b"}]}', "out_of_form"),
-        ('{"turns": [{"speaker": "user", "text": 1}, {"speaker": "assistant", "text": "b"}]}', "out_of_form"),
-        ('{"turns": [{"role": "user", "text": "a"}, {"speaker": "assistant", "text": "b"}]}', "out_of_form"),
-        ('{"turns": "none"}', "out_of_form"),
+        ('{"exchanges": [{"user": "a"}]}', "out_of_form"),
+        ('{"exchanges": [{"user": 1, "assistant": "b"}]}', "out_of_form"),
+        ('{"exchanges": [{"user": "a", "assistant": "b", "user_2": "c"}]}', "out_of_form"),
+        ('{"exchanges": ["a", "b"]}', "out_of_form"),
+        ('{"exchanges": "none"}', "out_of_form"),
         (reply("My dog died.", "Listener: I am so sorry."), "label"),
         (reply("My [pet] died.", "So sorry."), "placeholder"),
         (reply("My dog died.", "So sorry, {{name}}."), "placeholder"),
@@ -76,7 +76,7 @@ def test_a_reply_that_was_cut_says_what_to_raise() -> None:
     assert "raise --max-tokens" in error.value.detail
 
 
-@pytest.mark.parametrize("text", ["{" * 100_000, '{"turns": [' * 30_000, '{"a": ' * 50_000, "{ " * 100_000])
+@pytest.mark.parametrize("text", ["{" * 100_000, '{"exchanges": [' * 30_000, '{"a": ' * 50_000, "{ " * 100_000])
 def test_no_reply_takes_long(text: str) -> None:
     begin = time.process_time()
     with pytest.raises(ReplyError):

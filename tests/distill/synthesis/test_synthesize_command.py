@@ -152,8 +152,8 @@ def test_the_corpus_and_what_is_kept_have_no_near_duplicates(made: Made, serve: 
 
 
 def _reply(*texts: str) -> str:
-    turns = [{"speaker": ("user", "assistant")[n % 2], "text": text} for n, text in enumerate(texts)]
-    return json.dumps({"turns": turns})
+    exchanges = [{"user": said, "assistant": answer} for said, answer in zip(texts[::2], texts[1::2], strict=True)]
+    return json.dumps({"exchanges": exchanges})
 
 
 def test_a_dry_run_shows_the_plan_asks_nothing_and_leaves_nothing(made: Made, serve: Serve) -> None:
