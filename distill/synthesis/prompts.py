@@ -32,9 +32,8 @@ happened; a listener answers. Both write as people do in a chat: plain, short, s
 this person would tell. No two dialogues begin alike, and none uses a stock phrase where a real one would do. Nobody is
 an assistant or a machine, nobody is named after a role, and no text holds a placeholder, a stage direction or a label.
 
-Reply with one JSON object and nothing else:
-{"exchanges": [{"user": "...", "assistant": "..."}, ...]}
-"user" holds what the person says, "assistant" what the listener answers. The listener has the last word.
+Reply with one JSON object and nothing else. Its one key is "exchanges": a list of objects, each with the keys "user",
+what the person says, and "assistant", what the listener answers.
 """
 
 WANTED = {
