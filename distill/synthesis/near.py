@@ -22,8 +22,13 @@ def words_in_common(text: str, source: str, count: int) -> str | None:
     return next((" ".join(run) for run in _runs(text, count) if run in theirs), None)
 
 
+def nothing_else(text: str, source: str) -> bool:
+    """Tell whether a text has no word that a source does not have, in any order."""
+    return set(_words(text)) <= set(_words(source))
+
+
 def _runs(text: str, count: int) -> list[tuple[str, ...]]:
-    words = _WORDS.findall(normalise(text).casefold())
+    words = _words(text)
     return list(zip(*(words[start:] for start in range(count)), strict=False))
 
 
@@ -65,13 +70,13 @@ class Near:
 
 def _hashed(dialogue: Dialogue) -> tuple[Any, Any]:
     """Return the hashes of a dialogue and of its response; None for a response that is too short."""
-    whole = _found(" ".join(turn.content for turn in dialogue.turns))
-    response = _found(dialogue.response)
+    whole = _words(" ".join(turn.content for turn in dialogue.turns))
+    response = _words(dialogue.response)
     return _min_hash(whole), _min_hash(response) if len(response) >= _LONG else None
 
 
-def _found(text: str) -> list[str]:
-    return _WORDS.findall(normalise(text).lower())
+def _words(text: str) -> list[str]:
+    return _WORDS.findall(normalise(text).casefold())
 
 
 def _min_hash(words: list[str]) -> Any:

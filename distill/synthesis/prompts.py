@@ -33,7 +33,8 @@ this person would tell. No two dialogues begin alike, and none uses a stock phra
 an assistant or a machine, nobody is named after a role, and no text holds a placeholder, a stage direction or a label.
 
 Reply with one JSON object and nothing else. Its one key is "exchanges": a list of objects, each with the keys "user",
-what the person says, and "assistant", what the listener answers.
+what the person says, and "assistant", what the listener answers. Both hold the very words that are said, in the first
+person, never who says them.
 """
 
 WANTED = {

@@ -10,10 +10,10 @@ from typing import Any
 from distill.judge.asker import ATTEMPTS, Outcome
 from distill.judge.labelling import Labelling
 from distill.judge.records import WRITTEN, Known, host_of
-from distill.synthesis.near import Near, words_in_common
+from distill.synthesis.near import Near, nothing_else, words_in_common
 from distill.synthesis.parse import read_written
 from distill.synthesis.plan import BETWEEN, regions_of
-from distill.synthesis.prompts import SYSTEM, WANTED, Request
+from distill.synthesis.prompts import SYSTEM, Request
 from distill.synthesis.settings import REGIONS, SynthesisSettings
 from scorer.dialogue import HEADS, Dialogue, content_hash, conversation_key
 from scorer.engines.base import Scores
@@ -119,15 +119,23 @@ def _read(request: Request, what: Known, failed: tuple[str, str] | None) -> Fate
 
 
 def _drop_by_words(fates: Sequence[Fate], settings: SynthesisSettings) -> None:
-    told = "\n".join((SYSTEM, *WANTED.values()))
     for fate in fates:
         assert fate.dialogue is not None
-        said = "\n".join(turn.content for turn in fate.dialogue.turns)
         kind = kind_of(fate.dialogue)
-        if (copied := words_in_common(said, told, _COPIED_WORDS)) is not None:
+        if (copied := _copied(fate.dialogue, fate.request.dialogue.context[0].content)) is not None:
             fate.drop(INSTRUCTION, f"it says what its model was told: {copied}")
         elif kind is not None and kind not in settings.allow:
             fate.drop(kind, f"its response: {fate.dialogue.response}")
+
+
+def _copied(dialogue: Dialogue, request: str) -> str | None:
+    """Return what a dialogue has of its instruction: some words in a row, or a whole turn, such as a speaker's name."""
+    for turn in dialogue.turns:
+        if (copied := words_in_common(turn.content, f"{SYSTEM}\n{request}", _COPIED_WORDS)) is not None:
+            return copied
+        if nothing_else(turn.content, request):
+            return turn.content
+    return None
 
 
 def _drop_near_corpus(fates: Sequence[Fate], corpus: Sequence[Dialogue], similar: float, progress: Progress) -> None:
