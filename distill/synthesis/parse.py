@@ -13,7 +13,8 @@ MOST_EXCHANGES = 10
 MOST_CHARACTERS = 2000
 """Of one turn."""
 
-SPEAKERS = ("user", "assistant")
+SPEAKERS = {"says": "user", "answers": "assistant"}
+"""Role by the key of what it says."""
 
 _HARMLESS = {ord(char): " " for char in "\n\t\u00a0\u200d"}  # the last joins emoji
 _DECODER = json.JSONDecoder()
@@ -26,7 +27,7 @@ _PLACEHOLDER = re.compile(
 def read_written(reply: str, cut: bool) -> tuple[Turn, ...]:
     """Return the turns of the one dialogue in a reply; ReplyError says why there is none.
 
-    A dialogue is one JSON object {"exchanges": [{"user": ..., "assistant": ...}, ...]}, alone, in prose or in a code
+    A dialogue is one JSON object {"exchanges": [{"says": ..., "answers": ...}, ...]}, alone, in prose or in a code
     fence. ``cut`` says that the reply ran into its limit of tokens.
     """
     text = spoken(reply, cut=cut).strip()
@@ -68,11 +69,11 @@ def _turns(found: dict[str, Any]) -> tuple[Turn, ...]:
 
 def _exchange(exchange: Any, number: int) -> list[Turn]:
     if not isinstance(exchange, dict) or set(exchange) != set(SPEAKERS):
-        raise ReplyError("out_of_form", f"exchange {number} is {exchange!a:.60}, expected user and assistant")
-    return [_turn(speaker, exchange[speaker], f"{speaker} {number}") for speaker in SPEAKERS]
+        raise ReplyError("out_of_form", f"exchange {number} is {exchange!a:.60}, expected the keys says and answers")
+    return [_turn(role, exchange[key], f"{key!r} of exchange {number}") for key, role in SPEAKERS.items()]
 
 
-def _turn(speaker: str, said: Any, where: str) -> Turn:
+def _turn(role: str, said: Any, where: str) -> Turn:
     if not isinstance(said, str):
         raise ReplyError("out_of_form", f"{where} is {said!a:.60}, expected text")
     text = said.strip()
@@ -86,4 +87,4 @@ def _turn(speaker: str, said: Any, where: str) -> Turn:
         raise ReplyError("label", f"{where} begins with {label[0]!a}, expected what is said alone")
     if (place := _PLACEHOLDER.search(text)) is not None:
         raise ReplyError("placeholder", f"{where} holds {place[0]!a}, expected real words")
-    return Turn(speaker, text)
+    return Turn(role, text)

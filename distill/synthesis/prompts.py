@@ -32,9 +32,8 @@ happened; a listener answers. Both write as people do in a chat: plain, short, s
 this person would tell. No two dialogues begin alike, and none uses a stock phrase where a real one would do. Nobody is
 an assistant or a machine, nobody is named after a role, and no text holds a placeholder, a stage direction or a label.
 
-Reply with one JSON object and nothing else. Its one key is "exchanges": a list of objects, each with the keys "user",
-what the person says, and "assistant", what the listener answers. Both hold the very words that are said, in the first
-person, never who says them.
+Reply with one JSON object and nothing else. Its one key is "exchanges": a list of objects, each with the keys "says",
+the person's own words, and "answers", the listener's.
 """
 
 WANTED = {
@@ -59,8 +58,8 @@ SCHEMA: dict[str, Any] = {
                 "type": "array",
                 "items": {
                     "type": "object",
-                    "properties": {"user": {"type": "string"}, "assistant": {"type": "string"}},
-                    "required": ["user", "assistant"],
+                    "properties": {"says": {"type": "string"}, "answers": {"type": "string"}},
+                    "required": ["says", "answers"],
                     "additionalProperties": False,
                 },
             }
@@ -130,13 +129,11 @@ def requests_of(cells: Sequence[Cell], style: Style, seed: int) -> list[Request]
 def _request(cell: Cell, number: int, style: Style, seed: int) -> Dialogue:
     rng = Random(f"{seed}:{cell.category}:{cell.region}:{number}")
     speaker, listener = rng.choice(_lines("roles")).split(" | ")
-    feeling = "" if cell.category is None else f"What the person feels: {inert(cell.category[:_LONGEST_CATEGORY])}.\n"
+    feeling = "" if cell.category is None else f" and feels: {inert(cell.category[:_LONGEST_CATEGORY])}"
     low, high = style.words
     text = (
-        f"Write dialogue number {number + 1} of its kind.\n"
-        f"The person: {speaker}. The listener: {listener}.\n"
-        f"What it begins from: {rng.choice(_lines('situations'))}.\n"
-        f"{feeling}"
+        f"Write dialogue number {number + 1} of its kind. The person is {speaker} and writes about "
+        f"{rng.choice(_lines('situations'))}{feeling}. The listener is {listener} and answers.\n"
         f"Exchanges: {rng.choice(style.turns) // 2}, each text of some {low} to {high} words.\n"
         f"{WANTED[cell.region]}"
     )

@@ -23,7 +23,7 @@ def completion(
     outside = '{"sensibility": 11, "rationality": 3}'
     if any(message["content"].startswith("You write dialogues") for message in request["messages"]):
         user = request["messages"][-1]["content"]
-        good, other, outside = dialogue_of(user), dialogue_of(f"{user} again"), '{"exchanges": [{"user": "Hi"}]}'
+        good, other, outside = dialogue_of(user), dialogue_of(f"{user} again"), '{"exchanges": [{"says": "Hi"}]}'
     content: dict[str | None, str | None] = {
         "truncated": good[:-9],
         "prose": f"Sure! Here it is:\n```json\n{good}\n```\nAnything else?",
@@ -57,7 +57,7 @@ def dialogue_of(user: str) -> str:
     chance = random.Random(user)
     begin = " ".join(chance.choices(_WORDS, k=14))
     answer = chance.choice(_BAD) if chance.random() < 0.2 else " ".join(chance.choices(_WORDS, k=12))
-    return json.dumps({"exchanges": [{"user": begin, "assistant": answer}]})
+    return json.dumps({"exchanges": [{"says": begin, "answers": answer}]})
 
 
 _BAD = (

@@ -16,7 +16,7 @@ from tests.conftest import make_dialogue
 
 
 def reply(*texts: str, **more: Any) -> str:
-    exchanges = [{"user": said, "assistant": answer} for said, answer in zip(texts[::2], texts[1::2], strict=True)]
+    exchanges = [{"says": said, "answers": answer} for said, answer in zip(texts[::2], texts[1::2], strict=True)]
     return json.dumps({"exchanges": exchanges, **more})
 
 
@@ -54,9 +54,9 @@ def test_one_dialogue_is_read_whatever_stands_around_it(text: str) -> None:
         (reply("My dog died.", "..."), "out_of_form"),
         (reply("My dog died.", "x" * 2001), "out_of_form"),
         (reply("My dog died.", "So\x00rry."), "out_of_form"),
-        ('{"exchanges": [{"user": "a"}]}', "out_of_form"),
-        ('{"exchanges": [{"user": 1, "assistant": "b"}]}', "out_of_form"),
-        ('{"exchanges": [{"user": "a", "assistant": "b", "user_2": "c"}]}', "out_of_form"),
+        ('{"exchanges": [{"says": "a"}]}', "out_of_form"),
+        ('{"exchanges": [{"says": 1, "answers": "b"}]}', "out_of_form"),
+        ('{"exchanges": [{"says": "a", "answers": "b", "user": "c"}]}', "out_of_form"),
         ('{"exchanges": ["a", "b"]}', "out_of_form"),
         ('{"exchanges": "none"}', "out_of_form"),
         (reply("My dog died.", "Listener: I am so sorry."), "label"),

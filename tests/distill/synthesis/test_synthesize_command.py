@@ -152,7 +152,7 @@ def test_the_corpus_and_what_is_kept_have_no_near_duplicates(made: Made, serve: 
 
 
 def _reply(*texts: str) -> str:
-    exchanges = [{"user": said, "assistant": answer} for said, answer in zip(texts[::2], texts[1::2], strict=True)]
+    exchanges = [{"says": said, "answers": answer} for said, answer in zip(texts[::2], texts[1::2], strict=True)]
     return json.dumps({"exchanges": exchanges})
 
 
