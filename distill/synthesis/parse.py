@@ -18,7 +18,10 @@ SPEAKERS = {"says": "user", "answers": "assistant"}
 
 _HARMLESS = {ord(char): " " for char in "\n\t\u00a0\u200d"}  # the last joins emoji
 _DECODER = json.JSONDecoder()
-_LABEL = re.compile(r"\s*(?:user|assistant|speaker|listener|person|friend|human|bot|ai|[ab])\s*:", re.IGNORECASE)
+_LABEL = re.compile(
+    r"\s*(?:the )?(?:user|assistant|speaker|listener|person|friend|human|bot|ai|[ab])(?:['’]s own words|['’]s)?\s*:",
+    re.IGNORECASE,
+)
 _PLACEHOLDER = re.compile(
     r"\[[^\[\]\n]{1,40}\]|<[^<>\n]{1,40}>|\{\{?[^{}\n]{1,40}\}|\b(?:lorem ipsum|insert name)\b", re.IGNORECASE
 )

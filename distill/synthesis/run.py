@@ -10,6 +10,7 @@ from typing import Any
 from distill.judge.asker import ATTEMPTS, Outcome
 from distill.judge.labelling import Labelling
 from distill.judge.records import WRITTEN, Known, host_of
+from distill.judge.verdict import ReplyError
 from distill.synthesis.near import Near, nothing_else, words_in_common
 from distill.synthesis.parse import read_written
 from distill.synthesis.plan import BETWEEN, regions_of
@@ -107,7 +108,11 @@ def _left(fates: Sequence[Fate]) -> list[Fate]:
 def _read(request: Request, what: Known, failed: tuple[str, str] | None) -> Fate:
     fate = Fate(request)
     if what.status == WRITTEN:
-        turns = read_written(what.raw, False)
+        try:
+            turns = read_written(what.raw, False)
+        except ReplyError as error:  # an earlier release took it, this one reads more strictly
+            fate.drop(error.reason, error.detail)
+            return fate
         name = f"synthetic-{content_hash(turns)}"
         fate.dialogue = Dialogue(
             id=name, turns=turns, conversation=conversation_key(turns), category=request.cell.category, synthetic=True
@@ -129,12 +134,12 @@ def _drop_by_words(fates: Sequence[Fate], settings: SynthesisSettings) -> None:
 
 
 def _copied(dialogue: Dialogue, request: str) -> str | None:
-    """Return what a dialogue has of its instruction: some words in a row, or a whole turn, such as a speaker's name."""
+    """Return what a dialogue has of its instruction: words in a row, or a speaker's name alone or before a colon."""
     for turn in dialogue.turns:
         if (copied := words_in_common(turn.content, f"{SYSTEM}\n{request}", _COPIED_WORDS)) is not None:
             return copied
-        if nothing_else(turn.content, request):
-            return turn.content
+        if nothing_else(name := turn.content.partition(":")[0], request):
+            return name
     return None
 
 

@@ -60,6 +60,7 @@ def test_one_dialogue_is_read_whatever_stands_around_it(text: str) -> None:
         ('{"exchanges": ["a", "b"]}', "out_of_form"),
         ('{"exchanges": "none"}', "out_of_form"),
         (reply("My dog died.", "Listener: I am so sorry."), "label"),
+        (reply("My dog died.", "The listener's own words: I am so sorry."), "label"),
         (reply("My [pet] died.", "So sorry."), "placeholder"),
         (reply("My dog died.", "So sorry, {{name}}."), "placeholder"),
     ],

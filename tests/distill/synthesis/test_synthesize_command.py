@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,21 @@ def test_what_is_kept_lies_where_it_was_planned_and_says_where_it_comes_from(mad
     assert {"filler", "hostile", "refusal", "instruction"} <= bad  # the server writes some of each
     made(server, "--region", "both_high", "--allow", "hostile")
     assert "hostile" not in {entry["reason"] for entry in made.rejects()}
+
+
+def test_a_reply_that_an_earlier_release_took_is_a_reject_where_this_one_reads_more_strictly(
+    made: Made, serve: Serve
+) -> None:
+    server = serve()
+    made(server, count=20)
+    with closing(sqlite3.connect(made.folder / "store.sqlite")) as store, store:
+        (raw,) = store.execute("SELECT raw FROM replies WHERE status = 'written' LIMIT 1").fetchone()
+        store.execute("UPDATE replies SET raw = ? WHERE raw = ?", (raw.replace('"says": "', '"says": "User: '), raw))
+    asked = server.stats()["requests"]
+    ran = made(server, count=20)
+    assert ran.returncode in {0, 1}, ran.stderr
+    assert "label" in {entry["reason"] for entry in made.rejects()}
+    assert server.stats()["requests"] == asked
 
 
 def test_the_corpus_and_what_is_kept_have_no_near_duplicates(made: Made, serve: Serve) -> None:
