@@ -122,8 +122,8 @@ def compose(
     settings = ComposeSettings(**{"router": "informed" if sets else "random", **said})
     from moe.mixture.compose import compose_mixture
 
-    with quiet_bar(quiet=quiet):
-        info = compose_mixture(experts, output, settings, base=base, sets=sets, overwrite=overwrite)
+    with quiet_bar(quiet=quiet) as bar:
+        info = compose_mixture(experts, output, settings, base=base, sets=sets, overwrite=overwrite, progress=bar)
     for line in info.warnings:
         note(f"empathy: warning: {line}")
     if "router" not in said and not sets:

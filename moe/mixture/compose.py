@@ -51,6 +51,7 @@ from moe.sets.examples import read_examples, set_source
 from moe.settings import ComposeSettings
 from scorer.apart import check_apart
 from scorer.outputs import new_folder, replacing_binary, write_json
+from scorer.progress import Progress, Silent
 from selection.folds import fold_of
 
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -92,6 +93,7 @@ def compose_mixture(
     base: str | None = None,
     sets: Sequence[Path] = (),
     overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> ComposedMixture:
     """Write the mixture of ``experts`` to the folder ``output``, whole or not at all, and return its moe.json.
 
@@ -99,6 +101,7 @@ def compose_mixture(
     ``sets`` are needed by an informed router, one for each expert in the same order. ModelError says which experts do
     not fit together or which base cannot become a mixture.
     """
+    progress = progress or Silent()
     check_place(output, "moe", "overwrite" if overwrite else "error")
     _check_settings(experts, settings, sets)
     adapters = {path: load_adapter(path) for path in experts if not is_model(path)}
@@ -114,7 +117,7 @@ def compose_mixture(
     shards = shards_of(tensors_of(weights, found, config, len(experts)), settings.max_shard_bytes)
     loaded = [adapters.get(path) or load_fine_tuned(path, config, found, weights) for path in experts]
     tokenizer = common_tokenizer(loaded, folder)
-    routers = _routers(folder, config, tokenizer, settings, sets, len(experts))
+    routers = _routers(folder, config, tokenizer, settings, sets, len(experts), progress)
     info = ComposedMixture(
         base=about,
         tokenizer_sha256=tokenizer_hash(tokenizer),
@@ -126,7 +129,7 @@ def compose_mixture(
         settings=settings,
     )
     with new_folder(output) as work:
-        write_shards(work, shards, weights, loaded, routers)
+        write_shards(work, shards, weights, loaded, routers, progress)
         write_config(target, work)
         if (folder / "generation_config.json").exists():
             shutil.copyfile(folder / "generation_config.json", work / "generation_config.json")
@@ -180,9 +183,12 @@ def write_shards(
     weights: Weights,
     experts: Sequence[AnyExpert],
     routers: torch.Tensor,
+    progress: Progress,
 ) -> None:
     """Write the output's safetensors, one tensor in memory at a time, and their index."""
     index: dict[str, str] = {}
+    total, done = sum(part.size for shard in shards for part in shard), 0
+    progress.stage("writing the mixture", total)
     for number, shard in enumerate(shards, start=1):
         file = SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         with replacing_binary(work / file) as stream:
@@ -192,9 +198,10 @@ def write_shards(
             for part in ordered:
                 tensor = _tensor(part, weights, experts, routers)
                 stream.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+                done += part.size
+                progress.update(done)
         index |= {part.name: file for part in shard}
     if len(shards) > 1:
-        total = sum(part.size for shard in shards for part in shard)
         write_json(work / INDEX, {"metadata": {"total_size": total}, "weight_map": index}, sort_keys=True)
 
 
@@ -228,7 +235,13 @@ def _tensor(part: MixtureTensor, weights: Weights, experts: Sequence[AnyExpert],
 
 
 def _routers(
-    folder: Path, config: PretrainedConfig, tokenizer: Any, settings: ComposeSettings, sets: Sequence[Path], count: int
+    folder: Path,
+    config: PretrainedConfig,
+    tokenizer: Any,
+    settings: ComposeSettings,
+    sets: Sequence[Path],
+    count: int,
+    progress: Progress,
 ) -> torch.Tensor:
     """Return every layer's router, (layers, experts, hidden size)."""
     if settings.router == "random":
@@ -241,7 +254,7 @@ def _routers(
         # By a hash, so that the sample is no matter of the order of the set.
         order = sorted(examples, key=lambda one: fold_of(one.conversation, 1 << 60, settings.seed))
         samples.append(order[: settings.sample])
-    return informed_router(load_causal(folder), samples, chat.pad_id)
+    return informed_router(load_causal(folder), samples, chat.pad_id, progress)
 
 
 def _check_settings(experts: Sequence[Path], settings: ComposeSettings, sets: Sequence[Path]) -> None:

@@ -18,6 +18,7 @@ import torch
 
 from moe.sets.chat import Example
 from moe.sets.examples import IGNORED, batches_of, pad_examples
+from scorer.progress import Progress, Silent
 
 _TOKENS = 8192
 
@@ -29,17 +30,23 @@ def random_router(layers: int, experts: int, hidden_size: int, deviation: float,
 
 
 @torch.inference_mode()
-def informed_router(model: Any, sets: Sequence[Sequence[Example]], pad_id: int) -> torch.Tensor:
+def informed_router(
+    model: Any, sets: Sequence[Sequence[Example]], pad_id: int, progress: Progress | None = None
+) -> torch.Tensor:
     """Return routers (layers, experts, hidden size), float32, from the hidden states that predict the responses.
 
     ``sets`` are examples of each expert's own set; ``model`` is the base, with ``model.model.layers`` as Llama's.
+    ``progress`` is told the examples that were read, twice: for the directions, and for their scale.
     """
+    progress = progress or Silent()
+    total = sum(map(len, sets))
     layers, hidden = len(model.model.layers), model.config.hidden_size
     sums = torch.zeros(len(sets), layers, hidden, dtype=torch.float64)
     squares = torch.zeros(layers, hidden, dtype=torch.float64)
     counts = torch.zeros(len(sets), dtype=torch.float64)
 
-    for number, layer, states in states_of(model, sets, pad_id):
+    progress.stage("reading the sets for the router", total)
+    for number, layer, states in states_of(model, sets, pad_id, progress):
         states = states.double()
         sums[number, layer] += states.sum(dim=0).cpu()
         squares[layer] += states.square().sum(dim=0).cpu()
@@ -51,15 +58,18 @@ def informed_router(model: Any, sets: Sequence[Sequence[Example]], pad_id: int) 
     variance = squares / counts.sum() - everywhere.square()
     router = (means - middle) / (variance[:, None, :] + 1e-6 * variance.mean())
     router -= middle * (router * middle).sum(-1, keepdim=True) / middle.square().sum(-1, keepdim=True)
-    return (router / _spread(model, sets, pad_id, router)).float()
+    progress.stage("scaling the router", total)
+    return (router / _spread(model, sets, pad_id, router, progress)).float()
 
 
-def _spread(model: Any, sets: Sequence[Sequence[Example]], pad_id: int, router: torch.Tensor) -> torch.Tensor:
+def _spread(
+    model: Any, sets: Sequence[Sequence[Example]], pad_id: int, router: torch.Tensor, progress: Progress
+) -> torch.Tensor:
     """Return the RMS of each layer's logits on the sets, (layers, 1, 1)."""
     total = torch.zeros(len(router), dtype=torch.float64)
     count = torch.zeros(len(router), dtype=torch.float64)
 
-    for _, layer, states in states_of(model, sets, pad_id):
+    for _, layer, states in states_of(model, sets, pad_id, progress):
         logits = states.double().cpu() @ router[layer].T
         total[layer] += logits.square().sum()
         count[layer] += logits.numel()
@@ -67,12 +77,17 @@ def _spread(model: Any, sets: Sequence[Sequence[Example]], pad_id: int, router: 
 
 
 @torch.inference_mode()
-def states_of(model: Any, sets: Sequence[Sequence[Example]], pad_id: int) -> Iterator[tuple[int, int, torch.Tensor]]:
+def states_of(
+    model: Any, sets: Sequence[Sequence[Example]], pad_id: int, progress: Progress | None = None
+) -> Iterator[tuple[int, int, torch.Tensor]]:
     """Yield what each layer's MLP, or mixture, reads at the positions that predict the responses, batch by batch.
 
-    Each is the number of a set, of a layer, and its hidden states (tokens, hidden size).
+    Each is the number of a set, of a layer, and its hidden states (tokens, hidden size). ``progress`` is told the
+    examples that were read, in a stage that the caller began.
     """
+    progress = progress or Silent()
     model.eval()
+    done = 0
     for number, examples in enumerate(sets):
         for rows in batches_of(examples, _TOKENS):
             inputs = pad_examples([examples[row] for row in rows], pad_id)
@@ -81,6 +96,8 @@ def states_of(model: Any, sets: Sequence[Sequence[Example]], pad_id: int) -> Ite
                 model(**{name: tensor.to(model.device) for name, tensor in inputs.items()}, use_cache=False)
             for layer, states in enumerate(seen):
                 yield number, layer, states[chosen.to(states.device)]
+            done += len(rows)
+            progress.update(done)
 
 
 def mixture_of(layer: Any) -> Any:

@@ -12,6 +12,7 @@ from moe.mixture.initial_router import mixture_of, states_of
 from moe.provenance import Routing
 from moe.sets.chat import Example
 from scorer.outputs import replacing_binary
+from scorer.progress import Progress, Silent
 
 
 def gates(model: Any) -> list[Any]:
@@ -20,12 +21,16 @@ def gates(model: Any) -> list[Any]:
 
 
 @torch.inference_mode()
-def measure_routing(model: Any, sets: Mapping[str, Sequence[Example]], pad_id: int) -> Routing:
+def measure_routing(
+    model: Any, sets: Mapping[str, Sequence[Example]], pad_id: int, progress: Progress | None = None
+) -> Routing:
     """Return what the routers give each expert at the positions that predict the responses, before any top-k."""
+    progress = progress or Silent()
+    progress.stage("measuring the routing", sum(map(len, sets.values())))
     routers = [gate.weight for gate in gates(model)]
     experts = routers[0].shape[0]
     totals = torch.zeros(len(sets), len(routers), experts, dtype=torch.float64)
-    for number, layer, states in states_of(model, list(sets.values()), pad_id):
+    for number, layer, states in states_of(model, list(sets.values()), pad_id, progress):
         weight = routers[layer]
         chances = torch.softmax(states.to(weight.dtype) @ weight.T, dim=-1)
         totals[number, layer] += chances.double().sum(dim=0).cpu()

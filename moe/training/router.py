@@ -76,12 +76,12 @@ def train_mixture(
         with writing_weights(output):
             set_seed(settings.seed)
             model = load_causal(folder, eager=True)
-            before = measure_routing(model, measured, chat.pad_id)
+            before = measure_routing(model, measured, chat.pad_id, progress)
             _prepare(model, settings)
             trainer = fit_causal(model, train, held_out, settings, work / "trainer", chat.pad_id, progress, "router")
             info = None
             if processes.is_main_process:
-                change = RoutingChange(before=before, after=measure_routing(model, measured, chat.pad_id))
+                change = RoutingChange(before=before, after=measure_routing(model, measured, chat.pad_id, progress))
                 about = read_made(folder, Mixture) or Mixture()
                 info = TrainedMixture(
                     **{name: getattr(about, name) for name in _KEPT},

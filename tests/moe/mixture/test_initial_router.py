@@ -22,6 +22,7 @@ from moe.sets.chat import Chat
 from moe.sets.examples import pad_examples, read_examples
 from moe.settings import ComposeSettings, RouterSettings
 from moe.training.router import train_mixture
+from scorer.progress import Silent
 from tests.moe.conftest import TINY, Made, command
 
 
@@ -49,6 +50,29 @@ def test_an_informed_router_sends_each_set_to_its_expert_and_a_random_one_does_n
     )
     assert informed > 0.6
     assert random == pytest.approx(0.5, abs=0.08)
+
+
+class Told(Silent):
+    """Notes of each stage its total and how far it came."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, tuple[float | None, float]] = {}
+
+    def stage(self, name: str, total: float | None = None, done: float = 0) -> None:
+        self.name, self.total = name, total
+        self.stages[name] = total, done
+
+    def update(self, done: float, *, total: float | None = None, note: str = "") -> None:
+        self.stages[self.name] = self.total, done
+
+
+def test_mixing_and_measuring_say_how_far_they_are(made: Made, tmp_path: Path) -> None:
+    told = Told()
+    compose_mixture(made.experts, tmp_path / "moe", ComposeSettings(router="informed"), sets=made.sets, progress=told)
+    chat, sets = examples_of(made)
+    measure_routing(load_causal(tmp_path / "moe"), sets, chat.pad_id, told)
+    assert len(told.stages) == 4
+    assert all(total and total == done for total, done in told.stages.values()), told.stages
 
 
 def test_an_informed_router_is_the_formula_and_treats_the_average_token_alike(made: Made) -> None:
