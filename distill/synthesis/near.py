@@ -23,8 +23,9 @@ def words_in_common(text: str, source: str, count: int) -> str | None:
 
 
 def nothing_else(text: str, source: str) -> bool:
-    """Tell whether a text has no word that a source does not have, in any order."""
-    return set(_words(text)) <= set(_words(source))
+    """Tell whether a text has words, and none that a source does not have, in any order."""
+    words = set(_words(text))
+    return bool(words) and words <= set(_words(source))
 
 
 def _runs(text: str, count: int) -> list[tuple[str, ...]]:

@@ -135,10 +135,11 @@ def _drop_by_words(fates: Sequence[Fate], settings: SynthesisSettings) -> None:
 
 def _copied(dialogue: Dialogue, request: str) -> str | None:
     """Return what a dialogue has of its instruction: words in a row, or a speaker's name alone or before a colon."""
+    roles = request.partition("\n")[0]
     for turn in dialogue.turns:
         if (copied := words_in_common(turn.content, f"{SYSTEM}\n{request}", _COPIED_WORDS)) is not None:
             return copied
-        if nothing_else(name := turn.content.partition(":")[0], request):
+        if nothing_else(name := turn.content.partition(": ")[0], roles):
             return name
     return None
 

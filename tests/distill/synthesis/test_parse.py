@@ -97,7 +97,9 @@ def test_a_run_of_words_is_found_whatever_stands_between_them() -> None:
     assert words_in_common("it sees", told, 6) is None
 
 
-@pytest.mark.parametrize(("said", "label"), [("The nurse.", True), ("Nurse, a friend", True), ("I am a nurse.", False)])
+@pytest.mark.parametrize(
+    ("said", "label"), [("The nurse.", True), ("Nurse, a friend", True), ("I am a nurse.", False), (":)", False)]
+)
 def test_a_turn_without_a_word_of_its_own_is_none(said: str, label: bool) -> None:
     assert nothing_else(said, "The person: a nurse. The listener: an old friend.") is label
 
