@@ -63,12 +63,14 @@ def summary(points: Points) -> dict[str, Any]:
             else None,
             "perplexity_by_set": {PAPER.sets[k]: pool.perplexity(only=k) for k in (0, 1)},
         }
-    base = by_variant.get(BASE, {}).values()
+    any_of = {
+        seed: point for points_of in by_variant.values() for seed, point in points_of.items()
+    }  # all have the same
     return {
-        "held_out": {seed: len(point["losses"]) for seed, point in by_variant.get(BASE, {}).items()},
-        "notes": [f"seed {point['seed']}: {point['note']}" for point in base],
+        "held_out": {seed: len(point["losses"]) for seed, point in sorted(any_of.items())},
+        "notes": [f"seed {seed}: {point['note']}" for seed, point in sorted(any_of.items())],
         "rows": rows,
-        "reference": over_seeds([point["reference"] for point in base]),
+        "reference": over_seeds([point["reference"] for point in by_variant.get(BASE, {}).values()]),
     }
 
 
@@ -129,7 +131,8 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     yield from report["notes"]
     yield ""
     yield from _table(report, "figures", ["dialogues", "steps"], _counts)
-    yield "| in the data | - | - | " + " | ".join(_cells(report["reference"])) + " |"
+    if report["reference"]:
+        yield "| in the data | - | - | " + " | ".join(_cells(report["reference"])) + " |"
     yield ""
     yield "less the random subset's, paired by seed; log perplexity over all dialogues, bootstrap over conversations:"
     yield ""

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from scipy.stats import ttest_1samp
 
 from benchmarks.moe.__main__ import main
-from benchmarks.moe.figures import summary
+from benchmarks.moe.figures import lines, summary
 from benchmarks.moe.marking import BundleScorer
 from benchmarks.moe.plan import ALL, BASE, BOTH, RANDOM, RATIONALITY, SENSIBILITY, lora_plan
 from benchmarks.moe.seed import Seed
@@ -103,10 +103,15 @@ def test_intervals_are_students_over_seeds_and_differences_are_paired() -> None:
         for variant, less in ((RANDOM, 0.0), (ALL, 1.0 + seed / 10)):
             losses = (base - less).tolist()
             point = {"seed": seed, "variant": variant, "trained_on": 8, "steps": 1, "losses": losses, "tokens": [2] * 8}
+            point["note"] = f"nothing of {seed}"
             names = [f"{seed} {row // 2}" for row in range(8)]
             figures = {"log_perplexity": float(np.mean(losses) / 2), "sensibility": None if seed == 1 else 7.0}
             points.append(point | {"conversations": names, "sets": [0] * 8, "figures": figures})
-    row = summary(points)["rows"][ALL]
+    report = summary(points)
+    assert report["held_out"] == {0: 8, 1: 8, 2: 8}  # also where the base was not measured
+    assert report["notes"][2] == "seed 2: nothing of 2"
+    assert not any("in the data" in line for line in lines(report))
+    row = report["rows"][ALL]
     found = row["less_random_subset"]["log_perplexity"]
     interval = ttest_1samp([-0.5, -0.55, -0.6], 0).confidence_interval(0.95)
     assert found["mean"] == pytest.approx(-0.55)
