@@ -9,7 +9,7 @@ from moe.settings import ComposeSettings, ExpertSettings, GenerateSettings, Rout
 from selection.rules import PAPER, Rule
 
 BASE, ALL, RANDOM, SENSIBILITY, RATIONALITY = "base", "all data", "random subset", "sensibility set", "rationality set"
-BOTH = "both sets"
+BOTH, WEIGHTED = "both sets", "weighted by score"
 AVERAGED, MIXTURE, TRAINED = "experts averaged", "MoE, {} router", "MoE, {} router, trained"
 ROUTERS = ("random", "informed")
 
@@ -18,7 +18,8 @@ ROUTERS = ("random", "informed")
 class Plan:
     """The same for every seed. ``limit`` and ``most_held_out`` are dialogues per seed, None for all that there are.
 
-    With ``equal_steps`` a smaller set is repeated until it has as many dialogues as all data.
+    With ``equal_steps`` a smaller set is repeated until it has as many dialogues as all data; one more variant draws
+    as many of all data, each with a chance by its scores.
     """
 
     expert: ExpertSettings
@@ -39,7 +40,8 @@ class Plan:
     @property
     def trained(self) -> list[str]:
         """The variants that learn a set."""
-        return [ALL, RANDOM, SENSIBILITY, RATIONALITY, *([BOTH] if self.both_low == "discard" else [])]
+        both, weighted = [BOTH] * (self.both_low == "discard"), [WEIGHTED] * self.equal_steps
+        return [ALL, RANDOM, SENSIBILITY, RATIONALITY, *both, *weighted]
 
     @property
     def variants(self) -> list[str]:

@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.moe.figures import read_points
 from benchmarks.moe.marking import Marker
-from benchmarks.moe.plan import ALL, AVERAGED, BASE, BOTH, RANDOM, RATIONALITY, SENSIBILITY, Plan
+from benchmarks.moe.plan import ALL, AVERAGED, BASE, BOTH, RANDOM, RATIONALITY, SENSIBILITY, WEIGHTED, Plan
 from benchmarks.moe.scratch import pretrain
 from distill.labelled import LabelledSet
 from moe.evaluation.generate import generate_responses
@@ -31,6 +31,7 @@ from moe.training.expert import train_expert
 from moe.training.router import train_mixture
 from scorer.arrays import Ints
 from scorer.dialogue import HEADS, Dialogue, Turn
+from scorer.engines.base import Scores
 from scorer.inputs.parse import to_record
 from scorer.outputs import new_folder
 from scorer.text import normalise
@@ -54,7 +55,8 @@ class Seed:
         folder.mkdir(exist_ok=True)
         fold = marker.folds(labelled) == seed
         mine = [respelt(dialogue) for dialogue, own in zip(labelled.dialogues, fold, strict=True) if own]
-        sets = plan.rule.apply(labelled.scores[fold], threshold=plan.threshold)
+        scores = labelled.scores[fold]
+        sets = plan.rule.apply(scores, threshold=plan.threshold)
         out = np.array([fold_of(f"benchmark:{one.conversation}", HELD_OUT_PARTS, seed) == 0 for one in mine])
         held_out = self._some(np.flatnonzero(out), plan.most_held_out)
         self.held_out = [mine[row] for row in held_out]
@@ -68,6 +70,7 @@ class Seed:
             SENSIBILITY: sensible,
             RATIONALITY: rational,
             BOTH: train[sets[train] != 2],
+            WEIGHTED: drawn_by_score(train, scores[train], plan.threshold, seed),
         }
         if empty := [name for name in (SENSIBILITY, RATIONALITY) if not len(chosen[name])]:
             raise click.ClickException(
@@ -212,6 +215,16 @@ class Seed:
             figures |= dict(zip(HEADS, marks.mean(axis=0, dtype=float).tolist(), strict=True))
             figures["kept"] = float((PAPER.apply(marks, self.marker.cuts) == 0).mean())
         return figures
+
+
+def drawn_by_score(rows: Ints, scores: Scores, threshold: float, seed: int) -> Ints:
+    """Return as many of the rows, some several times: the softer form of the rule "sensibility > T, rationality < T".
+
+    The chance of a row with scores s, r is proportional to sigmoid(s - T) * sigmoid(T - r).
+    """
+    sensibility, rationality = (scores - threshold).T
+    weights = 1 / (1 + np.exp(-sensibility)) / (1 + np.exp(rationality))
+    return np.sort(np.random.default_rng([seed, 2]).choice(rows, len(rows), p=weights / weights.sum()))
 
 
 def respelt(dialogue: Dialogue) -> Dialogue:

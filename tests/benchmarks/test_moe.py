@@ -16,8 +16,8 @@ from scipy.stats import ttest_1samp
 from benchmarks.moe.__main__ import main
 from benchmarks.moe.figures import lines, summary
 from benchmarks.moe.marking import BundleScorer
-from benchmarks.moe.plan import ALL, BASE, BOTH, RANDOM, RATIONALITY, SENSIBILITY, lora_plan
-from benchmarks.moe.seed import Seed
+from benchmarks.moe.plan import ALL, BASE, BOTH, RANDOM, RATIONALITY, SENSIBILITY, WEIGHTED, lora_plan
+from benchmarks.moe.seed import Seed, drawn_by_score
 from distill.labelled import read_labelled
 from scorer.bundle.bundle import Bundle
 from scorer.dialogue import Dialogue
@@ -40,6 +40,15 @@ def ids_of(path: Path) -> set[str]:
     return {one.id.rpartition("#")[0] for one in dialogues_of(path)}
 
 
+def test_a_row_is_drawn_by_its_scores() -> None:
+    scores = np.array([[9, 1], [9, 9], [1, 1], [1, 9]] * 500, dtype=np.float32)
+    drawn = drawn_by_score(np.arange(2000), scores, 5, seed=3)
+    assert len(drawn) == 2000
+    shares = np.bincount(drawn % 4, minlength=4) / 2000
+    assert shares[0] > 0.93
+    assert 0.005 < shares[1] < 0.03 > shares[2] > 0.005
+
+
 @pytest.mark.slow
 def test_every_variant_of_a_base_is_measured_once(bundle: Bundle, tmp_path: Path) -> None:
     write_lines(tmp_path / "labels.jsonl", labels(300))
@@ -50,7 +59,7 @@ def test_every_variant_of_a_base_is_measured_once(bundle: Bundle, tmp_path: Path
     first = run(tmp_path, *arguments, "--json", str(output))
     assert first.exit_code == 0, (first.output, first.exception)
     found = json.loads(output.read_text())
-    assert len(found["rows"]) == 11
+    assert len(found["rows"]) == 12
     assert found["held_out"] == {"0": 6, "1": 6}
     assert all(row["seeds"] == [0, 1] for row in found["rows"].values())
     assert {tuple(row["steps"]) for row in found["rows"].values()} == {(3, 3), (None, None)}
@@ -58,7 +67,7 @@ def test_every_variant_of_a_base_is_measured_once(bundle: Bundle, tmp_path: Path
         assert len(found["rows"]["MoE, informed router, trained"]["figures"][name]["by_seed"]) == 2, name
     assert found["rows"][BASE]["figures"]["perplexity"] != found["rows"][ALL]["figures"]["perplexity"]
     page = (tmp_path / "work" / "seed0" / "responses.html").read_text()
-    assert page.count('<td class="left" dir="auto">') == 6 * 12
+    assert page.count('<td class="left" dir="auto">') == 6 * 13
     assert not list((tmp_path / "work").glob("*/MoE-*/model.safetensors"))
     points = (tmp_path / "work" / "points.jsonl").read_bytes()
     again = run(tmp_path, *arguments)
@@ -84,6 +93,8 @@ def test_sets_follow_the_rule_and_held_out_conversations_are_in_none(bundle: Bun
     for name in (ALL, RANDOM, SENSIBILITY, RATIONALITY, BOTH):
         assert out.isdisjoint(one.conversation for one in dialogues_of(kept.set_file(name))), name
         assert len(dialogues_of(discarded.lesson_file(name))) == 50, name
+    by_score = {one.id.rpartition("#")[0] for one in dialogues_of(discarded.lesson_file(WEIGHTED))}
+    assert by_score <= {one.id.rpartition("#")[0] for one in dialogues_of(discarded.set_file(ALL))}
     assert kept.counts[RANDOM] == kept.counts[SENSIBILITY] == discarded.counts[SENSIBILITY]
     low = {labelled.dialogues[row].id for row in np.flatnonzero((labelled.scores < 5).all(axis=1))}
     learnt, still = (
