@@ -120,6 +120,7 @@ def test_a_rounds_checkpoint_that_was_edited_is_not_exported(
         make(server, rounds=1).run()
 
 
+@pytest.mark.slow
 def test_the_budget_is_the_whole_loops(make: Make, serve: Serve) -> None:
     server = serve()
     rounds, why = make(server, rounds=5, max_cost=0.09).run()
@@ -131,7 +132,8 @@ def test_the_budget_is_the_whole_loops(make: Make, serve: Serve) -> None:
     assert make(server).store.spent() <= 0.09
 
 
-@pytest.mark.parametrize("fresh", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("fresh", [False, True])
 def test_a_kill_with_calls_in_flight_hides_no_money(serve: Serve, tmp_path: Path, backbone: Path, fresh: bool) -> None:
     source = dialogues_file(tmp_path / "in.jsonl", 250)
     server = serve(latency=0.05)
@@ -157,6 +159,7 @@ def test_a_kill_with_calls_in_flight_hides_no_money(serve: Serve, tmp_path: Path
     assert billed() <= 0.125
 
 
+@pytest.mark.slow
 def test_a_fresh_store_spends_nothing_again(make: Make, serve: Serve, tmp_path: Path) -> None:
     server = serve()
     loop = make(server, rounds=5, max_cost=0.09)
@@ -253,9 +256,8 @@ def test_the_command_makes_a_scorer_that_scores(empathy: Run, serve: Serve, tmp_
     assert len((tmp_path / "scores.jsonl").read_text().splitlines()) == 120
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_what_is_paid_in_the_store(
     serve: Serve, tmp_path: Path, backbone: Path, number: signal.Signals, code: int
 ) -> None:

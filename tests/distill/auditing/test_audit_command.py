@@ -87,6 +87,7 @@ def test_a_moved_judge_wants_new_cuts_and_the_bundle_has_them(
     assert about["next"] == [f"empathy score {corpus[1]} -o rescored.parquet --scorer {tmp_path / 'new'}"]
 
 
+@pytest.mark.slow
 def test_a_judge_of_other_things_wants_training_and_the_command_is_one_to_type(
     corpus: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -114,6 +115,7 @@ def test_a_judge_of_other_things_wants_training_and_the_command_is_one_to_type(
     assert str(tmp_path / "audit" / "worth-a-label.jsonl") in about["next"][0]
 
 
+@pytest.mark.slow
 def test_nothing_is_paid_twice_and_a_spent_budget_is_continued(corpus: tuple[Path, Path], tmp_path: Path) -> None:
     with spoken_judge() as judge:
         short = run(options(corpus, judge, tmp_path, "-o", tmp_path / "audit", "--max-cost", "0.009"))
@@ -134,6 +136,7 @@ def test_nothing_is_paid_twice_and_a_spent_budget_is_continued(corpus: tuple[Pat
         assert "0 requests" in paid.output
 
 
+@pytest.mark.slow
 def test_a_killed_audit_goes_on_and_finds_what_an_undisturbed_one_finds(
     corpus: tuple[Path, Path], tmp_path: Path
 ) -> None:

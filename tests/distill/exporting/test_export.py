@@ -225,6 +225,7 @@ def test_the_command_exports_and_a_second_time_refuses(
     assert "exists already" in one_line(again.exit_code, again.stderr.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_no_bundle(checkpoint: Checkpoint, tmp_path: Path, empathy: Run) -> None:
     arguments = ("export", checkpoint.path, "-o", tmp_path / "b")
     result = empathy(*arguments, largest_file=30_000)

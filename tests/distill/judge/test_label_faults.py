@@ -45,6 +45,7 @@ def label_with_faults(
     return counts
 
 
+@pytest.mark.slow
 def test_every_dialogue_is_labelled_or_rejected_whatever_the_server_does(
     empathy: Run, serve: Serve, tmp_path: Path
 ) -> None:

@@ -156,6 +156,7 @@ def test_one_variant_is_held_against_the_labels(tried: Tried, serve: Serve) -> N
     assert {opinion.name for one in run.changed for opinion in (one.first, one.second)} == {"noisy x judge-1", "labels"}
 
 
+@pytest.mark.slow
 def test_a_fault_in_five_calls_is_counted_and_nothing_is_paid_twice(tried: Tried, serve: Serve) -> None:
     tried.server = serve(share=0.2, seed=3)
     result = tried("default", "brief", timeout=1, no_reasons=True)
@@ -206,6 +207,7 @@ def test_ctrl_c_keeps_what_was_answered(tried: Tried, serve: Serve) -> None:
     assert b"run the same command again to continue" in err
 
 
+@pytest.mark.slow
 def test_the_budget_holds_for_all_variants_together(tried: Tried, serve: Serve) -> None:
     tried.server = serve()
     stopped = tried("default", "brief", price_in=10, price_out=100, budget=0.3, bootstrap=0)
@@ -225,6 +227,7 @@ def test_the_budget_holds_for_all_variants_together(tried: Tried, serve: Serve) 
     assert [one.judged for one in tried.run().variants] == [40, 40]
 
 
+@pytest.mark.slow
 def test_a_sample_is_seeded_and_repeats_are_questions_of_their_own(tried: Tried, serve: Serve) -> None:
     tried.server = serve()
     assert tried("brief", sample=20, repeats=3, temperature=0.7, show=0).returncode == 0

@@ -94,6 +94,7 @@ def test_with_a_fifth_of_faults_nothing_is_paid_twice_and_every_reply_is_account
     assert made.report()["this_run"]["requests"] == 0
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_as_one_that_was_not_killed(made: Made, serve: Serve) -> None:
     server = serve(share=0.2, faults=FAULTS, latency=0.05)
     for number in range(1, 3):
@@ -185,6 +186,7 @@ def test_a_dry_run_shows_the_plan_asks_nothing_and_leaves_nothing(made: Made, se
     assert {path.name for path in made.folder.iterdir()} == {"corpus.jsonl"}
 
 
+@pytest.mark.slow
 def test_limits_end_a_run_and_the_next_goes_on(made: Made, serve: Serve) -> None:
     server = serve()
     ran = made(server, "--max-requests", 25)

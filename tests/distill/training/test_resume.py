@@ -102,6 +102,7 @@ def test_a_training_that_stopped_early_and_was_killed_then_ends_the_same(
     assert first == second
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_training_that_can_be_resumed(backbone: Path, tmp_path: Path, empathy: Run) -> None:
     path, output = labelled_file(tmp_path / "labels.jsonl", 160), tmp_path / "out"
     command = ["train", path, "-o", output, "--backbone", backbone, "--folds", "2", "--max-length", "64"]
@@ -133,6 +134,7 @@ def test_an_output_that_exists_is_replaced_on_demand_only(
     assert load_checkpoint(output).info.settings.epochs == 2
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_is_one_line_and_the_training_is_resumed_afterwards(
     backbone: Path, tmp_path: Path, empathy: Run
 ) -> None:
