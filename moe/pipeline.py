@@ -210,8 +210,7 @@ class Pipeline:
         settings = self._settings.compose
         sets = [self._set(name) for name in names] if settings.router == "informed" else []
         base, output = self._settings.expert.base, self._output / "composed"
-        mixing: dict[str, Any] = {"base": base, "sets": sets, "progress": self._progress}
-        made = compose_mixture(experts, output, settings, overwrite=True, **mixing)
+        made = compose_mixture(experts, output, settings, base=base, sets=sets, overwrite=True, progress=self._progress)
         return f"{made.architecture} of {len(names)} experts"
 
     def _train(self, names: Sequence[str], existing: Existing) -> str:

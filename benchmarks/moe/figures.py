@@ -63,12 +63,10 @@ def summary(points: Points) -> dict[str, Any]:
             else None,
             "perplexity_by_set": {PAPER.sets[k]: pool.perplexity(only=k) for k in (0, 1)},
         }
-    any_of = {
-        seed: point for points_of in by_variant.values() for seed, point in points_of.items()
-    }  # all have the same
+    one_of = {point["seed"]: point for point in sorted(points, key=lambda point: point["seed"])}  # any has the same
     return {
-        "held_out": {seed: len(point["losses"]) for seed, point in sorted(any_of.items())},
-        "notes": [f"seed {seed}: {point['note']}" for seed, point in sorted(any_of.items())],
+        "held_out": {seed: len(point["losses"]) for seed, point in one_of.items()},
+        "notes": [f"seed {seed}: {point['note']}" for seed, point in one_of.items()],
         "rows": rows,
         "reference": over_seeds([point["reference"] for point in by_variant.get(BASE, {}).values()]),
     }

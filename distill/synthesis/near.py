@@ -22,7 +22,7 @@ def words_in_common(text: str, source: str, count: int) -> str | None:
     return next((" ".join(run) for run in _runs(text, count) if run in theirs), None)
 
 
-def nothing_else(text: str, source: str) -> bool:
+def has_only_words_of(text: str, source: str) -> bool:
     """Tell whether a text has words, and none that a source does not have, in any order."""
     words = set(_words(text))
     return bool(words) and words <= set(_words(source))

@@ -13,7 +13,7 @@ MOST_EXCHANGES = 10
 MOST_CHARACTERS = 2000
 """Of one turn."""
 
-SPEAKERS = {"says": "user", "answers": "assistant"}
+ROLES = {"says": "user", "answers": "assistant"}
 """Role by the key of what it says."""
 
 _HARMLESS = {ord(char): " " for char in "\n\t\u00a0\u200d"}  # the last joins emoji
@@ -71,9 +71,9 @@ def _turns(found: dict[str, Any]) -> tuple[Turn, ...]:
 
 
 def _exchange(exchange: Any, number: int) -> list[Turn]:
-    if not isinstance(exchange, dict) or set(exchange) != set(SPEAKERS):
+    if not isinstance(exchange, dict) or set(exchange) != set(ROLES):
         raise ReplyError("out_of_form", f"exchange {number} is {exchange!a:.60}, expected the keys says and answers")
-    return [_turn(role, exchange[key], f"{key!r} of exchange {number}") for key, role in SPEAKERS.items()]
+    return [_turn(role, exchange[key], f"{key!r} of exchange {number}") for key, role in ROLES.items()]
 
 
 def _turn(role: str, said: Any, where: str) -> Turn:

@@ -15,7 +15,7 @@ from random import Random
 from typing import Any, ClassVar
 
 from distill.judge.rubric import Check, Rubric, inert
-from distill.synthesis.parse import read_written
+from distill.synthesis.parse import ROLES, read_written
 from distill.synthesis.plan import Cell, Style
 from scorer.dialogue import Dialogue, Turn, conversation_key
 from scorer.text import digest
@@ -58,8 +58,8 @@ SCHEMA: dict[str, Any] = {
                 "type": "array",
                 "items": {
                     "type": "object",
-                    "properties": {"says": {"type": "string"}, "answers": {"type": "string"}},
-                    "required": ["says", "answers"],
+                    "properties": {key: {"type": "string"} for key in ROLES},
+                    "required": [*ROLES],
                     "additionalProperties": False,
                 },
             }

@@ -11,7 +11,7 @@ from distill.judge.asker import ATTEMPTS, Outcome
 from distill.judge.labelling import Labelling
 from distill.judge.records import WRITTEN, Known, host_of
 from distill.judge.verdict import ReplyError
-from distill.synthesis.near import Near, nothing_else, words_in_common
+from distill.synthesis.near import Near, has_only_words_of, words_in_common
 from distill.synthesis.parse import read_written
 from distill.synthesis.plan import BETWEEN, regions_of
 from distill.synthesis.prompts import SYSTEM, Request
@@ -139,7 +139,7 @@ def _copied(dialogue: Dialogue, request: str) -> str | None:
     for turn in dialogue.turns:
         if (copied := words_in_common(turn.content, f"{SYSTEM}\n{request}", _COPIED_WORDS)) is not None:
             return copied
-        if nothing_else(name := turn.content.partition(": ")[0], roles):
+        if has_only_words_of(name := turn.content.partition(": ")[0], roles):
             return name
     return None
 

@@ -63,7 +63,7 @@ class Service:
         """Start the threads; ``log`` is given a line for each fault of the server itself."""
         self.scorer, self.settings, self.watch = scorer, settings, watch
         self.metrics = Metrics(scorer)
-        self.batcher = Batcher(scorer, settings.wait_ms, self._record, self.metrics.ran)
+        self.batcher = Batcher(scorer, settings.wait_ms, self._record, self.metrics.ran, self._tell_together)
         patience = settings.answer_seconds / 2
         self.room = Room(settings.queue_tokens, patience, settings.body_bytes, lambda: self.batcher.rate)
         self.reader = Reader(scorer, settings)
@@ -103,6 +103,9 @@ class Service:
 
             routes += dashboard_routes(self.watch)
         return routes
+
+    def _tell_together(self, error: Exception) -> None:
+        self.guard.tell("scored one by one, since together they failed", error)
 
     async def in_thread(self, call: Callable[..., T], *given: Any) -> T:
         """Return what a call gives that may take long."""

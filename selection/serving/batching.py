@@ -56,10 +56,20 @@ Finish = Callable[[Sequence[Job]], None]
 class Batcher:
     """One thread that scores what waits, in runs of the network that take a part of each job in turn."""
 
-    def __init__(self, scorer: Scorer, wait_ms: float, finish: Finish, on_run: Callable[[int, int], None]) -> None:
-        """Start the thread; ``on_run`` is told the rows and tokens of every run of the network."""
+    def __init__(
+        self,
+        scorer: Scorer,
+        wait_ms: float,
+        finish: Finish,
+        on_run: Callable[[int, int], None],
+        on_fault: Callable[[Exception], None],
+    ) -> None:
+        """Start the thread; ``on_run`` is told the rows and tokens of every run of the network.
+
+        ``on_fault`` is told why jobs could be scored one by one alone: no job has that error.
+        """
         engine, info = scorer.engine, scorer.bundle.info
-        self._scorer, self._finish, self._on_run = scorer, finish, on_run
+        self._scorer, self._finish, self._on_run, self._on_fault = scorer, finish, on_run, on_fault
         self._settings = ScoreSettings(uncertainty=info.uncertainty is not None)
         self._wait = wait_ms / 1000
         self._enough = engine.batch_tokens * max(1, engine.threads)
@@ -136,7 +146,10 @@ class Batcher:
             columns = score_columns(self._scorer, Tokens.of(encoded), self._settings)
         except Exception as error:  # noqa: BLE001 - whatever it is: this thread must live, and each request be answered
             if len(parts) > 1:
-                return [tokens for part in parts for tokens in self._scored([part])]
+                runs = [tokens for part in parts for tokens in self._scored([part])]
+                if all(job.error is None for job, _, _ in parts):
+                    self._on_fault(error)
+                return runs
             parts[0][0].error = error
             columns = np.full((len(encoded), len(HEADS)), np.nan, dtype=np.float32)
         place = 0

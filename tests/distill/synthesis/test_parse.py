@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from distill.judge.verdict import ReplyError
-from distill.synthesis.near import Near, nothing_else, words_in_common
+from distill.synthesis.near import Near, has_only_words_of, words_in_common
 from distill.synthesis.parse import read_written
 from distill.synthesis.prompts import WANTED
 from tests.conftest import make_dialogue
@@ -101,7 +101,7 @@ def test_a_run_of_words_is_found_whatever_stands_between_them() -> None:
     ("said", "label"), [("The nurse.", True), ("Nurse, a friend", True), ("I am a nurse.", False), (":)", False)]
 )
 def test_a_turn_without_a_word_of_its_own_is_none(said: str, label: bool) -> None:
-    assert nothing_else(said, "The person: a nurse. The listener: an old friend.") is label
+    assert has_only_words_of(said, "The person: a nurse. The listener: an old friend.") is label
 
 
 def test_near_duplicates_are_copies_with_other_words_in_few_places() -> None:

@@ -156,6 +156,14 @@ def test_a_reply_that_an_earlier_release_took_is_a_reject_where_this_one_reads_m
     assert server.stats()["requests"] == asked
 
 
+def test_a_speakers_name_before_what_is_said_is_no_dialogue(made: Made, serve: Serve) -> None:
+    said = _reply("The person and the listener: my dog died", "i am so sorry for you")
+    assert made(serve(answer={"message": {"role": "assistant", "content": said}}), count=4).returncode == 1
+    assert {(entry["reason"], entry["detail"].rpartition(": ")[2]) for entry in made.rejects()} == {
+        ("instruction", "The person and the listener")
+    }
+
+
 def test_the_corpus_and_what_is_kept_have_no_near_duplicates(made: Made, serve: Serve) -> None:
     server = serve(answer={"message": {"role": "assistant", "content": _reply("my dog died today", "i am so sorry 1")}})
     ran = made(server, "--region", "both_high", "--region", "both_low", "--region", "sensibility", count=60)

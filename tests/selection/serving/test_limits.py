@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -173,6 +174,25 @@ def test_what_the_engine_fails_on_is_answered_and_the_others_are_scored(
         assert client.ask("/v1/score", GOOD).status == 200
 
 
+def test_what_fails_together_alone_is_in_the_log(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = score_columns
+
+    def failing(scorer: Scorer, tokens: Any, settings: Any) -> Any:
+        if len(tokens.lengths) > 1:
+            raise MemoryError(SECRET)
+        return real(scorer, tokens, settings)
+
+    monkeypatch.setattr(batching, "score_columns", failing)
+    with served(scorer, wait_ms=300) as client, ThreadPoolExecutor(2) as pool:
+        bodies = [GOOD, record("i am sad", "so sorry")]
+        answers = list(pool.map(lambda body: client.ask("/v1/score", body), bodies))
+        assert [answer.status for answer in answers] == [200, 200]
+        assert len(client.log) == 1
+        assert "together" in client.log[0]
+        assert "MemoryError" in client.log[0]
+        assert SECRET not in client.log[0]
+
+
 def test_what_nobody_waits_for_is_not_scored(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     real, slow = score_columns, threading.Event()
     rows: list[int] = []
@@ -283,12 +303,15 @@ def test_what_is_scored_after_the_end_is_told_to_nobody(scorer: Scorer, monkeypa
 
     monkeypatch.setattr(batching, "score_columns", waiting)
     finished: list[int] = []
-    batcher = batching.Batcher(scorer, 0, lambda jobs: finished.append(len(jobs)), lambda _rows, _tokens: None)
+    faults: list[Exception] = []
+    batcher = batching.Batcher(
+        scorer, 0, lambda jobs: finished.append(len(jobs)), lambda _rows, _tokens: None, faults.append
+    )
     asyncio.run(submit())
     assert begun.wait(20)
     slow.set()
     batcher.close()
-    assert finished == [1]
+    assert (finished, faults) == ([1], [])
 
 
 def test_a_slow_machine_lets_less_wait() -> None:
