@@ -68,6 +68,9 @@ def checkpoint_card(
     figures = "\n".join(f"| {title} | {value} |" for title, value in agreement_rows(measured))
     taught = f", taught by {' and '.join(training.teachers)} on these and {training.unlabelled:,} unlabelled dialogues"
     kept = f", cut to depth {settings.layers}, its lowest layers" if settings.layers else ""
+    epochs = f"{settings.epochs} epochs"
+    if info.epochs_before:
+        epochs += f" after {info.epochs_before} of an earlier training"
     licensed = f"\n- **Licence**: {licence}." if licence else ""
     bad = _BAD_REPLIES.format(share=settings.counterexamples) if settings.counterexamples else ""
     return f"""# {name}
@@ -75,7 +78,7 @@ def checkpoint_card(
 Scores the last assistant turn of a dialogue for sensibility (emotional depth) and rationality (logical thought), 0 to
 10, as a judge scored them who rated dialogues for *Efficient-Empathy* (arXiv 2407.01937) or by a rubric of that kind.
 
-- **Backbone**: {info.backbone}{kept}, fine-tuned for {settings.epochs} epochs{taught if training.teachers else ""}.
+- **Backbone**: {info.backbone}{kept}, fine-tuned for {epochs}{taught if training.teachers else ""}.
 - **Training data**: {training.dialogues:,} labelled dialogues of {training.conversations:,} conversations
   ({training.data}).{bad}{licensed}
 - **Use**: on dialogues like those it was trained on. On text of another kind its scores mean little, and neither its

@@ -69,6 +69,7 @@ class _Header:
 class CheckpointInfo(_Header):
     """What empathy.json holds; of a single fit, nothing is measured and so the fields with UNSET are missing.
 
+    ``epochs_before`` are those of the checkpoint that its training went on from.
     ``measured`` has ``how``, the figures by name (``selection.metrics.all_figures``), the ``coverage`` of the
     uncertainty per head and ``coverage_aim``.
     """
@@ -85,6 +86,7 @@ class CheckpointInfo(_Header):
     uncertainty: Uncertainty | UnsetType = UNSET
     measured: Measured | UnsetType = UNSET
     training: LearntFrom
+    epochs_before: Count = 0
     domain: Domain | UnsetType = UNSET
     seconds: Count | UnsetType = UNSET
 

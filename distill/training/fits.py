@@ -77,7 +77,10 @@ def assign(conversations: Sequence[str], settings: TrainSettings) -> Split:
 
 @dataclass(slots=True)
 class TrainRun:
-    """What the fits of one training share; ``work`` is where they are kept, ``done`` the steps of the finished ones."""
+    """What the fits of one training share; ``work`` is where they are kept, ``done`` the steps of the finished ones.
+
+    ``before`` is the checkpoint that the training goes on from, None where its backbone is only an encoder.
+    """
 
     labelled: LabelledSet
     settings: TrainSettings
@@ -88,6 +91,7 @@ class TrainRun:
     work: Path
     progress: Progress
     processes: PartialState
+    before: Checkpoint | None = None
     total: int = 0
     done: int = 0
     started: float = field(default_factory=time.monotonic)
@@ -95,6 +99,15 @@ class TrainRun:
     def folder(self, fit: Fit) -> Path:
         """Return where a fit's checkpoint is kept."""
         return self.work / FINAL if fit.fold is None else self.work / FOLDS / str(fit.fold)
+
+    def goes_on_from(self, fit: Fit) -> Checkpoint | None:
+        """Return the checkpoint that a fit goes on from: of a fold, the one that did not see the fold either."""
+        return self.before and (self.before if fit.fold is None else self.before.fold(fit.fold))
+
+    def start(self, fit: Fit) -> Backbone:
+        """Return the encoder that a fit begins with."""
+        before = self.goes_on_from(fit)
+        return replace(self.backbone, name=str(before.path)) if before else self.backbone
 
     def steps(self, fit: Fit) -> int:
         """Return how many optimiser steps a fit takes on one device."""
@@ -113,18 +126,26 @@ class TrainRun:
         return CheckpointInfo(
             settings=self.settings,
             max_length=self.settings.max_length,
-            backbone=Path(name).name if Path(name).is_dir() else name,
+            backbone=self.before.info.backbone if self.before else Path(name).name if Path(name).is_dir() else name,
             created=date.today().isoformat(),
             versions={package: version(package) for package in ("empathy-scorer", "torch", "transformers")},
             bf16=has_bf16(),
             part=fit.name,
             training=self._learnt_from(fit),
+            epochs_before=self.before.info.epochs_before + self.before.info.settings.epochs if self.before else 0,
         )
 
     def _learnt_from(self, fit: Fit) -> LearntFrom:
         learnt = self.labelled.take(np.flatnonzero(fit.train))
         files = sorted({Path(dialogue.source).name for dialogue in learnt.dialogues})
-        unlabelled = self.lessons.extra.hashes if self.lessons else []
+        unlabelled = {*self.lessons.extra.hashes} if self.lessons else set[str]()
+        teachers = self.lessons.extra.info.teachers if self.lessons else []
+        hashes = {*learnt.hashes}
+        if before := self.goes_on_from(fit):
+            earlier = before.info.training
+            unlabelled |= {*earlier.unlabelled_hashes}
+            hashes |= {*earlier.content_hashes}
+            teachers = list(dict.fromkeys([*earlier.teachers, *teachers]))
         return LearntFrom(
             data=", ".join(files[:_NAMED]) + (f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""),
             dialogues=len(learnt),
@@ -133,8 +154,8 @@ class TrainRun:
             rubric=_said_by_judges(learnt, "rubric"),
             conversations=len(set(learnt.conversations)),
             unlabelled=len(unlabelled),
-            teachers=self.lessons.extra.info.teachers if self.lessons else [],
-            content_hashes=sorted(learnt.hashes),
+            teachers=teachers,
+            content_hashes=sorted(hashes),
             unlabelled_hashes=sorted(unlabelled),
         )
 

@@ -153,16 +153,16 @@ def of_fold(scores: Scores, fold: int | None) -> Scores:
     return np.asarray(scores.mean(axis=0) if fold is None else scores[fold])
 
 
-def check_split(folds: int, split_seed: int, settings: TrainSettings) -> None:
-    """Raise TrainError unless the teachers held out the very conversations that their student will.
+def check_split(folds: int, split_seed: int, settings: TrainSettings, who: str = "the teachers were") -> None:
+    """Raise TrainError unless those before, ``who``, held out the very conversations that a training will.
 
-    Else the student would learn, through the teachers, the labels that it is measured on.
+    Else it would learn, through them, the labels that it is measured on.
     """
     theirs, mine = (folds, split_seed), (settings.folds, settings.split_seed)
     if theirs != mine:
         raise TrainError(
-            f"the teachers were trained with --folds {theirs[0]} --split-seed {theirs[1]} and the student is to be "
-            f"with {mine[0]} and {mine[1]}; give the teachers': both must hold out the same"
+            f"{who} trained with --folds {theirs[0]} --split-seed {theirs[1]} and this training is to be with "
+            f"{mine[0]} and {mine[1]}; give the former: both must hold out the same"
         )
 
 

@@ -40,7 +40,7 @@ class TeachIdentity:
     near_encoder: str | None = None
 
 
-def check_teachers(teachers: Sequence[Checkpoint]) -> tuple[int, int]:
+def check_teachers(teachers: Sequence[Checkpoint], role: str = "teacher") -> tuple[int, int]:
     """Return the teachers' folds and split seed; TrainError unless all have the same, and their fold models."""
     splits = {(teacher.info.settings.folds, teacher.info.settings.split_seed): teacher for teacher in teachers}
     if len(splits) > 1:
@@ -50,7 +50,7 @@ def check_teachers(teachers: Sequence[Checkpoint]) -> tuple[int, int]:
     for teacher in teachers:
         missing = [k for k in range(folds) if not (teacher.path / FOLDS / str(k)).is_dir()]
         if missing:
-            raise TrainError(f"teacher {teacher.path}: lacks {FOLDS}/{missing[0]}, its model without that fold")
+            raise TrainError(f"{role} {teacher.path}: lacks {FOLDS}/{missing[0]}, its model without that fold")
     return folds, seed
 
 

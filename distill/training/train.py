@@ -146,6 +146,7 @@ def _begin(
     check_trainable(labelled, settings.folds or HOLDOUT_PARTS)
     split = assign(labelled.conversations, settings)
     backbone = checked_backbone(settings)
+    before = _goes_on_from(settings)
     if unlabelled and not teachers:
         raise TrainError("--unlabelled dialogues are learnt from a teacher's scores: name one with --teacher")
     if teachers:
@@ -175,7 +176,7 @@ def _begin(
                 teach(teachers, dialogues, teaching or TeachSettings(), path, existing="resume", progress=progress)
             lessons = Lessons.of(read_soft(path), labelled, settings, encoder)
     encoded = encoder.encode(labelled.dialogues)
-    run = TrainRun(labelled, settings, backbone, encoder, encoded, lessons, work, progress, processes)
+    run = TrainRun(labelled, settings, backbone, encoder, encoded, lessons, work, progress, processes, before)
     return run, split, identity
 
 
@@ -187,6 +188,15 @@ def checked_backbone(settings: TrainSettings) -> Backbone:
             f"max length is {settings.max_length} and {settings.backbone} takes {backbone.max_length} tokens at most"
         )
     return backbone
+
+
+def _goes_on_from(settings: TrainSettings) -> Checkpoint | None:
+    """Return the checkpoint that a training goes on from; TrainError if it learnt what is to be held out now."""
+    if not (Path(settings.backbone) / CHECKPOINT_JSON).is_file():
+        return None
+    before = load_checkpoint(settings.backbone)
+    check_split(*check_teachers([before], "backbone"), settings, "the backbone was")
+    return before
 
 
 def _check_room(output: Path, backbone: Backbone, settings: TrainSettings) -> None:
@@ -215,7 +225,7 @@ def run_fit(run: TrainRun, fit: Fit) -> tuple[Scores, PreTrainedModel | None]:
         trainer = run.work / "trainer" / folder.name
         with writing_weights(run.work):
             steps = Steps(run.progress, fit.name, run.done)
-            model = fine_tune(run.backbone, examples, validation, run.settings, trainer, steps)
+            model = fine_tune(run.start(fit), examples, validation, run.settings, trainer, steps)
             if run.processes.is_main_process:
                 raw = predict(model, [run.encoded[row] for row in np.flatnonzero(fit.held_out)])
                 folder.parent.mkdir(exist_ok=True)

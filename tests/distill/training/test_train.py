@@ -55,6 +55,25 @@ def test_it_learns_and_measures_on_conversations_it_did_not_see(folded: Checkpoi
     np.testing.assert_allclose(logits(folded.path / "folds" / "1", dialogues), raw_scores(folded.path)[rows], atol=1e-4)
 
 
+def test_a_training_goes_on_from_a_checkpoint_fold_by_fold(
+    folded: Checkpoint, labelled: LabelledSet, tmp_path: Path
+) -> None:
+    settings = tiny_settings(folded.path, epochs=1, learning_rate=1e-8, folds=3)
+    on = train_scorer(labelled, settings, tmp_path / "on")
+    # Next to nothing is learnt, so each fold's scores stay those of the model that did not see it either.
+    np.testing.assert_allclose(raw_scores(on.path), raw_scores(folded.path), atol=1e-3)
+    assert (on.info.backbone, on.info.epochs_before) == (folded.info.backbone, folded.info.settings.epochs)
+    assert "for 1 epochs after 4 of an earlier training" in (on.path / "README.md").read_text()
+    earlier = on.fold(1).info.training.content_hashes
+    assert earlier == folded.fold(1).info.training.content_hashes
+    for more in ({"folds": 0}, {"folds": 3, "split_seed": 9}):
+        with pytest.raises(TrainError, match="the backbone was trained with --folds 3 --split-seed 0 "):
+            train_scorer(labelled, tiny_settings(folded.path, **more), tmp_path / "other")
+    shutil.rmtree(shutil.copytree(folded.path, tmp_path / "bare") / "folds")
+    with pytest.raises(TrainError, match="lacks folds/0, its model without that fold"):
+        train_scorer(labelled, tiny_settings(tmp_path / "bare", folds=3), tmp_path / "other")
+
+
 def test_a_checkpoint_is_a_plain_folder_whose_logits_are_calibrated_scores(
     folded: Checkpoint, labelled: LabelledSet
 ) -> None:
