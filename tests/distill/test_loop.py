@@ -97,6 +97,7 @@ def dies_in(step: str, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
             loop.run()
 
 
+@pytest.mark.slow
 def test_a_loop_that_dies_continues_where_it_was(
     make: Make, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def report(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "audit.json").read_text()))
 
 
+@pytest.mark.slow
 def test_a_scorer_that_agrees_is_trusted_after_few_questions(corpus: tuple[Path, Path], tmp_path: Path) -> None:
     with spoken_judge() as judge:
         found = run(options(corpus, judge, tmp_path, "-o", tmp_path / "audit", "--json", tmp_path / "a.json"))
@@ -171,6 +172,7 @@ def test_a_dry_run_asks_nothing_and_says_the_most_that_it_may_cost(corpus: tuple
     assert not (tmp_path / "store.sqlite").exists()
 
 
+@pytest.mark.slow
 def test_dialogues_that_the_judge_refuses_count_against_the_answer(corpus: tuple[Path, Path], tmp_path: Path) -> None:
     lines = [json.loads(line) for line in corpus[1].read_text().splitlines()]
     for line in lines[::3]:
@@ -184,6 +186,7 @@ def test_dialogues_that_the_judge_refuses_count_against_the_answer(corpus: tuple
     assert (found.exit_code, about["verdict"]) == (1, "not sure")
 
 
+@pytest.mark.slow
 def test_draws_show_how_far_the_judge_agrees_with_itself(corpus: tuple[Path, Path], tmp_path: Path) -> None:
     with spoken_judge() as judge:
         run(options(corpus, judge, tmp_path, "-o", tmp_path / "audit", "--draws", 2))

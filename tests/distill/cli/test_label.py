@@ -180,6 +180,7 @@ def test_usage_errors_say_what_is_missing(empathy: Run, tmp_path: Path) -> None:
         assert text in one_line(result.returncode, result.stderr)
 
 
+@pytest.mark.slow
 def test_a_second_process_exits_2_with_one_line(label: Command, serve: Serve) -> None:
     dialogues_file(label.source, 4)
     label.server = serve(latency=6)
@@ -212,6 +213,7 @@ def test_a_signal_leaves_what_is_paid_in_the_store_and_the_rerun_continues(
     assert set(label.server.stats()["asked"].values()) == {1}
 
 
+@pytest.mark.slow
 def test_a_second_signal_does_not_wait_and_books_what_it_gave_up(label: Command, serve: Serve) -> None:
     dialogues_file(label.source, 60)
     label.server = serve(latency=30)
@@ -227,6 +229,7 @@ def test_a_second_signal_does_not_wait_and_books_what_it_gave_up(label: Command,
         assert database.execute("SELECT status, detail FROM replies").fetchall() == [("lost", "given up")] * 4
 
 
+@pytest.mark.slow
 def test_a_sample_is_labelled_and_a_larger_one_pays_for_the_rest(label: Command, serve: Serve) -> None:
     dialogues_file(label.source, 30)
     label.server = serve()

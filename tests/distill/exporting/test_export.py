@@ -148,6 +148,7 @@ def test_what_changes_decisions_is_refused_and_the_reason_kept(
     assert ("within" if verdict.allowed else "over") + " 0.00%" in verdict.reason
 
 
+@pytest.mark.slow
 def test_half_precision_is_stored_on_demand_and_scores_the_same(
     checkpoint: Checkpoint, check: list[Dialogue], tmp_path: Path
 ) -> None:
@@ -164,6 +165,7 @@ def test_half_precision_is_stored_on_demand_and_scores_the_same(
     np.testing.assert_allclose(scores, Scorer.load(bundle.path, engine="onnxruntime").score(check), atol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checked", [True, False])
 def test_half_precision_that_is_refused_is_not_stored(
     checkpoint: Checkpoint, check: list[Dialogue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, checked: bool

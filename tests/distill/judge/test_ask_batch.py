@@ -29,6 +29,7 @@ def batched(label: Label) -> Label:
     return made
 
 
+@pytest.mark.slow
 def test_a_batch_costs_half_and_gives_the_same_labels(empathy: Run, serve: Serve, tmp_path: Path) -> None:
     source = dialogues_file(tmp_path / "in.jsonl", 20)
     server = serve(key=KEY)

@@ -71,6 +71,7 @@ def test_a_question_that_always_fails_is_rejected_after_five_attempts(serve: Ser
     assert sorted(server.stats()["asked"].values()) == [1, 1, 1, 1, 5]
 
 
+@pytest.mark.slow
 def test_a_busy_server_is_waited_for_as_long_as_it_says(serve: Serve, label: Label) -> None:
     server = serve(share=0.3, faults=["429_after"], retry_after=0.2)
     start = time.monotonic()
@@ -160,6 +161,7 @@ def saved_answers(path: Path) -> int:
         return int(database.execute("SELECT COUNT(*) FROM replies WHERE status = 'scored'").fetchone()[0])
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_where_it_was(serve: Serve, tmp_path: Path) -> None:
     kill_and_rerun(serve, tmp_path, 200, kills=2, concurrency=16, latency=0.1)
 

@@ -104,6 +104,7 @@ def test_what_one_judge_leaves_goes_to_the_others(store: Store, serve: Serve) ->
     assert (outcome.scored, spending.requests, outcome.stopped) == (50, 50, None)
 
 
+@pytest.mark.slow
 def test_the_command_writes_all_judges_and_agree_compares_them(serve: Serve, empathy: Run, tmp_path: Path) -> None:
     server = serve(logprobs="openai", always=["number 7."], faults=["range"])
     source, output = dialogues_file(tmp_path / "in.jsonl", 60), tmp_path / "labels.jsonl"

@@ -72,6 +72,7 @@ def hostile(dialogues: tuple[Dialogue, ...], words: str) -> list[Dialogue]:
     return [replace(d, turns=(*d.context, Turn("assistant", words))) for d in dialogues[:40]]
 
 
+@pytest.mark.slow
 def test_a_training_learns_what_no_label_says(backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No label holds the word "played"; a training with counter-examples made of it scores it low."""
     from distill.robustness import counterexamples as module

@@ -118,6 +118,7 @@ def _column(run: RubricRun, variant: int) -> list[Any]:
     return [row.scores[variant] for row in run.dialogues]
 
 
+@pytest.mark.slow
 def test_what_changed_most_is_shown_with_both_reasons(tried: Tried, serve: Serve) -> None:
     tried.server = serve(noise={"I am not sure": 4})
     assert tried("default", tried.noisy, show=5).returncode == 0
@@ -137,6 +138,7 @@ def test_what_changed_most_is_shown_with_both_reasons(tried: Tried, serve: Serve
     assert not any(text in page for text in ("http://", "https://", '<link rel="style', "src="))
 
 
+@pytest.mark.slow
 def test_judgements_are_kept_where_no_reason_comes(tried: Tried, serve: Serve) -> None:
     gone = {"status": 401, "body": {"error": {"message": "key revoked"}}, "after": 80}
     tried.server = serve(noise={"I am not sure": 4}, answer=gone)
@@ -148,6 +150,7 @@ def test_judgements_are_kept_where_no_reason_comes(tried: Tried, serve: Serve) -
     assert "(no reason was given)" in tried.page.read_text()
 
 
+@pytest.mark.slow
 def test_one_variant_is_held_against_the_labels(tried: Tried, serve: Serve) -> None:
     tried.server = serve(noise={"I am not sure": 4})
     assert tried(tried.noisy, show=3).returncode == 0
@@ -172,6 +175,7 @@ def test_a_fault_in_five_calls_is_counted_and_nothing_is_paid_twice(tried: Tried
     assert sum(unusable) > 0
 
 
+@pytest.mark.slow
 def test_what_a_judge_refuses_is_a_failure_with_its_reason(tried: Tried, serve: Serve) -> None:
     tried.server = serve(always=["number 7."], faults=["refusal"])
     assert tried("default").returncode == 0
@@ -181,6 +185,7 @@ def test_what_a_judge_refuses_is_a_failure_with_its_reason(tried: Tried, serve: 
     assert "refused 5 of the replies" in " ".join(tried.page.read_text().split())
 
 
+@pytest.mark.slow
 def test_kill_9_and_the_same_command_asks_for_the_rest(tried: Tried, serve: Serve) -> None:
     tried.server = serve(latency=0.1)
     line = tried.line("default", "brief", concurrency=4, no_reasons=True)
@@ -243,6 +248,7 @@ def test_a_sample_is_seeded_and_repeats_are_questions_of_their_own(tried: Tried,
     assert [row.id for row in tried.run().dialogues] != ids
 
 
+@pytest.mark.slow
 def test_texts_and_names_are_data_on_the_page(tried: Tried, serve: Serve) -> None:
     tried.server = serve(noise={"hostile": 5})
     attack = "<script>alert(1)</script></p><img src=x onerror=alert(2)>"

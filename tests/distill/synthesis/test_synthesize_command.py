@@ -77,6 +77,7 @@ def check_accounts(made: Made, server: Running) -> dict[str, Any]:
     return report
 
 
+@pytest.mark.slow
 def test_with_a_fifth_of_faults_nothing_is_paid_twice_and_every_reply_is_accounted_for(
     made: Made, serve: Serve
 ) -> None:
@@ -141,6 +142,7 @@ def test_what_is_kept_lies_where_it_was_planned_and_says_where_it_comes_from(mad
     assert "hostile" not in {entry["reason"] for entry in made.rejects()}
 
 
+@pytest.mark.slow
 def test_a_reply_that_an_earlier_release_took_is_a_reject_where_this_one_reads_more_strictly(
     made: Made, serve: Serve
 ) -> None:
@@ -164,6 +166,7 @@ def test_a_speakers_name_before_what_is_said_is_no_dialogue(made: Made, serve: S
     }
 
 
+@pytest.mark.slow
 def test_the_corpus_and_what_is_kept_have_no_near_duplicates(made: Made, serve: Serve) -> None:
     server = serve(answer={"message": {"role": "assistant", "content": _reply("my dog died today", "i am so sorry 1")}})
     ran = made(server, "--region", "both_high", "--region", "both_low", "--region", "sensibility", count=60)

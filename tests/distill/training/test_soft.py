@@ -192,6 +192,7 @@ def test_teaching_gives_each_fold_its_own_models_and_resumes(
     assert whole.sha256 == soft.sha256 == read_soft(output).sha256
 
 
+@pytest.mark.slow
 def test_the_commands_teach_and_train_on_the_file_fit_by_fit(
     teacher: Checkpoint, backbone: Path, tmp_path: Path
 ) -> None:

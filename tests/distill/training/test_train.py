@@ -55,6 +55,7 @@ def test_it_learns_and_measures_on_conversations_it_did_not_see(folded: Checkpoi
     np.testing.assert_allclose(logits(folded.path / "folds" / "1", dialogues), raw_scores(folded.path)[rows], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_from_a_checkpoint_fold_by_fold(
     folded: Checkpoint, labelled: LabelledSet, tmp_path: Path
 ) -> None:
@@ -141,6 +142,7 @@ def test_the_network_that_ships_is_the_calibrated_one(
     np.testing.assert_allclose(after.clip(0, 10), calibration.apply(raw), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_same_settings_give_the_same_scorer_which_never_saw_what_was_held_out(
     backbone: Path, labelled: LabelledSet, tmp_path: Path
 ) -> None:
@@ -198,6 +200,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(
         train_scorer(labelled, tiny_settings(backbone), tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_patience_stops_early_and_frozen_layers_stay_as_they_were(
     backbone: Path, labelled: LabelledSet, tmp_path: Path
 ) -> None:

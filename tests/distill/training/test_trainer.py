@@ -24,6 +24,7 @@ def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over_and_removed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-9"]
 
 
+@pytest.mark.slow
 def test_rows_of_more_weight_are_fitted_better(backbone: Path, tmp_path: Path) -> None:
     found = load_backbone(str(backbone))
     encoded = found.encoder(64).encode(varied(40)) * 2
@@ -35,6 +36,7 @@ def test_rows_of_more_weight_are_fitted_better(backbone: Path, tmp_path: Path) -
     assert scores.mean(axis=0) == pytest.approx([2.3, 7.7], abs=0.5)
 
 
+@pytest.mark.slow
 def test_a_ceiling_pulls_down_and_never_up(backbone: Path, tmp_path: Path) -> None:
     found = load_backbone(str(backbone))
     encoded = found.encoder(64).encode(varied(80))

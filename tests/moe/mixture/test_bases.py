@@ -126,6 +126,7 @@ def test_a_qwen2_mixture_says_to_every_reader_how_it_routes(tmp_path: Path) -> N
     assert {key: known[key] for key in expected} == expected
 
 
+@pytest.mark.slow
 def test_the_router_of_a_qwen2_mixture_learns_and_the_rest_stays(tmp_path: Path) -> None:
     base, sets = write_base(tmp_path / "base", "qwen2", **QWEN2), write_sets(tmp_path)
     compose_mixture(write_tuned(tmp_path, base), tmp_path / "moe", ComposeSettings(), base=str(base))

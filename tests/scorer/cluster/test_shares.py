@@ -55,6 +55,7 @@ def test_workers_write_the_shards_of_one_process(
     assert summary.rejects == Path("out/shard-*.rejects.jsonl")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nodes")
 def test_a_share_whose_worker_dies_is_finished_by_another(scorer: Scorer, tmp_path: Path) -> None:
     rows = [record("i am sad", f"so sorry {number}", id=number % 900) for number in range(1000)]

@@ -141,6 +141,7 @@ def test_a_fault_in_one_of_many_batches_is_the_run_s(side_by_side: Scorer, monke
     assert calls <= 6  # those not begun were given up
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_engine_it_was_begun_with(empathy: Run, bundle: Bundle, tmp_path: Path) -> None:
     """Whatever `auto` would take by now: another processor, or OpenVINO installed meanwhile."""
     pytest.importorskip("openvino")

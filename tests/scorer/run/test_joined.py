@@ -99,6 +99,7 @@ class Mortal:
         return call
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_step_of_the_join_loses_nothing(
     scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ def cells(page: Any, table: str) -> list[list[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_page_while_5000_scores_arrive(browser: Any, tmp_path: Path) -> None:
     path, seen = growing(tmp_path), list[str]()
     names = [HOSTILE, "sad", "__proto__", "constructor"]
