@@ -133,7 +133,7 @@ def _rows(table: Any, fields: Fields | None) -> Iterator[Dialogue | RecordError]
         found = keys_found(names).removeprefix("keys ")
         raise RejectedError(f'columns {found}, expected {EXPECTED_KEYS}, or fields={{"response": "COLUMN", ...}}')
     mapped = [column for value in (fields or {}).values() for column in (value, value.split(".")[0])]
-    used = [name for name in names if name in KEYS or name in mapped]
+    used = [name for name in names if name.strip().lower() in KEYS or name in mapped]
     if len(set(used)) < len(used):
         twice = next(name for name in used if used.count(name) > 1)
         raise RejectedError(f"the table has two columns {twice!a}; rename one")

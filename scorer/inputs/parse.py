@@ -18,7 +18,7 @@ from scorer.inputs.records.columns import value_at
 from scorer.inputs.records.faults import MAX_TURN_CHARACTERS, RecordError, clean_text, shown
 from scorer.inputs.records.keys import ANSWERS, LISTS, PAIR, QUESTIONS
 from scorer.inputs.records.label_text import scores_in_text
-from scorer.inputs.records.layouts import holds_dialogue, read_layout
+from scorer.inputs.records.layouts import holds_dialogue, in_lower_case, read_layout
 from scorer.inputs.records.turns import VISIBLE, Seen, visible
 from scorer.settings import in_range
 
@@ -118,7 +118,13 @@ def parse_records(
     if type(value) is not dict and not isinstance(value, Mapping):
         raise RecordError("not_an_object", f"{shown(value)}, expected a JSON object with messages")
     record = _mapped(value, fields) if fields else value
-    found = read_layout(record)
+    try:
+        found = read_layout(record)
+    except RecordError:
+        lowered = in_lower_case(record)
+        if lowered is None:
+            raise
+        record, found = lowered, read_layout(lowered)
     said = record.get("synthetic")
     id_, conversation, category = _id(record), _plain(record, "conversation"), _category(record)
     scores = None if labels == "ignore" else _labels(record, required=labels == "required")

@@ -48,6 +48,8 @@ def holds_dialogue(value: Any) -> bool:
         return False
     if "messages" in value or "conversations" in value:
         return True
+    if KEYS.isdisjoint(value):
+        value = in_lower_case(value) or value
     if any(isinstance(value.get(key), (list, Mapping)) for key in LISTS):
         return True
     asked = any(key in value for key in (*QUESTIONS, *LESSER_QUESTIONS, "context"))
@@ -147,6 +149,12 @@ def read_layout(record: Mapping[str, Any]) -> list[Answered | RecordError]:  # n
         if found := of_answer(record):
             return [*_with_system(record, found)]
     raise RecordError("no_messages", f"{keys_found(record)}, expected {EXPECTED_KEYS}{_nearest(record)}")
+
+
+def in_lower_case(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a record with its columns' names in lower case; None where that changes none, or makes one of two."""
+    found = {str(key).strip().lower(): value for key, value in record.items()}
+    return found if len(found) == len(record) and found.keys() != record.keys() else None
 
 
 def usual_names(record: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -48,6 +48,12 @@ def test_bad_row_is_one_reject_and_its_neighbours_are_read(tmp_path: Path, make:
     ]
 
 
+@pytest.mark.parametrize("make", [parquet, arrow])
+def test_columns_are_known_in_any_case(tmp_path: Path, make: Callable[[pa.Table], bytes]) -> None:
+    rows = [{"ID": f"r{number}", "Context": "hi", "Response": "hello", "Extra": 1} for number in range(2)]
+    assert outline(read_bytes(tmp_path, make(pa.Table.from_pylist(rows)))) == ["r0", "r1"]
+
+
 def strings(*values: bytes) -> pa.Array:
     """Return an Arrow array of text whose bytes nobody has checked."""
     offsets = [0]

@@ -233,9 +233,20 @@ def test_conversation_that_the_listener_began_has_one_key() -> None:
 
 def test_error_names_the_keys_and_the_nearest_layout() -> None:
     with pytest.raises(
-        RecordError, match=r"keys Completion, k0, k1, .*nearest layout prompt, completion: completion lack"
+        RecordError, match=r"keys completoin, k0, k1, .*nearest layout prompt, completion: completion lack"
     ):
-        parse_record({"Completion": "x", "prompt": "Hi.", **{f"k{number}": 1 for number in range(12)}})
+        parse_record({"completoin": "x", "prompt": "Hi.", **{f"k{number}": 1 for number in range(12)}})
+
+
+@pytest.mark.parametrize(
+    "value", [{"Context": "Hi.", "Response": "NEW", "ID": 7}, {"prompt": "Hi.", "Output ": "NEW", "Id": "7"}]
+)
+def test_names_of_columns_are_known_in_any_case_where_none_is_known_as_it_stands(value: dict[str, Any]) -> None:
+    dialogue = parse_record(value)
+    assert (dialogue.id, *(turn.content for turn in dialogue.turns)) == ("7", "Hi.", "NEW")
+    assert parse_record({"prompt": "Hi.", "response": "NEW", "Response": "OLD"}).response == "NEW"
+    with pytest.raises(RecordError, match="keys RESPONSE, Response, prompt"):  # which one is meant?
+        parse_record({"Response": "OLD", "prompt": "Hi.", "RESPONSE": "NEW"})
 
 
 FIELDS: list[tuple[dict[str, str], dict[str, Any], tuple[str, ...]]] = [

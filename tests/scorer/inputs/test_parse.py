@@ -136,11 +136,7 @@ REJECTED: dict[str, list[Any]] = {
     "not_an_object": [None, True, 1, 1.5, "text", [], [PLAIN]],
     "no_messages": [
         *({}, {"text": "Hi."}, {"messages": None}, {"context": "Hi."}, {"response": "Hello!"}, {"instruction": "Hi."}),
-        *(
-            {"context": "Hi.", "response": None},
-            {"Messages": PLAIN["messages"]},
-            {"instruction": "Hi.", "output": None},
-        ),
+        *({"context": "Hi.", "response": None}, {"instruction": "Hi.", "output": None}),
         {str(number): number for number in range(1000)},
     ],
     "wrong_type": [
