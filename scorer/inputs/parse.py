@@ -121,10 +121,10 @@ def parse_records(
     try:
         found = read_layout(record)
     except RecordError:
-        lowered = in_lower_case(record)
-        if lowered is None:
+        other = in_lower_case(record) or _in_text(record)
+        if other is None:
             raise
-        record, found = lowered, read_layout(lowered)
+        record, found = other, read_layout(other)
     said = record.get("synthetic")
     id_, conversation, category = _id(record), _plain(record, "conversation"), _category(record)
     scores = None if labels == "ignore" else _labels(record, required=labels == "required")
@@ -174,6 +174,19 @@ def _mapped(record: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, A
 
 
 _seen_notes: dict[tuple[Any, ...], Notes] = {}
+
+
+def _in_text(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a record with the one that its ``text`` holds as JSON (ESConv on the hub); None where it holds none."""
+    text = record.get("text")
+    if not isinstance(text, str) or text.lstrip()[:1] != "{":
+        return None
+    try:
+        inner = parse_json(text)
+    except RecordError:
+        return None
+    outer = {key: value for key, value in record.items() if key != "text"}
+    return {**outer, **inner} if holds_dialogue(inner) else None
 
 
 def _notes(record: Mapping[str, Any], item: Answered, judged: int) -> Notes:

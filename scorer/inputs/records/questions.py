@@ -84,14 +84,21 @@ def asked_and_answered(record: Mapping[str, Any]) -> bool:
 
 
 def released(record: Mapping[str, Any], names: list[str]) -> Answered:
-    """Return the turns of the published form: ``</s>`` between turns, the speakers take turns up to the response."""
+    """Return the turns of the published form: ``</s>`` between turns, the speakers take turns up to the response.
+
+    ``context`` may also be a list of texts.
+    """
     seen = Seen()
     context = record["context"]
     text, name = only_answer(record, names, seen)
     if isinstance(context, list) and context and is_message(context[0]):
         turns = read_turns(context, "context", seen)
         return Answered(f"context, {name}", ("context", name), (*turns, Turn("assistant", text)), seen)
-    texts = [*clean_text(context, "context").split("</s>"), text]
+    if isinstance(context, list) and context and all(isinstance(turn, str) for turn in context):
+        before = [clean_text(turn, "context") for turn in context]
+    else:
+        before = clean_text(context, "context").split("</s>")
+    texts = [*before, text]
     last = len(texts) - 1
     turns = tuple(
         Turn("assistant" if (last - index) % 2 == 0 else "user", text.strip()) for index, text in enumerate(texts)

@@ -14,8 +14,11 @@ from scorer.inputs.records.faults import MAX_TURN_CHARACTERS, RecordError, clean
 from scorer.text import normalise
 
 _NAMES_OF_ROLES = {
-    "user": "user human prompter speaker seeker patient client",
-    "assistant": "assistant gpt chatgpt bot model listener ai supporter counselor counsellor therapist chatbot",
+    "user": "user usr human prompter speaker seeker patient client",
+    "assistant": (
+        "assistant gpt chatgpt bot model listener ai supporter counselor counsellor therapist chatbot "
+        "sys"  # a dialogue system, in the literature on these; a system prompt is never called so
+    ),
     "system": "system developer",
     "tool": "tool function observation ipython tool_response tool_result function_response",
     "call": "function_call tool_call",  # the assistant's, and no text

@@ -158,6 +158,20 @@ def test_fault_of_one_of_a_pair_costs_not_the_other() -> None:
     assert isinstance(rejected, RecordError)
 
 
+def test_text_is_read_as_a_record_only_where_it_is_one() -> None:
+    inner = '{"dialog": [{"speaker": "usr", "text": "Hi."}, {"speaker": "sys", "text": "NEW"}]}'
+    assert parse_record({"id": "a", "text": f" {inner}"}).response == "NEW"
+    for text in ("{no JSON", '{"dialog": 1}', '{"lyrics": "la"}', "Hi.", "[1]"):
+        with pytest.raises(RecordError, match="no_messages: keys text"):
+            parse_record({"text": text})
+
+
+@pytest.mark.parametrize("context", [["Hi.", ""], [], ["Hi.", 1], [None]])
+def test_list_that_is_no_list_of_texts_is_a_reject(context: list[Any]) -> None:
+    with pytest.raises(RecordError, match=r"empty_turn|wrong_type"):
+        parse_record({"context": context, "response": "NEW"})
+
+
 def test_question_is_in_the_context_with_what_it_is_about() -> None:
     value = {"instruction": "When was it built?", "context": "Built in 1852.", "response": "In 1852."}
     assert [turn.content for turn in parse_record(value).turns] == ["When was it built?\nBuilt in 1852.", "In 1852."]

@@ -146,7 +146,7 @@ REJECTED: dict[str, list[Any]] = {
         *(messages(user("Hi."), assistant(1)), messages(user({"text": "Hi."}), assistant("Hello!"))),
         messages(user([["Hi."]]), assistant("Hello!")),
         *({**PLAIN, "id": value} for value in (True, ["a"])),
-        *({"context": ["Hi."], "response": "Hello!"}, {"context": "Hi.", "response": 1}),
+        *({"context": ["Hi.", 1], "response": "Hello!"}, {"context": "Hi.", "response": 1}),
         *({**ALPACA, "history": value} for value in ("ab", ["ab", "cd"], [["a", "b", "c"]], [[1, "b"]])),
         *({**ALPACA, "instruction": ["Hi."]}, {**ALPACA, "output": True}),
         {"messages": {"role": ["user"], "content": ["Hi.", "Hello!"]}},
