@@ -23,7 +23,10 @@ class TrainSettings:
     difference of two passes with different dropout (Liang et al., R-Drop, arXiv 2106.14448).
     """
 
-    backbone: str = setting(DEFAULT_BACKBONE, "The encoder to fine-tune: its id on the Hugging Face hub, or a folder.")
+    backbone: str = setting(
+        DEFAULT_BACKBONE,
+        "The encoder to fine-tune: its id on the Hugging Face hub, or a folder. A checkpoint goes on from where it ended.",
+    )
     allow_pickle: bool = setting(
         False, "Load an encoder that has no safetensors, from a pickle; only if you trust who made it."
     )
