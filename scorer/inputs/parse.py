@@ -158,13 +158,18 @@ def parse_records(
 def _mapped(record: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
     """Return a record whose fields are under the names that readers know; RecordError where a column is not there.
 
-    A column that is no key may be a path (``request.messages``). What is mapped goes before what would be found.
+    A column that is no key may be a path (``request.messages``). What is mapped goes before what would be found. Texts
+    without roles, mapped to ``messages``, are turns of two speakers, the last of them the answer.
     """
     found: dict[str, Any] = {}
     for name, column in fields.items():
         there, found[name] = value_at(record, column)
         if not there:
             raise RecordError("no_column", f"no column {column!a} for {name}; {keys_found(record)}")
+    texts = found.get("messages")
+    if isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts):
+        roles = [("assistant", "user")[number % 2] for number in range(len(texts))][::-1]
+        found["messages"] = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
     dropped = set(fields.values())
     if "response" in fields:
         dropped |= {*ANSWERS, *PAIR}

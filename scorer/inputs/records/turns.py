@@ -113,7 +113,12 @@ def _written(text: str, key: str) -> Any:
 def read_turn(item: Any, number: int, seen: Seen) -> Turn | None:  # noqa: C901, PLR0912 - one per make of message
     """Return a message as a turn, or None where it holds nothing that the scorer reads."""
     if type(item) is not dict and not isinstance(item, Mapping):
-        raise RecordError("wrong_type", f"turn {number} is {shown(item)}, expected an object with role and content")
+        fix = (
+            "; of texts without roles, --map messages=COLUMN takes the last for the answer" if type(item) is str else ""
+        )
+        raise RecordError(
+            "wrong_type", f"turn {number} is {shown(item)}, expected an object with role and content{fix}"
+        )
     said = item.get("role")
     if len(item) == 2:  # the short way of most messages
         plain, content = (said, item.get("content")) if said else (item.get("from"), item.get("value"))

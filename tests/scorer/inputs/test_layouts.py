@@ -281,6 +281,22 @@ def test_columns_are_what_they_are_said_to_be(
     assert (dialogue.id, *(turn.content for turn in dialogue.turns)) == ("u1", *expected)
 
 
+def test_texts_without_roles_are_turns_only_where_they_are_said_to_be() -> None:
+    record = {"dialog": ["Hi.", "Hello.", "And you?", "NEW"], "act": [1, 1, 2, 1]}
+    with pytest.raises(
+        RecordError, match=r"wrong_type: turn 1 is str 'Hi.*--map messages=COLUMN takes the last for the answer"
+    ):
+        parse_record(record)
+    for texts in (record["dialog"], record["dialog"][1:]):
+        (dialogue,) = parse_records({**record, "dialog": texts}, fields={"messages": "dialog"})
+        assert isinstance(dialogue, Dialogue)
+        assert [turn.content for turn in dialogue.turns] == texts
+        assert [turn.role for turn in dialogue.turns] == ["user", "assistant", "user", "assistant"][-len(texts) :]
+    (fault,) = parse_records({"dialog": ["Hi."]}, fields={"messages": "dialog"})
+    assert isinstance(fault, RecordError)
+    assert fault.reason == "one_speaker"
+
+
 def test_column_that_is_not_there_is_a_reject() -> None:
     with pytest.raises(RecordError, match="no column 'nope' for response; keys q"):
         parse_records({"q": "Hi."}, fields={"response": "nope"})
