@@ -24,8 +24,7 @@ class TrainSettings:
     """
 
     backbone: str = setting(
-        DEFAULT_BACKBONE,
-        "The encoder to fine-tune: its id on the Hugging Face hub, or a folder. A checkpoint goes on from where it ended.",
+        DEFAULT_BACKBONE, "The encoder to fine-tune: its id on the Hugging Face hub, or a folder. A checkpoint goes on."
     )
     allow_pickle: bool = setting(
         False, "Load an encoder that has no safetensors, from a pickle; only if you trust who made it."

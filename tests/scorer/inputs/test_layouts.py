@@ -282,12 +282,13 @@ def test_columns_are_what_they_are_said_to_be(
 
 
 def test_texts_without_roles_are_turns_only_where_they_are_said_to_be() -> None:
-    record = {"dialog": ["Hi.", "Hello.", "And you?", "NEW"], "act": [1, 1, 2, 1]}
+    said = ["Hi.", "Hello.", "And you?", "NEW"]
+    record = {"dialog": said, "act": [1, 1, 2, 1]}
     with pytest.raises(
         RecordError, match=r"wrong_type: turn 1 is str 'Hi.*--map messages=COLUMN takes the last for the answer"
     ):
         parse_record(record)
-    for texts in (record["dialog"], record["dialog"][1:]):
+    for texts in (said, said[1:]):
         (dialogue,) = parse_records({**record, "dialog": texts}, fields={"messages": "dialog"})
         assert isinstance(dialogue, Dialogue)
         assert [turn.content for turn in dialogue.turns] == texts
