@@ -48,6 +48,15 @@ STUDENT: Recipe = {
 ALONE: Recipe = {"epochs": 5, "learning_rate": 3e-4, "batch_size": 64, "layer_decay": 0.9, "edits": 0.1, "seed": 4}
 """A teacher of the student's own encoder. With one large teacher it is the cheapest second opinion."""
 
+FURTHER: Recipe = STUDENT | {
+    "epochs": 2,
+    "batch_size": 128,
+    "learning_rate": 2.5e-4,
+    "counterexamples": 0.25,
+    "edits": 0.3,
+}
+"""The student's second training goes on from the first: real dialogues alone, as the first teacher scores them."""
+
 PAIRS = 2
 SPLIT_SEED = 17
 """No choice of a recipe was made on these folds."""
@@ -57,11 +66,13 @@ SPLIT_SEED = 17
 class Sizes:
     """How large a run is; ``rows`` of the release and of each unlabelled file are read, None all.
 
-    A ``share`` of the unlabelled dialogues is drawn from these; ``folds`` 0 holds out a tenth instead.
+    A ``share`` of the unlabelled dialogues is drawn from these, and a share ``further`` more for the student's second
+    training, None where it has none; ``folds`` 0 holds out a tenth instead.
     """
 
     rows: int | None = None
     share: float = 1
+    further: float | None = None
     folds: int = 3
     split_seed: int = SPLIT_SEED
     teachers: int = len(TEACHERS)
@@ -71,8 +82,10 @@ class Sizes:
 
 
 SMALL_STUDENT = "--epochs 4 --batch-size 128 --learning-rate 4e-4"
-SMALL = Sizes(share=0.25, folds=0, teachers=1, alone=True, student=SMALL_STUDENT)
-SMOKE = Sizes(rows=240, folds=2, teachers=1, options="--epochs 1 --max-length 64 --batch-size 16")
+SMALL = Sizes(share=0.25, further=0.5, folds=0, teachers=1, alone=True, student=SMALL_STUDENT)
+SMOKE = Sizes(
+    rows=240, share=0.5, further=0.5, folds=2, teachers=1, options="--epochs 1 --max-length 64 --batch-size 16"
+)
 
 
 def options(recipe: Recipe) -> str:
@@ -142,24 +155,32 @@ def chained(records: Sequence[dict[str, object]]) -> Iterator[dict[str, object]]
         before = messages
 
 
-def prepare(release: Path, unlabelled: Sequence[Path], work: Path, sizes: Sizes) -> tuple[Path, list[Path]]:
-    """Write what the run reads to ``work``: a part of the files for a smoke run, and the chained dialogues."""
+def prepare(release: Path, unlabelled: Sequence[Path], work: Path, sizes: Sizes) -> tuple[Path, list[Path], list[Path]]:
+    """Write what the run reads to ``work``: a part of the files for a smoke run, and the chained dialogues.
+
+    Returned are the labels, the dialogues, and those that only the student's second training reads.
+    """
     labels = release
     if sizes.rows:
         labels = work / "labels.json"
         labels.write_text(json.dumps(json.loads(release.read_text())[: sizes.rows]))
-    made = []
+    made, more = [], []
     for path in unlabelled:
         text = path.read_text()
         records = [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else json.loads(text)
-        target = work / f"{path.stem}.chained.jsonl"
-        drawn = list(chained(records[: sizes.rows]))
+        found = list(chained(records[: sizes.rows]))
         if sizes.share < 1:
-            drawn = random.Random(0).sample(drawn, round(sizes.share * len(drawn)))
-        lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in drawn)
-        target.write_text("".join(lines))
-        made.append(target)
-    return labels, made
+            random.Random(0).shuffle(found)
+        first = round(sizes.share * len(found))
+        parts = {"chained": found[:first]}
+        made.append(work / f"{path.stem}.chained.jsonl")
+        if sizes.further:
+            parts["further"] = found[first : first + round(sizes.further * len(found))]
+            more.append(work / f"{path.stem}.further.jsonl")
+        for name, rows in parts.items():
+            lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in rows)
+            (work / f"{path.stem}.{name}.jsonl").write_text("".join(lines))
+    return labels, made, more
 
 
 @click.command()
@@ -190,7 +211,7 @@ def main(
     """Make the starter from the release's labels and unlabelled dialogues."""
     sizes = SMOKE if smoke else SMALL if small else Sizes()
     work.mkdir(parents=True, exist_ok=True)
-    labels, dialogues = prepare(release, unlabelled, work, sizes)
+    labels, dialogues, more = prepare(release, unlabelled, work, sizes)
     mps()
     shared = f"--folds {sizes.folds} --split-seed {sizes.split_seed}"
     recipes = {name: (teacher_backbone, TEACHER | recipe) for name, recipe in list(TEACHERS.items())[: sizes.teachers]}
@@ -213,6 +234,15 @@ def main(
     train = f"{train} {sizes.student} -q"
     at_once(jobs, fits(train, student, sizes.folds))
     assemble(train, student)
+    if more:
+        soft = work / "further.parquet"
+        if not soft.exists():
+            names = " ".join(map(str, [next(iter(teachers)), labels, *dialogues, *more]))
+            empathy(f"teach {names} -o {soft} --resume", work / "teach.log")
+        train = f"train {labels} --backbone {student} {shared} --soft {soft} {options(FURTHER)} {sizes.options} -q"
+        student = work / "student-2"
+        at_once(jobs, fits(train, student, sizes.folds))
+        assemble(train, student)
     if not no_export and not bundle.exists():
         checked = f" --check {check}" if check else ""
         empathy(f"export {student} -o {bundle}{checked} --name starter", work / "export.log")
