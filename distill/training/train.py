@@ -265,8 +265,9 @@ def _examples(run: TrainRun, fit: Fit) -> tuple[TrainingRows, TrainingRows | Non
     if settings.edits:
         learnt = _edited(learnt, dialogues, run)
     if settings.counterexamples:
-        # Unlike the others, a response from elsewhere may fit; whoever has teachers asks them.
-        without = {settings.left_out_kind or "", "unrelated" if run.lessons else ""}
+        # Unlike the others, a response from elsewhere may fit; whoever has teachers' scores of such ones learns these.
+        asked = run.lessons is not None and run.lessons.extra.re_paired
+        without = {settings.left_out_kind or "", "unrelated" if asked else ""}
         count = round(settings.counterexamples * len(learnt))
         bad, ceilings = counterexamples(contexts, count, seed=settings.seed, without=tuple(without))
         learnt = learnt.joined(run.encoder.encode(bad), ceilings, weight=COUNTEREXAMPLE_WEIGHT, ceiling=True)
