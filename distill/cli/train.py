@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     *opt.settings_options(
         TrainSettings,
         *("epochs", "patience", "batch_size", "learning_rate", "layer_decay", "weight_decay", "warmup"),
-        *("dropout", "r_drop", "seed"),
+        *("earlier_share", "dropout", "r_drop", "seed"),
     ),
 )
 @opt.option_group("Robustness", *opt.settings_options(TrainSettings, "counterexamples", "left_out_kind", "edits"))

@@ -20,7 +20,9 @@ class TrainSettings:
     2.4e-4); it and ``layer_decay`` were measured (benchmarks/README.md). The lowest ``layers`` matter most (Sajjad et
     al., On the Effect of Dropping Layers of Pre-trained Transformer Models, arXiv 2004.03844). ``patience`` is measured
     on a tenth of the training conversations; None trains all epochs on all. ``r_drop`` is the weight of the squared
-    difference of two passes with different dropout (Liang et al., R-Drop, arXiv 2106.14448).
+    difference of two passes with different dropout (Liang et al., R-Drop, arXiv 2106.14448). ``earlier_share`` keeps that
+    much of the weights that a checkpoint had before it went on (Wortsman et al., Robust fine-tuning of zero-shot models,
+    arXiv 2109.01903).
     """
 
     backbone: str = setting(
@@ -48,6 +50,9 @@ class TrainSettings:
     )
     judge_share: float = setting(
         0.5, "Weight of the judge's label against the teachers' score of the same dialogue.", 0, 1
+    )
+    earlier_share: float = setting(
+        0.0, "Share of the earlier weights in the mean with the new ones, where a checkpoint goes on.", 0, 1
     )
     dropout: float | None = setting(None, "Dropout of hidden states and attention.", 0, 0.9, shown="the backbone's")
     r_drop: float = setting(0.0, "Weight of the difference of two passes with different dropout.", 0, 100)

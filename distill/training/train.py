@@ -193,6 +193,11 @@ def checked_backbone(settings: TrainSettings) -> Backbone:
 def _goes_on_from(settings: TrainSettings) -> Checkpoint | None:
     """Return the checkpoint that a training goes on from; TrainError if it learnt what is to be held out now."""
     if not (Path(settings.backbone) / CHECKPOINT_JSON).is_file():
+        if settings.earlier_share:
+            raise TrainError(
+                f"earlier share is {settings.earlier_share:g} and the backbone {settings.backbone!r} is no checkpoint of "
+                "`empathy train`: it has no earlier scores to keep; leave it out"
+            )
         return None
     before = load_checkpoint(settings.backbone)
     check_split(*check_teachers([before], "backbone"), settings, "the backbone was")

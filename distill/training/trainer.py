@@ -97,7 +97,8 @@ def fine_tune(
     """Fine-tune a backbone on ``train``; the returned model's logits are scores on the scale of the targets.
 
     Mean squared error of z-scored targets, whose mean and sd are folded into the last layer. ``validation`` stops it
-    early, after ``settings.patience`` epochs that bring no lower error, and the best epoch's weights are kept.
+    early, after ``settings.patience`` epochs that bring no lower error, and the best epoch's weights are kept. A
+    checkpoint goes on from its scores, and keeps ``settings.earlier_share`` of its weights.
     ``folder`` is where the Trainer keeps its checkpoints; it resumes the newest that is there.
     """
     keep_freed_memory()
@@ -112,6 +113,7 @@ def fine_tune(
     mean, sd = plain.mean(axis=0), plain.std(axis=0)
     if (Path(backbone.name) / CHECKPOINT_JSON).is_file():
         fold_affine(model, 1 / sd, -mean / sd)  # a checkpoint goes on from its scores, as z-scores
+    earlier = [weights.detach().clone() for weights in model.parameters()] if settings.earlier_share else []
     callbacks: list[TrainerCallback] = [_SaveSeldom(), *([steps] if steps else [])]
     if validation is not None and settings.patience is not None:
         callbacks.append(_Patience(settings.patience))
@@ -130,6 +132,10 @@ def fine_tune(
     with nullcontext() if torch.cuda.is_available() else QuickDropout():
         resume_training(trainer, folder)
     extract_model_from_parallel(model, keep_fp32_wrapper=False)  # computes in float32 again
+    if earlier:
+        with torch.no_grad():
+            for weights, before in zip(model.parameters(), earlier, strict=True):
+                weights.lerp_(before.to(weights.device), settings.earlier_share)
     fold_affine(model, sd, mean)  # score = sd * z + mean
     return model.eval()
 
