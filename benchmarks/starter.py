@@ -48,14 +48,14 @@ STUDENT: Recipe = {
 ALONE: Recipe = {"epochs": 5, "learning_rate": 3e-4, "batch_size": 64, "layer_decay": 0.9, "edits": 0.1, "seed": 4}
 """A teacher of the student's own encoder. With one large teacher it is the cheapest second opinion."""
 
-FURTHER: Recipe = STUDENT | {
-    "epochs": 2,
-    "batch_size": 128,
-    "learning_rate": 2.5e-4,
-    "counterexamples": 0.25,
-    "edits": 0.3,
-}
-"""The student's second training goes on from the first: real dialogues alone, as the first teacher scores them."""
+FURTHER = [
+    STUDENT | {"epochs": 2, "batch_size": 128, "learning_rate": 2.5e-4, **more}
+    for more in (
+        {"counterexamples": 0.25, "edits": 0.3},
+        {"counterexamples": 0.3, "edits": 0.4, "seed": 1, "earlier_share": 0.5},
+    )
+]
+"""The student's further trainings go on from the first: real dialogues alone, as the first teacher scores them."""
 
 PAIRS = 2
 SPLIT_SEED = 17
@@ -66,8 +66,8 @@ SPLIT_SEED = 17
 class Sizes:
     """How large a run is; ``rows`` of the release and of each unlabelled file are read, None all.
 
-    A ``share`` of the unlabelled dialogues is drawn from these, and a share ``further`` more for the student's second
-    training, None where it has none; ``folds`` 0 holds out a tenth instead.
+    A ``share`` of the unlabelled dialogues is drawn from these, and a share ``further`` more for the student's
+    further trainings, None where it has none; ``folds`` 0 holds out a tenth instead.
     """
 
     rows: int | None = None
@@ -158,7 +158,7 @@ def chained(records: Sequence[dict[str, object]]) -> Iterator[dict[str, object]]
 def prepare(release: Path, unlabelled: Sequence[Path], work: Path, sizes: Sizes) -> tuple[Path, list[Path], list[Path]]:
     """Write what the run reads to ``work``: a part of the files for a smoke run, and the chained dialogues.
 
-    Returned are the labels, the dialogues, and those that only the student's second training reads.
+    Returned are the labels, the dialogues, and those that only the student's further trainings read.
     """
     labels = release
     if sizes.rows:
@@ -239,10 +239,14 @@ def main(
         if not soft.exists():
             names = " ".join(map(str, [next(iter(teachers)), labels, *dialogues, *more]))
             empathy(f"teach {names} -o {soft} --resume", work / "teach.log")
-        train = f"train {labels} --backbone {student} {shared} --soft {soft} {options(FURTHER)} {sizes.options} -q"
-        student = work / "student-2"
-        at_once(jobs, fits(train, student, sizes.folds))
-        assemble(train, student)
+        taught = f"train {labels} {shared} --soft {soft}"
+        for number, recipe in enumerate(FURTHER, start=2):
+            train, student = (
+                f"{taught} --backbone {student} {options(recipe)} {sizes.options} -q",
+                work / f"student-{number}",
+            )
+            at_once(jobs, fits(train, student, sizes.folds))
+            assemble(train, student)
     if not no_export and not bundle.exists():
         checked = f" --check {check}" if check else ""
         empathy(f"export {student} -o {bundle}{checked} --name starter", work / "export.log")

@@ -20,9 +20,9 @@ class TrainSettings:
     2.4e-4); it and ``layer_decay`` were measured (benchmarks/README.md). The lowest ``layers`` matter most (Sajjad et
     al., On the Effect of Dropping Layers of Pre-trained Transformer Models, arXiv 2004.03844). ``patience`` is measured
     on a tenth of the training conversations; None trains all epochs on all. ``r_drop`` is the weight of the squared
-    difference of two passes with different dropout (Liang et al., R-Drop, arXiv 2106.14448). ``earlier_share`` keeps that
-    much of the weights that a checkpoint had before it went on (Wortsman et al., Robust fine-tuning of zero-shot models,
-    arXiv 2109.01903).
+    difference of two passes with different dropout (Liang et al., R-Drop, arXiv 2106.14448). ``earlier_share`` keeps so
+    much of the weights that a checkpoint had before it went on (Wortsman et al., Robust fine-tuning of zero-shot
+    models, arXiv 2109.01903).
     """
 
     backbone: str = setting(

@@ -195,8 +195,8 @@ def _goes_on_from(settings: TrainSettings) -> Checkpoint | None:
     if not (Path(settings.backbone) / CHECKPOINT_JSON).is_file():
         if settings.earlier_share:
             raise TrainError(
-                f"earlier share is {settings.earlier_share:g} and the backbone {settings.backbone!r} is no checkpoint of "
-                "`empathy train`: it has no earlier scores to keep; leave it out"
+                f"earlier share is {settings.earlier_share:g} and the backbone {settings.backbone!r} is no checkpoint "
+                "of `empathy train`: it has no earlier scores to keep; leave it out"
             )
         return None
     before = load_checkpoint(settings.backbone)

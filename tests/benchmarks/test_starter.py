@@ -52,9 +52,9 @@ def test_the_smoke_run_makes_a_bundle_and_continues_where_it_was(tmp_path: Path)
     assert student.training.unlabelled == len(soft) - len(set(soft.hashes) & set(student.training.content_hashes))
     further = read_soft(tmp_path / "work" / "further.parquet")
     assert (further.re_paired, len(further.info.teachers)) == (0, 1)
-    second = load_checkpoint(tmp_path / "work" / "student-2").info
-    assert second.epochs_before == student.settings.epochs
-    assert second.training.unlabelled > student.training.unlabelled
+    last = load_checkpoint(tmp_path / "work" / "student-3").info
+    assert last.epochs_before == 2 * student.settings.epochs
+    assert last.training.unlabelled > student.training.unlabelled
     assert load_bundle(tmp_path / "work" / "starter").info.name == "starter"
     again = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert again.exit_code == 0

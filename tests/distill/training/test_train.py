@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def test_it_learns_and_measures_on_conversations_it_did_not_see(folded: Checkpoi
 
 @pytest.mark.slow
 def test_a_training_goes_on_from_a_checkpoint_fold_by_fold(
-    folded: Checkpoint, labelled: LabelledSet, tmp_path: Path
+    folded: Checkpoint, labelled: LabelledSet, backbone: Path, tmp_path: Path
 ) -> None:
     settings = tiny_settings(folded.path, epochs=1, learning_rate=1e-8, folds=3)
     on = train_scorer(labelled, settings, tmp_path / "on")
@@ -65,6 +66,12 @@ def test_a_training_goes_on_from_a_checkpoint_fold_by_fold(
     np.testing.assert_allclose(raw_scores(on.path), raw_scores(folded.path), atol=1e-3)
     assert (on.info.backbone, on.info.epochs_before) == (folded.info.backbone, folded.info.settings.epochs)
     assert "for 1 epochs after 4 of an earlier training" in (on.path / "README.md").read_text()
+    kept = train_scorer(labelled, replace(settings, learning_rate=1e-2, earlier_share=1), tmp_path / "kept")
+    np.testing.assert_allclose(raw_scores(kept.path), raw_scores(folded.path), atol=1e-3)
+    mean = train_scorer(labelled, replace(settings, learning_rate=1e-2, earlier_share=0.5), tmp_path / "mean")
+    assert np.abs(raw_scores(mean.path) - raw_scores(folded.path)).max() > 0.1
+    with pytest.raises(TrainError, match=r"earlier share is 0.5 and the backbone .* is no checkpoint"):
+        train_scorer(labelled, tiny_settings(backbone, earlier_share=0.5), tmp_path / "other")
     earlier = on.fold(1).info.training.content_hashes
     assert earlier == folded.fold(1).info.training.content_hashes
     for more in ({"folds": 0}, {"folds": 3, "split_seed": 9}):
