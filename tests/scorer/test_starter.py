@@ -57,9 +57,9 @@ def test_it_is_small_verified_and_says_where_it_comes_from() -> None:
 
 def test_its_figures_are_no_worse_than_those_it_was_shipped_with() -> None:
     measured = load_bundle().info.measured
-    assert measured["sensibility.pearson"] > 0.57
-    assert measured["rationality.pearson"] > 0.67
-    assert measured["paper.kappa"] > 0.47
+    assert measured["sensibility.pearson"] > 0.58
+    assert measured["rationality.pearson"] > 0.68
+    assert measured["paper.kappa"] > 0.49
     assert abs(measured["paper.share.sensibility"] - measured["paper.judge_share.sensibility"]) < 0.02
 
 
@@ -73,7 +73,7 @@ def test_scores_do_not_depend_on_the_batch(starter: Scorer, examples: list[Dialo
 def test_its_scores_of_the_examples_have_not_moved(starter: Scorer) -> None:
     golden = read_golden(Path(__file__).parent / "golden.jsonl")
     exact = starter.engine.precision == "fp32"  # else one dialogue of 72 lies so near a cut that it may move
-    settings = CheckSettings(tolerance=1e-3 if exact else None, max_flips=None if exact else 0.02)
+    settings = CheckSettings(tolerance=1e-3 if exact else 0.5, max_flips=None if exact else 0.02)
     assert check_scorer(golden, starter, settings).passed
 
 
