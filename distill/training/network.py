@@ -26,7 +26,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from distill.errors import NEEDS_CODE, TrainError, loading_as
+from distill.errors import CHECKPOINT_JSON, NEEDS_CODE, TrainError, loading_as
 from distill.pretrained import hub_options
 from scorer.bundle.bundle import INFO_FILE
 from scorer.bundle.encode import Encoded, Encoder
@@ -65,6 +65,11 @@ class Backbone:
     def sha256(self) -> str:
         """A hash of its files; of one that the hub gave, id and commit."""
         return content_of(self.name, self.commit)
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """Whether it is a checkpoint of `empathy train`, which scores already."""
+        return (Path(self.name) / CHECKPOINT_JSON).is_file()
 
     @property
     def vocabulary(self) -> int:

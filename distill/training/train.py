@@ -146,7 +146,7 @@ def _begin(
     check_trainable(labelled, settings.folds or HOLDOUT_PARTS)
     split = assign(labelled.conversations, settings)
     backbone = checked_backbone(settings)
-    before = _goes_on_from(settings)
+    before = _goes_on_from(backbone, settings)
     if unlabelled and not teachers:
         raise TrainError("--unlabelled dialogues are learnt from a teacher's scores: name one with --teacher")
     if teachers:
@@ -190,16 +190,16 @@ def checked_backbone(settings: TrainSettings) -> Backbone:
     return backbone
 
 
-def _goes_on_from(settings: TrainSettings) -> Checkpoint | None:
+def _goes_on_from(backbone: Backbone, settings: TrainSettings) -> Checkpoint | None:
     """Return the checkpoint that a training goes on from; TrainError if it learnt what is to be held out now."""
-    if not (Path(settings.backbone) / CHECKPOINT_JSON).is_file():
+    if not backbone.is_checkpoint:
         if settings.earlier_share:
             raise TrainError(
-                f"earlier share is {settings.earlier_share:g} and the backbone {settings.backbone!r} is no checkpoint "
+                f"earlier share is {settings.earlier_share:g} and the backbone {backbone.name!r} is no checkpoint "
                 "of `empathy train`: it has no earlier scores to keep; leave it out"
             )
         return None
-    before = load_checkpoint(settings.backbone)
+    before = load_checkpoint(backbone.name)
     check_split(*check_teachers([before], "backbone"), settings, "the backbone was")
     return before
 

@@ -30,7 +30,6 @@ from transformers import (
     set_seed,
 )
 
-from distill.errors import CHECKPOINT_JSON
 from distill.training.dropout import QuickDropout
 from distill.training.network import (
     Backbone,
@@ -111,7 +110,7 @@ def fine_tune(
     # Ceilings lie far below all else: counted in, they would make the differences between good replies small.
     plain = train.targets[~train.are_ceilings]
     mean, sd = plain.mean(axis=0), plain.std(axis=0)
-    if (Path(backbone.name) / CHECKPOINT_JSON).is_file():
+    if backbone.is_checkpoint:
         fold_affine(model, 1 / sd, -mean / sd)  # a checkpoint goes on from its scores, as z-scores
     earlier = [weights.detach().clone() for weights in model.parameters()] if settings.earlier_share else []
     callbacks: list[TrainerCallback] = [_SaveSeldom(), *([steps] if steps else [])]
