@@ -121,7 +121,8 @@ def parse_records(
     try:
         found = read_layout(record)
     except RecordError:
-        other = in_lower_case(record) or _in_text(record)
+        lowered = in_lower_case(record)
+        other = _in_text(lowered or record) or lowered
         if other is None:
             raise
         record, found = other, read_layout(other)

@@ -160,7 +160,7 @@ def test_fault_of_one_of_a_pair_costs_not_the_other() -> None:
 
 def test_text_is_read_as_a_record_only_where_it_is_one() -> None:
     inner = '{"dialog": [{"speaker": "usr", "text": "Hi."}, {"speaker": "sys", "text": "NEW"}]}'
-    assert parse_record({"id": "a", "text": f" {inner}"}).response == "NEW"
+    assert [parse_record({"id": "a", key: f" {inner}"}).response for key in ("text", "Text")] == ["NEW", "NEW"]
     for text in ("{no JSON", '{"dialog": 1}', '{"lyrics": "la"}', "Hi.", "[1]"):
         with pytest.raises(RecordError, match="no_messages: keys text"):
             parse_record({"text": text})
