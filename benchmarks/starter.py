@@ -241,10 +241,8 @@ def main(
             empathy(f"teach {names} -o {soft} --resume", work / "teach.log")
         taught = f"train {labels} {shared} --soft {soft}"
         for number, recipe in enumerate(FURTHER, start=2):
-            train, student = (
-                f"{taught} --backbone {student} {options(recipe)} {sizes.options} -q",
-                work / f"student-{number}",
-            )
+            train = f"{taught} --backbone {student} {options(recipe)} {sizes.options} -q"
+            student = work / f"student-{number}"
             at_once(jobs, fits(train, student, sizes.folds))
             assemble(train, student)
     if not no_export and not bundle.exists():

@@ -33,6 +33,7 @@ from scorer.inputs.records.questions import asked_and_answered, asked_in_text, o
 from scorer.inputs.records.turns import Seen, is_message, read_turn, read_turns
 
 _RELEASE = {"context", "response"}
+_NAMES = KEYS | {"text"}
 
 EXPECTED_KEYS = "messages or conversations or context, response or instruction, output"
 _NEAREST = (
@@ -152,9 +153,10 @@ def read_layout(record: Mapping[str, Any]) -> list[Answered | RecordError]:  # n
 
 
 def in_lower_case(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a record with its columns' names in lower case; None where that changes none, or makes one of two."""
+    """Return a record with its columns' names in lower case; None where that makes none known, or one of two."""
     found = {str(key).strip().lower(): value for key, value in record.items()}
-    return found if len(found) == len(record) and found.keys() != record.keys() else None
+    known = len(_NAMES.intersection(found)) > len(_NAMES.intersection(record))
+    return found if known and len(found) == len(record) else None
 
 
 def usual_names(record: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -14,16 +14,14 @@ from scorer.inputs.records.faults import MAX_TURN_CHARACTERS, RecordError, clean
 from scorer.text import normalise
 
 _NAMES_OF_ROLES = {
-    "user": "user usr human prompter speaker seeker patient client",
-    "assistant": (
-        "assistant gpt chatgpt bot model listener ai supporter counselor counsellor therapist chatbot "
-        "sys"  # a dialogue system, in the literature on these; a system prompt is never called so
-    ),
+    "user": "user human prompter speaker seeker patient client",
+    "assistant": "assistant gpt chatgpt bot model listener ai supporter counselor counsellor therapist chatbot",
     "system": "system developer",
     "tool": "tool function observation ipython tool_response tool_result function_response",
     "call": "function_call tool_call",  # the assistant's, and no text
 }
 _ROLES = {name: role for role, names in _NAMES_OF_ROLES.items() for name in names.split()}
+_USR_SYS = {"usr": "user", "sys": "assistant"}  # of user and dialogue system; beside other roles sys may be a prompt
 _OPENAI = ("system", "developer", "user", "assistant", "tool", "function")
 _SPEAKERS = {name: role for name, role in _ROLES.items() if role in ("user", "assistant")}
 _ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
@@ -78,11 +76,20 @@ def is_message(value: Any) -> bool:
 def read_turns(value: Any, key: str, seen: Seen) -> tuple[Turn, ...]:
     """Return the turns with text of a list of messages; RecordError where it is none."""
     turns = []
-    for number, item in enumerate(value if isinstance(value, list) else _listed(value, key), start=1):
+    items = value if isinstance(value, list) else _listed(value, key)
+    if items and _speaker(items[0]) in _USR_SYS and all(_speaker(item) in _USR_SYS for item in items):
+        items = [{**item, "role": _USR_SYS[_speaker(item)]} for item in items]
+    for number, item in enumerate(items, start=1):
         turn = read_turn(item, number, seen)
         if turn is not None:
             turns.append(turn)
     return tuple(turns)
+
+
+def _speaker(message: Any) -> str:
+    """Return who a message says that its speaker is, "" where it does not."""
+    named = (message.get(key) for key in _ROLE_KEYS) if isinstance(message, Mapping) else ()
+    return next((name for name in named if isinstance(name, str)), "")
 
 
 def _listed(value: Any, key: str) -> list[Any]:
@@ -113,12 +120,10 @@ def _written(text: str, key: str) -> Any:
 def read_turn(item: Any, number: int, seen: Seen) -> Turn | None:  # noqa: C901, PLR0912 - one per make of message
     """Return a message as a turn, or None where it holds nothing that the scorer reads."""
     if type(item) is not dict and not isinstance(item, Mapping):
-        fix = (
-            "; of texts without roles, --map messages=COLUMN takes the last for the answer" if type(item) is str else ""
-        )
-        raise RecordError(
-            "wrong_type", f"turn {number} is {shown(item)}, expected an object with role and content{fix}"
-        )
+        fault = f"turn {number} is {shown(item)}, expected an object with role and content"
+        if isinstance(item, str):
+            fault += "; of texts without roles, --map messages=COLUMN takes the last for the answer"
+        raise RecordError("wrong_type", fault)
     said = item.get("role")
     if len(item) == 2:  # the short way of most messages
         plain, content = (said, item.get("content")) if said else (item.get("from"), item.get("value"))

@@ -166,6 +166,23 @@ def test_text_is_read_as_a_record_only_where_it_is_one() -> None:
             parse_record({"text": text})
 
 
+def test_sys_is_who_answers_only_beside_usr() -> None:
+    assert (
+        parse_record(
+            {
+                "dialog": [
+                    {"speaker": "sys", "text": "Hi."},
+                    {"speaker": "usr", "text": "Hm."},
+                    *[{"speaker": "sys", "text": "NEW"}],
+                ]
+            }
+        ).response
+        == "NEW"
+    )
+    with pytest.raises(RecordError, match="unknown_role: turn 1 has role str 'sys'"):  # a system prompt, perhaps
+        parse_record({"messages": [{"role": "sys", "content": "Be kind."}, U, A]})
+
+
 @pytest.mark.parametrize("context", [["Hi.", ""], [], ["Hi.", 1], [None]])
 def test_list_that_is_no_list_of_texts_is_a_reject(context: list[Any]) -> None:
     with pytest.raises(RecordError, match=r"empty_turn|wrong_type"):
@@ -259,6 +276,8 @@ def test_names_of_columns_are_known_in_any_case_where_none_is_known_as_it_stands
     dialogue = parse_record(value)
     assert (dialogue.id, *(turn.content for turn in dialogue.turns)) == ("7", "Hi.", "NEW")
     assert parse_record({"prompt": "Hi.", "response": "NEW", "Response": "OLD"}).response == "NEW"
+    with pytest.raises(RecordError, match="keys Completoin, prompt, "):  # as the record has them
+        parse_record({"prompt": "Hi.", "Completoin": "NEW"})
     with pytest.raises(RecordError, match="keys RESPONSE, Response, prompt"):  # which one is meant?
         parse_record({"Response": "OLD", "prompt": "Hi.", "RESPONSE": "NEW"})
 
