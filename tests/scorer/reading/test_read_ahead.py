@@ -10,6 +10,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -172,7 +173,11 @@ def test_leaving_early_leaves_no_process_and_no_thread_behind(job: ReadJob, proc
 
 
 def children() -> set[str]:
-    return {child for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()}
+    found: set[str] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended since the folder was listed
+            found.update((task / "children").read_text().split())
+    return found
 
 
 def test_small_inputs_are_read_by_a_thread_and_pipes_by_one_process(
