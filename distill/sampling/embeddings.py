@@ -53,7 +53,7 @@ def _hashed_tfidf(dialogues: Sequence[Dialogue]) -> npt.NDArray[Any]:
 
 
 def _hidden_states(dialogues: Sequence[Dialogue], encoder: str) -> npt.NDArray[Any]:
-    from distill.agreement.baselines import embed as hidden_states  # loads torch
+    from distill.agreement.hidden_states import hidden_states  # loads torch
     from distill.labelled import LabelledSet
 
     unlabelled = LabelledSet(tuple(dialogues), np.zeros((len(dialogues), 2), dtype=np.float32), ())

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill.agreement.baselines import baseline_figures, embed
+from distill.agreement.baselines import baseline_figures
+from distill.agreement.hidden_states import hidden_states
 from distill.labelled import LabelledSet, read_labelled
 from tests.distill.tiny import labelled_file
 
@@ -35,6 +36,6 @@ def test_a_baseline_never_sees_the_fold_it_predicts(labelled: LabelledSet) -> No
 
 
 def test_embeddings_do_not_depend_on_padding(labelled: LabelledSet, backbone: Path) -> None:
-    together = embed(labelled, str(backbone))
-    alone = embed(labelled.take(np.array([3])), str(backbone))
+    together = hidden_states(labelled, str(backbone))
+    alone = hidden_states(labelled.take(np.array([3])), str(backbone))
     np.testing.assert_allclose(together[3], alone[0], atol=1e-5)

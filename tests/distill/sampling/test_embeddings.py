@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill.agreement.baselines import embed as hidden_states
+from distill.agreement.hidden_states import hidden_states
 from distill.errors import TrainError
 from distill.labelled import read_labelled
 from distill.sampling.embeddings import embed_dialogues

@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from distill.agreement.baselines import embed
+from distill.agreement.hidden_states import hidden_states
 from distill.errors import TrainError
 from distill.labelled import read_labelled
 from distill.training.network import load_backbone, load_network
@@ -93,7 +93,7 @@ def test_a_pickle_is_loaded_only_where_it_is_allowed(tmp_path: Path) -> None:
     assert load_network(folder, allow_pickle=True).num_parameters() > 0
     labelled = read_labelled([str(write_lines(tmp_path / "labels.jsonl", labelled_records(4)))])
     with pytest.raises(TrainError, match="weights cannot be loaded"):
-        embed(labelled, str(folder))
+        hidden_states(labelled, str(folder))
 
 
 def test_a_hostile_pickle_runs_nothing_even_where_it_is_allowed(tmp_path: Path) -> None:
