@@ -331,13 +331,13 @@ def test_windows_may_be_finished_in_any_order(tmp_path: Path) -> None:
 
 
 def test_an_output_that_vanishes_is_one_line(tmp_path: Path) -> None:
-    run = begun(tmp_path / "out")
-    shutil.rmtree(tmp_path / "out")
-    with pytest.raises(OutputError, match=r"cannot be written: No such file"):
-        add(run, 1)
-    (tmp_path / "out").mkdir()  # emptied and made again: no line may go to a manifest without a beginning
-    with pytest.raises(OutputError, match=r"_manifest.jsonl: cannot be written: No such file"):
-        add(run, 1)
+    with begun(tmp_path / "out") as run:
+        shutil.rmtree(tmp_path / "out")
+        with pytest.raises(OutputError, match=r"cannot be written: No such file"):
+            add(run, 1)
+        (tmp_path / "out").mkdir()  # emptied and made again: no line may go to a manifest without a beginning
+        with pytest.raises(OutputError, match=r"_manifest.jsonl: cannot be written: No such file"):
+            add(run, 1)
 
 
 def test_the_engine_that_a_run_was_begun_with_is_known(tmp_path: Path) -> None:
