@@ -23,7 +23,7 @@ _BAR = 20  # characters of a bar of 100 %
 _NAMED = 3  # so many names of many are shown
 
 
-def closing_lines(summary: Summary, scorer: Scorer, output: Path) -> Iterator[str]:
+def closing_lines(summary: Summary, scorer: Scorer, output: Path | str) -> Iterator[str]:
     """Yield what a finished run came to, one line per fact."""
     tally = summary.tally
     engine = scorer.engine

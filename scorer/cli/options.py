@@ -224,9 +224,9 @@ def inputs_argument(metavar: str = "IN...", text: str = "", *, required: bool = 
     return argument("inputs", metavar=metavar, nargs=-1, required=required, help=text or None)
 
 
-def output_option(metavar: str, text: str, *, required: bool = True) -> Decorator:
-    """Return -o, as ``output``."""
-    kind = click.Path(path_type=Path)
+def output_option(metavar: str, text: str, *, required: bool = True, kind: Any = None) -> Decorator:
+    """Return -o, as ``output``: a path, or what another type makes of it."""
+    kind = kind or click.Path(path_type=Path)
     return option("-o", "--output", metavar=metavar, type=kind, required=required, help=text)
 
 

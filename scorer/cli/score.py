@@ -14,6 +14,7 @@ from scorer.cli import options as opt
 from scorer.cli.main import EXIT_NOTHING_SCORED, fail
 from scorer.cli.streams import GoneError, output_is_all, say
 from scorer.engines.names import PRECISIONS
+from scorer.errors import without_secrets
 from scorer.reading.windows import Share
 from scorer.run.settings import ScoreSettings
 
@@ -35,6 +36,15 @@ class _ShareType(click.ParamType[Any]):
         return Share(int(found[1]) - 1, int(found[2]))
 
 
+class _OutputType(click.Path):
+    """A file or folder, or a URL as it stands: as a path it would lose a slash."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and re.match(r"[a-z][a-z0-9+.]+://", value):
+            return Path(value.removeprefix("file://")) if value.startswith("file://") else value
+        return super().convert(value, param, ctx)
+
+
 def _ray_address(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
     """Refuse what is no address before an input that was taken for one is missed."""
     from scorer.cluster.connection import check_address
@@ -54,8 +64,10 @@ def _ray_address(_context: click.Context, _option: click.Parameter, value: str |
     "Output",
     opt.output_option(
         "OUT",
-        "A .parquet, .jsonl or .csv file, else a folder of Parquet shards.  [default: JSON lines to standard output]",
+        "A .parquet, .jsonl or .csv file, else a folder of Parquet shards; here or at a URL (s3://BUCKET/NAME).  "
+        "[default: JSON lines to standard output]",
         required=False,
+        kind=_OutputType(path_type=Path),
     ),
     *opt.existing_options,
     *opt.settings_options(ScoreSettings, "uncertainty", "strict"),
@@ -117,7 +129,7 @@ def _ray_address(_context: click.Context, _option: click.Parameter, value: str |
 )
 def score(
     inputs: tuple[str, ...],
-    output: Path | None,
+    output: Path | str | None,
     bundle: Path | None,
     engine: str,
     precision: str | None,
@@ -148,10 +160,10 @@ def score(
     from scorer.inputs.corpus import Corpus
     from scorer.model import Scorer
     from scorer.run.backend import Backend, Local
+    from scorer.run.mirror import opened, path_of, score_into
     from scorer.run.output import engine_of
-    from scorer.run.score import score_on
 
-    url = output is not None and re.match("[a-z0-9+]{2,}:/", str(output)) is not None
+    shown = without_secrets(str(output))
     about_output = resume or overwrite or given["share"] or ray
     faults = {
         "--resume, --overwrite, --shard and --ray are about an output; name one with -o": output is None
@@ -159,26 +171,28 @@ def score(
         "--ray-workers, --ray-shards and --ray-gpus are about a cluster; give --ray too": ray is None
         and (ray_workers or ray_shards or ray_gpus),
         "--ray-shards and --shard both divide the windows; leave one out": ray_shards and given["share"],
-        f"rejects go to {output}.rejects.jsonl; --rejects is for runs without -o": output and rejects_path,
-        f"{output} is a URL; scores are written to local files, name one and copy it there": url,
+        f"rejects go to {shown}.rejects.jsonl; --rejects is for runs without -o": output and rejects_path,
     }
     for message in [message for message, found in faults.items() if found]:
         fail(message)
     settings = ScoreSettings(existing=opt.existing_of(resume=resume, overwrite=overwrite), **opt.chosen(given))
     corpus = Corpus(inputs, fields=fields, keep_records=settings.keep)
-    if output is not None and engine == "auto" and not overwrite and (known := engine_of(output)):
-        engine, precision = known[0], precision or known[1]  # a run has one, from its first process on
-    # On a cluster this process runs no network, and may lack the GPU that workers have.
-    here = ("auto", None) if ray_gpus else (engine, precision)
-    scorer = Scorer.load(bundle, engine=here[0], threads=threads if ray is None else 1, precision=here[1])
     if output is None:
+        scorer = Scorer.load(bundle, engine=engine, threads=threads, precision=precision)
         _score_to_stdout(scorer, corpus, settings, rejects_path, quiet=quiet)
         return
     with ExitStack() as stack:
         progress = stack.enter_context(Bar(sys.stderr, quiet=quiet))
+        mine = None if ray_shards else settings.share
+        place = stack.enter_context(opened(output, mine, settings.existing, progress))
+        if engine == "auto" and not overwrite and (known := engine_of(path_of(place))):
+            engine, precision = known[0], precision or known[1]  # a run has one, from its first process on
+        # On a cluster this process runs no network, and may lack the GPU that workers have.
+        here = ("auto", None) if ray_gpus else (engine, precision)
+        scorer = Scorer.load(bundle, engine=here[0], threads=threads if ray is None else 1, precision=here[1])
         backend: Backend = Local(scorer, settings)
         if ray is None:
-            summary = score_on(backend, corpus, output, settings, progress)
+            summary = score_into(backend, corpus, place, settings, progress)
         else:
             from scorer.cluster.driver import Cluster, ClusterSettings
 
@@ -187,13 +201,13 @@ def score(
             if ray_shards:
                 from scorer.cluster.shares import score_shares
 
-                summary = score_shares(cluster, corpus, output, settings, progress, count=ray_shards)
+                summary = score_shares(cluster, corpus, place, settings, progress, count=ray_shards)
             else:
-                summary = score_on(cluster, corpus, output, settings, progress)
+                summary = score_into(cluster, corpus, place, settings, progress)
     if summary.complete_before:
-        say(f"{output} is complete already; nothing was scored", err=True)
+        say(f"{shown} is complete already; nothing was scored", err=True)
         return
-    lines = [*closing_lines(summary, backend.scorer, output), *backend.closing()]
+    lines = [*closing_lines(summary, backend.scorer, shown), *backend.closing()]
     _close(lines, summary.tally, backend.scorer, corpus, quiet=quiet)
 
 

@@ -2,7 +2,8 @@
 
 The driver hands out shares of the windows, as `--shard` divides them, and reads manifests when all have ended. A worker
 finds the windows of its share by counting and does with them all that there is to do; who ends last joins the shares.
-A share whose worker dies is resumed by another one. So input and output are on a file system that all machines see.
+A share whose worker dies is resumed by another one. So input and output are on a file system or an object store that
+all machines see.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from scorer.progress import Progress
 from scorer.reading.counted import is_counted
 from scorer.reading.windows import Share, Tally
 from scorer.run.manifest import finished_windows, manifests, missing_from
+from scorer.run.mirror import Mirror
 from scorer.run.parts import REJECTS
 from scorer.run.score import Summary
 from scorer.run.score_file import SUFFIXES
@@ -26,12 +28,29 @@ from scorer.run.settings import ScoreSettings
 
 
 def score_shares(
-    cluster: Cluster, corpus: Corpus, output: Path, settings: ScoreSettings, progress: Progress, *, count: int
+    cluster: Cluster, corpus: Corpus, output: Path | Mirror, settings: ScoreSettings, progress: Progress, *, count: int
 ) -> Summary:
     """Score every dialogue of ``corpus`` into the folder ``output``, in so many shares.
 
     InputError for files whose records only parsing can count, OutputError for an output that cannot be shared.
     """
+    if isinstance(output, Path):
+        return _score_shares(cluster, corpus, output, output, settings, progress, count)
+    output.check_apart(corpus)
+    with output.naming():
+        summary = _score_shares(cluster, corpus, output.output, output, settings, progress, count)
+    return output.named(summary)
+
+
+def _score_shares(
+    cluster: Cluster,
+    corpus: Corpus,
+    output: Path,
+    place: Path | Mirror,
+    settings: ScoreSettings,
+    progress: Progress,
+    count: int,
+) -> Summary:
     start = time.monotonic()
     check_apart(output, *corpus.inputs)
     if output.suffix in SUFFIXES:
@@ -45,9 +64,10 @@ def score_shares(
             "workers read JSON lines (compressed or not), CSV, Parquet and Arrow themselves, and not files of which "
             "only parsing tells where a record ends; leave out --ray-shards"
         )
+    sent = place if isinstance(place, Path) else place.url
     parts = {
         f"share {index + 1} of {count}": Part(
-            inputs=corpus.inputs, fields=corpus.fields, output=output, share=Share(index, count), folder=Path.cwd()
+            inputs=corpus.inputs, fields=corpus.fields, output=sent, share=Share(index, count), folder=Path.cwd()
         )
         for index in range(count)
     }
@@ -57,11 +77,13 @@ def score_shares(
         resumed += summary.tally.records if summary.complete_before else summary.resumed
         scored += summary.tally.scored
         progress.update(done, note=f"{scored:,} dialogues, {done} of {count} shares")
+    if isinstance(place, Mirror):
+        place.fetch()
     total = Tally()
     for window in finished_windows(output):
         total.add(window.tally)
     what = missing_from(output) if total.records else "nothing is there"
     if what:
-        raise OutputError(f"{output}: is not whole ({what}); is it on a file system that all machines see?")
+        raise OutputError(f"{output}: is not whole ({what}); is it where all machines see it?")
     rejects = output / f"shard-*.{REJECTS}" if total.rejected else None
     return Summary(total, resumed, time.monotonic() - start, rejects)

@@ -17,8 +17,9 @@ from scorer.errors import EmpathyError, EngineError
 from scorer.inputs.corpus import Corpus
 from scorer.model import Scorer
 from scorer.reading.windows import Share
-from scorer.run.backend import score_columns
-from scorer.run.score import Summary, score_files
+from scorer.run.backend import Local, score_columns
+from scorer.run.mirror import opened, score_into
+from scorer.run.score import Summary
 from scorer.run.settings import ScoreSettings
 
 
@@ -63,11 +64,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A share of a run that a worker reads and writes itself; names are as seen from ``folder``."""
+    """A share of a run that a worker reads and writes itself; paths are as seen from ``folder``."""
 
     inputs: tuple[str, ...]
     fields: Mapping[str, str]
-    output: Path
+    output: Path | str
     share: Share
     folder: Path
 
@@ -99,16 +100,19 @@ class Worker:
 
     def share(self, part: Part) -> Summary:
         """Score a share of the windows into its folder, from where whoever had it before ended."""
+        here = [name for name in (*part.inputs, str(part.output)) if "://" not in name]
         try:
-            os.chdir(part.folder)
+            if here:
+                os.chdir(part.folder)
         except OSError as error:
             raise EngineError(
                 f"{part.folder}: cannot be read on a worker ({error.strerror or error}); inputs and output have to be "
-                "on a file system that all machines see, under the same names"
+                "on a file system that all machines see, under the same names, or at URLs"
             ) from None
         corpus = Corpus(part.inputs, fields=part.fields, keep_records=self._settings.keep)
         settings = replace(self._settings, share=part.share, existing="resume")
-        return score_files(self._scorer, corpus, part.output, settings)
+        with opened(part.output, part.share) as output:
+            return score_into(Local(self._scorer, settings), corpus, output, settings)
 
 
 def start(job: Job) -> Worker | str:

@@ -9,7 +9,7 @@ what one process would have written. Nothing is scored for that. A kill at any m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -40,8 +40,18 @@ if TYPE_CHECKING:
 _AFRESH = "remove the folder and start afresh"
 
 
-def join_shares(run: Run, corpus: Corpus, scorer: Scorer, settings: ScoreSettings, progress: Progress) -> None:
-    """Join the shares of a folder, if this process is the last one; OutputError where they are not of one input."""
+def join_shares(
+    run: Run,
+    corpus: Corpus,
+    scorer: Scorer,
+    settings: ScoreSettings,
+    progress: Progress,
+    resumable: Callable[[], None] = lambda: None,
+) -> None:
+    """Join the shares of a folder, if this process is the last one; OutputError where they are not of one input.
+
+    ``resumable`` is called when all that will take the place of shards lies beside them.
+    """
     folder = run.folder
     if settings.share.count == 1 or not is_unjoined(folder) or unfinished(folder):
         return
@@ -60,6 +70,7 @@ def join_shares(run: Run, corpus: Corpus, scorer: Scorer, settings: ScoreSetting
                 left.unlink()
             changed = _changed(run, corpus, scorer, settings, progress)
             write_json(folder / JOINED, Joined(windows=changed))
+        resumable()
         put_in_place(folder)
         windows = finished_windows(folder)
         for index in range(settings.share.count):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,14 @@ from scorer.run.settings import ScoreSettings
 class Summary:
     """What a run came to. ``resumed`` records were finished by an earlier run; ``seconds`` are this run's.
 
-    ``complete_before`` says that the whole output was there already and nothing was read.
+    ``rejects`` is where these are: a path, or a URL where the output is at one. ``complete_before`` says that the whole
+    output was there already and nothing was read.
     """
 
     tally: Tally
     resumed: int
     seconds: float
-    rejects: Path | None
+    rejects: Path | str | None
     complete_before: bool = False
 
     @property
@@ -70,9 +71,19 @@ def score_files(
 
 
 def score_on(
-    backend: Backend, corpus: Corpus, output: Path, settings: ScoreSettings, progress: Progress | None = None
+    backend: Backend,
+    corpus: Corpus,
+    output: Path,
+    settings: ScoreSettings,
+    progress: Progress | None = None,
+    resumable: Callable[[], None] = lambda: None,
+    *,
+    join: bool = True,
 ) -> Summary:
-    """Do what ``score_files`` does, on any backend."""
+    """Do what ``score_files`` does, on any backend; ``resumable`` is called whenever a kill would lose nothing.
+
+    Without ``join`` the shares of a folder are left to whoever comes later.
+    """
     start = time.monotonic()
     scorer = backend.scorer
     progress = progress or Silent()
@@ -90,13 +101,15 @@ def score_on(
     with Run(output, identity, run_metadata(scorer, settings), settings) as run:
         resumed = sum(window.tally.records for window in run.done.values())
         complete_before = run.complete
+        resumable()
         if complete_before:
             progress.stage("comparing the input")
             run.check_input(corpus)
         else:
-            _score_rest(backend, corpus, run, settings, progress, counted=counted)
+            _score_rest(backend, corpus, run, settings, progress, resumable, counted=counted)
             run.finish()
-        join_shares(run, corpus, scorer, settings, progress)
+        if join:
+            join_shares(run, corpus, scorer, settings, progress, resumable)
         total = Tally()
         for window in run.done.values():
             total.add(window.tally)
@@ -105,7 +118,14 @@ def score_on(
 
 
 def _score_rest(
-    backend: Backend, corpus: Corpus, run: Run, settings: ScoreSettings, progress: Progress, *, counted: bool
+    backend: Backend,
+    corpus: Corpus,
+    run: Run,
+    settings: ScoreSettings,
+    progress: Progress,
+    resumable: Callable[[], None],
+    *,
+    counted: bool,
 ) -> None:
     """Score the windows that no earlier run finished; OutputError if those are not in the input any more."""
     scorer, earlier = backend.scorer, dict(run.done)
@@ -155,6 +175,7 @@ def _score_rest(
             )
             raw_ids = window.raw_ids if settings.share.count > 1 else None
             run.add(finished, window.ids, columns, window.rejects, window.kept, raw_ids)
+            resumable()
     for finished in earlier.values():
         run.check_same(finished, "not in the input any more")
 

@@ -100,7 +100,7 @@ def test_nothing_to_score_is_exit_code_1_and_rejects(empathy: Run, bundle: Bundl
         (["in.jsonl", "in.jsonl", "-o", "out.csv"], "named twice"),
         (["in.jsonl", "-o", "out.csv", "--resume", "--overwrite"], "give one of them"),
         (["in.jsonl", "--resume"], "name one with -o"),
-        (["in.jsonl", "-o", "s3://bucket/out.parquet"], "is a URL"),
+        (["in.jsonl", "-o", "nosuch://bucket/out.parquet"], "Protocol not known: nosuch"),
         (["in.jsonl", "-o", "out.csv", "--rejects", "r"], "--rejects is for runs without -o"),
         (["in.jsonl", "-o", "out.csv", "--engine", "abacus"], "expected auto or one of onnxruntime"),
         (["in.jsonl", "-o", "out.csv", "--scorer", "nowhere"], "nowhere: no such folder"),

@@ -11,7 +11,6 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,15 +22,6 @@ from scorer.inputs.corpus import Corpus
 from scorer.inputs.parse import Reject
 from tests.conftest import record, write_lines
 from tests.scorer.inputs.input_data import data, error, ids, write, write_dataset_dict
-
-
-@pytest.fixture
-def memory() -> Iterator[Any]:
-    """The file system in memory of fsspec, emptied afterwards."""
-    files = fsspec.filesystem("memory")
-    yield files
-    files.store.clear()
-    files.pseudo_dirs[:] = [""]
 
 
 def test_url_of_a_file_is_read(memory: Any) -> None:
@@ -93,45 +83,6 @@ def test_url_of_a_local_file_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["nosuch://bucket/a.jsonl", "://", "http://"])
 def test_url_of_an_unknown_kind_is_an_error(url: str) -> None:
     assert error(url).startswith(f"{url}: ")
-
-
-@pytest.fixture(scope="module")
-def s3_server() -> Iterator[Any]:
-    """A client of a real S3 server on loopback, with data in the bucket "data"."""
-    boto3 = pytest.importorskip("boto3")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    client = boto3.client(
-        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
-    )
-    client.create_bucket(Bucket="data")
-    objects = {
-        "a.jsonl": data("a"),
-        "b.jsonl.gz": gzip.compress(data("b")),
-        "set/1.jsonl": data("1"),
-        "set/sub/2": data("2"),
-        "set/rejects.jsonl": data("never"),
-        "set/README.md": b"# Data\n",
-    }
-    for key, body in objects.items():
-        client.put_object(Bucket="data", Key=key, Body=body)
-    client.close()
-    yield url
-    server.stop()
-
-
-@pytest.fixture
-def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a user's FSSPEC_S3_... variables or fsspec.json say: where the server is and who asks."""
-    s3fs = pytest.importorskip("s3fs")
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": s3_server, "key": "k", "secret": "s"})
-    s3fs.S3FileSystem.clear_instance_cache()
-    yield
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.mark.usefixtures("s3")

@@ -28,7 +28,7 @@ class Killed(BaseException):
     """What a test raises in place of a kill."""
 
 
-def score(scorer: Scorer, inputs: Path, output: Path, share: Share = WHOLE, **more: Any) -> Summary:
+def score(scorer: Scorer, inputs: Path | str, output: Path, share: Share = WHOLE, **more: Any) -> Summary:
     settings = ScoreSettings(**{"window": 20, "readers": 0, "keep": ("score",), "share": share, **more})
     return score_files(scorer, Corpus([str(inputs)], keep_records=True), output, settings)
 

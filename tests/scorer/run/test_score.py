@@ -36,7 +36,7 @@ def test_rows_come_in_input_order_and_rejects_keep_their_line(scorer: Scorer, so
     assert table["id"].to_pylist() == [f"d{i}" for i in range(60)]
     assert [str(field.type) for field in table.schema] == ["string", "float", "float"]
     assert (summary.tally.records, summary.tally.scored, summary.tally.rejections) == (65, 60, 5)
-    assert summary.rejects is not None
+    assert isinstance(summary.rejects, Path)
     lines = [int(line.split('"line": ')[1].split(",")[0]) for line in summary.rejects.read_text().splitlines()]
     assert lines == [4, 18, 31, 32, 63]
     means = np.array(summary.tally.sums) / 60
