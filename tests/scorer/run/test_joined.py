@@ -80,14 +80,15 @@ def test_shares_in_any_order_are_one_run(scorer: Scorer, inputs: Path, tmp_path:
 
 
 class Mortal:
-    """Counts the changes of the disk that joining makes, and dies before the one after ``last``."""
+    """Counts changes, and dies before the one after ``last``."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, last: int) -> None:
+    def __init__(self, last: int) -> None:
         self.left = last
-        for name in ("write_window", "write_json", "join_rejects"):
-            patch.setattr(joined, name, self.counted(getattr(joined, name)))
-        for name in ("replace", "unlink"):
-            patch.setattr(Path, name, self.counted(getattr(Path, name)))
+
+    def watch(self, patch: pytest.MonkeyPatch, place: Any, *names: str) -> None:
+        """Count the calls of some functions of a module or class."""
+        for name in names:
+            patch.setattr(place, name, self.counted(getattr(place, name)))
 
     def counted(self, real: Any) -> Any:
         def call(*given: Any, **more: Any) -> Any:
@@ -119,7 +120,9 @@ def test_a_kill_at_any_step_of_the_join_loses_nothing(
 
         def dies(*given: Any, steps: int = steps, real: Any = real) -> None:
             with monkeypatch.context() as inner:
-                Mortal(inner, steps)
+                mortal = Mortal(steps)
+                mortal.watch(inner, joined, "write_window", "write_json", "join_rejects")
+                mortal.watch(inner, Path, "replace", "unlink")
                 real(*given)
 
         with monkeypatch.context() as patch:

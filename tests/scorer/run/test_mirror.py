@@ -25,7 +25,7 @@ from scorer.run.settings import ScoreSettings
 from tests.conftest import record, write_lines
 from tests.scorer.cluster.test_driver import job
 from tests.scorer.reading.test_lines import messy_lines
-from tests.scorer.run.test_joined import Killed, same, score
+from tests.scorer.run.test_joined import Killed, Mortal, same, score
 
 
 @pytest.fixture
@@ -59,22 +59,9 @@ def fetched(url: str, folder: Path) -> Path:
     return folder
 
 
-class Mortal:
-    """Counts the changes of the store in memory, and dies before the one after ``last``."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, last: int) -> None:
-        self.left = last
-        for name in ("put_file", "rm_file"):
-            patch.setattr(MemoryFileSystem, name, self.counted(getattr(MemoryFileSystem, name)))
-
-    def counted(self, real: Any) -> Any:
-        def call(*given: Any, **more: Any) -> Any:
-            self.left -= 1
-            if self.left < 0:
-                raise Killed
-            return real(*given, **more)
-
-        return call
+def watch_store(patch: pytest.MonkeyPatch, last: int) -> None:
+    """Count the changes of the store in memory, and die before the one after ``last``."""
+    Mortal(last).watch(patch, MemoryFileSystem, "put_file", "rm_file")
 
 
 @pytest.mark.usefixtures("memory", "at_each_window")
@@ -122,7 +109,7 @@ def test_a_kill_at_any_step_of_the_copying_loses_nothing(
         url, died = f"memory://bucket/{steps}/{name}", False
         for index in range(shares):
             with monkeypatch.context() as patch:
-                Mortal(patch, steps)
+                watch_store(patch, steps)
                 try:
                     score_at(scorer, inputs, url, Share(index, shares))
                 except Killed:
@@ -159,7 +146,7 @@ def test_a_kill_while_another_run_is_overwritten_leaves_no_shard_of_it(
         url, died = f"memory://bucket/{steps}/out", False
         score_at(scorer, inputs, url)
         with monkeypatch.context() as patch:
-            Mortal(patch, steps)
+            watch_store(patch, steps)
             try:
                 score_at(scorer, few, url, existing="overwrite")
             except Killed:
