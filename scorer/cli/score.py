@@ -183,7 +183,7 @@ def score(
         return
     with ExitStack() as stack:
         progress = stack.enter_context(Bar(sys.stderr, quiet=quiet))
-        mine = None if ray_shards else settings.share
+        mine = None if ray_shards else settings.share  # each worker has its own
         place = stack.enter_context(opened(output, mine, settings.existing, progress))
         if engine == "auto" and not overwrite and (known := engine_of(path_of(place))):
             engine, precision = known[0], precision or known[1]  # a run has one, from its first process on

@@ -20,7 +20,7 @@ from scorer.progress import Progress
 from scorer.reading.counted import is_counted
 from scorer.reading.windows import Share, Tally
 from scorer.run.manifest import finished_windows, manifests, missing_from
-from scorer.run.mirror import Mirror
+from scorer.run.mirror import Mirror, path_of
 from scorer.run.parts import REJECTS
 from scorer.run.score import Summary
 from scorer.run.score_file import SUFFIXES
@@ -35,22 +35,17 @@ def score_shares(
     InputError for files whose records only parsing can count, OutputError for an output that cannot be shared.
     """
     if isinstance(output, Path):
-        return _score_shares(cluster, corpus, output, output, settings, progress, count)
+        return _score_shares(cluster, corpus, output, settings, progress, count)
     output.check_apart(corpus)
     with output.naming():
-        summary = _score_shares(cluster, corpus, output.output, output, settings, progress, count)
+        summary = _score_shares(cluster, corpus, output, settings, progress, count)
     return output.named(summary)
 
 
 def _score_shares(
-    cluster: Cluster,
-    corpus: Corpus,
-    output: Path,
-    place: Path | Mirror,
-    settings: ScoreSettings,
-    progress: Progress,
-    count: int,
+    cluster: Cluster, corpus: Corpus, place: Path | Mirror, settings: ScoreSettings, progress: Progress, count: int
 ) -> Summary:
+    output = path_of(place)
     start = time.monotonic()
     check_apart(output, *corpus.inputs)
     if output.suffix in SUFFIXES:

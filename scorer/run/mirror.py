@@ -8,6 +8,7 @@ machine, fetches what is there and goes on.
 
 from __future__ import annotations
 
+import errno
 import re
 import tempfile
 import time
@@ -36,6 +37,7 @@ from scorer.run.settings import ScoreSettings
 _SECONDS = 5.0
 """So often the store is brought up to date, and so much work a killed run repeats at most, beside a window."""
 _AT_ONCE = 8
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _PART = re.compile(r"part-(\d{6,})\.")
 _OF_RUN = re.compile(
     rf"({re.escape(EARLIER)}/)?"
@@ -144,10 +146,11 @@ class Mirror:
 
     @contextmanager
     def naming(self) -> Iterator[None]:
-        """Let errors name the URL and not the folder here."""
+        """Let errors name the URL and not the folder here, unless it is this disk that is full."""
         try:
             yield
         except EmpathyError as error:
+            self._check_full(error.__cause__)
             error.args = tuple(self.shown(part) if isinstance(part, str) else part for part in error.args)
             raise
 
@@ -231,6 +234,14 @@ class Mirror:
                 if tell is not None:
                     tell(done)
 
+    def _check_full(self, error: BaseException | None) -> None:
+        """Raise OutputError if it is the disk here that was full."""
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise OutputError(
+                f"{self._base.parent}: {error.strerror}, and the scores lie there on their way to {self.url}; set "
+                "TMPDIR to a folder with room for them and continue with --resume"
+            ) from error
+
     @contextmanager
     def _talking(self, done: str) -> Iterator[None]:
         """Turn what a store says while something is ``done`` to it into one line."""
@@ -239,6 +250,7 @@ class Mirror:
         except ImportError as error:
             raise OutputError(f"{self.url}: {reason_of(error)}; pip install that package") from None
         except Exception as error:  # every fsspec driver raises exceptions of its own
+            self._check_full(error)
             self._failed = True
             what = "takes no files" if isinstance(error, NotImplementedError) else reason_of(error)
             raise OutputError(f"{self.url}: cannot be {done}: {what}; fix that and continue with --resume") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,24 @@ def test_what_cannot_be_written_is_one_line(
     with pytest.raises(EmpathyError) as caught:
         score_at(scorer, "memory://bucket/in", url)
     assert said in str(caught.value)
+
+
+@pytest.mark.usefixtures("memory", "at_each_window")
+@pytest.mark.parametrize(
+    "place", ["scorer.run.output.write_window", "fsspec.implementations.memory.MemoryFileSystem.get_file"]
+)
+def test_a_full_disk_here_is_not_laid_to_the_store(
+    scorer: Scorer, inputs: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    begun = score_at(scorer, inputs, "memory://bucket/out").tally
+    with monkeypatch.context() as patch:
+        patch.setattr(place, full)
+        with pytest.raises(EmpathyError, match=r"No space left on device, and the scores lie there .*; set TMPDIR"):
+            score_at(scorer, inputs, "memory://bucket/out", existing="overwrite")
+    assert score_at(scorer, inputs, "memory://bucket/out", existing="resume").tally == begun
 
 
 @pytest.mark.usefixtures("s3")
