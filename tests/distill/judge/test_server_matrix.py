@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from distill.errors import LabelError
+from distill.judge.rate_limit import Pace
 from tests.distill.conftest import Label, Serve
 from tests.distill.judge.test_asker import Seen
 
@@ -218,11 +219,11 @@ def test_an_outage_in_the_middle_rejects_nothing_and_the_next_run_asks_the_rest(
     assert all(entry.failures == 0 for entry in again.known.values())
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(("status", "after"), [(400, 50), (500, 58)])
 def test_an_outage_of_the_last_dialogues_leaves_them_unasked(
-    serve: Serve, label: Label, status: int, after: int
+    serve: Serve, label: Label, status: int, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Pace, "backoff", lambda *_: 0.2)  # the last answers come before ten calls have failed
     work = label(serve(**body({"error": {"message": "gone"}}, status=status, after=after)), 60, concurrency=2)
     outcome, _ = work.run()
     assert (outcome.scored, outcome.failed) == (after, {})
