@@ -172,15 +172,17 @@ def read_dialogues(inputs: tuple[str, ...], flag: str, fields: dict[str, str]) -
 
 
 def _closing_lines(checkpoint: Checkpoint, rejected: int) -> list[str]:
-    from distill.training.card import agreement_rows
+    from distill.training.card import agreement_rows, knows_by_heart
 
     training, measured = checkpoint.info.training, checkpoint.info.measured
     assert measured  # of a whole checkpoint
+    advice = knows_by_heart(measured)
     return [
         f"trained on {training.dialogues} dialogues of {training.conversations} conversations"
         + (f" and {training.unlabelled} unlabelled ones" if training.unlabelled else "")
         + (f"; {rejected} records had no dialogue or label (rejects.jsonl)" if rejected else ""),
         f"measured by {measured['how']}:",
         *(f"  {name:32} {value}" for name, value in agreement_rows(measured)),
+        *([advice] if advice else []),
         f"written to {checkpoint.path}; next: empathy export {checkpoint.path} -o BUNDLE --check IN",
     ]

@@ -20,7 +20,7 @@ from distill.training.calibrate import balanced_cuts, cross_calibrate, fit_calib
 from distill.training.card import checkpoint_card
 from distill.training.checkpoint import FOLDS, OOF, THEN, CheckpointInfo, save_checkpoint
 from distill.training.fits import Split, TrainRun
-from distill.training.network import fold_affine
+from distill.training.network import fold_affine, has_bf16, predict
 from scorer.arrays import Ints
 from scorer.bundle.domain import fit_domain
 from scorer.dialogue import HEADS
@@ -28,6 +28,9 @@ from scorer.engines.base import Scores
 from scorer.finished import seal
 from scorer.outputs import new_folder, replacing
 from scorer.run.score_file import write_scores
+from selection.metrics import correlation
+
+_LEARNT = 500  # so many of the dialogues that it learnt show how well it knows its teachers' scores by heart
 
 
 def finish(run: TrainRun, split: Split, raw: Scores, model: PreTrainedModel, output: Path, identity: Any) -> None:
@@ -40,6 +43,7 @@ def finish(run: TrainRun, split: Split, raw: Scores, model: PreTrainedModel, out
     calibration = fit_calibration(scores, labels)
     calibrated = cross_calibrate(scores, labels, folds)
     shipped = calibration.apply(scores)
+    follows = _follows(run, split, raw, model)
     fold_affine(model, calibration.slope, calibration.intercept)
     count = run.settings.folds
     how = f"{count}-fold cross-validation by conversation" if count else "one tenth of the conversations held out"
@@ -49,7 +53,7 @@ def finish(run: TrainRun, split: Split, raw: Scores, model: PreTrainedModel, out
         calibration=calibration,
         cuts=balanced_cuts(shipped, labels),
         uncertainty=fit_uncertainty(shipped, labels),
-        measured={"how": f"{how}, {len(rows)} labels", **measure(calibrated, labels, folds)},
+        measured={"how": f"{how}, {len(rows)} labels", **measure(calibrated, labels, folds), **follows},
         domain=fit_domain(labelled.dialogues, run.encoded, run.backbone.vocabulary),
         seconds=round(time.monotonic() - run.started),
     )
@@ -66,6 +70,34 @@ def finish(run: TrainRun, split: Split, raw: Scores, model: PreTrainedModel, out
             skip = shutil.ignore_patterns("*.npy", ".*")
             shutil.copytree(run.work / FOLDS, whole / FOLDS, ignore=skip, copy_function=_link)
         seal(whole, identity)
+
+
+def _follows(run: TrainRun, split: Split, raw: Scores, model: PreTrainedModel) -> dict[str, dict[str, float]]:
+    """Return Pearson's r with the teachers on labelled dialogues that were held out, and on ones that were learnt.
+
+    A student that follows only on what it learnt needs other dialogues, not more epochs.
+    """
+    if run.lessons is None:
+        return {}
+    known = run.lessons.known
+    held_out = [np.flatnonzero(fit.held_out & known) for fit in split.fits]
+    theirs = [run.lessons.scores(fit.fold)[0][rows] for fit, rows in zip(split.fits, held_out, strict=True)]
+    final = split.fits[-1]
+    learnt = np.flatnonzero(final.train & known)
+    if len(learnt) > _LEARNT:
+        learnt = np.random.default_rng(run.settings.split_seed).choice(learnt, _LEARNT, replace=False)
+    again = predict(model, [run.encoded[row] for row in learnt], bf16=has_bf16())
+    pairs = {
+        "follows_held_out": (raw[np.concatenate(held_out)], np.concatenate(theirs)),
+        "follows_learnt": (again, run.lessons.scores(final.fold)[0][learnt]),
+    }
+    found = {name: _pearson(own, taught) for name, (own, taught) in pairs.items() if len(own) > 1}
+    return {name: values for name, values in found.items() if not np.isnan(list(values.values())).any()}
+
+
+def _pearson(own: Scores, taught: Scores) -> dict[str, float]:
+    columns = zip(HEADS, own.T.astype(np.float64), taught.T.astype(np.float64), strict=True)
+    return {head: round(correlation(x, y, np.ones(len(x))), 4) for head, x, y in columns}
 
 
 def _write_oof(

@@ -27,6 +27,8 @@ _NAMES = {
     "paper.share.sensibility": "share kept, scorer",
     "paper.judge_share.sensibility": "share kept, judge",
 }
+_FOLLOWS = {"follows_held_out": "r with teachers, held out", "follows_learnt": "r with teachers, learnt"}
+_BY_HEART = 0.05
 _BAD_REPLIES = f"""
 - **Bad replies**: it learnt counter-examples too, {{share:.0%}} as many as real dialogues
   ({", ".join(CEILINGS)}). That these score low was said by the rubric, not by the judge."""
@@ -38,7 +40,23 @@ def agreement_rows(measured: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "coverage" in measured:
         covered = " / ".join(f"{value:.1%}" for value in measured["coverage"].values())
         rows.append(("labels within the uncertainty", f"{covered} (aim {measured['coverage_aim']:.0%})"))
+    for name, title in _FOLLOWS.items():
+        if name in measured:
+            rows.append((title, " / ".join(f"{value:.3f}" for value in measured[name].values())))
     return rows
+
+
+def knows_by_heart(measured: Mapping[str, Any]) -> str:
+    """Return what to do where a student follows its teachers only on what it learnt, "" elsewhere."""
+    if not all(name in measured for name in _FOLLOWS):
+        return ""
+    held_out, learnt = (measured[name] for name in _FOLLOWS)
+    if all(learnt[head] - held_out[head] <= _BY_HEART for head in HEADS):
+        return ""
+    return (
+        "it knows its teachers' scores by heart and follows them less on other dialogues; more dialogues (--unlabelled "
+        "or --pairs for the teachers) would help it more than more epochs"
+    )
 
 
 def behaviour_card(found: Probed) -> str:

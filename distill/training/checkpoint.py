@@ -71,7 +71,8 @@ class CheckpointInfo(_Header):
 
     ``epochs_before`` are those of the checkpoint that its training went on from.
     ``measured`` has ``how``, the figures by name (``selection.metrics.all_figures``), the ``coverage`` of the
-    uncertainty per head and ``coverage_aim``.
+    uncertainty per head and ``coverage_aim``; of a student also Pearson's r with its teachers per head,
+    ``follows_held_out`` and ``follows_learnt``.
     """
 
     settings: TrainSettings

@@ -106,11 +106,12 @@ class SoftSet:
 class Lessons:
     """Soft scores as a student learns them.
 
-    ``labelled`` (max(folds, 1), L, 2) are those of its labelled dialogues, ``extra`` the others (E), and ``encoded``
-    these as the student's token ids.
+    ``labelled`` (max(folds, 1), L, 2) are those of its labelled dialogues, which only those in ``known`` (L,) have.
+    ``extra`` are the others (E), and ``encoded`` these as the student's token ids.
     """
 
     labelled: Scores
+    known: Mask
     extra: SoftSet
     encoded: Sequence[Encoded]
 
@@ -130,9 +131,9 @@ class Lessons:
                 f"{missing} of {len(rows)} labelled dialogues have no soft score: let the teachers score the labelled "
                 "files too, or say --judge-share 1"
             )
-        known = set(rows)
-        extra = soft.take([row for row in range(len(soft)) if row not in known])
-        return cls(soft.scores[:, rows], extra, encoder.encode(extra.dialogues))
+        taken = set(rows)
+        extra = soft.take([row for row in range(len(soft)) if row not in taken])
+        return cls(soft.scores[:, rows], np.array(rows) >= 0, extra, encoder.encode(extra.dialogues))
 
     def without(self, conversations: Sequence[str]) -> Mask:
         """Return which extra dialogues have neither context nor response of some conversations, (E,)."""

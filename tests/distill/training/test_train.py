@@ -18,6 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from distill.errors import CheckpointError, TrainError
 from distill.labelled import LabelledSet
 from distill.training.calibrate import balanced_cuts, cross_calibrate, fit_calibration, fit_uncertainty, measure
+from distill.training.card import agreement_rows, knows_by_heart
 from distill.training.checkpoint import Checkpoint, load_checkpoint
 from distill.training.fits import assign
 from distill.training.network import fold_affine, predict
@@ -177,9 +178,26 @@ def test_a_student_learns_from_its_teachers_fold_by_fold(
     assert student.info.training.teachers == [folded.info.backbone] * 2
     assert student.info.measured
     assert student.info.measured["sensibility.pearson"] > 0.3
+    theirs, own = (pq.read_table(checkpoint.path / "oof.parquet") for checkpoint in (folded, student))
+    for head in HEADS:
+        r = np.corrcoef(theirs[f"{head}_raw"], own[f"{head}_raw"])[0, 1]
+        assert student.info.measured["follows_held_out"][head] == pytest.approx(r, abs=1e-4)
+        assert student.info.measured["follows_learnt"][head] > 0.8
     names = [name for name, _, _ in watch.stages]
     assert names == ["re-pairing dialogues", "teachers score", *["training"] * 4]
     assert ("", 2 * 3 * 190) in watch.steps  # two teachers, three folds
+
+
+def test_a_student_that_follows_only_on_what_it_learnt_is_told_what_would_help() -> None:
+    def measured(held_out: float, learnt: float) -> dict[str, dict[str, float]]:
+        return {
+            "follows_held_out": {"sensibility": held_out, "rationality": 0.93},
+            "follows_learnt": {"sensibility": learnt, "rationality": 0.94},
+        }
+
+    assert "more dialogues" in knows_by_heart(measured(0.87, 0.98))
+    assert knows_by_heart(measured(0.93, 0.97)) == knows_by_heart({}) == ""
+    assert ("r with teachers, held out", "0.870 / 0.930") in agreement_rows(measured(0.87, 0.98))
 
 
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(
