@@ -80,7 +80,7 @@ dist: $(VENV)/dev
 	cd build/clean && bin/empathy demo --output demo
 
 # From the data to the bundle in $(WORK)/starter; a killed run continues. JOBS fits run at once: 6 suit a large GPU.
-# SMALL=1 is what two cores do in some three hours: so the starter that ships was made (benchmarks/README.md).
+# SMALL=1 is what two cores do in four hours and a quarter: so the starter that ships was made (benchmarks/README.md).
 starter: $(VENV)/dev
 	$(BIN)/python -m benchmarks.starter $(RELEASE) $(UNLABELLED) --work $(WORK) --jobs $(JOBS) \
 		--teacher-backbone $(TEACHER_BACKBONE) --student-backbone $(STUDENT_BACKBONE) \

@@ -1,4 +1,4 @@
-"""Reproduce the agreement table of the README: baselines, a small encoder alone, its teacher, and the student.
+"""Measure how far scorers agree with the judge: baselines, a small encoder alone, its teacher, and the student.
 
     python -m benchmarks.agreement RELEASE --backbone MINILM --teacher-backbone MPNET --unlabelled IN --work DIR
 

@@ -4,9 +4,9 @@
 
 RELEASE is val_results.json. Several fits run at once (``--jobs``), on a GPU under CUDA's MPS where it is there. A
 killed run continues where it was. ``--small`` takes one large teacher and one of the student's size, one fit each with
-a tenth of the conversations held out, and a quarter of the unlabelled dialogues: some three hours on two cores that
-multiply bfloat16. The starter that ships was made so. ``--smoke`` does all of it with few dialogues, in minutes on a
-laptop.
+a tenth of the conversations held out, a quarter of the unlabelled dialogues, and half of them more for the further
+trainings: some four hours and a quarter on two cores that multiply bfloat16. The starter that ships was made so.
+``--smoke`` does all of it with few dialogues, in minutes on a laptop.
 """
 
 from __future__ import annotations

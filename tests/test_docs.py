@@ -6,6 +6,7 @@ import ast
 import re
 import shlex
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,12 +18,8 @@ from scorer.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ROOT / "docs" / "commands.md"
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    ROOT / "benchmarks/README.md",
-    *sorted(ROOT.glob("docs/**/*.md")),
-]
+COLLEAGUES = ROOT / "CONTRIBUTING.md"
+PAGES = [ROOT / "README.md", COLLEAGUES, ROOT / "benchmarks/README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 FOLLOWED = ["quickstart", "tutorials/select"]
 """Pages whose commands can be run as they stand, with the examples as dialogues.jsonl."""
 
@@ -93,16 +90,26 @@ def test_the_commands_that_the_pages_show_exist_with_their_options(line: str) ->
 
 @pytest.mark.parametrize("package", ["scorer", "selection", "distill", "moe"])
 def test_the_plan_of_the_house_lists_every_module_once(package: str) -> None:
-    plan = (ROOT / "CONTRIBUTING.md").read_text().partition(f"### `{package}/`")[2].partition("\n#")[0]
+    plan = COLLEAGUES.read_text().partition(f"### `{package}/`")[2].partition("\n#")[0]
     modules = [str(path.relative_to(ROOT / package).with_suffix("")) for path in (ROOT / package).rglob("*.py")]
     listed = re.findall(r"^\| `(.*?)` \|", plan, re.MULTILINE)
     assert sorted(listed) == sorted(name for name in modules if not name.endswith("__init__"))
 
 
 def test_the_paths_that_contributing_names_exist() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text()
+    text = COLLEAGUES.read_text()
     paths = re.findall(r"`((?:scorer|selection|distill|moe|tests|docs)/[\w/.]+)`", text)
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("package", ["scorer", "selection", "distill", "moe"])
+def test_no_module_and_no_folder_is_longer_than_contributing_says(package: str) -> None:
+    said = re.search(r"No module has more than (\d+) lines and no folder more than (\d+)", COLLEAGUES.read_text())
+    assert said
+    lines, modules = map(int, said.groups())
+    paths = [*(ROOT / package).rglob("*.py")]
+    assert [path for path in paths if len(path.read_text().splitlines()) > lines] == []
+    assert [folder for folder, count in Counter(path.parent for path in paths).items() if count > modules] == []
 
 
 def reasons_in_code() -> set[str]:

@@ -72,8 +72,8 @@ def serve(
     """Score over HTTP: POST /v1/score, /predict, /rerank.
 
     GET /docs says what they take and give, /dashboard shows what was scored, /health, /info and /metrics are for
-    machines. Keys that let in stand in the environment variable EMPATHY_SERVE_KEYS, parted by commas; without one only
-    this machine may ask. Neither texts nor keys are logged.
+    machines. Keys that let in stand in the environment variable EMPATHY_SERVE_KEYS, separated by commas; without one
+    only this machine may ask. Neither texts nor keys are logged.
 
     Exit codes: 2 usage error, 130 interrupted, 143 terminated, both after what was in hand is answered.
     """

@@ -12,7 +12,7 @@ from hashlib import sha256
 from selection.errors import ServeError
 
 VARIABLE = "EMPATHY_SERVE_KEYS"
-"""The environment variable that holds the keys, parted by commas or spaces."""
+"""The environment variable that holds the keys, separated by commas or spaces."""
 
 LEAST = 16
 """Characters of a key, at least."""
@@ -27,7 +27,7 @@ class Keys:
         """Take the value of the variable, None where it is not set; ServeError for keys that are none."""
         keys = [key for key in re.split(r"[,\s]+", given or "") if key]
         if given is not None and not keys:
-            raise ServeError(f"{VARIABLE} is set and holds no key; unset it, or give keys parted by commas")
+            raise ServeError(f"{VARIABLE} is set and holds no key; unset it, or give keys separated by commas")
         for number, key in enumerate(keys, 1):
             if len(key) < LEAST or not key.isascii():
                 raise ServeError(
