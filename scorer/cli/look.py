@@ -35,8 +35,8 @@ def look(
 ) -> None:
     """Show what `empathy score` would judge, without scoring.
 
-    Per source: the layout, the keys that were read and left aside, and counts; then the first dialogues as the scorer
-    sees them, the judged turn marked.
+    Per source: the layout, the keys that were read and left aside, counts, and the first reject of each reason. Then
+    the first dialogues as the scorer sees them, the judged turn marked.
 
     Exit codes: 0 nothing to warn of, 1 a warning stands, 2 usage or file error.
     """
@@ -59,6 +59,8 @@ def look(
         shown += [record for record in window if isinstance(record, Dialogue)][: max(0, show - len(shown))]
     for name, source in found.sources.items():
         say(_short(name), *(f"  {line}" for line in table_lines(_rows(source), left=(0, 1))))
+        for reason, reject in source.first_rejects.items():
+            say(f"  the first {reason}, line {reject.line}: {_short(reject.detail)}")
     for number, dialogue in enumerate(shown, start=1):
         say("", f"dialogue {number}: {_short(dialogue.id)} (line {dialogue.line})")
         for turn in dialogue.turns:
@@ -80,6 +82,8 @@ def look(
 def _rows(found: SourceLook) -> Iterator[tuple[str, str]]:
     """Yield name and value of each fact of a source; those that are zero are left out."""
     for name, value in found.to_json().items():
+        if name == "first_rejects":
+            continue  # one line each, below
         if isinstance(value, dict) and value:
             yield name.replace("_", " "), ", ".join(f"{_short(str(key))} {count:,}" for key, count in value.items())
         elif isinstance(value, int) and (value or name == "dialogues"):

@@ -49,7 +49,10 @@ class Place:
         try:
             found = parse_records(value, self.labels, self.source.shown, self.line, self.fields, keep=bool(self.keep))
         except RecordError as error:
-            wrapped = () if self.fields else unwrapped(value)
+            try:
+                wrapped = () if self.fields else unwrapped(value)
+            except RecordError as tree:
+                return [self._refused(tree, value, record)]
             if not wrapped:
                 return [self._refused(error, value, record)]
             return [one for item in wrapped for one in self.parse(item)]

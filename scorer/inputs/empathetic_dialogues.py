@@ -51,7 +51,13 @@ class Conversations:
         self._base = 1
 
     def add(self, row: Mapping[str, Any], record: str) -> bool:
-        """Take the next row; return whether so much waits that ``give_half`` must follow."""
+        """Take the next row; return whether so much waits that ``give_half`` must follow.
+
+        Published rows, on the hub too, have ``_comma_`` for a comma.
+        """
+        texts = {name: value for name, value in row.items() if isinstance(value, str) and "_comma_" in value}
+        if texts:
+            row = {**row, **{name: value.replace("_comma_", ",") for name, value in texts.items()}}
         try:
             self._keep(row, record)
         except RecordError as error:

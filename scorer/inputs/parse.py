@@ -16,9 +16,10 @@ from scorer.inputs.notes import Notes
 from scorer.inputs.records.answers import Answered, keys_found
 from scorer.inputs.records.columns import value_at
 from scorer.inputs.records.faults import MAX_TURN_CHARACTERS, RecordError, clean_text, shown
-from scorer.inputs.records.keys import ANSWERS, LISTS, PAIR, QUESTIONS
+from scorer.inputs.records.keys import ANSWERS, HISTORIES, LESSER_LISTS, LESSER_QUESTIONS, LISTS, PAIR, QUESTIONS
 from scorer.inputs.records.label_text import scores_in_text
 from scorer.inputs.records.layouts import holds_dialogue, in_lower_case, read_layout
+from scorer.inputs.records.transcripts import transcript
 from scorer.inputs.records.turns import VISIBLE, Seen, visible
 from scorer.settings import in_range
 
@@ -171,11 +172,11 @@ def _mapped(record: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, A
     if isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts):
         roles = [("assistant", "user")[number % 2] for number in range(len(texts))][::-1]
         found["messages"] = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
-    dropped = set(fields.values())
+    dropped = {column if column in record else column.partition(".")[0] for column in fields.values()}
     if "response" in fields:
         dropped |= {*ANSWERS, *PAIR}
     if "context" in fields or "messages" in fields:
-        dropped |= {*LISTS, *QUESTIONS, "input", "context", "history"}
+        dropped |= {*LISTS, *LESSER_LISTS, *QUESTIONS, *LESSER_QUESTIONS, *HISTORIES, "context"}
     return {**{key: value for key, value in record.items() if key not in dropped}, **found}
 
 
@@ -183,15 +184,18 @@ _seen_notes: dict[tuple[Any, ...], Notes] = {}
 
 
 def _in_text(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a record with the one that its ``text`` holds as JSON (ESConv on the hub); None where it holds none."""
+    """Return a record with what its ``text`` holds: JSON (ESConv on the hub) or a transcript; None where neither."""
     text = record.get("text")
-    if not isinstance(text, str) or text.lstrip()[:1] != "{":
+    if not isinstance(text, str):
         return None
+    outer = {key: value for key, value in record.items() if key != "text"}
+    if text.lstrip()[:1] != "{":
+        turns = transcript(text)
+        return {**outer, "messages": to_messages(turns)} if turns and turns[-1].role == "assistant" else None
     try:
         inner = parse_json(text)
     except RecordError:
         return None
-    outer = {key: value for key, value in record.items() if key != "text"}
     return {**outer, **inner} if holds_dialogue(inner) else None
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from scorer.bundle.domain import Domain
 from scorer.bundle.encode import Encoder
-from scorer.dialogue import Dialogue, render
+from scorer.dialogue import render
 from scorer.inputs.id_set import HashSet, hash64
 from scorer.inputs.notes import COUNTED, NoteCounts
+from scorer.inputs.parse import Reject
 from scorer.reading.chunks import Record
 from scorer.reading.prepare import prepare
 from scorer.reading.windows import Tally
@@ -31,12 +32,16 @@ NOTES = {
 
 @dataclass(slots=True)
 class SourceLook:
-    """The counts of one source. ``repeated`` are texts that were there before, also in an earlier source."""
+    """The counts of one source. ``repeated`` are texts that were there before, also in an earlier source.
+
+    ``first_rejects`` has the first reject of each reason.
+    """
 
     notes: NoteCounts = field(default_factory=NoteCounts)
     tally: Tally = field(default_factory=Tally)
     repeated: int = 0
     conversations: Counter[int] = field(default_factory=Counter)
+    first_rejects: dict[str, Reject] = field(default_factory=dict)
 
     def merge(self, other: SourceLook) -> None:
         """Add another source's counts."""
@@ -44,6 +49,7 @@ class SourceLook:
         self.tally.add(other.tally)
         self.repeated += other.repeated
         self.conversations.update(other.conversations)
+        self.first_rejects = other.first_rejects | self.first_rejects
 
     def to_json(self) -> dict[str, Any]:
         """Return every figure."""
@@ -53,6 +59,7 @@ class SourceLook:
             "keys_left_aside": dict(self.notes.aside),
             "dialogues": self.tally.scored,
             "rejected": dict(self.tally.rejected),
+            "first_rejects": {reason: str(reject) for reason, reject in self.first_rejects.items()},
             **{name: self.notes.dialogues_with(name) for name in COUNTED},
             "truncated": self.tally.cut,
             "repeated_texts": self.repeated,
@@ -75,7 +82,9 @@ class Look:
             source = self.sources.setdefault(name, SourceLook())
             source.tally.add(prepare(mine, encoder, domain).tally)
             for record in mine:
-                if isinstance(record, Dialogue):
+                if isinstance(record, Reject):
+                    source.first_rejects.setdefault(record.reason, record)
+                else:
                     source.notes.add(record.notes)
                     source.repeated += not self._texts.add(hash64("\0".join(render(record))))
                     key = hash64(record.conversation)

@@ -15,8 +15,9 @@ from scorer.inputs.empathetic_dialogues import MOVED
 from scorer.inputs.parse import parse_records, to_messages, to_record, until_response
 from scorer.inputs.records.columns import value_at
 from scorer.inputs.records.faults import RecordError
-from scorer.inputs.records.keys import KEYS, PAIR
+from scorer.inputs.records.keys import HISTORIES, KEYS, PAIR
 from scorer.inputs.records.layouts import usual_names
+from scorer.inputs.records.transcripts import transcript
 from scorer.inputs.records.turns import (
     Seen,
     as_message,
@@ -24,7 +25,6 @@ from scorer.inputs.records.turns import (
     message_list,
     read_turn,
     read_turns,
-    transcript,
     without_thoughts,
 )
 
@@ -91,7 +91,7 @@ def _messages(dialogue: Dialogue, used: Mapping[str, Any]) -> tuple[list[dict[st
         return [as_message(item) for item in only], set(used)
     lists = {name: found for name, value in used.items() if (found := _items(value))}
     raw = _raw_texts(used)
-    order = sorted(lists, key=lambda name: name != "history")  # it stands before what was asked
+    order = sorted(lists, key=lambda name: name not in HISTORIES)  # it stands before what was asked
     moved: set[str] = set()
     for names in ([*order], order[-1:]):
         items = [item for name in names for item in lists[name]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,10 +11,20 @@ from typing import Any
 from scorer.dialogue import Turn
 from scorer.inputs.records.faults import RecordError, clean_text, shown
 from scorer.inputs.records.keys import PAIR
-from scorer.inputs.records.turns import Seen, is_message, read_turn, read_turns, transcript, visible, without_thoughts
+from scorer.inputs.records.transcripts import transcript
+from scorer.inputs.records.turns import (
+    UNSPOKEN,
+    Seen,
+    is_message,
+    is_turns,
+    read_turn,
+    read_turns,
+    visible,
+    without_thoughts,
+)
 
 _MAY_ANSWER = re.compile(
-    r"answer|respon|complet|generat|output|repl(?:y|ies)|predict|assistant|continuation|candidate|final|(?:text|content)\Z",
+    r"answer|respon|complet|generat|output|repl(?:y|ies)|predict|assistant|continuation|candidate|final|ideal|gold|next_(?:utterance|turn)|(?:text|content)\Z",
     re.IGNORECASE,
 )
 _NO_ANSWER = re.compile(
@@ -21,6 +32,9 @@ _NO_ANSWER = re.compile(
     r"|count|length|score|config|settings|params|generator)\Z|_(?:id|by|at)_",
     re.IGNORECASE,
 )
+
+
+_WRAPPED = 8  # an answer lies in at most so many objects and lists
 
 
 @dataclass(slots=True)
@@ -49,7 +63,7 @@ def has_pair(record: Mapping[str, Any]) -> bool:
 
 def only_answer(record: Mapping[str, Any], names: list[str], seen: Seen) -> tuple[str, str]:
     """Return the one answer that the keys hold, and its key."""
-    if len(names) == 1 and isinstance(value := record[names[0]], str) and value.lstrip()[:2] != "[{":
+    if len(names) == 1 and isinstance(value := record[names[0]], str) and not may_be_json(value):
         return without_thoughts(clean_text(value, names[0]), seen), names[0]
     texts: dict[str, str] = {}
     for name in names:
@@ -128,40 +142,75 @@ def _preferred(record: Mapping[str, Any], name: str, before: tuple[Turn, ...], s
     return (*before, Turn("assistant", text))
 
 
-def answer_in(value: Any, where: str, seen: Seen, *, strict: bool) -> str | None:  # noqa: C901, PLR0912 - one per make of answer
-    """Return the text of an answer: a text, a message, `choices`, or a list of one; None for what is no answer.
+def answer_in(value: Any, where: str, seen: Seen, *, strict: bool) -> str | None:
+    """Return the text of an answer: a text, a message, what an API gives, or a list of one; None for what is no answer.
 
     ``strict`` raises where something is there and cannot be read, for then the answer is another than the last turn.
     """
-    if isinstance(value, str) and value.lstrip()[:2] != "[{":
+    if isinstance(value, str) and not may_be_json(value):
         return without_thoughts(clean_text(value, where), seen)
     if isinstance(value, str):
-        return clean_text(value, where)
-    item = value
-    if isinstance(item, Mapping) and isinstance(item.get("body"), Mapping):  # OpenAI's batches
-        item = item["body"]
-    if isinstance(item, Mapping) and isinstance(item.get("choices"), list):
-        item = item["choices"]
-    if isinstance(item, list) and len(item) == 1:
-        item = item[0]
-    if isinstance(item, Mapping) and isinstance(item.get("message"), Mapping):
-        item = item["message"]
+        item = _peeled(_decoded(value))
+        if not is_message(item):
+            return clean_text(value, where)
+    else:
+        item = _peeled(value)
     if isinstance(item, str):
         return without_thoughts(clean_text(item, where), seen)
-    if isinstance(item, Mapping) and not is_message(item) and isinstance(item.get("text"), str):
-        return without_thoughts(clean_text(item["text"], where), seen)
-    if isinstance(item, Mapping) and is_message(item):
+    if is_message(item):
         turn = read_turn(item, 1, seen)
         if turn is not None and turn.role == "assistant":
             return turn.content
         raise RecordError("no_response", f"{where} is a message without an assistant's text, expected an answer")
-    if strict and (isinstance(value, (list, Mapping)) or where in ("response", "output", "completion", *PAIR)):
-        if isinstance(value, list) and len(value) > 1:
-            raise ambiguous(f"{where} holds {len(value)} answers", where)
-        raise RecordError("wrong_type", f"{where} is {shown(value)}, expected text")
-    if isinstance(value, list) and value:
+    if isinstance(value, list) and (value if not strict else len(value) > 1):
         raise ambiguous(f"{where} holds {len(value)} answers", where)
+    if strict and (isinstance(value, (list, Mapping)) or where in ("response", "output", "completion", *PAIR)):
+        raise RecordError("wrong_type", f"{where} is {shown(value)}, expected text")
     return None
+
+
+def may_be_json(text: str) -> bool:
+    """Whether a text may be a message or a list of them as JSON."""
+    return text[:1] in "[{ \t\n" and text.lstrip()[:2] in ("[{", '{"')
+
+
+def _decoded(text: str) -> Any:
+    """Return what an API's answer or messages as JSON hold; None for any other text, which is an answer itself."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    held = isinstance(value, Mapping) and any(isinstance(value.get(key), list) for key in ("choices", "candidates"))
+    return value if held or is_message(value) or is_turns(value) else None
+
+
+def _peeled(value: Any) -> Any:
+    """Return the message or text that an API's answer holds, without what it is wrapped in and what is not said."""
+    item = value
+    for _ in range(_WRAPPED):
+        inner = _inner(item)
+        if inner is None:
+            break
+        item = inner
+    return item
+
+
+def _inner(item: Any) -> Any:
+    if isinstance(item, list):  # OpenAI's responses hold thoughts and calls beside the message
+        said = [one for one in item if not (isinstance(one, Mapping) and one.get("type") in UNSPOKEN)]
+        return said[0] if len(said) == 1 else None
+    if not isinstance(item, Mapping) or is_message(item):
+        return None
+    for key in ("body", "choices", "candidates", "output", "message"):
+        if isinstance(item.get(key), Mapping if key in ("body", "message") else list):
+            return item[key]
+    for key in ("generated_text", "text", "answer", "output", "response", "completion"):
+        if isinstance(item.get(key), str):
+            return item[key]
+    content = item.get("content", item.get("parts"))
+    if isinstance(content, Mapping):
+        return content
+    return {"role": "assistant", "content": content} if isinstance(content, (str, list)) else None
 
 
 def filled(value: Any) -> bool:

@@ -6,25 +6,48 @@ SURE_LISTS = ("messages", "conversations")
 LISTS = (*SURE_LISTS, "conversation", "dialogue", "dialog", "chat", "turns", "contents")
 """Keys of a list of messages; but for the first two, they may also hold something else."""
 
+LESSER_LISTS = ("utterances", "transcript", "chat_messages", "msgs")
+"""Keys of a list of messages where they hold one; elsewhere they mean nothing."""
+
+HISTORIES = (
+    *("history", "chat_history", "conversation_history", "dialogue_history", "dialog_history", "message_history"),
+    *("previous_turns", "past_turns"),
+)
+"""Keys of the turns before the question, or before the answer where there is no question."""
+
 ANSWERS = (
     *("response", "completion", "output", "generation", "generated_text", "model_output", "model_response", "reply"),
-    *("prediction", "choices", "responses", "completions", "outputs", "generations"),
+    *("prediction", "choices", "candidates", "responses", "completions", "outputs", "generations", "response_body"),
 )
 """Keys of an answer, also of a list of one; of several that differ, none is chosen."""
 
-LESSER_ANSWERS = ("answer", "target", "targets", "reference", "assistant", "gpt", "bot", "ai")
+LESSER_ANSWERS = (
+    *("answer", "answerText", "response_post", "target", "targets", "reference", "assistant", "gpt", "bot", "ai"),
+)
 """Keys that hold the answer only where none of ``ANSWERS`` does."""
 
 PAIR = ("chosen", "rejected")
 """Keys of the two answers of a preference pair."""
 
 QUESTIONS = ("instruction", "prompt", "question", "query", "problem")
-LESSER_QUESTIONS = ("input", "inputs", "user", "human", "utterance", "post")
+LESSER_QUESTIONS = (
+    *("input", "inputs", "user", "human", "utterance", "post", "message", "user_message", "user_input"),
+    *("questionText", "seeker_post"),
+)
 """Keys that hold the question only where none of ``QUESTIONS`` does."""
 
-SYSTEM = ("system", "system_prompt", "systemInstruction", "system_instruction")
+SYSTEM = ("system", "system_prompt", "systemInstruction", "system_instruction", "system_message", "systemPrompt")
 
 KEYS = frozenset(
-    (*LISTS, *ANSWERS, *LESSER_ANSWERS, *PAIR, *QUESTIONS, *LESSER_QUESTIONS, *SYSTEM, "context", "history")
+    (
+        *(*LISTS, *LESSER_LISTS, *HISTORIES, *ANSWERS, *LESSER_ANSWERS, *PAIR, *QUESTIONS, *LESSER_QUESTIONS),
+        *(*SYSTEM, "context"),
+    )
 )
 """Every key that may hold turns."""
+
+CONVERSATIONS = (
+    *("conversation_id", "conv_id", "dialogue_id", "dialog_id", "session_id", "chat_id", "thread_id"),
+    *("message_tree_id", "conversationId", "dialogueId", "sessionId", "chatId", "threadId"),
+)
+"""Keys by which a message says which conversation it is of."""

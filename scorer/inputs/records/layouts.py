@@ -20,8 +20,11 @@ from scorer.inputs.records.answers import (
 from scorer.inputs.records.faults import RecordError, clean_text
 from scorer.inputs.records.keys import (
     ANSWERS,
+    CONVERSATIONS,
+    HISTORIES,
     KEYS,
     LESSER_ANSWERS,
+    LESSER_LISTS,
     LESSER_QUESTIONS,
     LISTS,
     PAIR,
@@ -30,9 +33,13 @@ from scorer.inputs.records.keys import (
     SYSTEM,
 )
 from scorer.inputs.records.questions import asked_and_answered, asked_in_text, of_answer, released
-from scorer.inputs.records.turns import Seen, is_message, read_turn, read_turns
+from scorer.inputs.records.transcripts import transcript
+from scorer.inputs.records.turns import Seen, is_message, is_turns, read_turn, read_turns
 
 _RELEASE = {"context", "response"}
+_LONGEST_KEY = 200  # a conversation's name has at most so many characters
+_LOGGED = (("inputs", "outputs"), ("input", "output"))  # of a traced call
+_CANDIDATES = {"choices", "candidates", "responses", "completions", "outputs", "generations", "targets"}
 _NAMES = KEYS | {"text"}
 
 EXPECTED_KEYS = "messages or conversations or context, response or instruction, output"
@@ -53,7 +60,9 @@ def holds_dialogue(value: Any) -> bool:
         value = in_lower_case(value) or value
     if any(isinstance(value.get(key), (list, Mapping)) for key in LISTS):
         return True
-    asked = any(key in value for key in (*QUESTIONS, *LESSER_QUESTIONS, "context"))
+    if any(is_turns(value.get(key)) for key in LESSER_LISTS):
+        return True
+    asked = any(key in value for key in (*QUESTIONS, *LESSER_QUESTIONS, *HISTORIES, "context"))
     answered = any(key in value for key in (*ANSWERS, *LESSER_ANSWERS, *PAIR))
     return (asked and answered) or all(key in value for key in PAIR)
 
@@ -62,13 +71,13 @@ def unwrapped(value: Any, depth: int = 4) -> list[Any]:  # noqa: C901, PLR0911 -
     """Return the records that a value holds in lists or in one object of it; a list of messages is a record."""
     if isinstance(value, list):
         if value and all(is_message(item) for item in value):
-            return [{"messages": value}]
+            return _by_conversation(value)
         return value if any(isinstance(item, (list, Mapping)) for item in value) else []
     if not isinstance(value, Mapping):
         return []
     for key in LISTS:  # several dialogues under the name of one
         many = value.get(key)
-        if isinstance(many, list) and many and all(map(_is_dialogue, many)):
+        if isinstance(many, list) and many and not is_turns(many) and all(map(is_turns, many)):
             named = isinstance(value.get("id"), (str, int))
             ids = [{"id": f"{value['id']}#{number}"} if named else {} for number in range(1, len(many) + 1)]
             return [{**value, key: turns, **id_} for turns, id_ in zip(many, ids, strict=True)]
@@ -76,8 +85,8 @@ def unwrapped(value: Any, depth: int = 4) -> list[Any]:  # noqa: C901, PLR0911 -
         return rows
     if holds_dialogue(value) or not depth:
         return []
-    if value and all(map(_is_dialogue, value.values())):  # by id
-        return [{"id": key, "messages": turns} for key, turns in value.items()]
+    if value and all(map(is_turns, value.values())):  # by id; one alone may as well be a name for the list
+        return [{"messages": turns, **({"id": key} if len(value) > 1 else {})} for key, turns in value.items()]
     lists = [
         item for item in value.values() if isinstance(item, list) and any(_holds_record(one, depth) for one in item)
     ]
@@ -90,24 +99,41 @@ def unwrapped(value: Any, depth: int = 4) -> list[Any]:  # noqa: C901, PLR0911 -
     return inner
 
 
+def _by_conversation(messages: list[Any]) -> list[dict[str, Any]]:
+    """Return the records of a table of messages; RecordError where one is answered several times (a tree).
+
+    Without a key of their conversation they are one dialogue.
+    """
+    key = next((key for key in CONVERSATIONS if len({str(item.get(key)) for item in messages}) > 1), None)
+    parents = [item["parent_id"] for item in messages if item.get("parent_id") is not None]
+    if len({*map(str, parents)}) < len(parents):
+        raise RecordError("ambiguous", "several messages have the same parent_id, so they are a tree; choose its paths")
+    if key is None:
+        return [{"messages": messages}]
+    found: dict[str, list[Any]] = {}
+    for item in messages:
+        found.setdefault(str(item.get(key)), []).append(item)
+    return [{"conversation": name, "messages": turns} for name, turns in found.items()]
+
+
 def _holds_turns(value: Any) -> bool:
     """Whether a value may be a list of messages; ``turns`` and ``conversation`` are also a count and a key."""
     if isinstance(value, str):
-        return value.lstrip()[:2] == "[{"
+        return value.lstrip()[:2] == "[{" or bool(transcript(value))
     return isinstance(value, (list, Mapping)) and bool(value)
 
 
 def _holds_record(value: Any, depth: int) -> bool:
     return (
-        holds_dialogue(value)
-        or _is_dialogue(value)
-        or (isinstance(value, Mapping) and bool(unwrapped(value, depth - 1)))
+        holds_dialogue(value) or is_turns(value) or (isinstance(value, Mapping) and bool(unwrapped(value, depth - 1)))
     )
 
 
 def _rows_of_columns(value: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the rows of a table that is kept as columns: each a list, or an object by the row's name (pandas)."""
     columns = list(value.values())
+    if not _CANDIDATES.isdisjoint(value) or any(is_message(column) or _is_text(column) for column in columns):
+        return []  # candidates of one answer, or objects that are a question and its answer
     if all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
         rows = [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
     elif all(isinstance(column, Mapping) and column.keys() == columns[0].keys() for column in columns):
@@ -117,16 +143,16 @@ def _rows_of_columns(value: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows if all(map(holds_dialogue, rows)) else []
 
 
-def _is_dialogue(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(is_message, value))
+def _is_text(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(value.get(key), str) for key in ("text", "content", "value"))
 
 
 def read_layout(record: Mapping[str, Any]) -> list[Answered | RecordError]:  # noqa: C901 - short ways first
     """Return the turns for each answer that a record holds: one, or the two of a preference pair."""
     record = usual_names(record)
     present = KEYS.intersection(record)
-    if "conversation" in present and isinstance(record["conversation"], str) and record["conversation"][:1] not in " [":
-        present -= {"conversation"}  # its key
+    if "conversation" in present and _is_name(record["conversation"]):
+        present -= {"conversation"}
     if len(present) == 1:  # the short way of most records
         (key,) = present
         if key in SURE_LISTS and record[key] is not None:
@@ -143,6 +169,7 @@ def read_layout(record: Mapping[str, Any]) -> list[Answered | RecordError]:  # n
         present_keys = [
             key for key in LISTS if record.get(key) is not None and (key in SURE_LISTS or _holds_turns(record[key]))
         ]
+        present_keys += [key for key in LESSER_LISTS if is_turns(record.get(key))]
         if present_keys:
             lists = [key for key in present_keys if record[key] not in ([], {}, "")] or present_keys
             if record[lists[0]] not in ([], {}, "") or not asked_and_answered(record):
@@ -150,6 +177,16 @@ def read_layout(record: Mapping[str, Any]) -> list[Answered | RecordError]:  # n
         if found := of_answer(record):
             return [*_with_system(record, found)]
     raise RecordError("no_messages", f"{keys_found(record)}, expected {EXPECTED_KEYS}{_nearest(record)}")
+
+
+def _is_name(conversation: Any) -> bool:
+    """Whether ``conversation`` is the conversation's name; RecordError for a text that is neither that nor turns."""
+    if not isinstance(conversation, str) or conversation[:1] in ("", " ", "[") or transcript(conversation):
+        return False
+    if "\n" in conversation or len(conversation) > _LONGEST_KEY:
+        what = "conversation is a text without the names of who speaks"
+        raise ambiguous(f"{what}, expected messages or a conversation's name", "conversation", "context")
+    return True
 
 
 def in_lower_case(record: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -160,13 +197,32 @@ def in_lower_case(record: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def usual_names(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a record with the usual names of a preference pair, where it has OpenAI's."""
+    """Return a record with the usual names of a preference pair, where it has OpenAI's, and those of logs."""
+    if (
+        "message" in record and "messages" in record and "response" not in record and _is_said(record.get("message"))
+    ):  # Ollama's answer
+        return {**{key: value for key, value in record.items() if key != "message"}, "response": record["message"]}
+    for given, made in _LOGGED:
+        if type(record.get(given)) is dict and type(record.get(made)) is dict:
+            return _merged(record, given, made)
     if "preferred_output" not in record:
         return record
     names = {"preferred_output": "chosen", "non_preferred_output": "rejected"}
     found = {names.get(key, key): value for key, value in record.items()}
     asked = found.get("input")
     return {**found, **asked, "input": None} if isinstance(asked, Mapping) and "messages" in asked else found
+
+
+def _merged(record: Mapping[str, Any], given: str, made: str) -> Mapping[str, Any]:
+    """Return a record with the columns of two objects, what went in and what came out, where none is in both."""
+    inner = {**record[given], **record[made]}
+    outer = {key: value for key, value in record.items() if key not in (given, made)}
+    free = len(inner) == len(record[given]) + len(record[made]) and inner.keys().isdisjoint(outer)
+    return outer | inner if free and not is_message(record[given]) and holds_dialogue(inner) else record
+
+
+def _is_said(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.get("role") == "assistant" and is_message(value)
 
 
 def _nearest(record: Mapping[str, Any]) -> str:
@@ -180,6 +236,8 @@ def _nearest(record: Mapping[str, Any]) -> str:
         if share > best_share:
             best, best_share = layout, share
             lacking = [key for key in layout if key not in record]
+    if lists := [str(key) for key, value in record.items() if is_turns(value)]:
+        return f"; {ascii(lists[0])[1:-1]:.40} holds messages: --map messages={ascii(lists[0])[1:-1]}"
     if not best:
         return "; name the columns with --map response=COLUMN --map context=COLUMN"
     return f"; nearest layout {', '.join(best)}: {', '.join(lacking) or 'a value'} lacking (--map FIELD=COLUMN)"

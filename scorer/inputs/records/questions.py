@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from scorer.dialogue import Turn
-from scorer.inputs.records.answers import Answered, ambiguous, filled, has_pair, only_answer, pair_of
+from scorer.inputs.records.answers import Answered, ambiguous, filled, has_pair, may_be_json, only_answer, pair_of
 from scorer.inputs.records.faults import RecordError, clean_text, shown
-from scorer.inputs.records.keys import ANSWERS, LESSER_ANSWERS, LESSER_QUESTIONS, QUESTIONS
-from scorer.inputs.records.turns import Seen, is_message, read_turns, transcript, without_thoughts
+from scorer.inputs.records.keys import ANSWERS, HISTORIES, LESSER_ANSWERS, LESSER_QUESTIONS, QUESTIONS
+from scorer.inputs.records.transcripts import SEPARATOR, transcript, without_name
+from scorer.inputs.records.turns import Seen, is_message, is_turns, message_list, read_turns, without_thoughts, written
+
+_HISTORIES = frozenset(HISTORIES)
 
 _plans: dict[frozenset[str], tuple[str, str] | None] = {}
 
@@ -25,7 +28,9 @@ def asked_in_text(record: Mapping[str, Any], present: frozenset[str]) -> Answere
         return None
     question, answer = map(record.get, plan)
     about = record.get("input")
-    if not question or not isinstance(question, str) or not isinstance(answer, str) or answer.lstrip()[:2] == "[{":
+    if not question or not isinstance(question, str) or not isinstance(answer, str):
+        return None
+    if may_be_json(question) or may_be_json(answer):
         return None
     used = plan if about is None else (plan[0], "input", plan[1])
     pieces = [clean_text(question, plan[0])]
@@ -38,7 +43,7 @@ def asked_in_text(record: Mapping[str, Any], present: frozenset[str]) -> Answere
     if not text or transcript(text):
         return None
     seen = Seen()
-    said = without_thoughts(clean_text(answer, plan[1]), seen)
+    said = without_name(_without_prompt(without_thoughts(clean_text(answer, plan[1]), seen), plan[1], text))
     return Answered(", ".join(plan), used, (Turn("user", text), Turn("assistant", said)), seen)
 
 
@@ -64,7 +69,7 @@ def of_answer(record: Mapping[str, Any]) -> list[Answered | RecordError]:
     context = record.get("context")
     if context is not None and not asked and names and not pair:
         return [released(record, names)]
-    if not (asked or filled(context)) and not pair:
+    if not (asked or filled(context) or any(filled(record.get(key)) for key in HISTORIES)) and not pair:
         return []
     if not pair and not names:
         return []
@@ -74,80 +79,152 @@ def of_answer(record: Mapping[str, Any]) -> list[Answered | RecordError]:
         return pair_of(record, before, seen, used[0] if used else "", used)
     text, name = only_answer(record, names, seen)
     layout = ", ".join((*used[:1], name))
-    return [Answered(layout, (*used, name), (*before, Turn("assistant", text)), seen)]
+    if not asked and not filled(context) and before and before[-1].role == "assistant":
+        raise ambiguous(f"{used[0]} ends in an answer, so the question is not in it", "QUESTION", "context")
+    if len(before) == 1:
+        text = _without_prompt(text, name, before[0].content)
+    return [Answered(layout, (*used, name), (*before, Turn("assistant", without_name(text))), seen)]
+
+
+def _without_prompt(text: str, name: str, prompt: str) -> str:
+    """Return an answer without the prompt before it, which the pipelines of transformers repeat by default."""
+    return text.removeprefix(prompt).strip() if name == "generated_text" and len(text) > len(prompt) else text
 
 
 def asked_and_answered(record: Mapping[str, Any]) -> bool:
     """Whether a record holds a question or a context, and an answer."""
-    asked = any(filled(record.get(key)) for key in (*QUESTIONS, *LESSER_QUESTIONS, "context"))
+    asked = any(filled(record.get(key)) for key in (*QUESTIONS, *LESSER_QUESTIONS, *HISTORIES, "context"))
     return (asked and any(filled(record.get(key)) for key in (*ANSWERS, *LESSER_ANSWERS))) or has_pair(record)
 
 
 def released(record: Mapping[str, Any], names: list[str]) -> Answered:
     """Return the turns of the published form: ``</s>`` between turns, the speakers take turns up to the response.
 
-    ``context`` may also be a list of texts.
+    ``context`` may also be a list of texts or messages, or a transcript.
     """
     seen = Seen()
     context = record["context"]
     text, name = only_answer(record, names, seen)
-    if isinstance(context, list) and context and is_message(context[0]):
-        turns = read_turns(context, "context", seen)
-        return Answered(f"context, {name}", ("context", name), (*turns, Turn("assistant", text)), seen)
-    if isinstance(context, list) and context and all(isinstance(turn, str) for turn in context):
-        before = [clean_text(turn, "context") for turn in context]
+    if isinstance(context, list) and (context == [] or not all(isinstance(turn, str) for turn in context)):
+        before = _earlier(context, "context", seen) if is_turns(context) else None
+    elif isinstance(context, list):
+        before = _by_turns([clean_text(turn, "context") for turn in context])
     else:
-        before = clean_text(context, "context").split("</s>")
-    texts = [*before, text]
+        whole = clean_text(context, "context")
+        said = message_list(whole) if may_be_json(whole) else None
+        before = read_turns(said, "context", seen) if said and is_turns(said) else tuple(transcript(whole))
+        before = before or _by_turns(_pieces(whole))
+    if before is None:
+        raise RecordError("wrong_type", f"context is {shown(context)}, expected text, a list of texts or of messages")
+    turns, used = _with_history(record, before, seen)
+    answered = (*turns, Turn("assistant", without_name(text.strip())))
+    return Answered(f"context, {name}", ("context", *used, name), answered, seen)
+
+
+def _pieces(text: str) -> list[str]:
+    """Return the texts between the marks of a text; one at its end closes the last of them."""
+    pieces = text.split("</s>") if "</s>" in text else SEPARATOR.split(text)
+    return pieces[:-1] if len(pieces) > 1 and not pieces[-1].strip() else pieces
+
+
+def _by_turns(texts: list[str]) -> tuple[Turn, ...]:
+    """Return the turns of two speakers before an answer; so the last one is the user's."""
     last = len(texts) - 1
-    turns = tuple(
-        Turn("assistant" if (last - index) % 2 == 0 else "user", text.strip()) for index, text in enumerate(texts)
+    return tuple(
+        Turn("user" if (last - index) % 2 == 0 else "assistant", text.strip()) for index, text in enumerate(texts)
     )
-    return Answered(f"context, {name}", ("context", name), _with_history(record, turns, seen), seen)
 
 
 def _question(record: Mapping[str, Any], asked: list[str], seen: Seen) -> tuple[tuple[Turn, ...], tuple[str, ...]]:
     """Return the turns before the answer: ``history``, and what was asked; and the keys that held them."""
-    filled_keys = [key for key in asked if filled(record.get(key))]
-    lists = [key for key in filled_keys if not isinstance(record[key], str)]
+    given = {key: _as_asked(record[key]) for key in asked if filled(record.get(key))}
+    lists = [key for key, value in given.items() if not isinstance(value, str)]
+    context = record.get("context")
     used = tuple(asked)
     turns: tuple[Turn, ...]
     if lists:
-        if len(filled_keys) > 1:
-            raise ambiguous(f"{' and '.join(filled_keys)} may all be the question", filled_keys[0], "context")
-        turns = read_turns(record[lists[0]], lists[0], seen)
+        if len(given) > 1:
+            raise ambiguous(f"{' and '.join(given)} may all be the question", next(iter(given)), "context")
+        turns = read_turns(given[lists[0]], lists[0], seen)
     else:
-        texts = {key: clean_text(record[key], key) for key in filled_keys}
-        main = [key for key in filled_keys if key not in LESSER_QUESTIONS] or filled_keys
+        texts = {key: clean_text(value, key) for key, value in given.items()}
+        main = [key for key in texts if key not in LESSER_QUESTIONS] or [*texts]
         if len({texts[key] for key in main}) > 1:
             raise ambiguous(f"{' and '.join(main)} may all be the question", main[0], "context")
         pieces = [texts[main[0]]] if main else []
-        pieces += [texts[key] for key in filled_keys if key == "input" and key not in main and texts[key] not in pieces]
-        context = record.get("context")
-        if filled(context) and isinstance(context, str):
-            if "</s>" in context:
+        pieces += [texts[key] for key in texts if key == "input" and key not in main and texts[key] not in pieces]
+        said = transcript(context) if isinstance(context, str) and filled(context) else []
+        if filled(context) and isinstance(context, str) and not said:
+            if SEPARATOR.search(context):
                 raise ambiguous(f"context holds turns beside {main[0] if main else 'the answer'}", "context", "context")
             pieces.append(clean_text(context, "context"))
             used = (*used, "context")
         text = "\n".join(filter(None, pieces))
         turns = tuple(transcript(text)) or ((Turn("user", text),) if text else ())
-    if record.get("history") is not None:
-        used = (*used, "history")
-    return _with_history(record, turns, seen), used
+        if said:
+            turns, used = _joined(tuple(said), turns), (*used, "context")
+    if isinstance(context, list) and context:
+        if turns and not is_turns(context):
+            raise ambiguous(f"context holds a list beside {used[0]}: turns, or what it is about", used[0], "context")
+        turns, used = _joined(_earlier(context, "context", seen, answered=bool(turns)), turns), (*used, "context")
+    turns, more = _with_history(record, turns, seen)
+    return turns, (*used, *more)
 
 
-def _with_history(record: Mapping[str, Any], turns: tuple[Turn, ...], seen: Seen) -> tuple[Turn, ...]:
-    """Return turns behind those of ``history``: pairs of a question and an answer, or messages."""
-    history = record.get("history")
-    if history is None or history == [] or history == "":
-        return turns
-    if isinstance(history, list) and is_message(history[0]):
-        return (*read_turns(history, "history", seen), *turns)
-    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
-        raise RecordError("wrong_type", f"history is {shown(history)}, expected pairs of a question and an answer")
+def _as_asked(value: Any) -> Any:
+    """Return the text or the list of messages that a question is, where it is one as JSON or an object with a text."""
+    if isinstance(value, str) and may_be_json(value):
+        found = message_list(value)
+        return found if found and is_turns(found) else value
+    if isinstance(value, Mapping) and not is_message(value):
+        return next((value[key] for key in ("text", "content") if isinstance(value.get(key), str)), value)
+    return value
+
+
+def _with_history(
+    record: Mapping[str, Any], turns: tuple[Turn, ...], seen: Seen
+) -> tuple[tuple[Turn, ...], tuple[str, ...]]:
+    """Return turns behind those of ``history``, and the keys that held these."""
+    if _HISTORIES.isdisjoint(record):
+        return turns, ()
+    there = [key for key in HISTORIES if record.get(key) is not None]
+    used = [key for key in there if filled(record[key])]
+    before: tuple[Turn, ...] = ()
+    for key in used:
+        found = _earlier(record[key], key, seen, answered=bool(turns))
+        if before and found != before:
+            raise ambiguous(f"{used[0]} and {key} hold different turns", key, "context")
+        before = found
+    return _joined(before, turns), tuple(used or there[:1])
+
+
+def _joined(before: tuple[Turn, ...], turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    """Return turns behind earlier ones, which may end in the question already."""
+    return (*before[:-1], *turns) if before and turns and before[-1] == turns[0] else (*before, *turns)
+
+
+def _earlier(value: Any, where: str, seen: Seen, *, answered: bool = False) -> tuple[Turn, ...]:
+    """Return the turns of a history: messages, pairs of a question and an answer, texts by turns, or a transcript.
+
+    Of texts the last is the user's, or where a question follows, ``answered``, the assistant's.
+    """
+    if isinstance(value, str) and value.lstrip()[:1] == "[":
+        value = written(value, where)
+    if isinstance(value, str) and (said := transcript(value)):
+        return tuple(said)
+    if value == []:
+        return ()
+    if isinstance(value, list) and (said_so := message_list(value)) and is_turns(said_so):
+        return read_turns(said_so, where, seen)
+    if isinstance(value, list) and all(isinstance(text, str) for text in value):
+        texts = [clean_text(text, where) for text in value]
+        return _by_turns([*texts, ""])[:-1] if answered else _by_turns(texts)
+    if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+        expected = "turns: messages, texts, a transcript, or pairs of a question and an answer"
+        raise RecordError("wrong_type", f"{where} is {shown(value)}, expected {expected}")
     before = []
-    for pair in history:
-        asked, said = ("" if text is None else clean_text(text, "history") for text in pair)
+    for pair in value:
+        asked, said_ = ("" if text is None else clean_text(text, where) for text in pair)
         before += [Turn("user", asked)] if asked else []
-        before.append(Turn("assistant", without_thoughts(said, seen)))
-    return (*before, *turns)
+        before.append(Turn("assistant", without_thoughts(said_, seen)))
+    return tuple(before)

@@ -11,24 +11,20 @@ from typing import Any
 
 from scorer.dialogue import Turn
 from scorer.inputs.records.faults import MAX_TURN_CHARACTERS, RecordError, clean_text, shown
+from scorer.inputs.records.keys import ANSWERS, LESSER_ANSWERS, LESSER_QUESTIONS, LISTS, QUESTIONS
+from scorer.inputs.records.roles import ROLES, SPEAKERS, answering_systems
+from scorer.inputs.records.transcripts import END, transcript
 from scorer.text import normalise
 
-_NAMES_OF_ROLES = {
-    "user": "user human prompter speaker seeker patient client",
-    "assistant": "assistant gpt chatgpt bot model listener ai supporter counselor counsellor therapist chatbot",
-    "system": "system developer",
-    "tool": "tool function observation ipython tool_response tool_result function_response",
-    "call": "function_call tool_call",  # the assistant's, and no text
-}
-_ROLES = {name: role for role, names in _NAMES_OF_ROLES.items() for name in names.split()}
 _USR_SYS = {"usr": "user", "sys": "assistant"}  # of user and dialogue system; beside other roles sys may be a prompt
 _OPENAI = ("system", "developer", "user", "assistant", "tool", "function")
-_SPEAKERS = {name: role for name, role in _ROLES.items() if role in ("user", "assistant")}
 _ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
-_TEXT_KEYS = ("content", "value", "text", "message", "utterance", "parts")
+_TEXT_KEYS = ("content", "value", "text", "message", "utterance", "parts", "blocks")
 _CALL_KEYS = ("tool_calls", "function_call")
 _THOUGHT_TYPES = ("reasoning", "thinking", "redacted_thinking", "thought", "reasoning_text")
 _TOOL_TYPES = ("tool_use", "tool_result", "tool_call", "function_call", "server_tool_use", "function_call_output")
+UNSPOKEN = (*_THOUGHT_TYPES, *_TOOL_TYPES)
+"""Types of what an assistant does and does not say."""
 
 VISIBLE = re.compile(r"[!-~]")  # text that holds one of these has something visible, whatever its spelling
 _TAG = "think|thinking|thoughts?|reasoning"
@@ -45,8 +41,8 @@ _MARKS = re.compile(
     r"<\|(?:begin|end)_of_solution\|>|(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>|<\|start\|>assistant"
     r"|<\|return\|>\s*\Z|<\|end\|>\s*\Z"
 )
-_HUMAN = re.compile(r"\A\s*(?:Human|User): ?")
-_SAID = re.compile(r"\n\s*\n(Human|User|Assistant):[ ]?")
+_ARRAY = re.compile(r"\Aarray\((.*), dtype=object\)\Z", re.DOTALL)
+_BETWEEN_OBJECTS = re.compile(r"\}\s+\{")  # numpy writes no commas there, and so tables of pandas hold none
 
 
 @dataclass(slots=True)
@@ -66,24 +62,102 @@ def visible(text: str) -> bool:
 
 def is_message(value: Any) -> bool:
     """Whether a value looks like one message of a list."""
-    return (
-        isinstance(value, Mapping)
-        and any(key in value for key in _ROLE_KEYS)
-        and any(key in value for key in (*_TEXT_KEYS, *_CALL_KEYS))
-    )
+    if not isinstance(value, Mapping):
+        return False
+    if any(key in value for key in _ROLE_KEYS):
+        return any(key in value for key in (*_TEXT_KEYS, *_CALL_KEYS))
+    return isinstance(value.get("type"), str) and value["type"].lower() in SPEAKERS and _holds_text(value)  # LangChain
+
+
+def _holds_text(value: Mapping[str, Any]) -> bool:
+    return isinstance(value.get("data"), Mapping) or any(key in value for key in _TEXT_KEYS)
+
+
+def is_turns(value: Any) -> bool:
+    """Whether a value is a list of messages, in whatever shape they are."""
+    return isinstance(value, list) and bool(value) and all(map(is_message, _usual(value)))
 
 
 def read_turns(value: Any, key: str, seen: Seen) -> tuple[Turn, ...]:
     """Return the turns with text of a list of messages; RecordError where it is none."""
-    turns = []
+    turns: list[Turn] = []
     items = value if isinstance(value, list) else _listed(value, key)
-    if items and _speaker(items[0]) in _USR_SYS and all(_speaker(item) in _USR_SYS for item in items):
-        items = [{**item, "role": _USR_SYS[_speaker(item)]} for item in items]
+    if not _is_plain(items):
+        items = _messages(items)
     for number, item in enumerate(items, start=1):
         turn = read_turn(item, number, seen)
         if turn is not None:
             turns.append(turn)
     return tuple(turns)
+
+
+def _is_plain(items: list[Any]) -> bool:
+    """Whether messages are as they should be, as far as the first and the last show: a short way of most."""
+    if not items or type(items[0]) is not dict or type(items[-1]) is not dict:
+        return False
+    first, last = items[0].get("role") or items[0].get("from"), items[-1].get("role") or items[-1].get("from")
+    return type(first) is str and first not in _USR_SYS and type(last) is str and SPEAKERS.get(last) == "assistant"
+
+
+def _messages(items: list[Any]) -> list[Any]:
+    """Return the messages of what is known to be turns: ``_usual`` ones, or those of questions with their answers."""
+    messages = _usual(items)
+    if messages is items and items and not is_message(items[0]) and all(isinstance(item, Mapping) for item in items):
+        found = [_asked_and_said(item, last=item is items[-1]) for item in items]
+        messages = [message for pair in found for message in pair] if all(found) else items
+    return messages
+
+
+def _usual(items: list[Any]) -> list[Any]:
+    """Return messages as objects with roles, also LangChain's, and pairs of a role and a text."""
+    first = items[0] if items else None
+    if isinstance(first, Mapping):
+        if any(key in first for key in _ROLE_KEYS):
+            return _with_who_answers(items)
+        found = [_of_langchain(item) if isinstance(item, Mapping) else {} for item in items]
+        return found if all(found) else items
+    if isinstance(first, list) and all(map(_is_role_and_text, items)):
+        return _with_who_answers([{"role": role, "content": text} for role, text in items])
+    return items
+
+
+def _with_who_answers(items: list[Any]) -> list[Any]:
+    """Return messages in which a dialogue system, `sys` or `system`, is the assistant where nobody else is."""
+    if _speaker(items[0]) in _USR_SYS and all(_speaker(item) in _USR_SYS for item in items):
+        return [{**item, "role": _USR_SYS[_speaker(item)]} for item in items]
+    if ROLES.get(_speaker(items[-1]).lower()) in ("user", "system"):
+        roles = [ROLES.get(_speaker(item).lower(), "") for item in items]
+        if (answering := answering_systems(roles)) != roles:
+            return [{**item, "role": role} for item, role in zip(items, answering, strict=True)]
+    return items
+
+
+def _is_role_and_text(item: Any) -> bool:
+    named = isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)
+    return named and item[0].strip().lower() in (*ROLES, *_USR_SYS)
+
+
+def _of_langchain(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message of LangChain's as one with a role; {} for anything else."""
+    kind, made = item.get("type"), item.get("id")
+    if kind == "constructor" and isinstance(made, list) and made and isinstance(item.get("kwargs"), Mapping):
+        kind, item = str(made[-1]).lower().removesuffix("chunk").removesuffix("message"), item["kwargs"]
+    role = ROLES.get(kind.lower(), "") if isinstance(kind, str) else ""
+    if not role or not _holds_text(item):
+        return {}
+    data = item["data"] if isinstance(item.get("data"), Mapping) else {}
+    return {**{key: value for key, value in item.items() if key not in ("type", "data")}, **data, "role": role}
+
+
+def _asked_and_said(item: Mapping[str, Any], *, last: bool) -> list[dict[str, Any]]:
+    """Return the turns of an object that has a question and its answer, which the last of a list may lack; else []."""
+    texts = {key: value for key, value in item.items() if isinstance(value, str) and value.strip()}
+    asked = [key for key in (*QUESTIONS, *LESSER_QUESTIONS) if key in texts]
+    said = [key for key in (*ANSWERS, *LESSER_ANSWERS) if key in texts]
+    if len(asked) != 1 or len(said) > 1 or not (said or last):
+        return []
+    roles = {"system": "system", asked[0]: "user", **dict.fromkeys(said, "assistant")}
+    return [{"role": role, "content": texts[key]} for key, role in roles.items() if key in texts]
 
 
 def _speaker(message: Any) -> str:
@@ -95,9 +169,16 @@ def _speaker(message: Any) -> str:
 def _listed(value: Any, key: str) -> list[Any]:
     """Return the list of messages that a table keeps as text, or `datasets` as a record of lists."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        value = _written(value, key)
+        value = written(value, key)
+    elif isinstance(value, str) and (said := transcript(value)):
+        return [{"role": turn.role, "content": turn.content} for turn in said]
     if isinstance(value, Mapping):
+        inner: list[list[Any]] = [value[name] for name in LISTS if isinstance(value.get(name), list)]
+        if inner:  # one list in another's name
+            return inner[0]
         columns = list(value.values())
+        if is_message(value) and not all(isinstance(column, list) for column in columns):
+            return [value]
         if all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
             value = [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
     if not isinstance(value, list):
@@ -105,16 +186,18 @@ def _listed(value: Any, key: str) -> list[Any]:
     return value
 
 
-def _written(text: str, key: str) -> Any:
-    """Return the value of a list that a table keeps as JSON, or as Python writes it."""
+def written(text: str, key: str) -> Any:
+    """Return the value of a list that a table keeps as JSON, or as Python or numpy writes it."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         pass
-    try:
-        return literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        raise RecordError("wrong_type", f"{key} is {shown(text)}, expected a list of messages") from None
+    for spelling in (text, _BETWEEN_OBJECTS.sub("}, {", _ARRAY.sub(r"\1", text))):
+        try:
+            return literal_eval(spelling)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    raise RecordError("wrong_type", f"{key} is {shown(text)}, expected a list of messages")
 
 
 def read_turn(item: Any, number: int, seen: Seen) -> Turn | None:  # noqa: C901, PLR0912 - one per make of message
@@ -127,7 +210,7 @@ def read_turn(item: Any, number: int, seen: Seen) -> Turn | None:  # noqa: C901,
     said = item.get("role")
     if len(item) == 2:  # the short way of most messages
         plain, content = (said, item.get("content")) if said else (item.get("from"), item.get("value"))
-        role = _SPEAKERS.get(plain) if isinstance(plain, str) else None
+        role = SPEAKERS.get(plain) if isinstance(plain, str) else None
         if role is not None and isinstance(content, str):
             text = plain_text(content, number, role)
             if role == "user" or (text and not _MAY_THINK.search(text)):
@@ -136,9 +219,10 @@ def read_turn(item: Any, number: int, seen: Seen) -> Turn | None:  # noqa: C901,
     if said is None:
         said = next((item[key] for key in _ROLE_KEYS if item.get(key) is not None), None)
         said = said.get("role") if isinstance(said, Mapping) else said
-    role = _ROLES.get(said.strip().lower()) if isinstance(said, str) else None
+    role = ROLES.get(said.strip().lower()) if isinstance(said, str) else None
     if role is None:
-        raise RecordError("unknown_role", f"turn {number} has role {shown(said)}, expected user, assistant or system")
+        has = f"has role {shown(said)}" if said is not None else f"is {shown(item)} without a role"
+        raise RecordError("unknown_role", f"turn {number} {has}, expected user, assistant or system")
     if role in ("tool", "call"):
         seen.tool_turns += 1
         seen.unread = seen.unread or role == "call"
@@ -146,8 +230,8 @@ def read_turn(item: Any, number: int, seen: Seen) -> Turn | None:  # noqa: C901,
     content = item.get("content")
     if content is None:
         content = next((item[key] for key in _TEXT_KEYS if item.get(key) is not None), None)
-    if isinstance(content, Mapping) and isinstance(content.get("parts"), list):
-        content = content["parts"]
+    if isinstance(content, Mapping):
+        content = next((content[key] for key in ("parts", "content", "text") if content.get(key) is not None), content)
     if content is None and role == "assistant":
         content = item.get("refusal")
     left = seen.tool_turns + seen.parts + seen.thoughts
@@ -183,7 +267,7 @@ def as_message(item: Mapping[str, Any]) -> dict[str, Any]:
     else:
         rest = {}
     name = said.strip().lower()
-    role = _ROLES[name]
+    role = ROLES[name]
     filled = (key for key in ("content", *_TEXT_KEYS) if item.get(key) is not None)
     text = next(filled, "content")
     rest |= {key: value for key, value in item.items() if key not in (named, text) and value is not None}
@@ -193,7 +277,7 @@ def as_message(item: Mapping[str, Any]) -> dict[str, Any]:
 def message_list(value: Any) -> list[Any] | None:
     """Return the messages that ``read_turns`` reads in a value, as they stand there; None where it is no list."""
     try:
-        return value if isinstance(value, list) else _listed(value, "")
+        return _messages(value if isinstance(value, list) else _listed(value, ""))
     except RecordError:
         return None
 
@@ -212,7 +296,7 @@ def _parts(content: list[Any], number: int, seen: Seen) -> str:
         text: Any = part
         if isinstance(part, Mapping):
             kind = part.get("type")
-            if kind in _THOUGHT_TYPES:
+            if kind in _THOUGHT_TYPES or part.get("thought") is True:  # the latter is Gemini's
                 seen.thoughts += 1
                 continue
             if kind in _TOOL_TYPES:
@@ -231,24 +315,11 @@ _TEXT_TYPES = ("text", "input_text", "output_text", "refusal", "summary_text", "
 
 
 def without_thoughts(text: str, seen: Seen) -> str:
-    """Return an assistant's text without what it thought aloud; thoughts are counted."""
+    """Return an assistant's text without what it thought aloud, and the token that ends it; thoughts are counted."""
     if not _MAY_THINK.search(text):
         return text
+    text = END.sub("", text)
     spoken, count = _THOUGHTS.subn("", text)
     spoken, more = _END_OF_THOUGHT.subn("", spoken)
     seen.thoughts += count + more
     return _MARKS.sub("", spoken).strip() if spoken != text or "<|" in text else text
-
-
-def transcript(text: str) -> list[Turn]:
-    """Return the turns of "Human: ... Assistant: ...", a blank line before each, as in the HH data; else nothing."""
-    begin = _HUMAN.match(text)
-    if begin is None:
-        return []
-    said = ["Human", *_SAID.split(text[begin.end() :], maxsplit=0)] if begin else []
-    pieces = [said[0], *said[1:]]
-    turns = [
-        Turn("assistant" if pieces[index] == "Assistant" else "user", pieces[index + 1].strip())
-        for index in range(0, len(pieces) - 1, 2)
-    ]
-    return turns[:-1] if turns[-1] == Turn("assistant", "") else turns  # "Assistant:" asks for the answer

@@ -24,8 +24,8 @@ def said(content: Any, role: str = "assistant", **more: Any) -> dict[str, Any]:
     return {"role": role, "content": content, **more}
 
 
-# The record, and the answer that is meant or the reason why none is judged.
-MEANT: dict[str, tuple[dict[str, Any], str]] = {
+# The record, and the answer or all turns that are meant, or the reason why none is judged.
+MEANT: dict[str, tuple[dict[str, Any], str | tuple[str, ...]]] = {
     "generation beside messages": ({"messages": OPEN, "generation": "NEW"}, "NEW"),
     "completion beside messages": ({"messages": OPEN, "completion": "NEW"}, "NEW"),
     "response beside messages": ({"messages": OPEN, "response": "NEW"}, "NEW"),
@@ -114,6 +114,63 @@ MEANT: dict[str, tuple[dict[str, Any], str]] = {
     "WildChat": ({"conversation_hash": "h", "conversation": [{**U, "turn_identifier": 1}, {**GOOD, "turn_identifier": 1}], "turn": 1}, "NEW"),
     "OpenOrca": ({"id": "1", "system_prompt": "S", "question": "Hi.", "response": "NEW"}, "NEW"),
     "Dolly": ({"instruction": "Hi.", "context": "", "response": "NEW", "category": "qa"}, "NEW"),
+    "LangChain's history": ({"chat_history": [["Hi.", "OLD"]], "question": "And you?", "answer": "NEW"}, ("Hi.", "OLD", "And you?", "NEW")),
+    "a history that ends in the question": ({"conversation_history": OPEN, "query": "And you?", "response": "NEW"}, ("Hi.", "OLD", "And you?", "NEW")),
+    "a history of texts": ({"previous_turns": ["Hi.", "OLD"], "prompt": "And you?", "response": "NEW"}, ("Hi.", "OLD", "And you?", "NEW")),
+    "a history without a question": ({"history": OPEN, "response": "NEW"}, ("Hi.", "OLD", "And you?", "NEW")),
+    "a history that is a transcript": ({"dialogue_history": "User: Hi.\nBot: OLD", "user": "And you?", "reply": "NEW"}, ("Hi.", "OLD", "And you?", "NEW")),
+    "a history of questions and answers": ({"history": [{"question": "Hi.", "answer": "OLD"}], "query": "And you?", "response": "NEW"}, ("Hi.", "OLD", "And you?", "NEW")),
+    "two histories that differ": ({"history": [["Hi.", "OLD"]], "chat_history": [["x", "y"]], "query": "Hi.", "response": "NEW"}, FIT),
+    "messages as context of a question": ({"context": [U, A], "query": "And you?", "response": "NEW"}, ("Hi.", "OLD", "And you?", "NEW")),
+    "messages as context": ({"context": OPEN, "response": "NEW"}, ("Hi.", "OLD", "And you?", "NEW")),
+    "texts beside a question, turns or passages": ({"context": ["x", "y"], "question": "Hi.", "answer": "NEW"}, FIT),
+    "a transcript as context of a question": ({"context": "User: Hi.\nAssistant: OLD", "prompt": "And you?", "response": "NEW"}, ("Hi.", "OLD", "And you?", "NEW")),
+    "a transcript as context": ({"context": "User: Hi.\nAssistant: OLD\nUser: And you?", "response": "Assistant: NEW"}, ("Hi.", "OLD", "And you?", "NEW")),
+    "other marks between turns": ({"context": "Hi. __eou__ OLD __eou__ And you? __eou__", "response": "NEW"}, ("Hi.", "OLD", "And you?", "NEW")),
+    "a mark at the end of the context": ({"context": "Hi. </s> OLD </s> And you? </s>", "response": "NEW"}, ("Hi.", "OLD", "And you?", "NEW")),
+    "a transcript beside an instruction": ({"conversation": "Client: Hi.\nTherapist: OLD\nClient: And you?", "instruction": "Answer.", "response": "NEW"}, ("Hi.", "OLD", "And you?", "NEW")),
+    "a text for a conversation": ({"conversation": "Hi.\nOLD\nAnd you?", "instruction": "Answer.", "response": "NEW"}, FIT),
+    "a name for a conversation": ({"conversation": "c-1", "instruction": "Hi.", "response": "NEW"}, ("Hi.", "NEW")),
+    "a transcript alone": ({"dialogue": "Patient: Hi.\nDoctor: NEW"}, ("Hi.", "NEW")),
+    "a transcript as text": ({"text": "### Human: Hi.### Assistant: NEW"}, ("Hi.", "NEW")),
+    "a template as prompt": ({"prompt": "<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\n", "response": "NEW<|im_end|>"}, ("Hi.", "NEW")),
+    "a token at the end": ({"messages": [U, said("NEW</s>")]}, ("Hi.", "NEW")),
+    "messages as question and answer": ({"prompt": U, "response": GOOD}, ("Hi.", "NEW")),
+    "objects as question and answer": ({"question": {"text": "Hi.", "lang": "en"}, "answer": {"text": "NEW", "lang": "en"}}, ("Hi.", "NEW")),
+    "messages and candidates": ({"context": [U, A], "responses": ["x", "y"]}, FIT),
+    "messages as JSON": ({"prompt": '[{"role": "user", "content": "Hi."}]', "response": '[{"role": "assistant", "content": "NEW"}]'}, ("Hi.", "NEW")),
+    "an API's answer as JSON": ({"prompt": "Hi.", "response": '{"choices": [{"message": {"role": "assistant", "content": "NEW"}}]}'}, ("Hi.", "NEW")),
+    "JSON that is the answer": ({"prompt": "Hi.", "response": '{"mood": "sad"}'}, ("Hi.", '{"mood": "sad"}')),
+    "Gemini's thoughts": ({"contents": [{"role": "user", "parts": [{"text": "Hi."}]}, {"role": "model", "parts": [{"text": "Hm.", "thought": True}, {"text": "NEW"}]}]}, ("Hi.", "NEW")),
+    "Gemini's answer": ({"messages": [U], "response": {"candidates": [{"content": {"role": "model", "parts": [{"text": "NEW"}]}}]}}, ("Hi.", "NEW")),
+    "OpenAI's responses": ({"input": "Hi.", "output": [{"type": "reasoning", "summary": []}, {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "NEW"}]}]}, ("Hi.", "NEW")),
+    "an object with content": ({"messages": [U], "response": {"content": "NEW"}}, ("Hi.", "NEW")),
+    "a pipeline's answer": ({"prompt": "Hi.", "generated_text": "Hi. NEW"}, ("Hi.", "NEW")),
+    "a pipeline's list": ({"messages": [U], "output": [{"generated_text": "NEW"}]}, ("Hi.", "NEW")),
+    "Ollama's answer": ({"model": "m", "messages": [U], "message": GOOD, "done": True}, ("Hi.", "NEW")),
+    "a gold answer": ({"messages": OPEN, "ideal": "NEW"}, FIT),
+    "LangChain's messages": ({"messages": [{"type": "human", "content": "Hi."}, {"type": "ai", "data": {"content": "NEW"}}]}, ("Hi.", "NEW")),
+    "LangChain's objects": ({"messages": [{"lc": 1, "type": "constructor", "id": ["langchain", "HumanMessage"], "kwargs": {"content": "Hi."}}, {"lc": 1, "type": "constructor", "id": ["langchain", "AIMessage"], "kwargs": {"content": "NEW"}}]}, ("Hi.", "NEW")),
+    "EmoLLM": ({"conversation": [{"system": "S", "input": "Hi.", "output": "OLD"}, {"input": "And you?", "output": "NEW"}]}, ("S", "Hi.", "OLD", "And you?", "NEW")),
+    "a list of prompts and responses": ({"turns": [{"prompt": "Hi.", "response": "OLD"}, {"prompt": "And you?"}], "response": "NEW"}, ("Hi.", "OLD", "And you?", "NEW")),
+    "pairs of role and text": ({"dialog": [["usr", "Hi."], ["sys", "NEW"]]}, ("Hi.", "NEW")),
+    "MultiWOZ": ({"turns": [{"speaker": "USER", "utterance": "Hi."}, {"speaker": "SYSTEM", "utterance": "NEW"}]}, ("Hi.", "NEW")),
+    "a system prompt is no answer": ({"messages": [said("S", "system"), U]}, "no_response"),
+    "Claude's export": ({"uuid": "1", "chat_messages": [{"sender": "human", "text": "Hi."}, {"sender": "assistant", "text": "NEW"}]}, ("Hi.", "NEW")),
+    "Open WebUI's chat": ({"id": "1", "chat": {"title": "t", "messages": [U, GOOD]}}, ("Hi.", "NEW")),
+    "utterances": ({"id": "1", "utterances": [{"speaker": "seeker", "text": "Hi."}, {"speaker": "supporter", "text": "NEW"}]}, ("Hi.", "NEW")),
+    "Chinese roles": ({"messages": [said("Hi.", "来访者"), said("NEW", "咨询师")]}, ("Hi.", "NEW")),
+    "Spanish roles": ({"messages": [said("Hi.", "Usuario"), said("NEW", "Asistente")]}, ("Hi.", "NEW")),
+    "blocks": ({"messages": [U, {"role": "assistant", "blocks": [{"block_type": "text", "text": "NEW"}]}]}, ("Hi.", "NEW")),
+    "Cohere's log": ({"chat_history": [{"role": "USER", "message": "Hi."}, {"role": "CHATBOT", "message": "OLD"}], "message": "And you?", "response": {"text": "NEW"}}, ("Hi.", "OLD", "And you?", "NEW")),
+    "a history whose question has an unknown name": ({"history": [["Hi.", "OLD"]], "frage": "And you?", "response": "NEW"}, FIT),
+    "a history as text": ({"history": "[['Hi.', 'OLD']]", "question": "And you?", "answer": "NEW"}, ("Hi.", "OLD", "And you?", "NEW")),
+    "an empty history as text": ({"history": "[]", "question": "Hi.", "answer": "NEW"}, ("Hi.", "NEW")),
+    "a list as numpy writes it": ({"messages": "[{'role': 'user', 'content': 'Hi.'}\n {'role': 'assistant', 'content': 'NEW'}]"}, ("Hi.", "NEW")),
+    "an answer with the name of who answers": ({"prompt": "\n\nHuman: Hi.\n\nAssistant:", "response": "Assistant: NEW"}, ("Hi.", "NEW")),
+    "a traced call": ({"inputs": {"question": "Hi."}, "outputs": {"answer": "NEW"}}, ("Hi.", "NEW")),
+    "counsel-chat": ({"questionTitle": "T", "questionText": "Hi there.", "answerText": "NEW"}, ("Hi there.", "NEW")),
+    "EPITOME": ({"sp_id": "1", "seeker_post": "Hi there.", "response_post": "NEW", "level": 2}, ("Hi there.", "NEW")),
     "reasoning beside content": ({"messages": [U, said("NEW", reasoning_content="Hm.")]}, "NEW"),
 }  # fmt: skip
 
@@ -122,7 +179,10 @@ MEANT: dict[str, tuple[dict[str, Any], str]] = {
 def test_the_answer_that_is_meant_is_judged_or_none_is(case: str) -> None:
     value, expected = MEANT[case]
     try:
-        found = parse_record(value).response
+        dialogue = parse_record(value)
+        turns = tuple(turn.content for turn in dialogue.turns)
+        found: Any = dialogue.response if isinstance(expected, str) else turns
+        assert dialogue.turns[-1].role == "assistant"
     except RecordError as error:
         found = error.reason
         assert error.detail.isascii()
@@ -288,6 +348,12 @@ FIELDS: list[tuple[dict[str, str], dict[str, Any], tuple[str, ...]]] = [
     ({"messages": "log.turns"}, {"log": {"turns": [U, GOOD]}}, ("Hi.", "NEW")),
     ({"messages": "m", "response": "a"}, {"m": OPEN, "a": "NEW", "output": "x"}, ("Hi.", "OLD", "And you?", "NEW")),
     ({"response": "a"}, {"prompt": "Hi.", "a": "NEW", "completion": "OLD"}, ("Hi.", "NEW")),
+    ({"response": "a", "context": "q"}, {"user": "Anna Smith", "q": "Hi.", "a": "NEW"}, ("Hi.", "NEW")),
+    (
+        {"response": "outputs.a", "context": "inputs.q"},
+        {"inputs": {"q": "Hi."}, "outputs": {"a": "NEW"}},
+        ("Hi.", "NEW"),
+    ),
 ]
 
 

@@ -141,16 +141,15 @@ REJECTED: dict[str, list[Any]] = {
     ],
     "wrong_type": [
         *({"messages": "Hi."}, {"messages": 1}, {"conversations": True}),
-        *(messages("Hi.", "Hello!"), messages(user("Hi."), None), messages(["user", "Hi."])),
+        *(messages("Hi.", "Hello!"), messages(user("Hi."), None), messages(["narrator", "Hi."])),
         *(messages({"role": "user"}, assistant("Hello!")), messages(user(None), assistant("Hello!"))),
-        *(messages(user("Hi."), assistant(1)), messages(user({"text": "Hi."}), assistant("Hello!"))),
+        *(messages(user("Hi."), assistant(1)), messages(user({"mood": "sad"}), assistant("Hello!"))),
         messages(user([["Hi."]]), assistant("Hello!")),
         *({**PLAIN, "id": value} for value in (True, ["a"])),
         *({"context": ["Hi.", 1], "response": "Hello!"}, {"context": "Hi.", "response": 1}),
-        *({**ALPACA, "history": value} for value in ("ab", ["ab", "cd"], [["a", "b", "c"]], [[1, "b"]])),
+        *({**ALPACA, "history": value} for value in ("ab", ["ab", 1], [["a", "b", "c"]], [[1, "b"]])),
         *({**ALPACA, "instruction": ["Hi."]}, {**ALPACA, "output": True}),
         {"messages": {"role": ["user"], "content": ["Hi.", "Hello!"]}},
-        {"messages": {"role": "user", "content": "Hi."}},
     ],
     "unknown_role": [
         messages({"role": role, "content": "Hi."}, assistant("Hello!"))
@@ -162,7 +161,7 @@ REJECTED: dict[str, list[Any]] = {
         *({"context": "", "response": "Hi."}, {"context": "Hi.", "response": " "}, {**ALPACA, "output": ""}),
         *({"context": "a</s></s>b", "response": "c"}, {**ALPACA, "history": [["a", None]]}),
     ],
-    "no_response": [messages(), messages(user("Hi."), user("Anyone?")), {"messages": {}}],
+    "no_response": [messages(), messages(user("Hi."), user("Anyone?")), {"messages": {}}, {"messages": user("Hi.")}],
     "one_speaker": [
         messages(*turns)
         for turns in (

@@ -59,6 +59,9 @@ def test_look_counts_each_source_by_itself_and_all_together(tmp_path: Path) -> N
     assert (first["keys_used"], first["keys_left_aside"]) == ({"messages": 4, "id": 1}, {"model": 1})
     assert (first["dialogues"], first["rejected"]) == (4, {"no_messages": 1})
     assert (second["dialogues"], second["rejected"]) == (2, {"no_messages": 1})
+    assert "the first no_messages, line 4: keys text, expected messages" in shown
+    assert "b.csv:4: no_messages: keys prompt, response" in second["first_rejects"]["no_messages"]
+    assert {*figures["all"]["first_rejects"].values()} == {*first["first_rejects"].values()}  # the first of all
     assert [first[name] for name in ("thoughts", "tool_turns", "parts", "truncated")] == [3, 1, 1, 1]
     assert (first["repeated_texts"], second["repeated_texts"], figures["all"]["repeated_texts"]) == (2, 1, 3)
     assert (first["conversations"], first["largest_conversation"]) == (2, 3)
