@@ -109,6 +109,8 @@ def expand(names: Iterable[str], is_data: Callable[[Source], bool]) -> tuple[lis
             else:
                 skipped.append(source.shown)
         if len(sources) == before:
+            if any("/xl/" in shown for shown in skipped):
+                raise InputError(f"{name}: is an Excel workbook, expected JSON, CSV or Parquet; export it as CSV")
             held = f"; it holds only {', '.join(skipped[:3])}" if skipped else ""
             raise InputError(f"{name}: no file of dialogues there, expected JSON, CSV, Parquet or Arrow files{held}")
     seen: set[str] = set()

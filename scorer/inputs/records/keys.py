@@ -17,12 +17,13 @@ HISTORIES = (
 
 ANSWERS = (
     *("response", "completion", "output", "generation", "generated_text", "model_output", "model_response", "reply"),
-    *("prediction", "choices", "candidates", "responses", "completions", "outputs", "generations", "response_body"),
+    *("prediction", "choices", "responses", "completions", "outputs", "generations", "response_body"),
 )
 """Keys of an answer, also of a list of one; of several that differ, none is chosen."""
 
 LESSER_ANSWERS = (
-    *("answer", "answerText", "response_post", "target", "targets", "reference", "assistant", "gpt", "bot", "ai"),
+    *("answer", "answerText", "response_post", "candidates", "target", "targets", "reference"),
+    *("assistant", "gpt", "bot", "ai"),
 )
 """Keys that hold the answer only where none of ``ANSWERS`` does."""
 
@@ -30,11 +31,9 @@ PAIR = ("chosen", "rejected")
 """Keys of the two answers of a preference pair."""
 
 QUESTIONS = ("instruction", "prompt", "question", "query", "problem")
-LESSER_QUESTIONS = (
-    *("input", "inputs", "user", "human", "utterance", "post", "message", "user_message", "user_input"),
-    *("questionText", "seeker_post"),
-)
-"""Keys that hold the question only where none of ``QUESTIONS`` does."""
+TEXTS = ("input", "inputs", "utterance", "post")
+LESSER_QUESTIONS = (*TEXTS, "user", "human", "message", "user_message", "user_input", "questionText", "seeker_post")
+"""Keys that hold the question only where none of ``QUESTIONS`` does; beside ``TEXTS`` a ``message`` is none."""
 
 SYSTEM = ("system", "system_prompt", "systemInstruction", "system_instruction", "system_message", "systemPrompt")
 

@@ -8,7 +8,7 @@ from typing import Any
 from scorer.dialogue import Turn
 from scorer.inputs.records.answers import Answered, ambiguous, filled, has_pair, may_be_json, only_answer, pair_of
 from scorer.inputs.records.faults import RecordError, clean_text, shown
-from scorer.inputs.records.keys import ANSWERS, HISTORIES, LESSER_ANSWERS, LESSER_QUESTIONS, QUESTIONS
+from scorer.inputs.records.keys import ANSWERS, HISTORIES, LESSER_ANSWERS, LESSER_QUESTIONS, QUESTIONS, TEXTS
 from scorer.inputs.records.transcripts import SEPARATOR, transcript, without_name
 from scorer.inputs.records.turns import Seen, is_message, is_turns, message_list, read_turns, without_thoughts, written
 
@@ -61,6 +61,8 @@ def of_answer(record: Mapping[str, Any]) -> list[Answered | RecordError]:
             if filled(record.get(key))
             and not (spaced and key != "input" and isinstance(record[key], str) and " " not in record[key])
         ]
+        if any(key in TEXTS for key in asked):
+            asked = [key for key in asked if key != "message"]
     pair = has_pair(record)
     names = [key for key in ANSWERS if record.get(key) is not None]
     names = [key for key in names if filled(record[key])] or names[:1]

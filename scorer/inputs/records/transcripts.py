@@ -10,6 +10,7 @@ from scorer.inputs.records.roles import NAMES, ROLES, answering_systems
 
 _NAME = "|".join(sorted(map(re.escape, NAMES), key=len, reverse=True))
 _LONGEST_NAME = 24
+_ANSWERS = re.compile(r"\A(?:AI |Chat)?(?:Assistant|AI|Bot|Therapist|Counsell?or|Supporter): ?", re.IGNORECASE)
 _LINE = re.compile(rf"(?:\A|\n)[ \t]*(?:\*\*)?({_NAME})(?:\*\*)?[ \t]?[:\uff1a](?:\*\*)?[ \t]*", re.IGNORECASE)
 _BEGINS = re.compile(rf"\s*(?:\*\*)?(?:{_NAME})(?:\*\*)?[ \t]?[:\uff1a]", re.IGNORECASE)
 _HH = re.compile(r"\n\s*\n(Human|User|Assistant):[ ]?")
@@ -68,8 +69,7 @@ def transcript(text: str) -> list[Turn]:
 
 def without_name(text: str) -> str:
     """Return an answer without the name of who answers before it, as a transcript has it."""
-    found = _LINE.match(text) if ":" in text[:_LONGEST_NAME] else None
-    return text[found.end() :] if found and ROLES[found[1].lower()] == "assistant" else text
+    return _ANSWERS.sub("", text) if ":" in text[:_LONGEST_NAME] else text
 
 
 def _of_template(text: str) -> Iterator[Turn]:

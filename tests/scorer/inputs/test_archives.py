@@ -94,6 +94,8 @@ def test_archive_that_is_cut_is_one_line(tmp_path: Path, name: str) -> None:
 def test_archive_without_data_names_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(zip_({"word/document.xml": b"<a/>"}))
     assert "it holds only zip://word/document.xml::" in error(str(tmp_path / "x.zip"))
+    (tmp_path / "x.xlsx").write_bytes(zip_({"[Content_Types].xml": b"<a/>", "xl/workbook.xml": b"<a/>"}))
+    assert "x.xlsx: is an Excel workbook" in error(str(tmp_path / "x.xlsx"))
 
 
 def test_archive_at_a_url_says_how_its_members_are_named(tmp_path: Path) -> None:

@@ -171,6 +171,11 @@ MEANT: dict[str, tuple[dict[str, Any], str | tuple[str, ...]]] = {
     "a traced call": ({"inputs": {"question": "Hi."}, "outputs": {"answer": "NEW"}}, ("Hi.", "NEW")),
     "counsel-chat": ({"questionTitle": "T", "questionText": "Hi there.", "answerText": "NEW"}, ("Hi there.", "NEW")),
     "EPITOME": ({"sp_id": "1", "seeker_post": "Hi there.", "response_post": "NEW", "level": 2}, ("Hi there.", "NEW")),
+    "candidates beside the turns' own answer": ({"messages": [U, GOOD], "candidates": ["x", "y"]}, "NEW"),
+    "Gemini's log": ({"contents": [{"role": "user", "parts": [{"text": "Hi."}]}], "candidates": [{"content": {"parts": [{"text": "NEW"}]}}]}, ("Hi.", "NEW")),
+    "a status beside input and output": ({"input": "Hi.", "output": "NEW", "message": "no error"}, ("Hi.", "NEW")),
+    "message and reply": ({"user": "Anna", "message": "Hi there.", "reply": "NEW"}, ("Hi there.", "NEW")),
+    "two that may be the question": ({"user": "Hi there.", "message": "And you there?", "reply": "NEW"}, FIT),
     "reasoning beside content": ({"messages": [U, said("NEW", reasoning_content="Hm.")]}, "NEW"),
 }  # fmt: skip
 

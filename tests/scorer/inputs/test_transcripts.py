@@ -52,4 +52,5 @@ def test_a_text_that_only_speaks_of_somebody_has_no_turns(text: str) -> None:
 
 def test_an_answer_loses_the_name_of_who_answers_alone() -> None:
     assert without_name("Assistant: Oh no.") == without_name("Oh no.") == "Oh no."
-    assert without_name("User: Oh no.") == "User: Oh no."
+    for other in ("User: Oh no.", "Model: T", "Note: Oh no.", "The therapist: Oh no."):
+        assert without_name(other) == other
