@@ -168,6 +168,8 @@ def _rows(lines: Iterator[str | Reject], table: Table, place: Place) -> Iterator
             yield number, fields, text
             continue
         row = dict(zip(table.names, fields, strict=False))
+        if table.is_of_turns and "_comma_" in text:
+            row = {name: value.replace("_comma_", ",") for name, value in row.items()}
         yield number, row, text
 
 

@@ -84,7 +84,10 @@ def _in_a_row(text: str) -> list[Any]:
                 position += 1
     except (ValueError, RecursionError):
         return []
-    return values if any(holds_dialogue(value) or unwrapped(value) for value in values) else []
+    try:
+        return values if any(holds_dialogue(value) or unwrapped(value) for value in values) else []
+    except RecordError:
+        return values  # which are rejected one by one
 
 
 def read_values(stream: BinaryIO, place: Place) -> Records:

@@ -16,10 +16,19 @@ from scorer.inputs.notes import Notes
 from scorer.inputs.records.answers import Answered, keys_found
 from scorer.inputs.records.columns import value_at
 from scorer.inputs.records.faults import MAX_TURN_CHARACTERS, RecordError, clean_text, shown
-from scorer.inputs.records.keys import ANSWERS, HISTORIES, LESSER_LISTS, LESSER_QUESTIONS, LISTS, PAIR, QUESTIONS
+from scorer.inputs.records.keys import (
+    ANSWERS,
+    HISTORIES,
+    LAST_QUESTIONS,
+    LESSER_LISTS,
+    LESSER_QUESTIONS,
+    LISTS,
+    PAIR,
+    QUESTIONS,
+)
 from scorer.inputs.records.label_text import scores_in_text
 from scorer.inputs.records.layouts import holds_dialogue, in_lower_case, read_layout
-from scorer.inputs.records.transcripts import transcript
+from scorer.inputs.records.transcripts import whole_dialogue
 from scorer.inputs.records.turns import VISIBLE, Seen, visible
 from scorer.settings import in_range
 
@@ -176,7 +185,7 @@ def _mapped(record: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, A
     if "response" in fields:
         dropped |= {*ANSWERS, *PAIR}
     if "context" in fields or "messages" in fields:
-        dropped |= {*LISTS, *LESSER_LISTS, *QUESTIONS, *LESSER_QUESTIONS, *HISTORIES, "context"}
+        dropped |= {*LISTS, *LESSER_LISTS, *QUESTIONS, *LESSER_QUESTIONS, *LAST_QUESTIONS, *HISTORIES, "context"}
     return {**{key: value for key, value in record.items() if key not in dropped}, **found}
 
 
@@ -190,8 +199,8 @@ def _in_text(record: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     outer = {key: value for key, value in record.items() if key != "text"}
     if text.lstrip()[:1] != "{":
-        turns = transcript(text)
-        return {**outer, "messages": to_messages(turns)} if turns and turns[-1].role == "assistant" else None
+        turns = whole_dialogue(text)
+        return {**outer, "messages": to_messages(turns)} if turns else None
     try:
         inner = parse_json(text)
     except RecordError:

@@ -10,18 +10,9 @@ from typing import Any
 
 from scorer.dialogue import Turn
 from scorer.inputs.records.faults import RecordError, clean_text, shown
-from scorer.inputs.records.keys import PAIR
+from scorer.inputs.records.keys import PAIR, QUESTIONS
 from scorer.inputs.records.transcripts import transcript
-from scorer.inputs.records.turns import (
-    UNSPOKEN,
-    Seen,
-    is_message,
-    is_turns,
-    read_turn,
-    read_turns,
-    visible,
-    without_thoughts,
-)
+from scorer.inputs.records.turns import UNSPOKEN, Seen, is_message, read_turn, read_turns, visible, without_thoughts
 
 _MAY_ANSWER = re.compile(
     r"answer|respon|complet|generat|output|repl(?:y|ies)|predict|assistant|continuation|candidate|final|ideal|gold|next_(?:utterance|turn)|(?:text|content)\Z",
@@ -29,7 +20,7 @@ _MAY_ANSWER = re.compile(
 )
 _NO_ANSWER = re.compile(
     r"(?:id|ids|model|models|time|format|type|tokens?|lang|language|name|role|url|path|source|status|reason|by|at|date"
-    r"|count|length|score|config|settings|params|generator)\Z|_(?:id|by|at)_",
+    r"|count|length|emotion|label|score|config|settings|params|generator)\Z|_(?:id|by|at)_",
     re.IGNORECASE,
 )
 
@@ -126,7 +117,7 @@ def _preferred(record: Mapping[str, Any], name: str, before: tuple[Turn, ...], s
             raise ambiguous(f"{name} holds several assistant turns", name)
         text = turns[-1].content
         seen.thoughts += own.thoughts
-    elif isinstance(value, str) and (turns := tuple(transcript(value))):
+    elif isinstance(value, str) and (turns := tuple(transcript(value))) and _goes_on(turns, before):
         if turns[-1].role != "assistant":
             raise RecordError("no_response", f"{name} does not end in an Assistant turn, expected an answer")
         return turns
@@ -140,6 +131,11 @@ def _preferred(record: Mapping[str, Any], name: str, before: tuple[Turn, ...], s
         raise RecordError("no_messages", f"{keys_found(record)}, expected prompt beside chosen and rejected")
     seen.unread = False
     return (*before, Turn("assistant", text))
+
+
+def _goes_on(turns: tuple[Turn, ...], before: tuple[Turn, ...]) -> bool:
+    """Whether turns are a dialogue with what was asked before, and not an answer that holds a dialogue."""
+    return not before or next(turn for turn in turns if turn.role == "user").content in [t.content for t in before]
 
 
 def answer_in(value: Any, where: str, seen: Seen, *, strict: bool) -> str | None:
@@ -181,7 +177,10 @@ def _decoded(text: str) -> Any:
     except (ValueError, RecursionError):
         return None
     held = isinstance(value, Mapping) and any(isinstance(value.get(key), list) for key in ("choices", "candidates"))
-    return value if held or is_message(value) or is_turns(value) else None
+    last = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return (
+        value if held or (isinstance(last, Mapping) and last.get("role") == "assistant" and is_message(last)) else None
+    )
 
 
 def _peeled(value: Any) -> Any:
@@ -199,8 +198,8 @@ def _inner(item: Any) -> Any:
     if isinstance(item, list):  # OpenAI's responses hold thoughts and calls beside the message
         said = [one for one in item if not (isinstance(one, Mapping) and one.get("type") in UNSPOKEN)]
         return said[0] if len(said) == 1 else None
-    if not isinstance(item, Mapping) or is_message(item):
-        return None
+    if not isinstance(item, Mapping) or is_message(item) or any(key in item for key in (*QUESTIONS, "context")):
+        return None  # a record of its own asks something too
     for key in ("body", "choices", "candidates", "output", "message"):
         if isinstance(item.get(key), Mapping if key in ("body", "message") else list):
             return item[key]

@@ -17,12 +17,13 @@ HISTORIES = (
 
 ANSWERS = (
     *("response", "completion", "output", "generation", "generated_text", "model_output", "model_response", "reply"),
-    *("prediction", "choices", "responses", "completions", "outputs", "generations", "response_body"),
+    *("prediction", "choices", "responses", "completions", "outputs", "generations"),
 )
 """Keys of an answer, also of a list of one; of several that differ, none is chosen."""
 
 LESSER_ANSWERS = (
-    *("answer", "answerText", "response_post", "candidates", "target", "targets", "reference"),
+    *("answer", "answerText", "answertext", "response_post", "candidates", "response_body"),
+    *("target", "targets", "reference"),
     *("assistant", "gpt", "bot", "ai"),
 )
 """Keys that hold the answer only where none of ``ANSWERS`` does."""
@@ -31,16 +32,20 @@ PAIR = ("chosen", "rejected")
 """Keys of the two answers of a preference pair."""
 
 QUESTIONS = ("instruction", "prompt", "question", "query", "problem")
-TEXTS = ("input", "inputs", "utterance", "post")
-LESSER_QUESTIONS = (*TEXTS, "user", "human", "message", "user_message", "user_input", "questionText", "seeker_post")
-"""Keys that hold the question only where none of ``QUESTIONS`` does; beside ``TEXTS`` a ``message`` is none."""
+LESSER_QUESTIONS = (
+    *("input", "inputs", "user", "human", "utterance", "post", "questionText", "questiontext", "seeker_post"),
+)
+"""Keys that hold the question only where none of ``QUESTIONS`` does."""
+
+LAST_QUESTIONS = ("message", "user_message", "user_input")
+"""Keys that hold the question only where nothing else does, nor a context."""
 
 SYSTEM = ("system", "system_prompt", "systemInstruction", "system_instruction", "system_message", "systemPrompt")
 
 KEYS = frozenset(
     (
         *(*LISTS, *LESSER_LISTS, *HISTORIES, *ANSWERS, *LESSER_ANSWERS, *PAIR, *QUESTIONS, *LESSER_QUESTIONS),
-        *(*SYSTEM, "context"),
+        *(*LAST_QUESTIONS, *SYSTEM, "context"),
     )
 )
 """Every key that may hold turns."""

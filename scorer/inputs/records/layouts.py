@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -23,6 +24,7 @@ from scorer.inputs.records.keys import (
     CONVERSATIONS,
     HISTORIES,
     KEYS,
+    LAST_QUESTIONS,
     LESSER_ANSWERS,
     LESSER_LISTS,
     LESSER_QUESTIONS,
@@ -64,7 +66,9 @@ def holds_dialogue(value: Any) -> bool:
         return True
     asked = any(key in value for key in (*QUESTIONS, *LESSER_QUESTIONS, *HISTORIES, "context"))
     answered = any(key in value for key in (*ANSWERS, *LESSER_ANSWERS, *PAIR))
-    return (asked and answered) or all(key in value for key in PAIR)
+    said = answered and any(key in value for key in LAST_QUESTIONS)
+    said = said and not any(isinstance(value.get(key), list) for key in (*ANSWERS, *LESSER_ANSWERS))
+    return (asked and answered) or said or all(key in value for key in PAIR)
 
 
 def unwrapped(value: Any, depth: int = 4) -> list[Any]:  # noqa: C901, PLR0911 - one per kind of wrapper
@@ -104,9 +108,11 @@ def _by_conversation(messages: list[Any]) -> list[dict[str, Any]]:
 
     Without a key of their conversation they are one dialogue.
     """
-    key = next((key for key in CONVERSATIONS if len({str(item.get(key)) for item in messages}) > 1), None)
-    parents = [item["parent_id"] for item in messages if item.get("parent_id") is not None]
-    if len({*map(str, parents)}) < len(parents):
+    values = {key: [str(item.get(key) or "") for item in messages] for key in CONVERSATIONS}
+    key = next((key for key, those in values.items() if all(those) and 1 < len({*those}) < len(those)), None)
+    own = {str(item[name]) for item in messages for name in ("message_id", "id", "uuid") if item.get(name) is not None}
+    parents = [str(item["parent_id"]) for item in messages if item.get("parent_id") is not None]
+    if any(count > 1 and parent in own for parent, count in Counter(parents).items()):
         raise RecordError("ambiguous", "several messages have the same parent_id, so they are a tree; choose its paths")
     if key is None:
         return [{"messages": messages}]
@@ -132,8 +138,10 @@ def _holds_record(value: Any, depth: int) -> bool:
 def _rows_of_columns(value: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the rows of a table that is kept as columns: each a list, or an object by the row's name (pandas)."""
     columns = list(value.values())
-    if not _CANDIDATES.isdisjoint(value) or any(is_message(column) or _is_text(column) for column in columns):
-        return []  # candidates of one answer, or objects that are a question and its answer
+    if any(is_message(column) or _is_text(column) for column in columns):
+        return []  # a question and its answer
+    if not _CANDIDATES.isdisjoint(value) and isinstance(value.get("context"), list):
+        return []  # candidates of one answer
     if all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
         rows = [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
     elif all(isinstance(column, Mapping) and column.keys() == columns[0].keys() for column in columns):
@@ -151,7 +159,7 @@ def read_layout(record: Mapping[str, Any]) -> list[Answered | RecordError]:  # n
     """Return the turns for each answer that a record holds: one, or the two of a preference pair."""
     record = usual_names(record)
     present = KEYS.intersection(record)
-    if "conversation" in present and _is_name(record["conversation"]):
+    if "conversation" in present and _is_name(record["conversation"], alone=present.isdisjoint(SURE_LISTS)):
         present -= {"conversation"}
     if len(present) == 1:  # the short way of most records
         (key,) = present
@@ -166,10 +174,7 @@ def read_layout(record: Mapping[str, Any]) -> list[Answered | RecordError]:  # n
     if (asked := asked_in_text(record, present)) is not None:
         return [asked]
     if present:
-        present_keys = [
-            key for key in LISTS if record.get(key) is not None and (key in SURE_LISTS or _holds_turns(record[key]))
-        ]
-        present_keys += [key for key in LESSER_LISTS if is_turns(record.get(key))]
+        present_keys = _lists_of(record)
         if present_keys:
             lists = [key for key in present_keys if record[key] not in ([], {}, "")] or present_keys
             if record[lists[0]] not in ([], {}, "") or not asked_and_answered(record):
@@ -179,9 +184,26 @@ def read_layout(record: Mapping[str, Any]) -> list[Answered | RecordError]:  # n
     raise RecordError("no_messages", f"{keys_found(record)}, expected {EXPECTED_KEYS}{_nearest(record)}")
 
 
-def _is_name(conversation: Any) -> bool:
-    """Whether ``conversation`` is the conversation's name; RecordError for a text that is neither that nor turns."""
-    if not isinstance(conversation, str) or conversation[:1] in ("", " ", "[") or transcript(conversation):
+def _lists_of(record: Mapping[str, Any]) -> list[str]:
+    """Return the keys of a record's lists of messages; RecordError for a transcript beside a question and answer."""
+    keys = [key for key in LISTS if record.get(key) is not None and (key in SURE_LISTS or _holds_turns(record[key]))]
+    if not asked_and_answered(record):
+        return keys + [key for key in LESSER_LISTS if is_turns(record.get(key))]
+    if keys and all(isinstance(record[key], str) and key not in SURE_LISTS for key in keys):
+        raise ambiguous(f"{keys[0]} holds turns beside a question and an answer", keys[0], "context")
+    return keys
+
+
+def _is_name(conversation: Any, *, alone: bool) -> bool:
+    """Whether ``conversation`` is the conversation's name, or beside a list of messages, not ``alone``, any text.
+
+    RecordError for a text that is neither a name nor turns.
+    """
+    if not isinstance(conversation, str) or conversation[:1] in ("", " ", "["):
+        return False
+    if not alone:
+        return True
+    if transcript(conversation):
         return False
     if "\n" in conversation or len(conversation) > _LONGEST_KEY:
         what = "conversation is a text without the names of who speaks"
@@ -274,6 +296,8 @@ def _of_lists(record: Mapping[str, Any], keys: list[str]) -> list[Answered | Rec
     first = keys[0]
     turns = read_turns(record[first], first, seen)
     for other in keys[1:]:
+        if isinstance(record[other], str) and other not in SURE_LISTS:
+            continue  # the same as a text, perhaps
         try:
             more = read_turns(record[other], other, Seen())
         except RecordError:

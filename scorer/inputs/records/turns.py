@@ -13,7 +13,7 @@ from scorer.dialogue import Turn
 from scorer.inputs.records.faults import MAX_TURN_CHARACTERS, RecordError, clean_text, shown
 from scorer.inputs.records.keys import ANSWERS, LESSER_ANSWERS, LESSER_QUESTIONS, LISTS, QUESTIONS
 from scorer.inputs.records.roles import ROLES, SPEAKERS, answering_systems
-from scorer.inputs.records.transcripts import END, transcript
+from scorer.inputs.records.transcripts import transcript, without_end
 from scorer.text import normalise
 
 _USR_SYS = {"usr": "user", "sys": "assistant"}  # of user and dialogue system; beside other roles sys may be a prompt
@@ -73,6 +73,14 @@ def _holds_text(value: Mapping[str, Any]) -> bool:
     return isinstance(value.get("data"), Mapping) or any(key in value for key in _TEXT_KEYS)
 
 
+def has_roles(value: Any) -> bool:
+    """Whether a value is a list of messages, all of speakers that are known, a user among them."""
+    if not is_turns(value):
+        return False
+    roles = [ROLES.get(_speaker(item).strip().lower()) for item in _usual(value)]
+    return None not in roles and "user" in roles
+
+
 def is_turns(value: Any) -> bool:
     """Whether a value is a list of messages, in whatever shape they are."""
     return isinstance(value, list) and bool(value) and all(map(is_message, _usual(value)))
@@ -122,10 +130,12 @@ def _usual(items: list[Any]) -> list[Any]:
 
 
 def _with_who_answers(items: list[Any]) -> list[Any]:
-    """Return messages in which a dialogue system, `sys` or `system`, is the assistant where nobody else is."""
+    """Return messages in which `sys`, or a speaker `system`, is the assistant where nobody else is."""
+    if not all(isinstance(item, Mapping) for item in items):
+        return items
     if _speaker(items[0]) in _USR_SYS and all(_speaker(item) in _USR_SYS for item in items):
         return [{**item, "role": _USR_SYS[_speaker(item)]} for item in items]
-    if ROLES.get(_speaker(items[-1]).lower()) in ("user", "system"):
+    if all("speaker" in item for item in items):  # in `role` and `from` a system is a prompt, wherever it stands
         roles = [ROLES.get(_speaker(item).lower(), "") for item in items]
         if (answering := answering_systems(roles)) != roles:
             return [{**item, "role": role} for item, role in zip(items, answering, strict=True)]
@@ -318,7 +328,7 @@ def without_thoughts(text: str, seen: Seen) -> str:
     """Return an assistant's text without what it thought aloud, and the token that ends it; thoughts are counted."""
     if not _MAY_THINK.search(text):
         return text
-    text = END.sub("", text)
+    text = without_end(text)
     spoken, count = _THOUGHTS.subn("", text)
     spoken, more = _END_OF_THOUGHT.subn("", spoken)
     seen.thoughts += count + more

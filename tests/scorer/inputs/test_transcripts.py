@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from scorer.inputs.records.transcripts import transcript, without_name
+from scorer.inputs.records.transcripts import transcript, without_end, without_name
 
 TURNS = [("user", "Hi."), ("assistant", "Hello: you."), ("user", "My dog\ndied.")]
 KIND = [("system", "Be kind."), *TURNS]
@@ -50,7 +52,38 @@ def test_a_text_that_only_speaks_of_somebody_has_no_turns(text: str) -> None:
     assert transcript(text) == []
 
 
+SPOKEN_OF = (
+    *("Patient: male\nDoctor: Smith\nWrite a letter.", "User: root\nSystem: Ubuntu\nHow?", "USER: hi ASSISTANT: hello"),
+    *("Coach: John\nClient: Mary\nWrite.", "Explain what [INST] and [/INST] do.", "<|user|> and <|assistant|>"),
+    *("Convert: USER: hi ASSISTANT: hello", "### Input: x\n### Response: y"),
+)
+
+
+@pytest.mark.parametrize("text", SPOKEN_OF)
+def test_a_prompt_that_speaks_of_a_dialogue_is_none(text: str) -> None:
+    assert transcript(text, prompt=True) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a <b{}x", "a [{}x", "hi:{}x\n\nHuman: a\n\nAssistant:", "[INST] a [/INST] b{}x", "### a{}x", "<|a|>{}x"),
+        *("User: a{}\nAssistant: b{}", "{}User: a\nBot: b", "</s>{}x", "x{}</s>"),
+    ],
+)
+@pytest.mark.parametrize(
+    "filling", [" ", "\n", "\n ", "</s> ", "<|im_end|>", "User: ", "\nUser:", "[INST]", "###", "<|"]
+)
+def test_a_long_text_takes_no_longer_than_its_length(text: str, filling: str) -> None:
+    long = text.replace("{}", filling * (200_000 // len(filling)))
+    before = time.process_time()
+    transcript(long)
+    without_name(long)
+    without_end(long)
+    assert time.process_time() - before < 3  # quadratic ones take minutes
+
+
 def test_an_answer_loses_the_name_of_who_answers_alone() -> None:
     assert without_name("Assistant: Oh no.") == without_name("Oh no.") == "Oh no."
-    for other in ("User: Oh no.", "Model: T", "Note: Oh no.", "The therapist: Oh no."):
+    for other in ("User: Oh no.", "Model: T", "Note: Oh no.", "AI: one.\nUser: two."):
         assert without_name(other) == other
