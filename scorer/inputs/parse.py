@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from scorer.dialogue import HEADS, SCORE_RANGE, Dialogue, Labels, Turn, content_hash, conversation_key
+from scorer.dialogue import HEADS, Dialogue, Turn, content_hash, conversation_key
 from scorer.inputs.notes import Notes
 from scorer.inputs.records.answers import Answered, keys_found
 from scorer.inputs.records.columns import value_at
@@ -26,11 +26,10 @@ from scorer.inputs.records.keys import (
     PAIR,
     QUESTIONS,
 )
-from scorer.inputs.records.label_text import scores_in_text
+from scorer.inputs.records.labels import labels_of
 from scorer.inputs.records.layouts import holds_dialogue, in_lower_case, read_layout
 from scorer.inputs.records.transcripts import whole_dialogue
 from scorer.inputs.records.turns import VISIBLE, Seen, visible
-from scorer.settings import in_range
 
 __all__ = [
     "FIELDS",
@@ -138,7 +137,7 @@ def parse_records(
         record, found = other, read_layout(other)
     said = record.get("synthetic")
     id_, conversation, category = _id(record), _plain(record, "conversation"), _category(record)
-    scores = None if labels == "ignore" else _labels(record, required=labels == "required")
+    scores = None if labels == "ignore" else labels_of(record, required=labels == "required")
     dialogues: list[Dialogue | RecordError] = []
     for item in found:
         if isinstance(item, RecordError):
@@ -314,35 +313,3 @@ def _category(record: Mapping[str, Any]) -> str | None:
         texts = [item if isinstance(item, str) else _number(item) for item in value]
         return ", ".join(clean_text(text, "category") for text in texts if text) or None
     return _plain(record, "category")
-
-
-def _labels(record: Mapping[str, Any], *, required: bool) -> Labels | None:
-    values = [record.get(head) for head in HEADS]
-    if all(value is None for value in values) and record.get("evaluation") is not None:
-        values = _published(clean_text(record["evaluation"], "evaluation"))
-    if all(value is None for value in values):
-        if required:
-            raise RecordError("no_label", "no sensibility and rationality, nor evaluation; expected a labelled record")
-        return None
-    sensibility, rationality = map(_label, HEADS, values)
-    judge = record.get("judge")
-    return Labels(sensibility, rationality, judge if isinstance(judge, Mapping) else None)
-
-
-def _published(text: str) -> list[Any]:
-    """Return the score of each head in "- Rationality: 8 - Sensibility: 5"; RecordError if not one of each."""
-    try:
-        found = scores_in_text(text)
-    except ValueError as error:
-        raise RecordError("bad_label", f"evaluation {shown(text)}: {error}") from None
-    for head, values in zip(HEADS, found, strict=True):
-        if len(values) != 1:
-            raise RecordError("bad_label", f"evaluation {shown(text)} has {len(values)} values of {head}, expected 1")
-    return [float(values.pop()) for values in found]
-
-
-def _label(head: str, value: Any) -> float:
-    low, high = SCORE_RANGE
-    if not in_range(value, low, high):
-        raise RecordError("bad_label", f"{head} is {shown(value)}, expected a number from {low:g} to {high:g}")
-    return float(value)
