@@ -17,6 +17,7 @@ _FIRST = re.compile(rf"\s*(?:\*\*|<)?({_NAME})(?:\*\*|>)?[ \t]?[:\uff1a]", re.IG
 _LABEL = r"(?:\A|\n)[ \t]*(?:\*\*|<)?({})(?:\*\*|>)?[ \t]?[:\uff1a](?:\*\*)?[ \t]*"
 _PLAIN = ("human", "user")
 _SURE = 4  # so many turns of other names are a dialogue
+_BEGUN = 3  # and so many where the one who answers begins
 _ANY_LABEL = re.compile(_LABEL.format(_NAME), re.IGNORECASE)
 _HH = re.compile(r"\n[ \t]*\n(Human|User|Assistant):[ ]?")
 _ASKS = ("assistant:", "assistant")
@@ -179,7 +180,7 @@ def _of_lines(text: str, *, prompt: bool) -> Iterator[Turn]:
     if len(roles) == 1:
         if first[1].lower() not in _PLAIN:
             return
-    elif not {"user", "assistant"} <= {*roles} or (starts_with == "assistant" and (prompt or len(roles) == len("ab"))):
+    elif not {"user", "assistant"} <= {*roles} or (starts_with == "assistant" and (prompt or len(roles) < _BEGUN)):
         return
     for role, piece in zip(roles, said[1::2], strict=True):
         yield Turn(role, piece.strip())
