@@ -236,10 +236,16 @@ def usual_names(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _merged(record: Mapping[str, Any], given: str, made: str) -> Mapping[str, Any]:
-    """Return a record with the columns of two objects, what went in and what came out, where none is in both."""
-    inner = {**record[given], **record[made]}
+    """Return a record with the columns of two objects, what went in and what came out, where none is in both.
+
+    What came out of a list of messages is an answer as a whole.
+    """
+    came_out = record[made]
+    if "messages" in record[given] and "messages" not in came_out:
+        came_out = {"response": came_out}
+    inner = {**record[given], **came_out}
     outer = {key: value for key, value in record.items() if key not in (given, made)}
-    free = len(inner) == len(record[given]) + len(record[made]) and inner.keys().isdisjoint(outer)
+    free = len(inner) == len(record[given]) + len(came_out) and inner.keys().isdisjoint(outer)
     return outer | inner if free and not is_message(record[given]) and holds_dialogue(inner) else record
 
 

@@ -175,6 +175,9 @@ MEANT: dict[str, tuple[dict[str, Any], str | tuple[str, ...]]] = {
     "a list as numpy writes it": ({"messages": "[{'role': 'user', 'content': 'Hi.'}\n {'role': 'assistant', 'content': 'NEW'}]"}, ("Hi.", "NEW")),
     "an answer with the name of who answers": ({"prompt": "\n\nHuman: Hi.\n\nAssistant:", "response": "Assistant: NEW"}, ("Hi.", "NEW")),
     "a traced call": ({"inputs": {"question": "Hi."}, "outputs": {"answer": "NEW"}}, ("Hi.", "NEW")),
+    "a traced call of messages": ({"input": {"messages": [U]}, "output": {"role": "assistant", "content": "NEW"}}, ("Hi.", "NEW")),
+    "a traced call of Bedrock": ({"input": {"messages": [U]}, "output": {"message": {"role": "assistant", "content": [{"text": "NEW"}]}}}, ("Hi.", "NEW")),
+    "a traced call whose answer is unknown": ({"input": {"messages": OPEN}, "output": {"frage": "x"}}, "wrong_type"),
     "counsel-chat": ({"questionTitle": "T", "questionText": "Hi there.", "answerText": "NEW"}, ("Hi there.", "NEW")),
     "EPITOME": ({"sp_id": "1", "seeker_post": "Hi there.", "response_post": "NEW", "level": 2}, ("Hi there.", "NEW")),
     "candidates beside the turns' own answer": ({"messages": [U, GOOD], "candidates": ["x", "y"]}, "NEW"),
@@ -382,6 +385,11 @@ FIELDS: list[tuple[dict[str, str], dict[str, Any], tuple[str, ...]]] = [
     ({"messages": "log.turns"}, {"log": {"turns": [U, GOOD]}}, ("Hi.", "NEW")),
     ({"messages": "m", "response": "a"}, {"m": OPEN, "a": "NEW", "output": "x"}, ("Hi.", "OLD", "And you?", "NEW")),
     ({"response": "a"}, {"prompt": "Hi.", "a": "NEW", "completion": "OLD"}, ("Hi.", "NEW")),
+    (
+        {"context": "c"},
+        {"c": "User: Hi.\nBot: OLD\nUser: Bye?", "prompt": "Go.", "response": "NEW"},
+        ("Hi.", "OLD", "Bye?", "NEW"),
+    ),
     ({"response": "a", "context": "q"}, {"user": "Anna Smith", "q": "Hi.", "a": "NEW"}, ("Hi.", "NEW")),
     (
         {"response": "outputs.a", "context": "inputs.q"},
