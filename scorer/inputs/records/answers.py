@@ -14,8 +14,10 @@ from scorer.inputs.records.keys import PAIR, QUESTIONS
 from scorer.inputs.records.transcripts import transcript
 from scorer.inputs.records.turns import UNSPOKEN, Seen, is_message, read_turn, read_turns, visible, without_thoughts
 
+_WRAPPED = 8  # an answer lies in at most so many objects and lists
 _MAY_ANSWER = re.compile(
-    r"answer|respon|complet|generat|output|repl(?:y|ies)|predict|assistant|continuation|candidate|final|ideal|gold|next_(?:utterance|turn)|(?:text|content)\Z",
+    r"answer|respon|complet|generat|output|repl(?:y|ies)|predict|assistant|continuation|candidate|final|ideal|gold"
+    r"|next_(?:utterance|turn)|(?:text|content)\Z",
     re.IGNORECASE,
 )
 _NO_ANSWER = re.compile(
@@ -23,9 +25,6 @@ _NO_ANSWER = re.compile(
     r"|count|length|emotion|label|score|config|settings|params|generator)\Z|_(?:id|by|at)_",
     re.IGNORECASE,
 )
-
-
-_WRAPPED = 8  # an answer lies in at most so many objects and lists
 
 
 @dataclass(slots=True)
@@ -178,9 +177,8 @@ def _decoded(text: str) -> Any:
         return None
     held = isinstance(value, Mapping) and any(isinstance(value.get(key), list) for key in ("choices", "candidates"))
     last = value[0] if isinstance(value, list) and len(value) == 1 else value
-    return (
-        value if held or (isinstance(last, Mapping) and last.get("role") == "assistant" and is_message(last)) else None
-    )
+    said = isinstance(last, Mapping) and last.get("role") == "assistant" and is_message(last)
+    return value if held or said else None
 
 
 def _peeled(value: Any) -> Any:

@@ -108,8 +108,8 @@ def _by_conversation(messages: list[Any]) -> list[dict[str, Any]]:
 
     Without a key of their conversation they are one dialogue.
     """
-    values = {key: [str(item.get(key) or "") for item in messages] for key in CONVERSATIONS}
-    key = next((key for key, those in values.items() if all(those) and 1 < len({*those}) < len(those)), None)
+    values = {key: [item.get(key) for item in messages] for key in CONVERSATIONS}
+    key = next((key for key, those in values.items() if None not in those and _divides(those)), None)
     own = {str(item[name]) for item in messages for name in ("message_id", "id", "uuid") if item.get(name) is not None}
     parents = [str(item["parent_id"]) for item in messages if item.get("parent_id") is not None]
     if any(count > 1 and parent in own for parent, count in Counter(parents).items()):
@@ -120,6 +120,11 @@ def _by_conversation(messages: list[Any]) -> list[dict[str, Any]]:
     for item in messages:
         found.setdefault(str(item.get(key)), []).append(item)
     return [{"conversation": name, "messages": turns} for name, turns in found.items()]
+
+
+def _divides(values: list[Any]) -> bool:
+    """Whether values name several conversations, and not each message another one."""
+    return 1 < len({*map(str, values)}) < len(values)
 
 
 def _holds_turns(value: Any) -> bool:

@@ -127,9 +127,12 @@ def released(record: Mapping[str, Any], names: list[str]) -> Answered:
     seen = Seen()
     context = record["context"]
     text, name = only_answer(record, names, seen)
-    if isinstance(context, list) and (context == [] or not all(isinstance(turn, str) for turn in context)):
-        before = _earlier(context, "context", seen) if is_turns(context) else None
+    if is_turns(context):
+        before = read_turns(context, "context", seen)
     elif isinstance(context, list):
+        if not context or not all(isinstance(turn, str) for turn in context):
+            expected = "text, a list of texts or of messages"
+            raise RecordError("wrong_type", f"context is {shown(context)}, expected {expected}")
         before = _by_turns([clean_text(turn, "context") for turn in context])
     else:
         whole = clean_text(context, "context")
@@ -139,8 +142,6 @@ def released(record: Mapping[str, Any], names: list[str]) -> Answered:
             before = _several(transcript(whole, prompt=True))
             text = without_name(text) if before else text
         before = before or _by_turns(_pieces(whole))
-    if before is None:
-        raise RecordError("wrong_type", f"context is {shown(context)}, expected text, a list of texts or of messages")
     turns, used = _with_history(record, before, seen)
     answered = (*turns, Turn("assistant", text.strip()))
     return Answered(f"context, {name}", ("context", *used, name), answered, seen)
@@ -228,7 +229,7 @@ def _with_history(
     if _HISTORIES.isdisjoint(record):
         return turns, ()
     there = [key for key in HISTORIES if record.get(key) is not None]
-    used = [key for key in there if _holds_turns(record[key], key)]
+    used = [key for key in there if _says_anything(record[key], key)]
     before: tuple[Turn, ...] = ()
     for key in used:
         found = _earlier(record[key], key, seen, answered=bool(turns))
@@ -238,7 +239,7 @@ def _with_history(
     return _joined(before, turns), tuple(used or there[:1])
 
 
-def _holds_turns(value: Any, key: str) -> bool:
+def _says_anything(value: Any, key: str) -> bool:
     """Whether a history holds anything; under names that may mean something else, a list or a text."""
     if isinstance(value, str):
         return value.strip().lower() not in _EMPTY

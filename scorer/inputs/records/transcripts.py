@@ -162,19 +162,20 @@ def _of_template(text: str) -> Iterator[Turn]:
 def _of_lines(text: str, *, prompt: bool) -> Iterator[Turn]:
     """Yield the turns of a text in which each begins on a line of its own with its speaker's name.
 
-    Two names speak, the first of a user and the first of an assistant; others are part of what is said.
+    Two names speak, the first of a user and "Assistant" or the first of one; others are part of what is said.
     """
     if (first := _FIRST.match(text)) is None:
         return
     names: dict[str, str] = {}
-    for found in _ANY_LABEL.finditer("\n" + text.lstrip()):
+    text = text.lstrip()
+    for found in _ANY_LABEL.finditer(text):
         if found[1].lower() == "assistant":
             names["assistant"] = found[1]
         names.setdefault(ROLES[found[1].lower()], found[1])
     if "assistant" in names and first[1].lower() != "system":
         names.pop("system", None)
     label = re.compile(_LABEL.format("|".join(map(re.escape, names.values()))), re.IGNORECASE)
-    _, *said = label.split("\n" + text.lstrip())
+    _, *said = label.split(text)
     roles = answering_systems([ROLES[name.lower()] for name in said[::2]])
     starts_with = ROLES[first[1].lower()]
     if len(roles) == 1:

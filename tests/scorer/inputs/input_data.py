@@ -18,7 +18,8 @@ from scorer.dialogue import Dialogue
 from scorer.errors import InputError
 from scorer.inputs.corpus import Corpus
 from scorer.inputs.empathetic_dialogues import COLUMNS
-from scorer.inputs.parse import LabelUse, Reject
+from scorer.inputs.parse import LabelUse, Reject, parse_record
+from scorer.inputs.records.faults import RecordError
 from tests.conftest import make_dialogue, record, write_lines
 
 TEXTS = (
@@ -173,3 +174,33 @@ def write_dataset_dict(folder: Path) -> Path:
     write_dataset(folder / "validation", ["c"])
     (folder / "dataset_dict.json").write_text('{"splits": ["train", "validation"]}')
     return folder
+
+
+U, A = {"role": "user", "content": "Hi."}, {"role": "assistant", "content": "OLD"}
+AGAIN = {"role": "user", "content": "And you?"}
+OPEN = [U, A, AGAIN]
+FIT = "ambiguous"
+CALL = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+GOOD = {"role": "assistant", "content": "NEW"}
+
+Meant = tuple[dict[str, Any], str | tuple[str, ...]]
+"""A record, and the answer or all turns that are meant, or the reason why none is judged."""
+
+
+def said(content: Any, role: str = "assistant", **more: Any) -> dict[str, Any]:
+    """Return a message."""
+    return {"role": role, "content": content, **more}
+
+
+def check_meant(value: dict[str, Any], expected: str | tuple[str, ...]) -> None:
+    """Assert that a record gives what is meant; a reason of a reject is told in ASCII."""
+    found: Any
+    try:
+        dialogue = parse_record(value)
+    except RecordError as error:
+        found = error.reason if error.detail.isascii() else error.detail
+    else:
+        assert dialogue.turns[-1].role == "assistant"
+        turns = tuple(turn.content for turn in dialogue.turns)
+        found = dialogue.response if isinstance(expected, str) else turns
+    assert found == expected

@@ -225,6 +225,7 @@ FILES: dict[str, tuple[str, list[str]]] = {
     "rows of an API": ('{"features":[{"name":"x"}],"rows":[{"row_idx":0,"row":{"prompt":"A","response":"B"}},{"row_idx":1,"row":{"prompt":"C","response":"D"}}]}', ["B", "D"]),
     "columns": ('{"prompt":["A","C"],"response":["B","D"]}', ["B", "D"]),
     "a table of messages": ('[{"conversation_id":1,"role":"user","content":"A"},{"conversation_id":2,"role":"user","content":"C"},{"conversation_id":1,"role":"ai","content":"B"},{"conversation_id":2,"role":"ai","content":"D"}]', ["B", "D"]),
+    "a table of messages counted from 0": ('[{"conversation_id":0,"role":"user","content":"A"},{"conversation_id":0,"role":"ai","content":"B"},{"conversation_id":1,"role":"user","content":"C"},{"conversation_id":1,"role":"ai","content":"D"}]', ["B", "D"]),
     "a tree of messages": ('[{"message_id":"1","parent_id":null,"role":"prompter","text":"A"},{"message_id":"2","parent_id":"1","role":"assistant","text":"B"},{"message_id":"3","parent_id":"1","role":"assistant","text":"C"}]', ["ambiguous"]),
     "one conversation as a table": ('[{"session_id":1,"role":"user","content":"A"},{"session_id":1,"role":"ai","content":"B"}]', ["B"]),
     "one unknown list per line": ('{"talk":[{"role":"user","content":"A"},{"role":"ai","content":"B"}]}\n{"talk":[{"role":"user","content":"C"},{"role":"ai","content":"D"}]}\n', ["B", "D"]),
