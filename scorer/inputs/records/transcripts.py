@@ -138,9 +138,10 @@ def _of_template(text: str) -> Iterator[Turn]:
     for number, opener in enumerate(_OPENERS):
         before, *said = opener.split(text)
         roles = [_ROLES.get(name.lower(), "") for name in said[::2]]
-        if not {"user", "assistant"} <= {*roles}:
-            continue
         preface = _stripped(before)
+        closed = number < _AT_A_LINES_BEGINNING and not preface and _token_before(text, _end(text, len(text)))
+        if not {"user", "assistant"} <= {*roles} and not ("user" in roles and closed):
+            continue
         if preface and not before.rstrip(" \t").endswith((".", "\n") if opener is _OPENERS[-1] else "\n"):
             return
         if number < _AT_A_LINES_BEGINNING and not all(

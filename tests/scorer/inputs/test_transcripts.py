@@ -32,12 +32,19 @@ TEXTS = {
     "Guanaco": ("### Human: Hi.### Assistant: Hello: you.### Human: My dog\ndied.", TURNS),
     "Guanaco by lines": ("### Human: Hi.\n### Assistant: Hello: you.\n### Human: My dog\ndied.\n### Assistant:", TURNS),
     "Alpaca": ("Be kind.\n\n### Instruction:\nHi.\n\n### Response:\nHello: you.\n\n### Instruction:\nMy dog\ndied.\n\n### Response:\n", KIND),
+    "ChatML of one turn": ("<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi.<|im_end|>\n", [("system", "Be kind."), ("user", "Hi.")]),
+    "Gemma of one turn": ("<bos><start_of_turn>user\nHi.<end_of_turn>", [("user", "Hi.")]),
     "one name only, of who asks": ("Human: Hi.", [("user", "Hi.")]),
 }  # fmt: skip
 NONE = (
     *("Hi.", "", "Assistant: Hello.", "Note: this is no name.\nUser: Hi.", "I told my client: no.\nUser: no."),
     *("Doctor: is that what you want to be?", "model: A\nagent: B", "Patient: it hurts", "My boss said:\nAI: is it?"),
-    *("Look at this:\n\nHuman: Hi.\n\nAssistant: Hello.", "What does <|im_start|> mean?", "[INST] is a mark."),
+    *(
+        "Look at this:\n\nHuman: Hi.\n\nAssistant: Hello.",
+        "What does <|im_start|> mean?",
+        "<|user|> means what?",
+        "[INST] is a mark.",
+    ),
 )
 
 
