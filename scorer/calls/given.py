@@ -15,8 +15,9 @@ from scorer.inputs.parse import FIELDS, RecordError, parse_records
 from scorer.inputs.records.answers import keys_found
 from scorer.inputs.records.faults import shown
 from scorer.inputs.records.keys import KEYS
-from scorer.inputs.records.layouts import EXPECTED_KEYS, holds_dialogue, unwrapped
+from scorer.inputs.records.layouts import EXPECTED_KEYS, holds_dialogue
 from scorer.inputs.records.turns import is_message
+from scorer.inputs.records.wrappers import unwrapped
 
 OnBad = Literal["raise", "nan"]
 """What to do with a record that is no dialogue: raise RejectedError, or give it NaN for scores."""

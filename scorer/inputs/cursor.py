@@ -9,7 +9,7 @@ from scorer.dialogue import Dialogue
 from scorer.inputs.files.sources import Source
 from scorer.inputs.parse import LabelUse, Reject, parse_records
 from scorer.inputs.records.faults import RecordError
-from scorer.inputs.records.layouts import unwrapped
+from scorer.inputs.records.wrappers import unwrapped
 
 EXCERPT = 500
 """Characters of a bad record that its reject keeps."""

@@ -11,7 +11,8 @@ from scorer.inputs.empathetic_dialogues import Conversations, is_row
 from scorer.inputs.json_stream import iter_objects
 from scorer.inputs.parse import Reject, parse_json
 from scorer.inputs.records.faults import RecordError
-from scorer.inputs.records.layouts import holds_dialogue, unwrapped
+from scorer.inputs.records.layouts import holds_dialogue
+from scorer.inputs.records.wrappers import unwrapped
 
 MAX_RECORD_BYTES = 1 << 25
 """A longer line or JSON element is rejected, so that one broken file cannot fill the memory (32 MiB)."""
