@@ -34,12 +34,12 @@ def test_a_field_that_is_none_names_those_that_are(tmp_path: Path) -> None:
     """From Python and as an option."""
     from scorer.cli.options import _mapping
 
-    with pytest.raises(InputError, match="'respnse' is no field, expected one of response, context"):
+    with pytest.raises(InputError, match="fields names 'respnse', expected some of response, context"):
         Corpus([str(tmp_path)], fields={"respnse": "answer"})
     for given in ("respnse=answer", "response", "response="):
         with pytest.raises(EmpathyError, match="FIELD is one of response, context"):
             _mapping(None, None, [given])  # type: ignore[arg-type]
-    with pytest.raises(EmpathyError, match="says twice which column holds response"):
+    with pytest.raises(EmpathyError, match="says twice what response is"):
         _mapping(None, None, ["response=a", "response=b"])  # type: ignore[arg-type]
 
 

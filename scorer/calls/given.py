@@ -11,7 +11,7 @@ from typing import Any, Literal
 from scorer.dialogue import Dialogue
 from scorer.errors import RejectedError
 from scorer.inputs.arrow import rows_of
-from scorer.inputs.parse import FIELDS, RecordError, parse_records
+from scorer.inputs.parse import RecordError, fields_fault, parse_records
 from scorer.inputs.records.answers import keys_found
 from scorer.inputs.records.faults import shown
 from scorer.inputs.records.keys import KEYS
@@ -46,9 +46,8 @@ def read_given(given: Any, fields: Fields | None = None) -> Given:
     that reads as a record with these two keys does. Many are any iterable of these, a table (pandas, polars, pyarrow,
     DuckDB), a Hugging Face dataset or a batch of one.
     """
-    for name in fields or ():
-        if name not in FIELDS:
-            raise RejectedError(f"fields names {name!a}, expected some of {', '.join(FIELDS)}")
+    if fault := fields_fault(fields or {}):
+        raise RejectedError(fault)
     if is_table(given):
         return Given(_rows(given, fields), _count(given))
     if isinstance(given, Mapping) and isinstance(_parsed(given, fields), RecordError):

@@ -305,7 +305,7 @@ def _mapping(_context: click.Context, _option: click.Parameter, given: Sequence[
                 f"--map {ascii(entry)[1:-1]}: expected FIELD=COLUMN, where FIELD is one of {', '.join(FIELDS)}"
             )
         if name in found:
-            raise EmpathyError(f"--map says twice which column holds {name}: {found[name]!a} and {column!a}")
+            raise EmpathyError(f"--map says twice what {name} is: {found[name]!a} and {column!a}")
         found[name] = column
     return found
 
@@ -316,6 +316,7 @@ map_option = option(
     metavar="FIELD=COLUMN",
     multiple=True,
     callback=_mapping,
-    help="For layouts that are not known: the column of a field (response, context, messages, id, ...), one each.",
+    help="For layouts that are not known: the column of a field (response, context, messages, id, ...) or the name of "
+    "a speaker (user_name, assistant_name), one each.",
 )
 """--map, as ``fields``: a dict, empty where it was not given, that ``Corpus(..., fields=...)`` takes."""

@@ -57,7 +57,7 @@ def used_columns(names: Iterable[str], place: Place) -> list[str]:
 
 
 def _is_used(name: str, place: Place) -> bool:
-    columns = [*(place.fields or {}).values(), *(() if isinstance(place.keep, bool) else place.keep)]
+    columns = [*place.fields.values(), *(() if isinstance(place.keep, bool) else place.keep)]
     mapped = {*columns, *(column.split(".")[0] for column in columns)}
     return place.keep is True or name in mapped or name.strip().lower() in _USED
 

@@ -10,7 +10,7 @@ from scorer.errors import InputError
 from scorer.inputs.files.sources import expand
 from scorer.inputs.formats import looks_like_data, read_source
 from scorer.inputs.id_set import HashSet, hash64
-from scorer.inputs.parse import FIELDS, LabelUse, Reject
+from scorer.inputs.parse import LabelUse, Reject, fields_fault
 
 
 class Corpus:
@@ -30,16 +30,15 @@ class Corpus:
         fields: Mapping[str, str] | None = None,
         keep_records: bool | Collection[str] = False,
     ) -> None:
-        """Find the files that ``inputs`` stand for; InputError if there is none, or ``fields`` names no field.
+        """Find the files that ``inputs`` stand for; InputError if there is none, or for wrong ``fields``.
 
         ``unique_ids`` False takes ids as they are: several judgements of one dialogue share its id. ``fields`` says
-        which column holds a field of ``FIELDS``, for layouts that no reader knows. ``keep_records`` keeps the decoded
-        record with each dialogue; of tables only the columns (or paths) that it names, if it names some. ``skipped``
-        are files in folders that hold no records.
+        which column holds a field of ``parse.FIELDS``, for layouts that no reader knows, and whose a name is.
+        ``keep_records`` keeps the decoded record with each dialogue; of tables only the columns (or paths) that it
+        names, if it names some. ``skipped`` are files in folders that hold no records.
         """
-        for name in fields or {}:
-            if name not in FIELDS:
-                raise InputError(f"{name!a} is no field, expected one of {', '.join(FIELDS)}")
+        if fault := fields_fault(fields or {}):
+            raise InputError(fault)
         self.inputs = tuple(inputs)
         self.sources, self.skipped = expand(inputs, looks_like_data)
         self.labels = labels

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from scorer.dialogue import Dialogue
 from scorer.inputs.files.sources import Source
-from scorer.inputs.parse import LabelUse, Reject, parse_records
+from scorer.inputs.parse import LabelUse, Reject, columns_of, parse_records
 from scorer.inputs.records.faults import RecordError
 from scorer.inputs.records.wrappers import unwrapped
 
@@ -21,7 +21,10 @@ Reader = Callable[[BinaryIO, "Place"], Records]
 
 
 class Place:
-    """Makes dialogues and rejects that know where they came from; the reader advances ``line``."""
+    """Makes dialogues and rejects that know where they came from; the reader advances ``line``.
+
+    ``fields`` are those that hold a column: what they name is there, whatever else the layout is.
+    """
 
     def __init__(
         self,
@@ -33,7 +36,8 @@ class Place:
     ) -> None:
         self.source = source
         self.labels = labels
-        self.fields = fields
+        self.fields = columns_of(fields or {})
+        self._given = fields
         self.keep = keep
         self.line = 0
 
@@ -47,7 +51,7 @@ class Place:
     def parse(self, value: Any, record: str | None = None) -> list[Dialogue | Reject]:
         """Return the dialogues in a decoded record, or its reject; and those of the records that a wrapper holds."""
         try:
-            found = parse_records(value, self.labels, self.source.shown, self.line, self.fields, keep=bool(self.keep))
+            found = parse_records(value, self.labels, self.source.shown, self.line, self._given, keep=bool(self.keep))
         except RecordError as error:
             try:
                 wrapped = () if self.fields else unwrapped(value)

@@ -38,7 +38,7 @@ def read_source(
     keep: bool | Collection[str] = False,
 ) -> Records:
     """Yield what one source holds, in order; a fault of the file as a whole is a reject of line 0."""
-    place = Place(source, labels, fields or None, keep=keep)
+    place = Place(source, labels, fields, keep=keep)
     empty = True
     try:
         with source.open() as stream:
@@ -78,7 +78,7 @@ def counted_as(source: Source, fields: Mapping[str, str] | None = None) -> Count
     Lines are JSON lines, ``packed`` where they are compressed; a table is Parquet or Arrow, and CSV has a row for each
     record, where they are not compressed as a whole. Any other file is "". InputError where it cannot be read.
     """
-    place = Place(source, "ignore", fields or None)
+    place = Place(source, "ignore", fields)
     try:
         with source.open() as stream:
             packed = isinstance(stream.raw, Decompressed)
@@ -171,7 +171,7 @@ def _read_archive(stream: BinaryIO, place: Place) -> Records:
 
 
 def _looks_like_table(line: str, text: bytes, fields: Mapping[str, str] | None) -> bool:
-    if header_of(line) or (fields is not None and all(column in line for column in fields.values())):
+    if header_of(line) or (fields and all(column in line for column in fields.values())):
         return True
     whole = text[: text.rfind(b"\n")].decode(errors="replace")  # the last line may be cut
     return '"' not in line[:1] and is_table(whole)

@@ -28,6 +28,7 @@ from scorer.inputs.records.keys import (
 )
 from scorer.inputs.records.labels import labels_of
 from scorer.inputs.records.layouts import holds_dialogue, in_lower_case, read_layout
+from scorer.inputs.records.roles import SPEAKER_FIELDS, roles_of_names, with_roles
 from scorer.inputs.records.transcripts import whole_dialogue
 from scorer.inputs.records.turns import VISIBLE, Seen, visible
 
@@ -38,6 +39,8 @@ __all__ = [
     "RecordError",
     "Reject",
     "clean_text",
+    "columns_of",
+    "fields_fault",
     "holds_dialogue",
     "json_fault",
     "parse_json",
@@ -51,8 +54,8 @@ __all__ = [
 LabelUse = Literal["ignore", "optional", "required"]
 """What to do with a judge's scores: ignore them, take them where there are some, or reject records without."""
 
-FIELDS = ("response", "context", "messages", "id", "category", "conversation", "system", *HEADS)
-"""What a column may be said to hold (``--map FIELD=COLUMN``)."""
+FIELDS = ("response", "context", "messages", "id", "category", "conversation", "system", *HEADS, *SPEAKER_FIELDS)
+"""What a column may be said to hold (``--map FIELD=COLUMN``), and how the speakers of messages are called."""
 
 _decode = msgspec.json.Decoder().decode
 _PLAIN_KEYS = ("id", "conversation", "category", "synthetic", *HEADS, "evaluation", "judge")
@@ -165,12 +168,29 @@ def parse_records(
     return dialogues
 
 
+def fields_fault(fields: Mapping[str, str]) -> str:
+    """Return what is wrong with fields, "" for nothing."""
+    unknown = next((field for field in fields if field not in FIELDS), None)
+    if unknown is not None:
+        return f"fields names {unknown!a}, expected some of {', '.join(FIELDS)}"
+    both = set.intersection(*({*roles_of_names({field: fields.get(field, "")})} for field in SPEAKER_FIELDS))
+    return f"{both.pop()!a} is the name of user and assistant, expected one of them" if both else ""
+
+
+def columns_of(fields: Mapping[str, str]) -> dict[str, str]:
+    """Return the fields that hold a column, without the names of speakers."""
+    return {field: column for field, column in fields.items() if field not in SPEAKER_FIELDS}
+
+
 def _mapped(record: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
     """Return a record whose fields are under the names that readers know; RecordError where a column is not there.
 
     A column that is no key may be a path (``request.messages``). What is mapped goes before what would be found. Texts
     without roles, mapped to ``messages``, are turns of two speakers, the last of them the answer.
     """
+    if names := roles_of_names(fields):
+        record = with_roles(record, names)
+        fields = columns_of(fields)
     found: dict[str, Any] = {}
     for name, column in fields.items():
         there, found[name] = value_at(record, column)

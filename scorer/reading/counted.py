@@ -73,7 +73,7 @@ def counted(corpus: Corpus, source: Source) -> Counted | None:
     """Return a source as one whose records are counted, None where only parsing tells; InputError if unreadable."""
     if source.name == STDIN or "::" in source.name or not source.size:
         return None
-    place = Place(source, corpus.labels, corpus.fields or None, keep=corpus.keeps_records)
+    place = Place(source, corpus.labels, corpus.fields, keep=corpus.keeps_records)
     kind = counted_as(source, corpus.fields)
     if kind == "table":
         return rows_of_table(place)

@@ -94,7 +94,7 @@ def read_split(corpus: Corpus, split: Split, reading: Reading) -> Records:
         return
     data, reading.sha256 = load(source, split)
     reading.position = split.before + split.start + len(data)
-    place = Place(source, corpus.labels, corpus.fields or None, keep=corpus.keeps_records)
+    place = Place(source, corpus.labels, corpus.fields, keep=corpus.keeps_records)
     yield from read_lines(io.BytesIO(data), place, at_beginning=not split.start)
     reading.lines = place.line
 

@@ -17,6 +17,7 @@ from scorer.inputs.records.columns import value_at
 from scorer.inputs.records.faults import RecordError
 from scorer.inputs.records.keys import HISTORIES, KEYS, PAIR
 from scorer.inputs.records.layouts import usual_names
+from scorer.inputs.records.roles import roles_of_names, with_roles
 from scorer.inputs.records.transcripts import transcript
 from scorer.inputs.records.turns import (
     Seen,
@@ -48,12 +49,14 @@ def whole_record(dialogue: Dialogue, fields: Mapping[str, str] | None = None) ->
     if dialogue.notes.layout == "EmpatheticDialogues":
         return with_columns(plain, {name: value for name, value in record.items() if name not in MOVED})
     fields = fields or {}
+    names = roles_of_names(fields)
     own = [name for name in _OWN if name != "conversation" or not message_list(record.get(name))]
     used = [fields.get(name, name) for name in dialogue.notes.used if name not in own]
     if dialogue.notes.answer:
         plain["preference"] = dialogue.notes.answer
         used = [name for name in used if name not in PAIR or name == dialogue.notes.answer]
-    plain["messages"], moved = _messages(dialogue, {name: value_at(record, name)[1] for name in used})
+    said = with_roles(record, names) if names else record
+    plain["messages"], moved = _messages(dialogue, {name: value_at(said, name)[1] for name in used})
     if dialogue.notes.answer:
         moved.update(name for name in PAIR if name != dialogue.notes.answer)  # it has a record of its own
         moved.update(["input"] if record.get("input") is None else [])

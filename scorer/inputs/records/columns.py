@@ -1,13 +1,20 @@
-"""Columns of a record, whatever a reader made of them: found by name or path, and as JSON."""
+"""Columns of a record, whatever a reader made of them: found by name or path, read from text, and as JSON."""
 
 from __future__ import annotations
 
 import json
+import re
+from ast import literal_eval
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
 import msgspec
+
+from scorer.inputs.records.faults import RecordError, shown
+
+_ARRAY = re.compile(r"\Aarray\((.*), dtype=object\)\Z", re.DOTALL)
+_BETWEEN_OBJECTS = re.compile(r"\}\s+\{")  # numpy writes no commas there, and so tables of pandas hold none
 
 
 def value_at(record: Mapping[str, Any], column: str) -> tuple[bool, Any]:
@@ -20,6 +27,20 @@ def value_at(record: Mapping[str, Any], column: str) -> tuple[bool, Any]:
             return False, None
         value = value[step]
     return True, value
+
+
+def written(text: str, key: str) -> Any:
+    """Return the value of a list that a table keeps as JSON, or as Python or numpy writes it."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    for spelling in (text, _BETWEEN_OBJECTS.sub("}, {", _ARRAY.sub(r"\1", text))):
+        try:
+            return literal_eval(spelling)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    raise RecordError("wrong_type", f"{key} is {shown(text)}, expected a list of messages")
 
 
 def columns_as_json(record: Mapping[str, Any], columns: Sequence[str]) -> dict[str, str]:

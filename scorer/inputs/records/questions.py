@@ -7,6 +7,7 @@ from typing import Any
 
 from scorer.dialogue import Turn
 from scorer.inputs.records.answers import Answered, ambiguous, filled, has_pair, may_be_json, only_answer, pair_of
+from scorer.inputs.records.columns import written
 from scorer.inputs.records.faults import RecordError, clean_text, shown
 from scorer.inputs.records.keys import ANSWERS, HISTORIES, LAST_QUESTIONS, LESSER_ANSWERS, LESSER_QUESTIONS, QUESTIONS
 from scorer.inputs.records.transcripts import SEPARATOR, transcript, without_name
@@ -18,7 +19,6 @@ from scorer.inputs.records.turns import (
     message_list,
     read_turns,
     without_thoughts,
-    written,
 )
 
 _HISTORIES = frozenset(HISTORIES)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
-from ast import literal_eval
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from scorer.dialogue import Turn
+from scorer.inputs.records.columns import written
 from scorer.inputs.records.faults import MAX_TURN_CHARACTERS, RecordError, clean_text, shown
 from scorer.inputs.records.keys import ANSWERS, LESSER_ANSWERS, LESSER_QUESTIONS, LISTS, QUESTIONS
-from scorer.inputs.records.roles import ROLES, SPEAKERS, answering_systems
+from scorer.inputs.records.roles import ROLE_KEYS, ROLES, SPEAKERS, TEXT_KEYS, WHOSE, answering_systems
 from scorer.inputs.records.transcripts import transcript, without_end
 from scorer.text import normalise
 
 _USR_SYS = {"usr": "user", "sys": "assistant"}  # of user and dialogue system; beside other roles sys may be a prompt
 _OPENAI = ("system", "developer", "user", "assistant", "tool", "function")
-_ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
-_TEXT_KEYS = ("content", "value", "text", "message", "utterance", "parts", "blocks")
 _CALL_KEYS = ("tool_calls", "function_call")
 _THOUGHT_TYPES = ("reasoning", "thinking", "redacted_thinking", "thought", "reasoning_text")
 _TOOL_TYPES = ("tool_use", "tool_result", "tool_call", "function_call", "server_tool_use", "function_call_output")
@@ -41,8 +38,6 @@ _MARKS = re.compile(
     r"<\|(?:begin|end)_of_solution\|>|(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>|<\|start\|>assistant"
     r"|<\|return\|>\s*\Z|<\|end\|>\s*\Z"
 )
-_ARRAY = re.compile(r"\Aarray\((.*), dtype=object\)\Z", re.DOTALL)
-_BETWEEN_OBJECTS = re.compile(r"\}\s+\{")  # numpy writes no commas there, and so tables of pandas hold none
 
 
 @dataclass(slots=True)
@@ -64,13 +59,13 @@ def is_message(value: Any) -> bool:
     """Whether a value looks like one message of a list."""
     if not isinstance(value, Mapping):
         return False
-    if any(key in value for key in _ROLE_KEYS):
-        return any(key in value for key in (*_TEXT_KEYS, *_CALL_KEYS))
+    if any(key in value for key in ROLE_KEYS):
+        return any(key in value for key in (*TEXT_KEYS, *_CALL_KEYS))
     return isinstance(value.get("type"), str) and value["type"].lower() in SPEAKERS and _holds_text(value)  # LangChain
 
 
 def _holds_text(value: Mapping[str, Any]) -> bool:
-    return isinstance(value.get("data"), Mapping) or any(key in value for key in _TEXT_KEYS)
+    return isinstance(value.get("data"), Mapping) or any(key in value for key in TEXT_KEYS)
 
 
 def has_roles(value: Any) -> bool:
@@ -120,7 +115,7 @@ def _usual(items: list[Any]) -> list[Any]:
     """Return messages as objects with roles, also LangChain's, and pairs of a role and a text."""
     first = items[0] if items else None
     if isinstance(first, Mapping):
-        if any(key in first for key in _ROLE_KEYS):
+        if any(key in first for key in ROLE_KEYS):
             return _with_who_answers(items)
         found = [_of_langchain(item) if isinstance(item, Mapping) else {} for item in items]
         return found if all(found) else items
@@ -172,7 +167,7 @@ def _asked_and_said(item: Mapping[str, Any], *, last: bool) -> list[dict[str, An
 
 def _speaker(message: Any) -> str:
     """Return who a message says that its speaker is, "" where it does not."""
-    named = (message.get(key) for key in _ROLE_KEYS) if isinstance(message, Mapping) else ()
+    named = (message.get(key) for key in ROLE_KEYS) if isinstance(message, Mapping) else ()
     return next((name for name in named if isinstance(name, str)), "")
 
 
@@ -196,20 +191,6 @@ def _listed(value: Any, key: str) -> list[Any]:
     return value
 
 
-def written(text: str, key: str) -> Any:
-    """Return the value of a list that a table keeps as JSON, or as Python or numpy writes it."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        pass
-    for spelling in (text, _BETWEEN_OBJECTS.sub("}, {", _ARRAY.sub(r"\1", text))):
-        try:
-            return literal_eval(spelling)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-    raise RecordError("wrong_type", f"{key} is {shown(text)}, expected a list of messages")
-
-
 def read_turn(item: Any, number: int, seen: Seen) -> Turn | None:  # noqa: C901, PLR0912 - one per make of message
     """Return a message as a turn, or None where it holds nothing that the scorer reads."""
     if type(item) is not dict and not isinstance(item, Mapping):
@@ -227,19 +208,19 @@ def read_turn(item: Any, number: int, seen: Seen) -> Turn | None:  # noqa: C901,
                 seen.unread = seen.unread and role == "user"
                 return Turn(role, text)
     if said is None:
-        said = next((item[key] for key in _ROLE_KEYS if item.get(key) is not None), None)
+        said = next((item[key] for key in ROLE_KEYS if item.get(key) is not None), None)
         said = said.get("role") if isinstance(said, Mapping) else said
     role = ROLES.get(said.strip().lower()) if isinstance(said, str) else None
     if role is None:
         has = f"has role {shown(said)}" if said is not None else f"is {shown(item)} without a role"
-        raise RecordError("unknown_role", f"turn {number} {has}, expected user, assistant or system")
+        raise RecordError("unknown_role", f"turn {number} {has}, expected user, assistant or system; {WHOSE}")
     if role in ("tool", "call"):
         seen.tool_turns += 1
         seen.unread = seen.unread or role == "call"
         return None
     content = item.get("content")
     if content is None:
-        content = next((item[key] for key in _TEXT_KEYS if item.get(key) is not None), None)
+        content = next((item[key] for key in TEXT_KEYS if item.get(key) is not None), None)
     if isinstance(content, Mapping):
         content = next((content[key] for key in ("parts", "content", "text") if content.get(key) is not None), content)
     if content is None and role == "assistant":
@@ -269,7 +250,7 @@ def as_message(item: Mapping[str, Any]) -> dict[str, Any]:
     """
     if len(item) == 2 and item.get("role") in ("user", "assistant", "system") and "content" in item:
         return dict(item)
-    named = next(key for key in ("role", *_ROLE_KEYS) if item.get(key) is not None)
+    named = next(key for key in ("role", *ROLE_KEYS) if item.get(key) is not None)
     said: Any = item[named]
     if isinstance(said, Mapping):
         rest = {named: said} if len(said) > 1 else {}
@@ -278,7 +259,7 @@ def as_message(item: Mapping[str, Any]) -> dict[str, Any]:
         rest = {}
     name = said.strip().lower()
     role = ROLES[name]
-    filled = (key for key in ("content", *_TEXT_KEYS) if item.get(key) is not None)
+    filled = (key for key in ("content", *TEXT_KEYS) if item.get(key) is not None)
     text = next(filled, "content")
     rest |= {key: value for key, value in item.items() if key not in (named, text) and value is not None}
     return {"role": name if name in _OPENAI or role == "call" else role, "content": item.get(text), **rest}
