@@ -42,7 +42,7 @@ def answering_systems(roles: Sequence[str]) -> list[str]:
 SPEAKER_FIELDS = {"user_name": "user", "assistant_name": "assistant"}
 """Fields that hold no column: the names of the speakers who have a role, several with commas between them."""
 
-WHOSE = "--map user_name=NAME, assistant_name=NAME say whose another name is"
+WHOSE = "name the speakers: --map user_name=NAME, --map assistant_name=NAME"
 """What a user can do about a name that is not known."""
 
 _NAME_KEYS = ("role", "name", "username", "nickname", "id")
