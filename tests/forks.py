@@ -34,7 +34,10 @@ _LIGHT = """
     scorer.engines.auto scorer.hub.push scorer.cli.preview scorer.cli.lines selection.select selection.golden
     selection.gating.gate selection.serving.server selection.watching.server selection.probing.probe
     distill.judge.labelling distill.panel.label distill.rubrics.trial distill.rubrics.report distill.sampling.pick
-    distill.agreement.compare pyarrow.parquet pyarrow.csv huggingface_hub
+    distill.agreement.compare distill.agreement.pictures distill.synthesis.run pyarrow.parquet pyarrow.csv
+    pyarrow.dataset pandas altair huggingface_hub openai.resources.chat anyio.abc aiohttp openvino.passes tokenizers
+    scipy.optimize scipy.stats scorer.cli.main scorer.cli.progress scorer.bundle.onnx_graph scorer.cluster.connection
+    selection.report.build cloup
 """.split()
 _HEAVY = """
     distill.training.train distill.training.teach distill.exporting.export distill.loop transformers.trainer
