@@ -196,7 +196,7 @@ def test_a_second_process_exits_2_with_one_line(label: Command, serve: Serve) ->
 def test_a_signal_leaves_what_is_paid_in_the_store_and_the_rerun_continues(
     label: Command, serve: Serve, number: signal.Signals, batch: bool
 ) -> None:
-    dialogues_file(label.source, 60)
+    dialogues_file(label.source, 24)
     label.server = serve(latency=0.3, batch={"polls": 3})
     more = {"batch": True, "poll": 0.1} if batch else {"concurrency": 4}
     with started(*label.line(**more)) as process:
@@ -209,7 +209,7 @@ def test_a_signal_leaves_what_is_paid_in_the_store_and_the_rerun_continues(
     assert said.decode().splitlines()[-1] == f"empathy: {word}; {kept}"
     assert not label.output.exists()
     assert label(**more).returncode == 0
-    assert len(check_labels(label.output)) == 60
+    assert len(check_labels(label.output)) == 24
     assert set(label.server.stats()["asked"].values()) == {1}
 
 
