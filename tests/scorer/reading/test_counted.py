@@ -100,7 +100,10 @@ def make(folder: Path, kind: str) -> Path:
     return folder
 
 
-@pytest.fixture(params=["gz", "zst", "parquet", "arrow", "csv", "mixed"])
+ALONE = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("gz", "zst", "parquet", "arrow", "csv")]
+
+
+@pytest.fixture(params=["mixed", *ALONE])
 def inputs(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return make(tmp_path / "in", request.param)
 
