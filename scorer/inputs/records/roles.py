@@ -61,15 +61,17 @@ def with_roles(record: Mapping[str, Any], names: Mapping[str, str]) -> dict[str,
     before = re.compile(rf"^[ \t]*({'|'.join(map(re.escape, names))})[ \t]*(?=[::])", re.IGNORECASE | re.MULTILINE)
 
     def renamed(match: re.Match[str]) -> str:
-        return names[match[1].lower()].capitalize()
+        return names.get(match[1].lower(), match[1]).capitalize()  # a letter may match and have another lower case
 
     found: dict[str, Any] = _renamed_in(record, names, _DEEPEST)
     for key, value in found.items():
         if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
             try:
-                found[key] = _renamed_in(written(value, key), names, _DEEPEST)
+                listed = written(value, key)
             except RecordError:
                 continue
+            renamed_list = _renamed_in(listed, names, _DEEPEST)
+            found[key] = value if renamed_list == listed else renamed_list
         elif isinstance(value, str) and len(before.findall(value)) > 1:  # a transcript
             found[key] = before.sub(renamed, value)
     return found

@@ -58,6 +58,10 @@ def test_a_transcript_of_them_is_one_of_its_speakers() -> None:
     (dialogue,) = parse_records({"prompt": "Anna: why?", "response": "Dr. Bo: So sorry."}, fields=NAMES)
     assert isinstance(dialogue, Dialogue)
     assert [turn.content for turn in dialogue.turns] == ["Anna: why?", "Dr. Bo: So sorry."]  # one name: a text
+    (dialogue,) = parse_records({"prompt": "[1, 2]", "response": '{"Anna": 1}'}, fields=NAMES)
+    assert isinstance(dialogue, Dialogue)
+    assert [turn.content for turn in dialogue.turns] == ["[1, 2]", '{"Anna": 1}']
+    assert parse_records({"prompt": "Hi.\nMaſ: a\nmas: b", "response": "c"}, fields={"user_name": "mas"})
 
 
 def test_numbers_and_several_names_are_names() -> None:
@@ -71,7 +75,9 @@ def test_numbers_and_several_names_are_names() -> None:
 
 
 def test_a_name_that_nobody_said_is_a_reject_that_says_how() -> None:
-    with pytest.raises(RecordError, match=r"role str 'Anna', expected user, .*; name the speakers: --map user_name=NAME, "):
+    with pytest.raises(
+        RecordError, match=r"role str 'Anna', expected user, .*; name the speakers: --map user_name=NAME, "
+    ):
         parse_records({"messages": of("role", "content")})
     with pytest.raises(RecordError, match=r"unknown_role: turn 2 has role str 'Dr\. Bo'"):
         parse_records({"messages": of("role", "content")}, fields={"user_name": "Anna"})
