@@ -26,12 +26,12 @@ STUDENT_BACKBONE ?= sentence-transformers/all-MiniLM-L6-v2
 demo: $(VENV)/base
 	@$(BIN)/empathy demo $(INPUT)
 
-# Two processes run the tests; with more threads in each they would slow each other down.
+# Three processes run the tests, as each waits at times; with more threads in each they would slow each other down.
 test test-all test-transformers4: export OMP_NUM_THREADS = 1
 # Each process that a test starts would else compile the code anew, where this is set.
 test test-all test-transformers4: export PYTHONDONTWRITEBYTECODE =
 # Whole files, one after another as they lie: large ones first would leave the longest, which are not the largest, for last.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/dev
 	$(PYTEST) -m "not slow"

@@ -33,6 +33,7 @@ from scorer.bundle.encode import Encoded, Encoder
 from scorer.bundle.tokenizer.spelling import unspelt
 from scorer.dialogue import HEADS
 from scorer.engines.base import Scores, collate
+from scorer.engines.machine import cpu_features
 from scorer.finished import folder_hash
 from scorer.progress import Progress, Silent
 
@@ -304,12 +305,11 @@ def _in_float32(last: torch.nn.Linear, given: tuple[torch.Tensor], _: torch.Tens
 
 
 def has_bf16() -> bool:
-    """Whether this machine multiplies bfloat16 matrices in hardware."""
+    """Whether this machine multiplies bfloat16 matrices in hardware, and faster than float32 ones."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     # AVX512's instructions train 1.7 times as fast as float32 (EPYC of Zen 4, MiniLM-L6 and mpnet-base).
-    return bool(capabilities.get("amx_bf16", False) or capabilities.get("avx512_bf16", False))
+    return bool(cpu_features() & {"amx_bf16", "avx512_bf16"})
 
 
 def keep_freed_memory() -> None:

@@ -62,7 +62,7 @@ def choose(bundle: Bundle, *, openvino: bool, features: frozenset[str]) -> tuple
     Where `empathy gate` measured the engines that are installed on a processor of this kind, the fastest that passed.
     Else, of what passed a gate:
 
-    1. OpenVINO in bf16, where it is installed and the processor multiplies bf16 (AMX or AVX512-BF16).
+    1. OpenVINO in bf16, where it is installed and the processor multiplies bf16 fast (AMX, or AVX512-BF16 of an AMD).
     2. OpenVINO in int8-dynamic, where it is installed and the processor has VNNI.
     3. OpenVINO in fp32, where it is installed and the processor has AVX512. With AVX2 alone ONNX Runtime is faster.
     4. ONNX Runtime in fp32.

@@ -10,6 +10,7 @@ import torch
 
 from distill.errors import TrainError
 from distill.training.network import depth_of, fold_affine, has_bf16, load_backbone, load_network, predict, to_tensors
+from scorer.engines.machine import cpu_features
 from tests.conftest import varied
 from tests.distill.tiny import KINDS, write_backbone
 
@@ -98,8 +99,7 @@ def test_bf16_does_not_round_the_scores_themselves(backbone: Path) -> None:
     assert len(np.unique(scores)) > len(np.unique(np.round(scores * 32)))
 
 
-def test_bf16_is_known_of_this_machine() -> None:
+def test_training_computes_in_bf16_where_the_processor_is_faster_in_it() -> None:
     assert has_bf16() in (True, False)
-    if not torch.cuda.is_available() and Path("/proc/cpuinfo").exists():
-        features = Path("/proc/cpuinfo").read_text().split()
-        assert has_bf16() == bool({"amx_bf16", "avx512_bf16"} & set(features))
+    if not torch.cuda.is_available():
+        assert has_bf16() == bool({"amx_bf16", "avx512_bf16"} & cpu_features())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scorer.bundle.bundle import Bundle, write_bundle
+from scorer.engines import machine
 from scorer.engines.auto import choose, make_engine
 from scorer.engines.machine import cpu_features
 from scorer.errors import BundleError, EngineError
@@ -62,6 +64,22 @@ def test_the_rule(
 
 def test_this_processor_has_known_features() -> None:
     assert cpu_features() <= AMX | {"avx_vnni", "avx512f", "avx2", "arm", "i8mm", "asimddp"}
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "expected"),
+    [
+        ("GenuineIntel", "avx512f avx512_vnni avx512_bf16 amx_bf16", AMX),
+        ("GenuineIntel", "avx512f avx512_vnni avx512_bf16", ICE_LAKE),  # a Sapphire Rapids whose AMX is masked
+        ("AuthenticAMD", "avx512f avx512_vnni avx512_bf16", ZEN4),
+    ],
+)
+def test_bf16_counts_only_where_it_is_faster_than_fp32(
+    vendor: str, flags: str, expected: frozenset[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(machine, "_cpuinfo", lambda: [f"vendor_id\t: {vendor}", f"flags\t\t: fpu {flags} rdtscp"])
+    assert cpu_features.__wrapped__() == expected
 
 
 @pytest.mark.parametrize(

@@ -75,9 +75,7 @@ def test_numbers_and_several_names_are_names() -> None:
 
 
 def test_a_name_that_nobody_said_is_a_reject_that_says_how() -> None:
-    with pytest.raises(
-        RecordError, match=r"str 'Anna', expected user, .*; name the speakers: --map user_name=NAME, "
-    ):
+    with pytest.raises(RecordError, match=r"str 'Anna', expected user, .*; name the speakers: --map user_name=NAME, "):
         parse_records({"messages": of("role", "content")})
     with pytest.raises(RecordError, match=r"unknown_role: turn 2 has role str 'Dr\. Bo'"):
         parse_records({"messages": of("role", "content")}, fields={"user_name": "Anna"})
