@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from distill.errors import TrainError
+from distill.training import network
 from distill.training.network import depth_of, fold_affine, has_bf16, load_backbone, load_network, predict, to_tensors
-from scorer.engines.machine import cpu_features
 from tests.conftest import varied
 from tests.distill.tiny import KINDS, write_backbone
 
@@ -99,7 +99,13 @@ def test_bf16_does_not_round_the_scores_themselves(backbone: Path) -> None:
     assert len(np.unique(scores)) > len(np.unique(np.round(scores * 32)))
 
 
-def test_training_computes_in_bf16_where_the_processor_is_faster_in_it() -> None:
-    assert has_bf16() in (True, False)
-    if not torch.cuda.is_available():
-        assert has_bf16() == bool({"amx_bf16", "avx512_bf16"} & cpu_features())
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [({"x86", "amx_bf16"}, True), ({"x86", "avx512_bf16"}, True), ({"x86", "avx512_vnni"}, False), ({"arm"}, False)],
+)
+def test_training_computes_in_bf16_where_the_processor_is_faster_in_it(
+    features: set[str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(network, "cpu_features", lambda: frozenset(features))
+    assert has_bf16() is expected
