@@ -158,10 +158,11 @@ class Server:
         if (refusal := self._refusal(request)) is not None:
             send(writer, *refusal)
             return
+        number = self.requests  # others come while this one waits
         user, fault = self._asked(request)
         await asyncio.sleep(self.behaviour.latency)
         given = self.behaviour.answer
-        if given and given.get("after", 0) < self.requests <= given.get("until", 10**9):
+        if given and given.get("after", 0) < number <= given.get("until", 10**9):
             send(writer, given.get("status", 200), scripted(request, given), **given.get("headers", {}))
         elif fault == "hang":
             while not reader.at_eof():  # a caller that gave up is no call in flight any more
@@ -173,7 +174,7 @@ class Server:
             usage = self.behaviour.usage
             payload = completion(request, fault, self._scores(request), self.behaviour.logprobs, usage=bool(usage))
             payload["model"] += self.behaviour.snapshot
-            if usage is not True and self.requests <= usage:
+            if usage is not True and number <= usage:
                 payload["usage"] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
             self.prompt_tokens += payload.get("usage", {}).get("prompt_tokens", 0)
             self.completion_tokens += payload.get("usage", {}).get("completion_tokens", 0)
