@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ _MOST_LINES = 200
 """Lines that a quoted field may span; a quotation mark that never closes costs no more than its own row."""
 
 _LINES_OF_TABLE = 5
+_SEPARATOR_LINE = re.compile(r'"?sep=[,;\t|]"?', re.IGNORECASE)
 
 csv.field_size_limit(1 << 26)
 
@@ -40,6 +42,11 @@ def header_of(line: str) -> tuple[list[str], str] | None:
         if known and (len(names) > 1 or names[0] in SURE_LISTS) and (best is None or len(names) > len(best[0])):
             best = names, separator
     return best
+
+
+def names_separator(line: str) -> bool:
+    """Whether a line is the one that Excel puts before a header, ``sep=;``."""
+    return _SEPARATOR_LINE.fullmatch(line.strip("\r\n\ufeff")) is not None
 
 
 def is_table(text: str) -> bool:
@@ -79,7 +86,10 @@ def read_csv(stream: BinaryIO, place: Place) -> Records:
 
 def table_of(lines: Iterator[str | Reject], place: Place) -> Table | Reject:
     """Take the header from the lines of a file; the reject of the whole file where it is none of dialogues."""
-    first = next((line for line in lines if isinstance(line, Reject) or line.strip()), "")
+    filled = (line for line in lines if isinstance(line, Reject) or line.strip())
+    first = next(filled, "")
+    if not isinstance(first, Reject) and names_separator(first):
+        first = next(filled, "")
     if isinstance(first, Reject):
         return first
     header = header_of(first) or _any_header(first)

@@ -15,7 +15,7 @@ from typing import BinaryIO, Literal
 
 from scorer.errors import InputError, reason_of
 from scorer.inputs.arrow import read_arrow, read_parquet
-from scorer.inputs.csv_rows import Table, header_of, is_table, read_csv, table_of
+from scorer.inputs.csv_rows import Table, header_of, is_table, names_separator, read_csv, table_of
 from scorer.inputs.cursor import Place, Reader, Records
 from scorer.inputs.empathetic_dialogues import is_row
 from scorer.inputs.files.archives import HEAD_BYTES, kind_of
@@ -171,7 +171,7 @@ def _read_archive(stream: BinaryIO, place: Place) -> Records:
 
 
 def _looks_like_table(line: str, text: bytes, fields: Mapping[str, str] | None) -> bool:
-    if header_of(line) or (fields and all(column in line for column in fields.values())):
+    if names_separator(line) or header_of(line) or (fields and all(column in line for column in fields.values())):
         return True
     whole = text[: text.rfind(b"\n")].decode(errors="replace")  # the last line may be cut
     return '"' not in line[:1] and is_table(whole)

@@ -14,7 +14,7 @@ from scorer.inputs.parse import json_fault
 from scorer.inputs.records.faults import RecordError
 from scorer.inputs.records.keys import KEYS
 from scorer.inputs.records.layouts import holds_dialogue
-from scorer.inputs.records.turns import is_message
+from scorer.inputs.records.turns import is_message, names_speaker
 
 _CHUNK = 1 << 13
 _FREE = 1 << 22
@@ -55,7 +55,7 @@ def iter_objects(  # noqa: C901 - one decision per sign
             buffer.at += 1
             depth -= 1
             continue
-        if first == "[" and depth < _MOST_DEPTH and not is_message(_first_in(buffer, buffer.at)):  # a list of records
+        if first == "[" and depth < _MOST_DEPTH and not _begins_turns(buffer):  # a list of records
             buffer.at += 1
             depth += 1
             begun = True
@@ -80,6 +80,14 @@ def iter_objects(  # noqa: C901 - one decision per sign
         yield RecordError("truncated_input", "the JSON array is not closed, expected ']': is the file whole?")
     elif wrapped:
         yield RecordError("truncated_input", "the JSON object is not closed, expected '}': is the file whole?")
+
+
+def _begins_turns(buffer: _Buffer) -> bool:
+    """Whether the list at hand begins like the messages of one dialogue: objects, or pairs of a role and a text."""
+    first = _first_in(buffer, buffer.at)
+    if first == "[":
+        return names_speaker(_first_in(buffer, buffer.text.index("[", buffer.at + 1)))
+    return is_message(first)
 
 
 def _first_in(buffer: _Buffer, bracket: int) -> Any:

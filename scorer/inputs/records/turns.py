@@ -137,9 +137,13 @@ def _with_who_answers(items: list[Any]) -> list[Any]:
     return items
 
 
+def names_speaker(value: Any) -> bool:
+    """Whether a value is the name of a known speaker, the first of a pair of a role and a text."""
+    return isinstance(value, str) and value.strip().lower() in (*ROLES, *_USR_SYS)
+
+
 def _is_role_and_text(item: Any) -> bool:
-    named = isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)
-    return named and item[0].strip().lower() in (*ROLES, *_USR_SYS)
+    return isinstance(item, list) and len(item) == 2 and names_speaker(item[0])
 
 
 def _of_langchain(item: Mapping[str, Any]) -> dict[str, Any]:

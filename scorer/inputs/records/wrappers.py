@@ -19,9 +19,14 @@ def unwrapped(value: Any, depth: int = 4) -> list[Any]:  # noqa: C901, PLR0911 -
     if isinstance(value, list):
         if value and all(is_message(item) for item in value):
             return _by_conversation(value)
+        if is_turns(value):
+            return [{"messages": value}]
         return value if any(isinstance(item, (list, Mapping)) for item in value) else []
     if not isinstance(value, Mapping):
         return []
+    if isinstance(nodes := value.get("mapping"), Mapping) and nodes and all(map(_is_node, nodes.values())):
+        outer = {key: item for key, item in value.items() if key != "mapping"}
+        return [{**outer, "messages": _shown_path(nodes, value.get("current_node"))}]
     for key in LISTS:  # several dialogues under the name of one
         many = value.get(key)
         if isinstance(many, list) and many and not is_turns(many) and all(map(is_turns, many)):
@@ -68,6 +73,45 @@ def _by_conversation(messages: list[Any]) -> list[dict[str, Any]]:
 def _divides(values: list[Any]) -> bool:
     """Whether values name several conversations, and not each message another one."""
     return 1 < len({*map(str, values)}) < len(values)
+
+
+def _is_node(value: Any) -> bool:
+    parent = value.get("parent", 0) if isinstance(value, Mapping) else 0
+    return (parent is None or isinstance(parent, str)) and "message" in value
+
+
+def _shown_path(nodes: Mapping[str, Any], last: Any) -> list[dict[str, Any]]:
+    """Return the messages of a ChatGPT export, a tree by edits and repeated answers: the path that was shown last.
+
+    RecordError where nothing says which one that is.
+    """
+    if not isinstance(last, str) or last not in nodes:
+        parents = {node["parent"] for node in nodes.values()}
+        leaves = [key for key in nodes if key not in parents]
+        if len(leaves) != 1:
+            raise RecordError("ambiguous", f"mapping is a tree with {len(leaves)} paths, and no current_node names one")
+        (last,) = leaves
+    path, passed = list[dict[str, Any]](), set[Any]()
+    while last in nodes and last not in passed:  # a path that meets itself ends
+        passed.add(last)
+        path += _said(nodes[last]["message"])
+        last = nodes[last]["parent"]
+    return path[::-1]
+
+
+def _said(message: Any) -> list[dict[str, Any]]:
+    """Return a message of a ChatGPT export as one with a role; nothing where it holds nothing for anybody's eyes."""
+    if not isinstance(message, Mapping):
+        return []  # of the root
+    author, content, about = (message.get(key) or {} for key in ("author", "content", "metadata"))
+    if not all(isinstance(part, Mapping) for part in (author, content, about)):
+        return []
+    kind, parts = content.get("content_type"), content.get("parts")
+    if kind == "user_editable_context" or about.get("is_visually_hidden_from_conversation") or parts in ([], [""]):
+        return []
+    if kind not in ("text", "multimodal_text"):
+        parts = [{"type": "tool_use" if kind in ("code", "execution_output") else "thinking"}]
+    return [{"role": author.get("role"), "content": parts}]
 
 
 def _holds_record(value: Any, depth: int) -> bool:

@@ -24,4 +24,4 @@ def test_example_is_read_as_the_page_says(tmp_path: Path, layout: str, example: 
 
 
 def test_page_has_every_kind() -> None:
-    assert len(ROWS) == 47
+    assert len(ROWS) == 49
