@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,20 @@ def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over_and_removed
             (folder / "trainer_state.json").write_text(state)
     assert last_whole(tmp_path) == str(tmp_path / "checkpoint-10")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-9"]
+
+
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+LARGE_TENSOR = """
+import distill.training.trainer, re, torch
+tensor = torch.ones(64 * 2**20)
+print(re.search(r"AnonHugePages: +([0-9]+)", open("/proc/self/smaps_rollup").read())[1])
+"""
+
+
+@pytest.mark.skipif(not HUGE_PAGES.exists() or "[madvise]" not in HUGE_PAGES.read_text(), reason="none on request here")
+def test_large_tensors_lie_in_huge_pages() -> None:
+    found = subprocess.run([sys.executable, "-c", LARGE_TENSOR], capture_output=True, text=True, check=True)
+    assert int(found.stdout) > 0  # of 262,144 KiB, as many as are free in one piece
 
 
 @pytest.mark.slow
