@@ -20,7 +20,7 @@ from distill.robustness.kinds import CEILINGS
 from scorer.dialogue import Dialogue, Turn, content_hash
 from scorer.engines.base import Scores
 
-_SHARES = {"hostile": 3, "contempt": 3, "dismissive": 2, "filler": 2, "unrelated": 6}  # of the others 1 each
+_SHARES = {"hostile": 4, "contempt": 4, "dismissive": 3, "echo": 3, "filler": 2, "unrelated": 6}  # of the others 1 each
 _QUOTE = "{quote}"
 
 
